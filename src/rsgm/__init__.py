@@ -1,0 +1,23 @@
+"""Generative models on manifolds, on PyTorch Lightning."""
+
+from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
+from rsgm.evaluation import evaluate
+from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RSGM",
+    "CheckpointError",
+    "EarthData",
+    "Euclidean",
+    "GenerativeModel",
+    "KernelDensity",
+    "Manifold",
+    "ManifoldData",
+    "Sphere",
+    "VonMisesFisherData",
+    "evaluate",
+    "load",
+]

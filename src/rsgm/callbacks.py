@@ -1,0 +1,143 @@
+"""What happens beside training: averaged weights, checkpoints that survive a kill, figures, the record of a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from rsgm import plots
+from rsgm.data.earth import to_degrees
+from rsgm.description import describe
+
+
+class EMA(WeightAveraging):
+    """An exponential moving average of the weights, used for validation and written into checkpoints.
+
+    Lightning's `EMAWeightAveraging` with one fused operation for all parameters.
+
+    Arguments:
+        decay: of the average, per step
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames: a kill leaves the old checkpoint or the new one, never half of one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write, flush to disk, rename."""
+        partial = f"{path}.part"
+        super().save_checkpoint(checkpoint, partial, storage_options)
+        os.replace(partial, path)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt`` current: every so many steps, at the last step, and where training is interrupted.
+
+    Arguments:
+        path: the file
+        every: steps between two writes
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self._saved = -1
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write, if it is time."""
+        step = trainer.global_step
+        if step and (step % self.every == 0 or step == trainer.max_steps):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write, unless the last step did; a model fitted without steps is written here."""
+        if self._saved < 0:
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keep what was learned."""
+        if trainer.global_step:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self._saved != trainer.global_step:
+            trainer.save_checkpoint(self.path)
+            self._saved = trainer.global_step
+
+
+class RunRecord(Callback):
+    """Adds to each checkpoint the description of the data and the time spent on training, without validation."""
+
+    def __init__(self) -> None:
+        self.spent = {"wall": 0.0, "cpu": 0.0}
+        self._start: tuple[float, float] | None = None
+
+    def on_train_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter(), time.process_time()
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Stop it."""
+        self._stop()
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """Start it again."""
+        if trainer.training or trainer.validating:
+            self.on_train_start()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Stop it."""
+        self._stop()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the record."""
+        if self._start is not None:
+            self._stop()
+            self.on_train_start()
+        record = checkpoint.setdefault("rsgm", {})
+        record["training"] = {**self.spent, "steps": trainer.global_step}
+        record["data"] = describe(trainer.datamodule)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Count on from the interrupted run."""
+        training = checkpoint["rsgm"]["training"]
+        self.spent = {"wall": training["wall"], "cpu": training["cpu"]}
+
+    def _stop(self) -> None:
+        if self._start is not None:
+            self.spent["wall"] += time.perf_counter() - self._start[0]
+            self.spent["cpu"] += time.process_time() - self._start[1]
+            self._start = None
+
+
+class SampleFigure(Callback):
+    """Draws samples beside validation points into TensorBoard after each validation.
+
+    Arguments:
+        count: number of samples
+    """
+
+    def __init__(self, count: int = 500) -> None:
+        self.count = count
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the figure, on the first process, where the points lie on S²."""
+        if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
+            return
+        if pl_module.manifold.shape != (3,):
+            return
+        samples = pl_module.sample(self.count, seed=0)
+        if not bool(torch.isfinite(samples).all()):
+            return
+        figure = plots.sample_map(to_degrees(samples), to_degrees(trainer.datamodule.val.points))
+        trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

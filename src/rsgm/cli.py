@@ -1,0 +1,249 @@
+"""The commands: `train.py` and `evaluate.py`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import difflib
+import importlib
+import os
+import re
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
+from rsgm.data import ManifoldData
+from rsgm.evaluation import evaluate, load_data, report
+from rsgm.likelihood import SolveError
+from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
+from rsgm.models.base import NonFiniteLossError
+
+#: tells the processes that Lightning starts for further devices which folder the first one made
+_RUN_FOLDER = "RSGM_RUN_FOLDER"
+
+
+class Parser(LightningArgumentParser):
+    """Reports a wrong key or value in one line, with the nearest key that exists."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Print one line and exit with status 2."""
+        raise UsageError(_one_line(message, self))
+
+
+class UsageError(ValueError):
+    """A command line or configuration that cannot be used."""
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI without subcommands: a model, its data and a trainer from YAML files and overrides."""
+
+    run: Path
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            GenerativeModel,
+            ManifoldData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
+            parser_class=Parser,
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": True},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=args,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The arguments beside model, data and trainer."""
+        parser.add_argument("--name", type=str | None, default=None, help="Name of the run (default: of the config).")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="Continue from a checkpoint; `last` is the newest run's."
+        )
+        parser.add_argument("--save_every", type=int, default=500, help="Steps between two writes of last.ckpt.")
+        parser.add_lightning_class_args(EMA, "ema")
+
+    def before_instantiate_classes(self) -> None:
+        """Give the data the run's seed, unless they have their own; choose the run folder."""
+        arguments = self.config.data.init_args
+        if arguments.get("seed") is None:
+            arguments["seed"] = self.config.seed_everything
+        self.run = self._run_folder()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the logger, the checkpoints and the record of the run."""
+        self._dump_config()
+        self.model.description = self.config_dump["model"]
+        config = self.config_init["trainer"]
+        if config.get("logger") in (None, True):
+            kwargs["logger"] = TensorBoardLogger(
+                self.run.parent.parent, name=self.run.parent.name, version=self.run.name
+            )
+        best = ModelCheckpoint(
+            self.run, "best", monitor="val/nll", auto_insert_metric_name=False, enable_version_counter=False
+        )
+        last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
+        callbacks = [RunRecord(), SampleFigure(), best, last]
+        if config.get("enable_progress_bar") is not False:
+            callbacks.append(TQDMProgressBar(refresh_rate=50))
+        kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
+        trainer_config = {**config, **kwargs}
+        averaged = any(p.requires_grad for p in self.model.parameters())
+        return self._instantiate_trainer(trainer_config, [*([self.config_init["ema"]] if averaged else []), *callbacks])
+
+    def _run_folder(self) -> Path:
+        if _RUN_FOLDER in os.environ:
+            return Path(os.environ[_RUN_FOLDER])
+        files = self.config.get("config") or []
+        name = self.config.name or (Path(str(files[0])).stem if files else "run")
+        base = Path(self.config.runs) / name
+        versions = sorted(int(p.name[8:]) for p in base.glob("version_*") if p.name[8:].isdigit())
+        wanted = self.config.ckpt_path
+        if wanted == "last":
+            candidates = [base / f"version_{k}" / "last.ckpt" for k in reversed(versions)]
+            found = next((path for path in candidates if path.exists()), None)
+            if found is None:
+                raise UsageError(f"--ckpt_path last: no run below {base} has a last.ckpt; start one without it.")
+            self.config.ckpt_path = str(found)
+            return _claim(found.parent)
+        k = versions[-1] + 1 if versions else 0
+        if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+            return base / f"version_{k}"
+        while True:
+            try:
+                (base / f"version_{k}").mkdir(parents=True)
+                return _claim(base / f"version_{k}")
+            except FileExistsError:
+                k += 1
+
+
+def train(args: list[str] | None = None) -> int:
+    """Train a model and score its best checkpoint; the exit status."""
+    _quiet()
+    try:
+        cli = TrainCLI(args)
+        return _train(cli)
+    except (UsageError, CheckpointError, NonFiniteLossError, SolveError, FileNotFoundError, ValueError) as error:
+        if os.environ.get("RSGM_DEBUG"):
+            raise
+        print(f"train.py: {type(error).__name__}: {error}" if not isinstance(error, UsageError) else f"train.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
+    finally:
+        os.environ.pop(_RUN_FOLDER, None)
+
+
+def _train(cli: TrainCLI) -> int:
+    trainer, run, resume = cli.trainer, cli.run, cli.config.ckpt_path
+    if resume is not None:
+        read_checkpoint(resume)
+    if trainer.is_global_zero:
+        print(f"Run folder: {run}")
+        _write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
+    trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+    if not trainer.is_global_zero:
+        return 0
+    best = run / "best.ckpt"
+    if not best.exists():
+        trainer.save_checkpoint(best)
+    metrics = evaluate(best)
+    print(report(metrics))
+    return 0
+
+
+def evaluate_command(args: list[str] | None = None) -> int:
+    """Score a checkpoint, or draw samples from it; the exit status."""
+    _quiet()
+    parser = argparse.ArgumentParser(prog="evaluate.py", description=evaluate_command.__doc__, allow_abbrev=False)
+    parser.add_argument("--ckpt", required=True, help="A checkpoint; its data are named in it.")
+    parser.add_argument("--samples", type=int, help="Draw this many samples instead of scoring.")
+    parser.add_argument("--out", type=Path, help="CSV for the samples, in data units.")
+    parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
+    parser.add_argument("--device", default="cpu", help="Where to compute, e.g. cuda.")
+    parser.add_argument("--resolution", type=int, default=60, help="Quadrature nodes along a meridian.")
+    parser.add_argument("--import", dest="modules", action="append", default=[], help="Module with parts of your own.")
+    options = parser.parse_args(args)
+    try:
+        sys.path.insert(0, os.getcwd())
+        for module in options.modules:
+            importlib.import_module(module)
+        if options.samples is None:
+            print(report(evaluate(options.ckpt, resolution=options.resolution, device=options.device)))
+        else:
+            _sample(options)
+    except (ValueError, RuntimeError, FileNotFoundError, FileExistsError, ImportError) as error:
+        if os.environ.get("RSGM_DEBUG"):
+            raise
+        print(f"evaluate.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> None:
+    if options.out is None:
+        raise ValueError("--samples needs --out FILE.csv to write to.")
+    if options.out.exists():
+        raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
+    data = load_data(read_checkpoint(options.ckpt))
+    model = load(options.ckpt, options.device)
+    rows = data.to_units(model.sample(options.samples, seed=options.seed))
+    with options.out.open("x", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(data.columns)
+        writer.writerows([f"{value:.7g}" for value in row] for row in rows)
+    print(f"{options.samples} samples in {options.out}")
+
+
+def _claim(folder: Path) -> Path:
+    os.environ[_RUN_FOLDER] = str(folder)
+    return folder
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a text beside what is there: ``config.yaml``, then ``config_1.yaml``, …"""
+    k, target = 0, path
+    while target.exists():
+        if target.read_text() == text:
+            return
+        k += 1
+        target = path.with_stem(f"{path.stem}_{k}")
+    target.write_text(text)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _one_line(message: str, parser: LightningArgumentParser) -> str:
+    """The first useful line of an error, with the nearest known key where a key is unknown."""
+    text = " ".join(message.split())
+    unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)", text) or re.search(r"[Kk]ey '?\"?([\w.]+)'?\"? is not", text)
+    if unknown:
+        key = unknown.group(1).lstrip("-").split("=")[0]
+        near = difflib.get_close_matches(key, _keys(parser), n=1, cutoff=0.0)
+        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return text
+
+
+def _keys(parser: LightningArgumentParser) -> list[str]:
+    return [action.dest for action in parser._actions]
+
+
+def _quiet() -> None:
+    """Leave out warnings that a user can do nothing about."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*torch.jit.*")

@@ -1,0 +1,233 @@
+"""Data on manifolds for Lightning: points, splits, and where the numbers come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
+from rsgm.manifolds import Manifold
+from rsgm.seeding import generator_from
+
+PARTS = ("train", "val", "test")
+
+
+class Split(NamedTuple):
+    """One part of a data set: points (N, *shape), float64, and their context (N, c) or None."""
+
+    points: Tensor
+    context: Tensor | None = None
+
+    def rows(self, index: Tensor) -> Split:
+        """The rows that ``index`` selects."""
+        return Split(self.points[index], None if self.context is None else self.context[index])
+
+
+class ManifoldData(LightningDataModule, ABC):
+    """Points on a manifold, split 80/10/10. A subclass says what `manifold` is and returns `points`.
+
+    Loaders yield ``(x, context)``, with context None for unconditional data. None survives Lightning's
+    transfer to the device, but not its guess of the batch size: log with ``batch_size=len(x)``. Training
+    batches are float32, validation and test batches float64. Arguments are kept under their own names, and
+    are all it takes to build the same splits again.
+
+    Arguments:
+        batch_size: points of one training batch, all processes together
+        split: ``random`` permutes the rows by the seed; ``location`` keeps equal rows in one part
+        seed: of the split and of the training batches
+        steps_per_epoch: training batches that Lightning calls an epoch
+        eval_batch_size: most points of a validation or test batch, all processes together
+
+    Raises:
+        ValueError: a size that is not positive
+    """
+
+    train: Split
+    val: Split
+    test: Split
+
+    def __init__(
+        self,
+        batch_size: int = 512,
+        split: str = "random",
+        seed: int = 0,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.split, self.seed = batch_size, split, seed
+        self.steps_per_epoch, self.eval_batch_size = steps_per_epoch, eval_batch_size
+        for name in ("batch_size", "steps_per_epoch", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                found = getattr(self, name)
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, found {found}.")
+        self._parts: list[Tensor] = []  # rows of train, val and test, once set up
+
+    @property
+    @abstractmethod
+    def manifold(self) -> Manifold:
+        """Where the points lie."""
+
+    @abstractmethod
+    def points(self) -> Tensor | tuple[Tensor, Tensor]:
+        """All points (N, *shape), float64, on the manifold; with their context (N, c) if there is one."""
+
+    # ---- what a subclass may say otherwise
+
+    def locations(self, x: Tensor) -> Tensor:
+        """Labels (N,): rows that are equal in data units, and only those, share a label."""
+        return torch.unique(x.flatten(1), dim=0, return_inverse=True)[1]
+
+    def groups(self, locations: Tensor) -> Tensor:
+        """Labels (N,) by the protocol `split`: rows that share a label stay in one part."""
+        if self.split == "random":
+            return torch.arange(len(locations))
+        if self.split == "location":
+            return locations
+        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected random or location.")
+
+    def sizes(self, n: int) -> tuple[int, int]:
+        """Rows of train and val, of ``n``; test gets the rest."""
+        return n * 8 // 10, n // 10
+
+    def batch(self, generator: torch.Generator, n: int) -> Batch:
+        """``n`` training rows drawn with replacement; a stream of fresh points overrides this method."""
+        x, context = self.train.rows(torch.randint(len(self.train.points), (n,), generator=generator))
+        return x, context
+
+    def true_log_prob(self, x: Tensor) -> Tensor | None:
+        """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""
+        return None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of `to_units`."""
+        return tuple(f"x{k}" for k in range(int(np.prod(self.manifold.shape))))
+
+    def to_units(self, x: Tensor) -> NDArray[np.float64]:
+        """Points (B, *shape) in data units (B, columns)."""
+        return x.detach().double().flatten(1).cpu().numpy()
+
+    # ---- splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Make `train`, `val` and `test`, the same for every stage and process."""
+        if self._parts:
+            return
+        points = self.points()
+        everything = Split(*points) if isinstance(points, tuple) else Split(points)
+        self._locations = self.locations(everything.points)
+        groups = self.groups(self._locations)
+        self._parts = split_rows(groups, self.sizes(len(groups)), generator_from("split", self.seed))
+        self.train, self.val, self.test = (everything.rows(part) for part in self._parts)
+
+    def twins(self) -> Tensor:
+        """Which test points equal a train point exactly, in data units: bool (N_test,)."""
+        self.setup()
+        train, _, test = (self._locations[part] for part in self._parts)
+        return torch.isin(test, train)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the numbers come from, as plain data for ``metrics.json``."""
+        twins = self.twins()
+        return {
+            "name": type(self).__name__,
+            "source": None,
+            "sha256": None,
+            "rows": len(self._locations),
+            "distinct_rows": len(self._locations.unique()),
+            "split": {
+                "protocol": self.split,
+                "seed": self.seed,
+                "sizes": dict(zip(PARTS, map(len, self._parts), strict=True)),
+                "twin_share": twins.double().mean().item(),
+            },
+        }
+
+    # ---- loaders
+
+    def train_batch(self, step: int, place: int = 0) -> Batch:
+        """The global training batch, float32, at an optimiser step and a place in it; see `TrainLoader`."""
+        self.setup()
+        x, context = self.batch(generator_from("batch", self.seed, step, place), self.batch_size)
+        return _single(x), None if context is None else _single(context)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Batches by position, this process's share of each.
+
+        Raises:
+            ValueError: a batch that the processes cannot share equally
+        """
+        self.setup()
+        rank, world_size = self._process()
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} is the batch of all processes together, and {world_size} of "
+                f"them cannot share it equally: choose a multiple of {world_size}."
+            )
+        trainer = self.trainer
+        step = None if trainer is None else lambda: trainer.global_step
+        return TrainLoader(self.train_batch, self.steps_per_epoch, step, rank, world_size)
+
+    def val_dataloader(self) -> EvalLoader:
+        """The validation points once, in order."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> EvalLoader:
+        """The test points once, in order."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, name: str) -> EvalLoader:
+        self.setup()
+        part: Split = getattr(self, name)
+        rank, world_size = self._process()
+        n = len(part.points)
+        if n < world_size:
+            raise ValueError(f"{n} {name} points are too few for {world_size} processes: use at most {n}.")
+        # equal numbers of batches, none empty, on every process: a collective call per batch cannot deadlock
+        count = max(1, min(-(-n // self.eval_batch_size), n // world_size))
+        share = torch.arange(rank, n, world_size).tensor_split(count)
+        return EvalLoader([(x, context) for x, context in map(part.rows, share)])
+
+    def _process(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def split_rows(groups: Tensor, sizes: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
+    """Rows of train, val and test, by a random order of the groups.
+
+    A group belongs where its first row falls: sizes are exact for groups of one row, else off by less than a
+    group.
+
+    Arguments:
+        groups: (N,) labels; rows that share one stay together
+        sizes: rows of train and of val; the rest is test
+
+    Raises:
+        ValueError: a part without rows
+    """
+    _, group, count = torch.unique(groups, return_inverse=True, return_counts=True)
+    order = torch.randperm(len(count), generator=generator)
+    first = torch.empty_like(count)
+    first[order] = count[order].cumsum(0) - count[order]
+    rows = first[group].argsort(stable=True)
+    start = first[group][rows]
+    part = (start >= sizes[0]).long() + (start >= sum(sizes)).long()
+    parts = [rows[part == k] for k in range(3)]
+    for name, found in zip(PARTS, parts, strict=True):
+        if not len(found):
+            raise ValueError(
+                f"The {name} part has no rows: {len(groups)} rows in {len(count)} groups are too few to be "
+                "split into train, val and test. Expected at least 10 groups."
+            )
+    return parts
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() else x

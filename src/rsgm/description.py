@@ -1,0 +1,142 @@
+"""The plain form of an object, ``{class_path, init_args}``: written into checkpoints, read back without pickle."""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any
+
+_PLAIN = (bool, int, float, str)
+
+
+def describe(value: Any, skip: int = 0) -> Any:
+    """The plain form of a value: numbers, strings, lists, dicts, and ``{class_path, init_args}`` for the rest.
+
+    An object is described by its constructor arguments, which it must keep as attributes of the same name (the
+    convention of scikit-learn). Where an argument is a factory (``Callable[[A, B], C]``) the attribute may be the
+    finished C, whose first two constructor arguments are then left out; classes and `functools.partial` stand for
+    themselves.
+
+    Arguments:
+        value: what to describe
+        skip: number of leading constructor arguments that a caller supplies
+
+    Raises:
+        TypeError: for functions, and for objects that do not keep their arguments
+
+    Example:
+        >>> from rsgm.schedules import LinearBeta
+        >>> describe(LinearBeta(beta_1=3.0))
+        {'class_path': 'rsgm.schedules.LinearBeta', 'init_args': {'beta_0': 0.001, 'beta_1': 3.0}}
+    """
+    if value is None or type(value) in _PLAIN:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, type):
+        return {"class_path": _path(value)}
+    if isinstance(value, functools.partial) and isinstance(value.func, type) and not value.args:
+        return {"class_path": _path(value.func), "init_args": describe(value.keywords)}
+    if inspect.isroutine(value) or isinstance(value, functools.partial):
+        raise TypeError(
+            f"{value!r} cannot be written into a checkpoint; pass a class or functools.partial(Class, key=value)."
+        )
+    cls = type(value)
+    names = [name for name in inspect.signature(cls).parameters][skip:]
+    missing = [name for name in names if name not in dir(value)]
+    if missing:
+        raise TypeError(
+            f"{_path(cls)} does not keep its constructor argument {missing[0]!r} as an attribute of that name, so a "
+            f"checkpoint could not rebuild it; set self.{missing[0]} in __init__."
+        )
+    hints = _hints(cls)
+    arguments = {name: describe(getattr(value, name), _supplied(hints.get(name))) for name in names}
+    return {"class_path": _path(cls), "init_args": arguments}
+
+
+def describe_call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The plain form of ``cls(*args, **kwargs)``, with the defaults filled in."""
+    bound = inspect.signature(cls).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return {"class_path": _path(cls), "init_args": {key: describe(item) for key, item in bound.arguments.items()}}
+
+
+def build(description: dict[str, Any], base: type) -> Any:
+    """The object that a description names, if every class in it is one that the annotations admit.
+
+    No module is imported and nothing is called before it is known to be a class derived from the annotated one, so
+    a description from a file can only construct what the package, or code that the caller has imported, offers.
+
+    Raises:
+        ValueError: for a class that is unknown, not imported or not admitted, and for unknown arguments
+    """
+    return _construct(description, (base,), base.__name__)()
+
+
+def _construct(description: dict[str, Any], admitted: tuple[type, ...], where: str) -> Callable[..., Any]:
+    cls = _resolve(description.get("class_path"), admitted, where)
+    arguments = description.get("init_args") or {}
+    known, hints = inspect.signature(cls).parameters, _hints(cls)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    for name in arguments:
+        if name not in known and not open_ended:
+            raise ValueError(f"{_path(cls)} has no argument {name!r}; it knows {', '.join(known)}.")
+    values = {name: _value(item, hints.get(name), f"{cls.__name__}.{name}") for name, item in arguments.items()}
+    return functools.partial(cls, **values)
+
+
+def _value(value: Any, annotation: Any, where: str) -> Any:
+    if isinstance(value, list):
+        return [_value(item, annotation, where) for item in value]
+    if not isinstance(value, dict) or "class_path" not in value:
+        return value
+    results, factories = _admitted(annotation)
+    make = _construct(value, results + factories, where)
+    return make if issubclass(make.func, factories) and not issubclass(make.func, results) else make()
+
+
+def _admitted(annotation: Any) -> tuple[tuple[type, ...], tuple[type, ...]]:
+    """Classes that an annotation admits as objects, and as factories of objects."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is collections.abc.Callable:
+        return (), _admitted(arguments[1])[0]
+    if isinstance(annotation, type) and origin is None:
+        return (annotation,), ()
+    parts = [_admitted(argument) for argument in arguments]
+    return tuple(c for part in parts for c in part[0]), tuple(c for part in parts for c in part[1])
+
+
+def _supplied(annotation: Any) -> int:
+    """How many leading arguments the caller of an annotated factory supplies."""
+    for option in (annotation, *typing.get_args(annotation)):
+        if typing.get_origin(option) is collections.abc.Callable:
+            return len(typing.get_args(option)[0])
+    return 0
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls.__init__)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _resolve(path: Any, admitted: tuple[type, ...], where: str) -> type:
+    wanted = " or ".join(c.__name__ for c in admitted) or "no class"
+    module, _, name = str(path).rpartition(".")
+    if module not in sys.modules:
+        raise ValueError(
+            f"{where} names {path!r}, but the module {module!r} is not imported; import it before loading, if you "
+            "trust it."
+        )
+    cls = vars(sys.modules[module]).get(name)
+    if not isinstance(cls, type) or not issubclass(cls, admitted):
+        raise ValueError(f"{where} names {path!r}, which is not a class admitted here (expected {wanted}).")
+    return cls

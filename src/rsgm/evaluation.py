@@ -1,0 +1,233 @@
+"""From a checkpoint to numbers and figures: the only road, for `train.py` and `evaluate.py` alike."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import resource
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsgm import plots
+from rsgm.data import ManifoldData
+from rsgm.data.earth import to_degrees
+from rsgm.description import build
+from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
+
+
+def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
+    """The data module that a checkpoint was trained on, set up.
+
+    Raises:
+        CheckpointError: where the checkpoint does not say
+    """
+    description = checkpoint["rsgm"].get("data")
+    if description is None:
+        raise CheckpointError("The checkpoint does not name its data; pass a data module to evaluate.")
+    data = build(description, ManifoldData)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def evaluate(
+    path: str | Path,
+    data: ManifoldData | None = None,
+    resolution: int = 60,
+    samples: int = 5000,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Score a checkpoint on its test split; write ``metrics.json`` and ``figures/`` beside it.
+
+    Arguments:
+        path: the checkpoint
+        data: where the checkpoint does not name its data
+        resolution: quadrature nodes along a meridian, for the normalisation and the map
+        samples: points in the sample map
+        device: where to compute
+
+    Returns:
+        what ``metrics.json`` holds; the fields are those of the README's section on metrics
+
+    Raises:
+        SolveError: if a likelihood could not be computed
+    """
+    path = Path(path)
+    wall, cpu = time.perf_counter(), time.process_time()
+    checkpoint = read_checkpoint(path)
+    data = data or load_data(checkpoint)
+    model = load(path, device)
+    test = data.test.points.to(device)
+    score = model.likelihood(test, None if data.test.context is None else data.test.context.to(device))
+    twins = data.twins().to(device)
+    nodes, node_log_prob, total = _normalisation(model, data, resolution)
+    training = checkpoint["rsgm"].get("training", {})
+    metrics: dict[str, Any] = {
+        "model": checkpoint["rsgm"]["model"]["class_path"],
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": training.get("steps"),
+        "seed": checkpoint["rsgm"]["seed"],
+        "manifold": str(model.manifold),
+        "data": data.provenance(),
+        "nll": summary(-score.value),
+        "nll_without_twins": summary(-score.value[~twins]),
+        "normalisation": total,
+        "nfe": score.nfe,
+        "solver": model.solver(),
+        "resolution": _resolution(model.resolution()),
+        "baselines": _baselines(model.manifold, data),
+        "checkpoint": path.name,
+    }
+    metrics["split"] = metrics["data"].pop("split")
+    truth = data.true_log_prob(data.test.points)
+    metrics["perfect_model"] = None if truth is None else summary(-truth)
+    figures = _draw(model, data, nodes, node_log_prob, resolution, samples)
+    metrics["seconds"] = {
+        "training": {key: training.get(key) for key in ("wall", "cpu")},
+        "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
+    }
+    metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    metrics["versions"] = _versions()
+    _write(path.parent, metrics, figures)
+    return metrics
+
+
+def summary(values: Tensor) -> dict[str, float | int] | None:
+    """Mean, standard error, median and count; None of nothing.
+
+    Raises:
+        ValueError: where values are not finite
+    """
+    n = len(values)
+    if n == 0:
+        return None
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise ValueError(f"{bad} of {n} log-densities are not finite.")
+    error = float(values.std() / math.sqrt(n)) if n > 1 else math.nan
+    return {"mean": float(values.mean()), "standard_error": error, "median": float(values.median()), "n": n}
+
+
+def report(metrics: dict[str, Any]) -> str:
+    """The lines that the commands print."""
+
+    def line(name: str, value: dict[str, Any] | None) -> str:
+        if value is None:
+            return f"{name:<34} none"
+        return f"{name:<34} {value['mean']:.10f} ± {value['standard_error']:.4f}  ({value['n']} points)"
+
+    split, data = metrics["split"], metrics["data"]
+    lines = [
+        f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}",
+        f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
+        "also train points",
+        line("test NLL (nats)", metrics["nll"]),
+        line("  without twins", metrics["nll_without_twins"]),
+        line("  kernel density, same points", metrics["baselines"]["kernel_density"]["nll"]),
+        line("  kernel density, without twins", metrics["baselines"]["kernel_density"]["nll_without_twins"]),
+    ]
+    if metrics["perfect_model"]:
+        lines.append(line("  perfect model, same points", metrics["perfect_model"]))
+    if metrics["baselines"]["uniform"] is not None:
+        lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
+    if metrics["normalisation"] is not None:
+        lines.append(f"{'integral of the density':<34} {metrics['normalisation']:.5f}")
+    if metrics["resolution"]:
+        lines.append(f"{'smallest resolved scale':<34} {metrics['resolution']['degrees']:.4f} degrees")
+    if metrics["solver"]:
+        solver = metrics["solver"]
+        lines.append(
+            f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver['method']}, {solver['tolerance']:g}, "
+            f"{solver['dtype']})"
+        )
+    return "\n".join(lines)
+
+
+def _normalisation(
+    model: GenerativeModel, data: ManifoldData, resolution: int
+) -> tuple[Tensor | None, Tensor | None, float | None]:
+    """Quadrature nodes, the log-density there by the same function as the likelihood, and the integral."""
+    if math.isinf(model.manifold.log_volume) or model.manifold.dim > 3 or data.test.context is not None:
+        return None, None, None
+    nodes, weights = model.manifold.quadrature(resolution)
+    log_prob = model.likelihood(nodes.to(model.device)).value.cpu()
+    return nodes, log_prob, float((weights * log_prob.exp()).sum())
+
+
+def _resolution(radians: float | None) -> dict[str, float] | None:
+    return None if radians is None else {"radians": radians, "degrees": math.degrees(radians)}
+
+
+def _baselines(manifold: Any, data: ManifoldData) -> dict[str, Any]:
+    if math.isinf(manifold.log_volume):
+        return {"uniform": None, "kernel_density": None}
+    kde = KernelDensity(manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    nll = -kde.likelihood(data.test.points).value
+    row = {
+        "nll": summary(nll),
+        "nll_without_twins": summary(nll[~data.twins()]),
+        "min_width_radians": kde.min_width,
+    }
+    return {"uniform": manifold.log_volume, "kernel_density": row}
+
+
+def _draw(
+    model: GenerativeModel,
+    data: ManifoldData,
+    nodes: Tensor | None,
+    log_prob: Tensor | None,
+    resolution: int,
+    samples: int,
+) -> dict[str, Any]:
+    if model.manifold.shape != (3,) or nodes is None or log_prob is None:
+        return {}
+    grid = to_degrees(nodes).reshape(resolution, 2 * resolution, 2)
+    train, test = to_degrees(data.train.points), to_degrees(data.test.points)
+    values = log_prob.reshape(resolution, -1).numpy()
+    return {
+        "density": plots.density_map(grid[0, :, 1], grid[:, 0, 0], values, train, test),
+        "samples": plots.sample_map(to_degrees(model.sample(samples, seed=0)), test),
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    import geoopt
+    import pytorch_lightning
+    import torchdiffeq
+
+    import rsgm
+
+    found = {
+        "rsgm": rsgm.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch_lightning": pytorch_lightning.__version__,
+        "torchdiffeq": torchdiffeq.__version__,
+        "geoopt": geoopt.__version__,
+        "numpy": np.__version__,
+    }
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {**found, "git": git.stdout.strip() or None}
+
+
+def _write(folder: Path, metrics: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Into ``metrics.json`` and ``figures``, or, where they exist, the first free number."""
+    k, suffix = 0, ""
+    while (folder / f"metrics{suffix}.json").exists() or (folder / f"figures{suffix}").exists():
+        k += 1
+        suffix = f"_{k}"
+    (folder / f"metrics{suffix}.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    if figures:
+        (folder / f"figures{suffix}").mkdir()
+        for name, figure in figures.items():
+            figure.savefig(folder / f"figures{suffix}" / f"{name}.png")

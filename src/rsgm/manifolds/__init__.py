@@ -1,0 +1,7 @@
+"""Geometry: every manifold is one file and one class, constructible without arguments."""
+
+from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.sphere import Sphere
+
+__all__ = ["Euclidean", "Manifold", "Sphere"]

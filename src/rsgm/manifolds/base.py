@@ -1,0 +1,139 @@
+"""What `rsgm` asks of a manifold beyond `geoopt.Manifold`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import geoopt
+import torch
+from torch import Tensor
+
+
+class Manifold(geoopt.Manifold, ABC):
+    r"""A Riemannian manifold embedded in an ambient vector space, with its volume and its Brownian motion.
+
+    To the exponential map, logarithm, distance, projections and transport of `geoopt.Manifold` it adds what a
+    diffusion model needs: a dimension, a volume, uniform and Gaussian draws, an orthonormal frame, and the heat
+    kernel :math:`p_s(x | x_0)` of :math:`\partial_s p = \tfrac12 \Delta p`. Points have shape
+    ``(*batch, *manifold.shape)``; densities are with respect to the Riemannian volume, in nats.
+
+    A new manifold is one subclass in one file: the abstract members below, and those of `geoopt.Manifold`.
+    """
+
+    #: intrinsic dimension
+    dim: int
+    #: shape of one point
+    shape: tuple[int, ...]
+    #: logarithm of the total volume; ``inf`` where the manifold is not compact
+    log_volume: float
+
+    #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
+    walk_steps = 100
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # geoopt counts the trailing dimensions of a point
+        self.ndim = len(self.shape)
+
+    def extra_repr(self) -> str:
+        """The dimension, for ``print(manifold)``."""
+        return f"dim={self.dim}"
+
+    @abstractmethod
+    def frame(self, x: Tensor) -> Tensor:
+        """An orthonormal basis of each tangent space, shape ``(dim, *batch, *shape)``."""
+
+    @abstractmethod
+    def mean_curvature(self, x: Tensor) -> Tensor:
+        r"""Trace of the second fundamental form, :math:`H = \sum_a \mathrm{II}(e_a, e_a)`, a normal vector.
+
+        For the tangent projection of an ambient field, :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a
+        \rangle + \langle H, f\rangle`: no projection has to be differentiated.
+        """
+
+    @abstractmethod
+    def random_uniform(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included."""
+
+    @abstractmethod
+    def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A standard normal vector in the tangent space of each point of ``x``."""
+
+    @abstractmethod
+    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+        """Log-density of a cheap normalised bump of scale ``width`` (radians) around ``centre``.
+
+        ``x`` and ``centre`` broadcast to ``(*batch, *shape)``, ``width`` to ``batch``.
+        """
+
+    @abstractmethod
+    def kernel_sample(
+        self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """One draw of the bump of `kernel_log_prob` for each ``centre``."""
+
+    def heat_kernel_sample(
+        self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        r"""Brownian motion from ``x0`` run for the variance time ``s`` of shape ``batch``.
+
+        This default is a geodesic random walk of `walk_steps` steps, whose bias is :math:`O(s^2 / N)`
+        (Jorgensen 1975; De Bortoli et al. 2022, arXiv:2202.02763, section 3.2). Subclasses with a known kernel
+        sample it exactly.
+        """
+        std = _expand((s / self.walk_steps).sqrt(), x0)
+        for _ in range(self.walk_steps):
+            x0 = self.expmap(x0, std * self.random_tangent(x0, generator))
+        return x0
+
+    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """``log p_s(x | x0)`` in nats, shape ``batch``."""
+        raise NotImplementedError(self._no_kernel("log-density"))
+
+    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        r"""Riemannian gradient :math:`\nabla_x \log p_s(x | x_0)`, shape ``(*batch, *shape)``."""
+        raise NotImplementedError(self._no_kernel("score"))
+
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+        """The gradient of the eigenfunction series cut after ``terms``: an approximation, for reproduction."""
+        raise NotImplementedError(self._no_kernel("truncated series"))
+
+    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """Nodes ``(n, *shape)`` and weights ``(n,)`` that sum to the volume; compact manifolds up to dim 3."""
+        raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no quadrature.")
+
+    def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
+        """Squared Riemannian length of a tangent vector, shape ``batch``."""
+        return self.inner(x, u, u)
+
+    def _check_size(self, size: tuple[int, ...]) -> None:
+        if tuple(size[len(size) - len(self.shape) :]) != self.shape:
+            raise ValueError(
+                f"{type(self).__name__}(dim={self.dim}): a point has shape {self.shape}, so the size must end "
+                f"with it, as in geoopt; found {tuple(size)}."
+            )
+
+    def _no_kernel(self, what: str) -> str:
+        return (
+            f"The heat kernel of {type(self).__name__}(dim={self.dim}) has no known {what} here. Train with "
+            "ImplicitScoreMatching or SlicedScoreMatching, which need only its samples."
+        )
+
+
+def _expand(coefficient: Tensor, x: Tensor) -> Tensor:
+    """Append the axes that let a ``batch``-shaped coefficient multiply points or vectors like ``x``."""
+    return coefficient.reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim()))
+
+
+def safe_norm(u: Tensor, keepdim: bool = False) -> Tensor:
+    """Euclidean norm over the last axis whose derivatives at zero are zero instead of NaN."""
+    square = (u * u).sum(-1, keepdim=keepdim)
+    zero = square == 0
+    return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())

@@ -1,0 +1,84 @@
+"""Flat space."""
+
+from __future__ import annotations
+
+import math
+
+import geoopt
+import torch
+from torch import Tensor
+
+from rsgm.manifolds.base import Manifold, _expand
+
+
+class Euclidean(Manifold, geoopt.Euclidean):
+    r"""Flat space :math:`\mathbb R^d`: the heat kernel is :math:`N(x_0, s I)`.
+
+    Arguments:
+        dim: the dimension d; points have shape ``(d,)``
+
+    Example:
+        >>> space = Euclidean(2)
+        >>> space.heat_kernel_score(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([0.5]))
+        tensor([[-2., -2.]])
+    """
+
+    log_volume = math.inf
+
+    def __init__(self, dim: int = 2) -> None:
+        if dim < 1:
+            raise ValueError(f"Euclidean: dim must be at least 1, found {dim}.")
+        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim,)
+        super().__init__(ndim=1)
+
+    def frame(self, x: Tensor) -> Tensor:
+        """The coordinate basis, ``(dim, *batch, dim)``."""
+        eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
+        return eye.reshape(self.dim, *(1,) * (x.dim() - 1), self.dim).expand(self.dim, *x.shape)
+
+    def mean_curvature(self, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(x)
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Euclidean distance over the last axis."""
+        return torch.linalg.vector_norm(x - y, dim=-1, keepdim=keepdim)
+
+    def random_uniform(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Not defined: the volume is infinite."""
+        raise ValueError("Euclidean space has infinite volume, so it has no uniform law; use a normal prior.")
+
+    def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A standard normal vector at each point."""
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+        """Normal density of standard deviation ``width``."""
+        square = ((x - centre) / width[..., None]).square().sum(-1)
+        return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
+
+    def kernel_sample(
+        self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A normal draw around each centre."""
+        return centre + width[..., None] * self.random_tangent(centre, generator)
+
+    def heat_kernel_sample(
+        self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Exact: a normal draw of variance ``s``."""
+        return x0 + _expand(s.sqrt(), x0) * self.random_tangent(x0, generator)
+
+    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """Normal log-density of variance ``s``."""
+        return self.kernel_log_prob(x, x0, s.sqrt())
+
+    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """``(x0 - x) / s``."""
+        return (x0 - x) / _expand(s, x)

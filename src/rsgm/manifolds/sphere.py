@@ -1,0 +1,214 @@
+"""The unit sphere of any dimension."""
+
+from __future__ import annotations
+
+import math
+
+import geoopt
+import scipy.special
+import torch
+from torch import Tensor
+
+from rsgm import heat_kernels
+from rsgm.manifolds.base import Manifold, _expand, safe_norm
+
+_KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
+
+
+class Sphere(Manifold, geoopt.Sphere):
+    r"""The unit sphere :math:`S^d \subset \mathbb R^{d+1}`.
+
+    Distances and logarithms come from chords, :math:`\theta = 2\,\mathrm{atan2}(|x-y|, |x+y|)`, and keep their
+    relative accuracy in float32 at small angles and near :math:`\pi`, where geoopt's lose all digits.
+
+    The heat kernel is exact (density, score and samples) for d = 1, 2, 3. On other spheres
+    `heat_kernel_sample` is a geodesic random walk of `walk_steps` steps, and there is no score target: train
+    with implicit or sliced score matching.
+
+    Arguments:
+        dim: the dimension d; points have shape ``(d + 1,)``
+
+    Example:
+        >>> sphere = Sphere(2)
+        >>> north, east = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0])
+        >>> sphere.dist(north, east)
+        tensor(1.5708)
+    """
+
+    def __init__(self, dim: int = 2) -> None:
+        if dim < 1:
+            raise ValueError(f"Sphere: dim must be at least 1, found {dim}.")
+        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
+        super().__init__()
+        self.log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
+
+    def angles(self, x: Tensor, y: Tensor, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+        r"""The distance :math:`\theta` and its complement :math:`\pi - \theta`, each accurate where it is small."""
+        near, far = safe_norm(x - y, keepdim), safe_norm(x + y, keepdim)
+        return 2 * torch.atan2(near, far), 2 * torch.atan2(far, near)
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Angle between two points, in radians."""
+        return self.angles(x, y, keepdim)[0]
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        r""":math:`\cos|u|\,x + \mathrm{sinc}|u|\,u`, renormalised."""
+        square = (u * u).sum(-1, keepdim=True)
+        small = square < 1e-8
+        r = torch.where(small, torch.ones_like(square), square).sqrt()
+        cos = torch.where(small, 1 - square / 2, r.cos())
+        sinc = torch.where(small, 1 - square / 6, r.sin() / r)
+        return self.projx(cos * x + sinc * u)
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """The shortest tangent vector at ``x`` that leads to ``y``; at the antipode, one of them."""
+        theta, delta = self.angles(x, y, keepdim=True)
+        direction, sine = self._away(y, x, theta, delta)
+        # the sine of the smaller of the two angles: relative accuracy at both ends
+        ratio = torch.where(sine > 0, theta / sine.clamp_min(torch.finfo(x.dtype).tiny), torch.ones_like(theta))
+        antipode = (delta == 0) & (theta > 0)
+        return torch.where(antipode, math.pi * self._some_tangent(x), -ratio * direction)
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        r"""Parallel transport along the shortest geodesic: :math:`v - \frac{\langle y, v\rangle}{1+\langle x,y\rangle}(x + y)`."""
+        middle = x + y
+        # 1 + <x, y> = |x + y|^2 / 2
+        weight = 2 * (y * v).sum(-1, keepdim=True) / (middle * middle).sum(-1, keepdim=True).clamp_min(1e-30)
+        return v - weight * middle
+
+    def frame(self, x: Tensor) -> Tensor:
+        """The columns of the Householder reflection that maps ``x`` to an axis; smooth but for one equator."""
+        sign = torch.where(x[..., :1] >= 0, 1.0, -1.0).to(x.dtype)
+        w = torch.cat([x[..., :1] + sign, x[..., 1:]], -1)
+        scaled = w / (1 + x[..., :1].abs())
+        eye = torch.eye(self.dim + 1, dtype=x.dtype, device=x.device)
+        return torch.stack([eye[a] - scaled[..., a : a + 1] * w for a in range(1, self.dim + 1)])
+
+    def mean_curvature(self, x: Tensor) -> Tensor:
+        """``-dim * x``."""
+        return -self.dim * x
+
+    def random_uniform(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Normalised Gaussian vectors."""
+        self._check_size(size)
+        return self.projx(torch.randn(*size, generator=generator, dtype=dtype, device=device))
+
+    def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The tangent part of an ambient normal vector."""
+        return self.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
+
+    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+        r"""Von Mises-Fisher density of concentration :math:`\kappa = \text{width}^{-2}` (Mardia & Jupp 2000, 9.3.4).
+
+        Written with differences, :math:`-\kappa|x-\mu|^2/2`: exact at widths where :math:`\kappa\langle x, \mu
+        \rangle` would cancel.
+        """
+        kappa = width.pow(-2)
+        return self._kernel_log_constant(kappa) - 0.5 * kappa * (x - centre).square().sum(-1)
+
+    def kernel_sample(
+        self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Von Mises-Fisher draws by Wood's rejection method (Wood 1994, Comm. Statist. Simul. 23)."""
+        kappa = width.pow(-2).expand(centre.shape[:-1])
+        b = self.dim / (2 * kappa + (4 * kappa**2 + self.dim**2).sqrt())
+        # all in terms of 1 - cos, which keeps its digits at high concentration
+        pole = 2 * b / (1 + b)
+        height, open_ = torch.zeros_like(kappa), torch.ones_like(kappa, dtype=torch.bool)
+        while bool(open_.any()):
+            gauss = torch.randn(2, *kappa.shape, self.dim, generator=generator, dtype=kappa.dtype, device=kappa.device)
+            first, second = gauss.square().sum(-1)
+            beta = first / (first + second)
+            proposal = 2 * b * beta / (1 - (1 - b) * beta)
+            level = torch.rand(kappa.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
+            accept = kappa * (pole - proposal) + self.dim * (
+                ((1 - (1 - pole) * (1 - proposal)) / (pole * (2 - pole))).log()
+            ) >= level.log()
+            height, open_ = torch.where(open_ & accept, proposal, height), open_ & ~accept
+        tangent = self.random_tangent(centre, generator)
+        unit = tangent / tangent.norm(dim=-1, keepdim=True)
+        height = height[..., None]
+        return self.projx((1 - height) * centre + (height * (2 - height)).sqrt() * unit)
+
+    def heat_kernel_sample(
+        self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Exact for d = 1, 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
+        if self.dim not in _KERNELS:
+            return super().heat_kernel_sample(x0, s, generator)
+        z = self.random_tangent(x0, generator)
+        radius = safe_norm(z)
+        length = _KERNELS[self.dim].sample_distance(radius, s)
+        return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
+
+    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """Exact for d = 1, 2, 3."""
+        if self.dim not in _KERNELS:
+            return super().heat_kernel_log_prob(x0, x, s)
+        return _KERNELS[self.dim].log_density(*self.angles(x0, x), s)
+
+    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """Exact for d = 1, 2, 3."""
+        if self.dim not in _KERNELS:
+            return super().heat_kernel_score(x0, x, s)
+        return self._radial_gradient(x0, x, _KERNELS[self.dim].score, s)
+
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+        """The gradient of the Gegenbauer series cut after degree ``terms``."""
+
+        def score(theta: Tensor, delta: Tensor, s: Tensor) -> Tensor:
+            return heat_kernels.truncated_series_score(self.dim, theta, delta, s, terms)
+
+        return self._radial_gradient(x0, x, score, s)
+
+    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """Gauss-Jacobi in each polar coordinate (``resolution`` nodes) times ``2 * resolution`` longitudes.
+
+        On S^2 the nodes are ordered by latitude, then longitude in [-pi, pi).
+        """
+        if self.dim > 3:
+            return super().quadrature(resolution, dtype)
+        count = 2 * resolution
+        longitude = -math.pi + (torch.arange(count, dtype=torch.float64) + 0.5) * (2 * math.pi / count)
+        nodes = torch.stack([longitude.cos(), longitude.sin()], -1)
+        weights = torch.full((count,), 2 * math.pi / count, dtype=torch.float64)
+        for d in range(2, self.dim + 1):
+            height, weight = map(torch.as_tensor, scipy.special.roots_jacobi(resolution, d / 2 - 1, d / 2 - 1))
+            radius = ((1 - height) * (1 + height)).sqrt()
+            equator = radius[:, None, None] * nodes
+            nodes = torch.cat([equator, height[:, None, None].expand(*equator.shape[:2], 1)], -1).flatten(0, 1)
+            weights = (weight[:, None] * weights).flatten()
+        return nodes.to(dtype), weights.to(dtype)
+
+    def _away(self, x0: Tensor, x: Tensor, theta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """``sin(theta)`` times the unit vector at ``x`` that leads away from ``x0``, and the sine itself."""
+        # P_x(x0) from the shorter chord: the subtraction is exact where the sine is small
+        chord = torch.where(delta < theta, x0 + x, x0 - x)
+        return -self.proju(x, chord), torch.minimum(theta, delta).sin()
+
+    def _radial_gradient(self, x0: Tensor, x: Tensor, score: object, s: Tensor) -> Tensor:
+        theta, delta = self.angles(x0, x)
+        # score / sin has finite limits at both ends; the floor keeps the quotient away from 0 / 0
+        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
+        away, _ = self._away(x0, x, theta[..., None], delta[..., None])
+        ratio = score(lower, upper, s) / torch.minimum(lower, upper).sin()
+        return ratio[..., None] * away
+
+    def _some_tangent(self, x: Tensor) -> Tensor:
+        axis = torch.nn.functional.one_hot(x.abs().argmin(-1), self.dim + 1).to(x.dtype)
+        u = self.proju(x, axis)
+        return u / u.norm(dim=-1, keepdim=True)
+
+    def _kernel_log_constant(self, kappa: Tensor) -> Tensor:
+        if self.dim == 2:
+            return kappa.log() - math.log(2 * math.pi) - torch.log1p(-torch.exp(-2 * kappa))
+        order = (self.dim - 1) / 2
+        bessel = torch.as_tensor(scipy.special.ive(order, kappa.double().cpu().numpy())).to(kappa)
+        return order * kappa.log() - (order + 1) * math.log(2 * math.pi) - bessel.log()

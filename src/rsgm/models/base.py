@@ -1,0 +1,178 @@
+"""What every generative model shares: all of Lightning's hooks, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from rsgm.description import describe_call
+from rsgm.likelihood import LogProb
+from rsgm.manifolds import Manifold
+from rsgm.schedules import LearningRate, WarmupCosine
+from rsgm.seeding import seed_from
+
+OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+
+
+class NonFiniteLossError(RuntimeError):
+    """Training has diverged."""
+
+
+class GenerativeModel(LightningModule, ABC):
+    """A probability law on a manifold, learned from points.
+
+    Final subclasses override `loss`, `sample` and `likelihood`, and nothing of Lightning; a model that is fitted
+    in one pass overrides `fit_points` too. Every random number of training is a function of (seed, step, rank),
+    which makes an interrupted run continue bit for bit.
+
+    Arguments:
+        manifold: where the points live
+        optimizer: factory of the optimiser from the parameters
+        learning_rate: factor on its learning rate over the run
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> GenerativeModel:
+        """Remember the arguments, from which a checkpoint describes the model."""
+        model = super().__new__(cls)
+        object.__setattr__(model, "_arguments", (args, kwargs))
+        return model
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        optimizer: OptimizerFactory | None = None,
+        learning_rate: LearningRate = WarmupCosine(),
+    ) -> None:
+        super().__init__()
+        self.manifold, self.optimizer, self.learning_rate = manifold, optimizer, learning_rate
+        self.seed: int | None = None
+        self._description: dict[str, Any] | None = None
+        # of a batch: optimiser steps before it, and its place among the batches of one step
+        self._position = (-1, 0)
+
+    # what a model is
+
+    @abstractmethod
+    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
+        """Terms ``(B,)`` for a batch of points; ``"loss"`` is minimised, all are logged."""
+
+    @abstractmethod
+    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+        """``n`` points ``(n, *manifold.shape)``; equal for equal ``seed``, fresh without one."""
+
+    @abstractmethod
+    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The log-density of points of the manifold and what it cost."""
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Fit in closed form before the first step; does nothing for models that learn by gradient."""
+
+    def resolution(self) -> float | None:
+        """The finest scale the density can resolve, in radians; None where there is no such limit."""
+        return None
+
+    def solver(self) -> dict[str, Any] | None:
+        """How `likelihood` solves its ODE, for the record; None where there is none."""
+        return None
+
+    # for users
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Log-density ``(B,)`` in nats with respect to the Riemannian volume.
+
+        Raises:
+            ValueError: for points of the wrong shape or off the manifold
+        """
+        if tuple(x.shape[1:]) != self.manifold.shape:
+            raise ValueError(f"log_prob: expected points (B, {self.manifold.shape}), found {tuple(x.shape)}.")
+        ok, reason = self.manifold.check_point_on_manifold(x, explain=True, atol=1e-4, rtol=1e-4)
+        if not ok:
+            raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
+        return self.likelihood(x.to(self.device), context).value
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """``{class_path, init_args}`` from which `rsgm.load` builds this model again."""
+        if self._description is None:
+            self._description = describe_call(type(self), *self._arguments)
+        return self._description
+
+    @description.setter
+    def description(self, value: dict[str, Any]) -> None:
+        self._description = value
+
+    # Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Fail before training, not at its first checkpoint, where the model cannot be described."""
+        _ = self.description
+
+    def on_fit_start(self) -> None:
+        """Fix the seed, and fit what needs no training."""
+        if self.seed is None:
+            self.seed = torch.initial_seed() % 2**63
+        data = self.trainer.datamodule
+        self.fit_points(data.train.points.to(self.device), data.val.points.to(self.device))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make every draw of this step a function of (seed, step, rank)."""
+        step, (last, place) = self.global_step, self._position
+        self._position = (step, place + 1 if step == last else 0)
+        torch.manual_seed(seed_from("step", self.seed, *self._position, self.global_rank))
+
+    def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Tensor | None:
+        """The mean loss; logged and checked every ``log_every_n_steps``, for both cost time."""
+        terms = {name: value.mean() for name, value in self.loss(*batch).items()}
+        loss = terms["loss"]
+        if self.global_step % self.trainer.log_every_n_steps == 0:
+            if not torch.isfinite(loss):
+                raise NonFiniteLossError(
+                    f"The loss is {float(loss)} at step {self.global_step}; lower the learning rate, raise the "
+                    "process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
+                )
+            detached = {f"train/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(detached, prog_bar=True, batch_size=len(batch[0]))
+        return loss if loss.requires_grad else None
+
+    def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
+        """The negative log-likelihood."""
+        result = self.likelihood(*batch)
+        options: dict[str, Any] = {"batch_size": len(batch[0]), "sync_dist": True}
+        self.log("val/nll", -result.value.mean(), prog_bar=True, **options)
+        self.log("val/nfe", float(result.nfe), **options)
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser with its learning-rate schedule; none for a model without parameters."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        if not parameters:
+            return None
+        if self.optimizer is None:
+            raise ValueError(f"{type(self).__name__} has parameters but no optimizer was given.")
+        optimizer = self.optimizer(parameters)
+        rate, total = self.learning_rate, int(self.trainer.estimated_stepping_batches)
+        # a plain function: LambdaLR would write the attributes of any other callable into the checkpoint
+        scheduler = LambdaLR(optimizer, lambda step: rate(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the description and the seed, plain data only."""
+        checkpoint.setdefault("rsgm", {}).update(model=self.description, seed=self.seed)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the seed, and give buffers that grow with the data their stored size."""
+        self.seed = checkpoint["rsgm"]["seed"]
+        for name, buffer in self.named_buffers():
+            if name in checkpoint["state_dict"]:
+                buffer.resize_(checkpoint["state_dict"][name].shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a factory made by the command line holds the parser; a copy for averaging needs neither
+        return {**self.__dict__, "optimizer": None, "_arguments": ((), {})}
+

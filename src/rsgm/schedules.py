@@ -1,0 +1,238 @@
+"""How fast the noise grows: β(t), its integral s(t) and the inverse; and grids of times."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Schedule(ABC):
+    r"""A noise rate :math:`\beta(t)` on [0, 1] with its exact integral.
+
+    :math:`s(t) = \int_0^t \beta(u)\,du` is the variance time: Brownian motion run for it has the heat kernel
+    :math:`p_{s(t)}`.
+    """
+
+    @abstractmethod
+    def beta(self, t: Tensor) -> Tensor:
+        r""":math:`\beta(t)`, per unit of t."""
+
+    @abstractmethod
+    def integral(self, t: Tensor) -> Tensor:
+        """The variance time s(t)."""
+
+    @abstractmethod
+    def inverse(self, s: Tensor) -> Tensor:
+        """The t with ``integral(t) == s``."""
+
+
+def _check_rates(name: str, **rates: float) -> None:
+    for key, value in rates.items():
+        if not value > 0:
+            raise ValueError(f"{name}: {key} must be positive, found {value}.")
+
+
+@dataclass(frozen=True)
+class LinearBeta(Schedule):
+    r""":math:`\beta(t) = \beta_0 + t(\beta_1 - \beta_0)` (Song et al. 2021, arXiv:2011.13456, appendix C).
+
+    Arguments:
+        beta_0: rate at the data, t = 0
+        beta_1: rate at the prior, t = 1
+
+    Example:
+        >>> LinearBeta(beta_0=0.001, beta_1=5.0).integral(torch.tensor(1.0))
+        tensor(2.5005)
+    """
+
+    beta_0: float = 1e-3
+    beta_1: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_rates("LinearBeta", beta_0=self.beta_0, beta_1=self.beta_1)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """Linear in t."""
+        return self.beta_0 + t * (self.beta_1 - self.beta_0)
+
+    def integral(self, t: Tensor) -> Tensor:
+        """``beta_0 t + (beta_1 - beta_0) t^2 / 2``."""
+        return t * (self.beta_0 + 0.5 * (self.beta_1 - self.beta_0) * t)
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """The root of the quadratic, in the form that does not cancel."""
+        root = (self.beta_0**2 + 2 * (self.beta_1 - self.beta_0) * s).clamp_min(0).sqrt()
+        return 2 * s / (self.beta_0 + root)
+
+
+@dataclass(frozen=True)
+class QuadraticBeta(Schedule):
+    r""":math:`\beta(t) = \beta_0 + t^2(\beta_1 - \beta_0)`, with :math:`\beta_1 > \beta_0`.
+
+    Arguments:
+        beta_0: rate at the data, t = 0
+        beta_1: rate at the prior, t = 1
+    """
+
+    beta_0: float = 1e-3
+    beta_1: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_rates("QuadraticBeta", beta_0=self.beta_0)
+        if not self.beta_1 > self.beta_0:
+            raise ValueError(f"QuadraticBeta: beta_1 must exceed beta_0 = {self.beta_0}, found {self.beta_1}.")
+
+    def beta(self, t: Tensor) -> Tensor:
+        """Quadratic in t."""
+        return self.beta_0 + t.square() * (self.beta_1 - self.beta_0)
+
+    def integral(self, t: Tensor) -> Tensor:
+        """``beta_0 t + (beta_1 - beta_0) t^3 / 3``."""
+        return t * (self.beta_0 + (self.beta_1 - self.beta_0) / 3 * t.square())
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """The one real root of the depressed cubic, by hyperbolic functions."""
+        third = (self.beta_1 - self.beta_0) / 3
+        scale = math.sqrt(self.beta_0 / (3 * third))
+        return 2 * scale * torch.sinh(torch.asinh(1.5 * s / (self.beta_0 * scale)) / 3)
+
+
+@dataclass(frozen=True)
+class ConstantBeta(Schedule):
+    r""":math:`\beta(t) = \beta`.
+
+    Arguments:
+        rate: the constant β
+    """
+
+    rate: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check_rates("ConstantBeta", rate=self.rate)
+
+    def beta(self, t: Tensor) -> Tensor:
+        """The rate."""
+        return torch.full_like(t, self.rate)
+
+    def integral(self, t: Tensor) -> Tensor:
+        """``rate * t``."""
+        return self.rate * t
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """``s / rate``."""
+        return s / self.rate
+
+
+@dataclass(frozen=True)
+class GeometricVariance(Schedule):
+    r""":math:`s(t) = s_{\min}(s_{\max}/s_{\min})^t`: the same share of times for every decade of scale.
+
+    For sharp data. The integral starts at ``s_min``, not at 0, so every time is safe to evaluate.
+
+    Arguments:
+        s_min: variance time at t = 0, radians²; its root is the finest resolved scale
+        s_max: variance time at t = 1
+    """
+
+    s_min: float = 1e-6
+    s_max: float = 4.0
+
+    def __post_init__(self) -> None:
+        _check_rates("GeometricVariance", s_min=self.s_min)
+        if not self.s_max > self.s_min:
+            raise ValueError(f"GeometricVariance: s_max must exceed s_min = {self.s_min}, found {self.s_max}.")
+
+    def beta(self, t: Tensor) -> Tensor:
+        """``s(t) log(s_max / s_min)``."""
+        return self.integral(t) * math.log(self.s_max / self.s_min)
+
+    def integral(self, t: Tensor) -> Tensor:
+        """``s_min (s_max / s_min)^t``."""
+        return self.s_min * torch.exp(t * math.log(self.s_max / self.s_min))
+
+    def inverse(self, s: Tensor) -> Tensor:
+        """``log(s / s_min) / log(s_max / s_min)``."""
+        return (s / self.s_min).log() / math.log(self.s_max / self.s_min)
+
+
+class TimeGrid(ABC):
+    """A decreasing grid of times from 1 to ``eps`` for a sampler."""
+
+    @abstractmethod
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """``(steps + 1,)`` times in float64, from 1 down to ``eps``."""
+
+
+@dataclass(frozen=True)
+class UniformTimeGrid(TimeGrid):
+    """Equal steps of t."""
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of t."""
+        return torch.linspace(1.0, eps, steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class UniformVarianceGrid(TimeGrid):
+    """Equal steps of the variance time s."""
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of s."""
+        ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64))
+        return schedule.inverse(torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class GeometricVarianceGrid(TimeGrid):
+    """Equal steps of log s: the same number of steps for every decade of scale, for sharp data."""
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of log s."""
+        ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)).log()
+        grid = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
+        return schedule.inverse(grid.exp())
+
+
+class LearningRate(ABC):
+    """A factor on the optimiser's learning rate at each step of a training run."""
+
+    @abstractmethod
+    def __call__(self, step: int, total: int) -> float:
+        """The factor at ``step`` of ``total``."""
+
+
+@dataclass(frozen=True)
+class WarmupCosine(LearningRate):
+    """Linear from 0 over ``warmup`` steps, then a cosine to 0 at the end (Loshchilov & Hutter 2017).
+
+    Arguments:
+        warmup: number of steps
+    """
+
+    warmup: int = 100
+
+    def __call__(self, step: int, total: int) -> float:
+        """The factor at ``step`` of ``total``."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, total - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+@dataclass(frozen=True)
+class ConstantRate(LearningRate):
+    """One, after a linear warm-up.
+
+    Arguments:
+        warmup: number of steps
+    """
+
+    warmup: int = 0
+
+    def __call__(self, step: int, total: int) -> float:
+        """The factor at ``step``."""
+        return min(1.0, (step + 1) / max(1, self.warmup))
