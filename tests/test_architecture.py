@@ -119,9 +119,7 @@ def check_layers(sources: dict[str, str]) -> list[str]:
                 )
             elif LAYER[there] == LAYER[here]:
                 sideways.setdefault(here, set()).add(there)
-    return complaints + [
-        f"{name}: imports itself through its neighbours" for name in sorted(circles(sideways))
-    ]
+    return complaints + [f"{name}: imports itself through its neighbours" for name in sorted(circles(sideways))]
 
 
 def circles(graph: dict[str, set[str]]) -> set[str]:
@@ -175,18 +173,10 @@ def check_idioms(module: str, source: str, never_tested_for: set[str]) -> list[s
         called = last_name(node.func)
         if called == "hasattr":
             complain(node, "hasattr: put the attribute into the abstract class")
-        elif called == "suppress" and any(
-            names_in(arg) & {"Exception", "BaseException"} for arg in node.args
-        ):
+        elif called == "suppress" and any(names_in(arg) & {"Exception", "BaseException"} for arg in node.args):
             complain(node, "suppress(Exception) hides every error")
-        elif (
-            called == "isinstance"
-            and len(node.args) == 2
-            and (found := names_in(node.args[1]) & never_tested_for)
-        ):
-            complain(
-                node, f"isinstance of {', '.join(sorted(found))}: call a method that each class implements"
-            )
+        elif called == "isinstance" and len(node.args) == 2 and (found := names_in(node.args[1]) & never_tested_for):
+            complain(node, f"isinstance of {', '.join(sorted(found))}: call a method that each class implements")
     for node in matches(nodes, ast.MatchClass):  # `case Sphere():` is the same question
         if last_name(node.cls) in never_tested_for:
             complain(node, f"case {last_name(node.cls)}(): call a method that each class implements")
@@ -216,9 +206,7 @@ def check_final(classes: Iterable[type]) -> list[str]:
         f"{cls.__module__}.{cls.__qualname__} subclasses {base.__qualname__}, which is concrete"
         for cls in classes
         for base in cls.__bases__
-        if base.__module__.split(".")[0] == "rsgm"
-        and not is_abstract(base)
-        and not issubclass(base, BaseException)
+        if base.__module__.split(".")[0] == "rsgm" and not is_abstract(base) and not issubclass(base, BaseException)
     ]
 
 
@@ -264,9 +252,7 @@ def test_abstract_or_final() -> None:
     found = set()
     for info in pkgutil.walk_packages(rsgm.__path__, "rsgm."):
         module = importlib.import_module(info.name)
-        found |= {
-            cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == info.name
-        }
+        found |= {cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == info.name}
     assert found
     assert check_final(sorted(found, key=lambda cls: (cls.__module__, cls.__qualname__))) == []
 
@@ -285,9 +271,7 @@ def repository_files() -> list[Path]:
     """Files that are, or would be, committed: of the folders below and the top level."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split(
-            "\0"
-        )
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
         paths = [ROOT / name for name in listed if name]
     except (OSError, subprocess.CalledProcessError):  # an unpacked archive, or no git
         paths = [path for path in ROOT.rglob("*") if "__pycache__" not in path.parts]
@@ -455,9 +439,7 @@ class TestCheckersCanFail:
     @pytest.mark.parametrize("before", ["", "x = '", "see "])
     def test_machine_paths(self, before: str, folder: str) -> None:
         text = f"a\n{before}/{folder}/b"  # put together here, lest this file complain of itself
-        assert check_machine_paths("f", text) == [
-            f"f:2: path of one machine: {text[2:].lstrip('se x=')[:-1]}"
-        ]
+        assert check_machine_paths("f", text) == [f"f:2: path of one machine: {text[2:].lstrip('se x=')[:-1]}"]
 
     def test_machine_paths_pass(self) -> None:
         assert check_machine_paths("f", "../{0}/x, a{0}/b, /{0}er/".format("work") + "src/work/") == []

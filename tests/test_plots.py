@@ -50,9 +50,7 @@ def test_coastline() -> None:
 def test_density_map() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = density_map(
-            CENTRES, NODES, bump(NODES, CENTRES), train=POINTS, test=POINTS[:2], title="a bump"
-        )
+        figure = density_map(CENTRES, NODES, bump(NODES, CENTRES), train=POINTS, test=POINTS[:2], title="a bump")
     picture = png(figure)
     assert picture.shape == (900, 1600, 4)
     assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 200  # something is drawn
@@ -77,9 +75,7 @@ def test_sample_map() -> None:
 
 def test_seam_is_closed() -> None:
     """A bump on the seam: the last meridian looks the same from either side, and is no edge of a cell."""
-    canvas = np.asarray(
-        image(density_map(CENTRES, NODES, bump(NODES, CENTRES), vmin=-40, vmax=0)).get_array()
-    )
+    canvas = np.asarray(image(density_map(CENTRES, NODES, bump(NODES, CENTRES), vmin=-40, vmax=0)).get_array())
     np.testing.assert_allclose(canvas[:, 0], canvas[:, -1])
     row = canvas.shape[0] // 2 + int(canvas.shape[0] * np.radians(10) / np.pi)  # near 10 degrees north
     assert canvas[row, 0] == pytest.approx(0, abs=0.1)

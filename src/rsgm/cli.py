@@ -6,6 +6,8 @@ import argparse
 import csv
 import difflib
 import importlib
+import inspect
+import logging
 import os
 import re
 import signal
@@ -35,8 +37,8 @@ class Parser(LightningArgumentParser):
     """Reports a wrong key or value in one line, with the nearest key that exists."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Print one line and exit with status 2."""
-        raise UsageError(_one_line(message, self))
+        """Raise one line; the command prints it."""
+        raise UsageError(explain(message, [action.dest for action in self._actions]))
 
 
 class UsageError(ValueError):
@@ -56,7 +58,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
             parser_class=Parser,
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": True},
+            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=args,
@@ -70,20 +72,27 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run (default: of the config).")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument(
-            "--ckpt_path", type=str | None, default=None, help="Continue from a checkpoint; `last` is the newest run's."
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Continue from a checkpoint; `last` is the newest run's.",
         )
         parser.add_argument("--save_every", type=int, default=500, help="Steps between two writes of last.ckpt.")
         parser.add_lightning_class_args(EMA, "ema")
 
     def before_instantiate_classes(self) -> None:
-        """Give the data the run's seed, unless they have their own; choose the run folder."""
+        """Give the data the run's seed, unless they have their own."""
         arguments = self.config.data.init_args
         if arguments.get("seed") is None:
             arguments["seed"] = self.config.seed_everything
-        self.run = self._run_folder()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the logger, the checkpoints and the record of the run."""
+        """Choose the run folder; add the logger, the checkpoints and the record of the run."""
+        if _is_first():
+            # a data set that is missing or wrong must not leave an empty run folder behind
+            self.datamodule.prepare_data()
+            self.datamodule.setup()
+        self.run = self._run_folder()
         self._dump_config()
         self.model.description = self.config_dump["model"]
         config = self.config_init["trainer"]
@@ -119,7 +128,7 @@ class TrainCLI(LightningCLI):
             self.config.ckpt_path = str(found)
             return _claim(found.parent)
         k = versions[-1] + 1 if versions else 0
-        if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) > 0:
+        if not _is_first():
             return base / f"version_{k}"
         while True:
             try:
@@ -135,10 +144,17 @@ def train(args: list[str] | None = None) -> int:
     try:
         cli = TrainCLI(args)
         return _train(cli)
-    except (UsageError, CheckpointError, NonFiniteLossError, SolveError, FileNotFoundError, ValueError) as error:
+    except (
+        UsageError,
+        CheckpointError,
+        NonFiniteLossError,
+        SolveError,
+        FileNotFoundError,
+        ValueError,
+    ) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
-        print(f"train.py: {type(error).__name__}: {error}" if not isinstance(error, UsageError) else f"train.py: {error}", file=sys.stderr)
+        print(f"train.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except SIGTERMException:
         return 128 + signal.SIGTERM
@@ -207,6 +223,11 @@ def _sample(options: argparse.Namespace) -> None:
     print(f"{options.samples} samples in {options.out}")
 
 
+def _is_first() -> bool:
+    """Whether this is the first of the processes that a launcher started."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+
+
 def _claim(folder: Path) -> Path:
     os.environ[_RUN_FOLDER] = str(folder)
     return folder
@@ -227,23 +248,62 @@ def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _one_line(message: str, parser: LightningArgumentParser) -> str:
-    """The first useful line of an error, with the nearest known key where a key is unknown."""
+def explain(message: str, keys: list[str]) -> str:
+    """The cause in an error of the parser, in one line, with the nearest name where a name is unknown.
+
+    Arguments:
+        message: of jsonargparse, which nests the errors of all alternatives
+        keys: that the parser knows
+    """
     text = " ".join(message.split())
-    unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)", text) or re.search(r"[Kk]ey '?\"?([\w.]+)'?\"? is not", text)
+    # of the alternatives of an optional value, the first is the one that was meant
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
+    text = re.split(r" - Expected a <class 'NoneType'>", text)[0]
+    parents = re.findall(r'Parser key "([\w.]+)":', text)
+    text = re.sub(r'Parser key "[\w.]+": ?', "", text).strip(" -")
+    where = ".".join(dict.fromkeys(parents))
+    unknown = re.search(r"[Uu]nrecognized arguments?: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted", text)
     if unknown:
-        key = unknown.group(1).lstrip("-").split("=")[0]
-        near = difflib.get_close_matches(key, _keys(parser), n=1, cutoff=0.0)
-        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    return text
+        key = unknown.group(1) or unknown.group(2)
+        return _did_you_mean("key", key, where, [k for k in keys if not k.endswith("help")] + _argument_names())
+    if text.startswith("unknown "):
+        return text.replace(" '", f" '{where}.", 1) if where else text
+    name = re.search(r"Expected a dot import path string: (\S+)", text)
+    if name:
+        return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])
+    text = text.replace("typing.Literal", "one of ")
+    return f"{where}: {text}" if where else text
 
 
-def _keys(parser: LightningArgumentParser) -> list[str]:
-    return [action.dest for action in parser._actions]
+def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:
+    head, heads = name.split(".")[0], [k.split(".")[0] for k in known]
+    wanted, pool = (name, known) if head in heads else (head, heads)
+    near = difflib.get_close_matches(wanted, pool, n=1, cutoff=0.3)
+    full = f"{where}.{name}" if where and kind == "key" else name
+    place = f"{where}: " if where and kind == "class" else ""
+    return f"{place}unknown {kind} {full!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _classes() -> list[type]:
+    """The classes of the package that a configuration may name."""
+    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "rsgm"]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return [c for c in found if c.__module__.startswith("rsgm.") and not issubclass(c, (tuple, BaseException))]
+
+
+def _argument_names() -> list[str]:
+    return sorted({name for cls in _classes() for name in inspect.signature(cls.__init__).parameters})
 
 
 def _quiet() -> None:
-    """Leave out warnings that a user can do nothing about."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*torch.jit.*")
+    """Leave out what Lightning says and a user can do nothing about."""
+    noise = re.compile(
+        r"litlogger|TPU available|weights_only|does not have many workers|exists and is not empty|LeafSpec"
+    )
+    warnings.filterwarnings("ignore", message=f".*({noise.pattern})")
+    for name in (
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric.utilities.rank_zero",
+        "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    ):
+        logging.getLogger(name).addFilter(lambda record: not noise.search(record.getMessage()))

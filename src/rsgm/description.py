@@ -64,7 +64,10 @@ def describe_call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
     """The plain form of ``cls(*args, **kwargs)``, with the defaults filled in."""
     bound = inspect.signature(cls).bind(*args, **kwargs)
     bound.apply_defaults()
-    return {"class_path": _path(cls), "init_args": {key: describe(item) for key, item in bound.arguments.items()}}
+    return {
+        "class_path": _path(cls),
+        "init_args": {key: describe(item) for key, item in bound.arguments.items()},
+    }
 
 
 def build(description: dict[str, Any], base: type) -> Any:

@@ -41,7 +41,7 @@ class Uniform(ManifoldDistribution):
 
     def __init__(self, manifold: Manifold) -> None:
         if math.isinf(manifold.log_volume):
-            raise ValueError(f"{manifold} has infinite volume, so it has no uniform law; choose a compact manifold.")
+            raise ValueError(f"{manifold} has infinite volume, so no uniform law; choose a compact manifold.")
         self.manifold = manifold
         super().__init__((), torch.Size(manifold.shape), validate_args=False)
 

@@ -124,9 +124,7 @@ class DivergenceFreeField(NetworkField):
     def outputs(self, manifold: Manifold) -> int:
         """Three coefficients."""
         if manifold.shape != (3,) or manifold.dim != 2:
-            raise ValueError(
-                f"DivergenceFreeField is defined on Sphere(2), found {manifold}; use TangentField there."
-            )
+            raise ValueError(f"DivergenceFreeField is defined on Sphere(2), found {manifold}; use TangentField there.")
         return 3
 
     def combine(self, x: Tensor, f: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -87,7 +86,6 @@ def integrate(
     return manifold.projx(final[:, :-1].reshape(shape)), final[:, -1], evaluations
 
 
-@dataclass(frozen=True)
 class ProbabilityFlow:
     r"""The log-density of a score model through its probability-flow ODE.
 
@@ -104,10 +102,23 @@ class ProbabilityFlow:
         batch_size: points solved together
     """
 
-    tolerance: float = 1e-5
-    dtype: Literal["float64", "float32"] = "float64"
-    divergence: Divergence = Exact()
-    batch_size: int = 1024
+    def __init__(
+        self,
+        tolerance: float = 1e-5,
+        dtype: Literal["float64", "float32"] = "float64",
+        divergence: Divergence = Exact(),
+        batch_size: int = 1024,
+    ) -> None:
+        if not tolerance > 0 or batch_size < 1:
+            raise ValueError(
+                f"ProbabilityFlow: tolerance and batch_size must be positive, found {tolerance} and {batch_size}."
+            )
+        self.tolerance, self.dtype, self.divergence, self.batch_size = (
+            tolerance,
+            dtype,
+            divergence,
+            batch_size,
+        )
 
     def __call__(self, process: Process, score: Field, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density of ``x`` ``(B, *shape)``.
@@ -129,9 +140,7 @@ class ProbabilityFlow:
                 counts.append(count)
         return LogProb(torch.cat(values), sum(counts) / len(counts))
 
-    def _solve(
-        self, process: Process, score: Field, x: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, int]:
+    def _solve(self, process: Process, score: Field, x: Tensor, context: Tensor | None) -> tuple[Tensor, int]:
         manifold = process.manifold
 
         def slope(t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -159,9 +159,7 @@ class TruncatedTarget(ScoreTarget):
         if self.threshold == math.inf:
             return varadhan
         # the series is only ever used above the threshold; below, it may not even be positive
-        series = process.manifold.heat_kernel_series_score(
-            x0, x, s.clamp_min(max(self.threshold, 1e-3)), self.terms
-        )
+        series = process.manifold.heat_kernel_series_score(x0, x, s.clamp_min(max(self.threshold, 1e-3)), self.terms)
         return torch.where(column <= self.threshold, varadhan, series)
 
 

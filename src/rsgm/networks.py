@@ -24,9 +24,7 @@ class Network(nn.Module, ABC):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The value, ``(B, out_features)``."""
 
-    def jvp(
-        self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Value ``(B, out)`` and derivatives ``(k, B, out)`` along ``tangents`` ``(k, B, in)`` at fixed t."""
 
         def push(u: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,7 +314,12 @@ class MLP(Network):
         widths = [self.position.out_features + time.out_features + context_features, *hidden, out_features]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for layer in self.layers:
-            nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5, a=-2 * layer.in_features**-0.5, b=2 * layer.in_features**-0.5)
+            nn.init.trunc_normal_(
+                layer.weight,
+                std=layer.in_features**-0.5,
+                a=-2 * layer.in_features**-0.5,
+                b=2 * layer.in_features**-0.5,
+            )
             nn.init.zeros_(layer.bias)
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -326,9 +329,7 @@ class MLP(Network):
             z = layer(self.activation(z))
         return z
 
-    def jvp(
-        self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Value and derivatives with one matrix product per layer."""
         # only the position varies: the tangents meet the first columns of the first weight alone
         slope = self.position.push(x, tangents) @ self.layers[0].weight[:, : self.position.out_features].T

@@ -220,9 +220,7 @@ def _legend(axes: Axes) -> None:
         )
 
 
-def _closed_grid(
-    longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike
-) -> tuple[Floats, Floats, Floats]:
+def _closed_grid(longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Check and sort a grid, then close it: a column beyond either side of the seam, a row at either pole."""
     lon = np.asarray(longitude, dtype=np.float64)
     lat = np.asarray(latitude, dtype=np.float64)
@@ -236,9 +234,7 @@ def _closed_grid(
         raise ValueError("longitude and latitude must be finite")
     bad = int(np.count_nonzero(np.isnan(grid) | np.isposinf(grid)))
     if bad:
-        raise ValueError(
-            f"log_density: {bad} of {grid.size} values are NaN or +inf; the evaluation failed there"
-        )
+        raise ValueError(f"log_density: {bad} of {grid.size} values are NaN or +inf; the evaluation failed there")
 
     lon, first = np.unique((lon + 180) % 360 - 180, return_index=True)  # 180 and -180 are one meridian
     lat, order = np.unique(lat, return_index=True)
@@ -260,9 +256,7 @@ def _closed_grid(
 def _check_cover(name: str, centres: Floats, gaps: Floats) -> None:
     """A grid that is given in radians, or for a region, would be stretched over the globe: refuse it."""
     if centres.size < 4 or np.abs(centres).max() > 180 or (name == "latitude" and np.abs(centres).max() > 90):
-        raise ValueError(
-            f"{name}: expected at least 4 centres of cells in degrees, found {centres.tolist()[:8]}"
-        )
+        raise ValueError(f"{name}: expected at least 4 centres of cells in degrees, found {centres.tolist()[:8]}")
     if gaps.max() > 3 * np.median(gaps):
         raise ValueError(
             f"{name}: {centres.size} centres from {centres[0]:.4g} to {centres[-1]:.4g} leave a gap of "

@@ -150,9 +150,7 @@ class Reverse:
         """``sqrt((1 - λ) β(t))``."""
         return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
 
-    def increment(
-        self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs."""
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)

@@ -40,7 +40,7 @@ class ManifoldData(LightningDataModule, ABC):
     Arguments:
         batch_size: points of one training batch, all processes together
         split: ``random`` permutes the rows by the seed; ``location`` keeps equal rows in one part
-        seed: of the split and of the training batches
+        seed: of the split and of the training batches; None is 0, or the run's seed on the command line
         steps_per_epoch: training batches that Lightning calls an epoch
         eval_batch_size: most points of a validation or test batch, all processes together
 
@@ -56,12 +56,12 @@ class ManifoldData(LightningDataModule, ABC):
         self,
         batch_size: int = 512,
         split: str = "random",
-        seed: int = 0,
+        seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
     ) -> None:
         super().__init__()
-        self.batch_size, self.split, self.seed = batch_size, split, seed
+        self.batch_size, self.split, self.seed = batch_size, split, seed or 0
         self.steps_per_epoch, self.eval_batch_size = steps_per_epoch, eval_batch_size
         for name in ("batch_size", "steps_per_epoch", "eval_batch_size"):
             if getattr(self, name) < 1:

@@ -66,7 +66,7 @@ class EarthData(ManifoldData):
         dedup: bool = False,
         dequantize_deg: float = 0.0,
         batch_size: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
     ) -> None:

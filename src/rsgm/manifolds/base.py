@@ -74,14 +74,10 @@ class Manifold(geoopt.Manifold, ABC):
         """
 
     @abstractmethod
-    def kernel_sample(
-        self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One draw of the bump of `kernel_log_prob` for each ``centre``."""
 
-    def heat_kernel_sample(
-        self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         r"""Brownian motion from ``x0`` run for the variance time ``s`` of shape ``batch``.
 
         This default is a geodesic random walk of `walk_steps` steps, whose bias is :math:`O(s^2 / N)`

@@ -63,15 +63,11 @@ class Euclidean(Manifold, geoopt.Euclidean):
         square = ((x - centre) / width[..., None]).square().sum(-1)
         return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
 
-    def kernel_sample(
-        self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A normal draw around each centre."""
         return centre + width[..., None] * self.random_tangent(centre, generator)
 
-    def heat_kernel_sample(
-        self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal draw of variance ``s``."""
         return x0 + _expand(s.sqrt(), x0) * self.random_tangent(x0, generator)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, _expand, safe_norm
+from rsgm.manifolds.base import Manifold, safe_norm
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
 
@@ -70,7 +70,7 @@ class Sphere(Manifold, geoopt.Sphere):
         return torch.where(antipode, math.pi * self._some_tangent(x), -ratio * direction)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        r"""Parallel transport along the shortest geodesic: :math:`v - \frac{\langle y, v\rangle}{1+\langle x,y\rangle}(x + y)`."""
+        r""":math:`v - \frac{\langle y, v\rangle}{1 + \langle x, y\rangle}(x + y)`: parallel along the geodesic."""
         middle = x + y
         # 1 + <x, y> = |x + y|^2 / 2
         weight = 2 * (y * v).sum(-1, keepdim=True) / (middle * middle).sum(-1, keepdim=True).clamp_min(1e-30)
@@ -112,9 +112,7 @@ class Sphere(Manifold, geoopt.Sphere):
         kappa = width.pow(-2)
         return self._kernel_log_constant(kappa) - 0.5 * kappa * (x - centre).square().sum(-1)
 
-    def kernel_sample(
-        self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises-Fisher draws by Wood's rejection method (Wood 1994, Comm. Statist. Simul. 23)."""
         kappa = width.pow(-2).expand(centre.shape[:-1])
         b = self.dim / (2 * kappa + (4 * kappa**2 + self.dim**2).sqrt())
@@ -127,18 +125,17 @@ class Sphere(Manifold, geoopt.Sphere):
             beta = first / (first + second)
             proposal = 2 * b * beta / (1 - (1 - b) * beta)
             level = torch.rand(kappa.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
-            accept = kappa * (pole - proposal) + self.dim * (
-                ((1 - (1 - pole) * (1 - proposal)) / (pole * (2 - pole))).log()
-            ) >= level.log()
+            accept = (
+                kappa * (pole - proposal) + self.dim * (((1 - (1 - pole) * (1 - proposal)) / (pole * (2 - pole))).log())
+                >= level.log()
+            )
             height, open_ = torch.where(open_ & accept, proposal, height), open_ & ~accept
         tangent = self.random_tangent(centre, generator)
         unit = tangent / tangent.norm(dim=-1, keepdim=True)
         height = height[..., None]
         return self.projx((1 - height) * centre + (height * (2 - height)).sqrt() * unit)
 
-    def heat_kernel_sample(
-        self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact for d = 1, 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
         if self.dim not in _KERNELS:
             return super().heat_kernel_sample(x0, s, generator)

@@ -175,4 +175,3 @@ class GenerativeModel(LightningModule, ABC):
     def __getstate__(self) -> dict[str, Any]:
         # a factory made by the command line holds the parser; a copy for averaging needs neither
         return {**self.__dict__, "optimizer": None, "_arguments": ((), {})}
-

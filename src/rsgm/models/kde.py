@@ -73,9 +73,7 @@ class KernelDensity(GenerativeModel):
             generator.manual_seed(seed)
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
-        near = self.manifold.kernel_sample(
-            self.points[index], self.widths[(component - 1).clamp_min(0)], generator
-        )
+        near = self.manifold.kernel_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
         anywhere = self.manifold.random_uniform(
             n, *self.manifold.shape, generator=generator, dtype=near.dtype, device=self.device
         )
@@ -95,14 +93,11 @@ class KernelDensity(GenerativeModel):
         if not len(self.points):
             raise RuntimeError("KernelDensity has no points yet; call fit_points, or train it.")
         x = x.to(self.points)
-        log_n = torch.log(torch.tensor(float(len(self.points))))
-        uniform = x.new_full((len(x),), -self.manifold.log_volume)
-        # few rows at a time: the differences to all points stay in the cache
-        rows = max(1, 2**18 // len(self.points))
-        parts = []
-        for chunk in x.split(rows):
-            pairs = chunk[:, None], self.points[None]
-            parts.append(
-                torch.stack([self.manifold.kernel_log_prob(*pairs, h).logsumexp(1) - log_n for h in self.widths], 1)
-            )
-        return torch.cat([uniform[:, None], torch.cat(parts)], 1)
+        uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
+        # few rows at a time, so that the pairs of points stay in the cache; densities underflow to zero harmlessly
+        rows = max(1, 2**18 // (len(self.points) * len(self.widths)))
+        parts = [
+            self.manifold.kernel_log_prob(chunk[:, None, None], self.points[:, None], self.widths).exp_().mean(1)
+            for chunk in x.split(rows)
+        ]
+        return torch.cat([uniform, torch.cat(parts).log()], 1)
