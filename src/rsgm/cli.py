@@ -189,7 +189,6 @@ def evaluate_command(args: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="CSV for the samples, in data units.")
     parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
     parser.add_argument("--device", default="cpu", help="Where to compute, e.g. cuda.")
-    parser.add_argument("--resolution", type=int, default=60, help="Quadrature nodes along a meridian.")
     parser.add_argument("--import", dest="modules", action="append", default=[], help="Module with parts of your own.")
     options = parser.parse_args(args)
     try:
@@ -197,7 +196,7 @@ def evaluate_command(args: list[str] | None = None) -> int:
         for module in options.modules:
             importlib.import_module(module)
         if options.samples is None:
-            print(report(evaluate(options.ckpt, resolution=options.resolution, device=options.device)))
+            print(report(evaluate(options.ckpt, device=options.device)))
         else:
             _sample(options)
     except (ValueError, RuntimeError, FileNotFoundError, FileExistsError, ImportError) as error:

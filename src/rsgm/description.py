@@ -7,8 +7,10 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import nn
 
 _PLAIN = (bool, int, float, str)
 
@@ -48,7 +50,7 @@ def describe(value: Any, skip: int = 0) -> Any:
             f"{value!r} cannot be written into a checkpoint; pass a class or functools.partial(Class, key=value)."
         )
     cls = type(value)
-    names = [name for name in inspect.signature(cls).parameters][skip:]
+    names = list(_parameters(cls))[skip:]
     missing = [name for name in names if name not in dir(value)]
     if missing:
         raise TypeError(
@@ -85,11 +87,11 @@ def build(description: dict[str, Any], base: type) -> Any:
 def _construct(description: dict[str, Any], admitted: tuple[type, ...], where: str) -> Callable[..., Any]:
     cls = _resolve(description.get("class_path"), admitted, where)
     arguments = description.get("init_args") or {}
-    known, hints = inspect.signature(cls).parameters, _hints(cls)
+    known, hints = _parameters(cls), _hints(cls)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     for name in arguments:
         if name not in known and not open_ended:
-            raise ValueError(f"{_path(cls)} has no argument {name!r}; it knows {', '.join(known)}.")
+            raise ValueError(f"{_path(cls)} has no argument {name!r}; it knows {', '.join(known) or 'none'}.")
     values = {name: _value(item, hints.get(name), f"{cls.__name__}.{name}") for name, item in arguments.items()}
     return functools.partial(cls, **values)
 
@@ -121,6 +123,12 @@ def _supplied(annotation: Any) -> int:
         if typing.get_origin(option) is collections.abc.Callable:
             return len(typing.get_args(option)[0])
     return 0
+
+
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    """The constructor's parameters; none where a module inherits ``nn.Module.__init__(*args, **kwargs)``."""
+    inherited = inspect.getattr_static(cls, "__init__") is nn.Module.__init__
+    return {} if inherited else inspect.signature(cls).parameters
 
 
 def _hints(cls: type) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import platform
@@ -11,15 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from matplotlib.figure import Figure
 
 from rsgm import plots
 from rsgm.data import ManifoldData
 from rsgm.data.earth import to_degrees
 from rsgm.description import build
+from rsgm.metrics import Integral, integral, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
+
+#: most train, and most test, points on a map
+_DOTS = 2000
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
@@ -40,8 +44,7 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
 def evaluate(
     path: str | Path,
     data: ManifoldData | None = None,
-    resolution: int = 60,
-    samples: int = 5000,
+    samples: int = 2000,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Score a checkpoint on its test split; write ``metrics.json`` and ``figures/`` beside it.
@@ -49,7 +52,6 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        resolution: quadrature nodes along a meridian, for the normalisation and the map
         samples: points in the sample map
         device: where to compute
 
@@ -67,7 +69,7 @@ def evaluate(
     test = data.test.points.to(device)
     score = model.likelihood(test, None if data.test.context is None else data.test.context.to(device))
     twins = data.twins().to(device)
-    nodes, node_log_prob, total = _normalisation(model, data, resolution)
+    density = _integral(model, data)
     training = checkpoint["rsgm"].get("training", {})
     metrics: dict[str, Any] = {
         "model": checkpoint["rsgm"]["model"]["class_path"],
@@ -78,7 +80,7 @@ def evaluate(
         "data": data.provenance(),
         "nll": summary(-score.value),
         "nll_without_twins": summary(-score.value[~twins]),
-        "normalisation": total,
+        "normalisation": None if density is None else density.value,
         "nfe": score.nfe,
         "solver": model.solver(),
         "resolution": _resolution(model.resolution()),
@@ -88,7 +90,7 @@ def evaluate(
     metrics["split"] = metrics["data"].pop("split")
     truth = data.true_log_prob(data.test.points)
     metrics["perfect_model"] = None if truth is None else summary(-truth)
-    figures = _draw(model, data, nodes, node_log_prob, resolution, samples)
+    figures = _draw(model, data, density, samples)
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
         "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
@@ -97,22 +99,6 @@ def evaluate(
     metrics["versions"] = _versions()
     _write(path.parent, metrics, figures)
     return metrics
-
-
-def summary(values: Tensor) -> dict[str, float | int] | None:
-    """Mean, standard error, median and count; None of nothing.
-
-    Raises:
-        ValueError: where values are not finite
-    """
-    n = len(values)
-    if n == 0:
-        return None
-    bad = int((~torch.isfinite(values)).sum())
-    if bad:
-        raise ValueError(f"{bad} of {n} log-densities are not finite.")
-    error = float(values.std() / math.sqrt(n)) if n > 1 else math.nan
-    return {"mean": float(values.mean()), "standard_error": error, "median": float(values.median()), "n": n}
 
 
 def report(metrics: dict[str, Any]) -> str:
@@ -150,15 +136,11 @@ def report(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _normalisation(
-    model: GenerativeModel, data: ManifoldData, resolution: int
-) -> tuple[Tensor | None, Tensor | None, float | None]:
-    """Quadrature nodes, the log-density there by the same function as the likelihood, and the integral."""
+def _integral(model: GenerativeModel, data: ManifoldData) -> Integral | None:
+    """By the same function as the likelihood; None where there is no quadrature."""
     if math.isinf(model.manifold.log_volume) or model.manifold.dim > 3 or data.test.context is not None:
-        return None, None, None
-    nodes, weights = model.manifold.quadrature(resolution)
-    log_prob = model.likelihood(nodes.to(model.device)).value.cpu()
-    return nodes, log_prob, float((weights * log_prob.exp()).sum())
+        return None
+    return integral(lambda x: model.likelihood(x.to(model.device)).value, model.manifold, data.train.points)
 
 
 def _resolution(radians: float | None) -> dict[str, float] | None:
@@ -179,45 +161,25 @@ def _baselines(manifold: Any, data: ManifoldData) -> dict[str, Any]:
     return {"uniform": manifold.log_volume, "kernel_density": row}
 
 
-def _draw(
-    model: GenerativeModel,
-    data: ManifoldData,
-    nodes: Tensor | None,
-    log_prob: Tensor | None,
-    resolution: int,
-    samples: int,
-) -> dict[str, Any]:
-    if model.manifold.shape != (3,) or nodes is None or log_prob is None:
+def _draw(model: GenerativeModel, data: ManifoldData, density: Integral | None, samples: int) -> dict[str, Figure]:
+    """Maps, where the points lie on S²."""
+    if model.manifold.shape != (3,) or density is None:
         return {}
-    grid = to_degrees(nodes).reshape(resolution, 2 * resolution, 2)
-    train, test = to_degrees(data.train.points), to_degrees(data.test.points)
-    values = log_prob.reshape(resolution, -1).numpy()
+    train, test = (to_degrees(part.points[:_DOTS]) for part in (data.train, data.test))
+    longitude, latitude, values = plots.interpolate(to_degrees(density.nodes), density.log_density.numpy())
     return {
-        "density": plots.density_map(grid[0, :, 1], grid[:, 0, 0], values, train, test),
+        "density": plots.density_map(longitude, latitude, values, train, test),
         "samples": plots.sample_map(to_degrees(model.sample(samples, seed=0)), test),
     }
 
 
 def _versions() -> dict[str, str | None]:
-    import geoopt
-    import pytorch_lightning
-    import torchdiffeq
-
-    import rsgm
-
-    found = {
-        "rsgm": rsgm.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pytorch_lightning": pytorch_lightning.__version__,
-        "torchdiffeq": torchdiffeq.__version__,
-        "geoopt": geoopt.__version__,
-        "numpy": np.__version__,
-    }
+    names = ("rsgm", "torch", "pytorch_lightning", "torchdiffeq", "geoopt", "numpy")
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
-    return {**found, "git": git.stdout.strip() or None}
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version(), **found, "git": git.stdout.strip() or None}
 
 
 def _write(folder: Path, metrics: dict[str, Any], figures: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 def _cached(build: Callable[..., _T]) -> Callable[..., _T]:
-    """Cache tensors, built in a new thread, where no vmap, jvp, inference mode or autocast of the caller is on."""
+    """Cache tensors built in a new thread: no vmap, jvp, inference mode or autocast of the caller is on there."""
 
     @functools.cache
     def cached(*args: object) -> _T:

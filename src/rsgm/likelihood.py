@@ -67,6 +67,8 @@ def integrate(
     def augmented(t: Tensor, state: Tensor) -> Tensor:
         nonlocal evaluations
         evaluations += 1
+        # the solver probes for its first step without a look at the end
+        t = t.clamp(min(start, end), max(start, end))
         velocity, divergence = slope(t, manifold.projx(state[:, :-1].reshape(shape)))
         return torch.cat([velocity.reshape(len(state), -1), divergence[:, None]], -1)
 

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
-__all__ = ["coastline", "density_map", "sample_map"]
+__all__ = ["coastline", "density_map", "interpolate", "sample_map"]
 
 Floats = NDArray[np.float64]
 
@@ -121,6 +122,30 @@ def density_map(
         _dots(axes, test, "test", color=_TEST, edge=_INK, zorder=5)
     _legend(axes)
     return figure
+
+
+def interpolate(degrees: ArrayLike, values: ArrayLike, step: float = 1.0) -> tuple[Floats, Floats, Floats]:
+    """Scattered values on the globe, brought onto a regular grid for `density_map` by linear interpolation.
+
+    Arguments:
+        degrees: (n, 2), latitude and longitude
+        values: (n,)
+        step: of the grid, degrees
+
+    Returns:
+        longitudes (nlon,), latitudes (nlat,) and the values (nlat, nlon)
+    """
+    lat, lon = np.asarray(degrees, dtype=np.float64).T
+    value = np.asarray(values, dtype=np.float64)
+    # once around to both sides, so that no pixel lies outside the triangulation but at the poles
+    lon, lat, value = np.concatenate([lon - 360, lon, lon + 360]), np.tile(lat, 3), np.tile(value, 3)
+    near = (lon > -200) & (lon < 200)
+    places = np.stack([lon[near], lat[near]], -1)
+    longitude, latitude = np.arange(-180 + step / 2, 180, step), np.arange(-90 + step / 2, 90, step)
+    grid = np.meshgrid(longitude, latitude)
+    linear = LinearNDInterpolator(places, value[near])(*grid)
+    nearest = NearestNDInterpolator(places, value[near])(*grid)
+    return longitude, latitude, np.where(np.isnan(linear), nearest, linear)
 
 
 def sample_map(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:

@@ -164,6 +164,35 @@ class Sphere(Manifold, geoopt.Sphere):
 
         return self._radial_gradient(x0, x, score, s)
 
+    def from_unit_cube(self, u: Tensor) -> Tensor:
+        """Angle; height and longitude (Archimedes); Hopf coordinates; for d = 1, 2, 3."""
+        if self.dim > 3:
+            return super().from_unit_cube(u)
+        angle = math.pi * (2 * u[..., -1:] - 1)
+        circle = torch.cat([angle.cos(), angle.sin()], -1)
+        if self.dim == 1:
+            return circle
+        if self.dim == 2:
+            height = 2 * u[..., :1] - 1
+            return torch.cat([((1 - height) * (1 + height)).sqrt() * circle, height], -1)
+        other = math.pi * (2 * u[..., 1:2] - 1)
+        return torch.cat(
+            [u[..., :1].sqrt() * torch.cat([other.cos(), other.sin()], -1), (1 - u[..., :1]).sqrt() * circle], -1
+        )
+
+    def to_unit_cube(self, x: Tensor) -> Tensor:
+        """The inverse of `from_unit_cube`."""
+        if self.dim > 3:
+            return super().to_unit_cube(x)
+        first = 2 if self.dim == 3 else 0
+        angle = torch.atan2(x[..., first + 1], x[..., first]) / (2 * math.pi) + 0.5
+        if self.dim == 1:
+            return angle[..., None]
+        if self.dim == 2:
+            return torch.stack([(x[..., 2] + 1) / 2, angle], -1)
+        other = torch.atan2(x[..., 1], x[..., 0]) / (2 * math.pi) + 0.5
+        return torch.stack([x[..., :2].square().sum(-1), other, angle], -1)
+
     def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """Gauss-Jacobi in each polar coordinate (``resolution`` nodes) times ``2 * resolution`` longitudes.
 
@@ -199,7 +228,8 @@ class Sphere(Manifold, geoopt.Sphere):
         return ratio[..., None] * away
 
     def _some_tangent(self, x: Tensor) -> Tensor:
-        axis = torch.nn.functional.one_hot(x.abs().argmin(-1), self.dim + 1).to(x.dtype)
+        # not one_hot, which vmap does not know
+        axis = (torch.arange(self.dim + 1, device=x.device) == x.abs().argmin(-1, keepdim=True)).to(x.dtype)
         u = self.proju(x, axis)
         return u / u.norm(dim=-1, keepdim=True)
 
@@ -207,5 +237,8 @@ class Sphere(Manifold, geoopt.Sphere):
         if self.dim == 2:
             return kappa.log() - math.log(2 * math.pi) - torch.log1p(-torch.exp(-2 * kappa))
         order = (self.dim - 1) / 2
-        bessel = torch.as_tensor(scipy.special.ive(order, kappa.double().cpu().numpy())).to(kappa)
-        return order * kappa.log() - (order + 1) * math.log(2 * math.pi) - bessel.log()
+        # scipy gives NaN from 2e9 on; the expansion at infinity is exact to rounding from 1e8 on
+        large = -0.5 * (2 * math.pi * kappa).log() - (4 * order**2 - 1) / (8 * kappa)
+        bessel = torch.as_tensor(scipy.special.ive(order, kappa.double().clamp_max(1e8).cpu().numpy())).to(kappa)
+        log_bessel = torch.where(kappa > 1e8, large, bessel.log())
+        return order * kappa.log() - (order + 1) * math.log(2 * math.pi) - log_bessel

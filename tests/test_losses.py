@@ -1,0 +1,310 @@
+"""Score matching: all losses have one gradient, times are weighted right, targets are what they say."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from conftest import each, variants, within
+from rsgm.divergence import Exact, Hutchinson
+from rsgm.fields import Field, ScaledField, TangentField
+from rsgm.losses import (
+    DenoisingScoreMatching,
+    ExactTarget,
+    ImplicitScoreMatching,
+    LikelihoodWeighting,
+    Loss,
+    NoiseWeighting,
+    ScoreTarget,
+    SlicedScoreMatching,
+    TimeSampler,
+    TruncatedTarget,
+    UniformTime,
+    VarianceWeighting,
+    Weighting,
+)
+from rsgm.manifolds import Euclidean, Sphere
+from rsgm.networks import MLP
+from rsgm.processes import Brownian
+from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
+
+S0 = 0.3  # of the data law, a heat kernel around the first axis
+TRUTH = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+ASTRAY = torch.tensor([0.6, 0.8, -0.5], dtype=torch.float64)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Family(Field):
+    """theta_0 times the exact score, and two fields beside it; the truth is (1, 0, 0). One theta per point."""
+
+    def __init__(self, process, theta):
+        super().__init__(process.manifold)
+        self.process, self.theta = process, theta
+
+    def exact(self, t, x):
+        centre = torch.eye(x.shape[1], dtype=x.dtype)[0].expand_as(x)
+        return self.manifold.heat_kernel_score(centre, self.manifold.projx(x), S0 + self.process.schedule.integral(t))
+
+    def forward(self, t, x, context=None):
+        x = self.manifold.projx(x)
+        aside = torch.eye(x.shape[1], dtype=x.dtype)[1].expand_as(x)
+        fields = [
+            self.exact(t, x),
+            self.manifold.proju(x, (1 + t)[:, None] * aside),
+            self.manifold.proju(x, x.flip(-1) * x[:, :1]),
+        ]
+        return sum(self.theta[:, k, None] * field for k, field in enumerate(fields))
+
+
+class Explicit(Loss):
+    """The distance to the exact score itself, which only a test can compute: what all losses should amount to."""
+
+    def __init__(self, time, weighting):
+        self.time, self.weighting = time, weighting
+
+    def __call__(self, score, process, x0, context=None, generator=None):
+        t, weight = self.time(process, x0, generator)
+        x = process.perturb(x0, t, generator)
+        error = score(t, x) - score.exact(t, x)
+        return 0.5 * weight * self.weighting(process, t) * process.manifold.squared_norm(x, error)
+
+
+def gradients(loss, process, theta, n=10_000):
+    """One gradient with respect to theta per data point, with the same points and times for every loss."""
+    centre = torch.eye(process.manifold.dim + 1, dtype=torch.float64)[0].expand(n, -1)
+    x0 = process.manifold.heat_kernel_sample(centre, torch.full((n,), S0, dtype=torch.float64), seeded())
+    per_point = theta.expand(n, 3).clone().requires_grad_()
+    values = loss(Family(process, per_point), process, x0, generator=seeded(1))
+    assert values.shape == (n,)
+    (found,) = torch.autograd.grad(values.sum(), per_point)
+    return found
+
+
+@pytest.mark.parametrize("make", variants(Loss))
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("make_weighting", variants(Weighting))
+def test_all_losses_have_the_gradient_of_the_explicit_one(make, dim, make_weighting):
+    """At the truth it vanishes, elsewhere it is the explicit one; 5 standard errors, false alarm 6e-7 per number."""
+    process, weighting = Brownian(Sphere(dim), LinearBeta(0.1, 4.0), eps=0.01), make_weighting()
+    loss = make(time=UniformTime(), weighting=weighting)
+    assert within(gradients(loss, process, TRUTH), 0.0)
+    explicit = gradients(Explicit(UniformTime(), weighting), process, ASTRAY)
+    found = gradients(loss, process, ASTRAY)
+    assert within(found - explicit, 0.0)
+    # there is something to find, and to find with these numbers of points
+    significance = explicit.mean(0).abs() / (found.std(0) / len(found) ** 0.5)
+    assert significance[:2].min() > 5
+
+
+# ---- times
+
+SCHEDULES = {"linear": LinearBeta(), "constant": ConstantBeta(2.0), "geometric": GeometricVariance(1e-5, 4.0)}
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("cls", each(TimeSampler))
+def test_weighted_times_are_uniform(cls, schedule, stratified):
+    """E[w f(t)] is the mean of f over [eps, 1]; 5 standard errors of independent draws, false alarm 6e-7 each."""
+    n, process = 100_000, Brownian(Sphere(2), schedule, eps=1e-3)
+    like = torch.zeros(n, 3, dtype=torch.float64)
+    t, weight = cls(stratified=stratified)(process, like, seeded())
+    assert t.shape == weight.shape == (n,)
+    assert t.min() >= process.eps
+    assert t.max() <= 1
+    assert (weight > 0).all()
+    eps = process.eps
+    assert within(weight, 1.0)
+    assert within(weight * t, (1 + eps) / 2)
+    assert within(weight * (3 * t).sin(), (math.cos(3 * eps) - math.cos(3)) / 3 / (1 - eps))
+    if stratified:
+        # one draw in each slice of the law: far closer than independent draws
+        quantiles = cls().quantile(process, (torch.arange(n, dtype=torch.float64) + 0.5) / n)[0]
+        assert (t - quantiles).abs().max() < 50 / n * (t.max() - t.min())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("cls", each(TimeSampler))
+def test_times_follow_their_quantiles(cls, schedule):
+    """The weight is 1 / ((1 - eps) density) = (dt / du) / (1 - eps), here by differentiating the quantile."""
+    process = Brownian(Sphere(2), schedule, eps=1e-3)
+    u = torch.linspace(1e-3, 1 - 1e-3, 999, dtype=torch.float64, requires_grad=True)
+    t, weight = cls().quantile(process, u)
+    (density_inverse,) = torch.autograd.grad(t.sum(), u)
+    assert torch.allclose(weight, density_inverse / (1 - process.eps), rtol=1e-9)
+    ends = cls().quantile(process, torch.tensor([0.0, 1.0], dtype=torch.float64))[0]
+    assert ends.tolist() == pytest.approx([process.eps, 1.0], rel=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("cls", each(TimeSampler))
+def test_times_in_float32(cls, schedule):
+    process = Brownian(Sphere(2), schedule, eps=1e-3)
+    t, weight = cls(stratified=True)(process, torch.zeros(512, 3), seeded())
+    assert t.dtype == weight.dtype == torch.float32
+    double = cls(stratified=True).quantile(process, levels(512))
+    assert t.min() >= 0.999e-3
+    assert t.max() <= 1
+    variance, expected = schedule.integral(t.double()), schedule.integral(double[0])
+    assert torch.allclose(variance, expected, rtol=1e-5)
+    assert torch.allclose(weight.double(), double[1], rtol=1e-5)
+
+
+def levels(n: int) -> torch.Tensor:
+    """The levels that a stratified sampler draws in float32."""
+    return ((torch.rand(n, generator=seeded()) + torch.arange(n)) / n).double()
+
+
+@pytest.mark.parametrize("cls", each(TimeSampler))
+def test_times_are_functions_of_the_generator(cls):
+    process, like = Brownian(Sphere(2)), torch.zeros(8, 3)
+    one, same, other = (cls()(process, like, seeded(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+# ---- weightings
+
+
+def test_weightings_by_formula():
+    process = Brownian(Sphere(2), LinearBeta(0.1, 3.0))
+    t = torch.linspace(0.01, 1, 7, dtype=torch.float64)
+    s = 0.1 * t + 1.45 * t.square()
+    for weighting, expected in (
+        (LikelihoodWeighting(), 0.1 + 2.9 * t),
+        (NoiseWeighting(), 1 - torch.exp(-s)),
+        (VarianceWeighting(), s),
+    ):
+        assert torch.allclose(weighting(process, t), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("make", variants(Weighting))
+@pytest.mark.parametrize("schedule", [param.values[0]() for param in variants(Schedule)], ids=str)
+def test_weights_are_positive(make, schedule):
+    process = Brownian(Sphere(2), schedule)
+    weight = make()(process, torch.linspace(process.eps, 1, 50))
+    assert weight.shape == (50,)
+    assert (weight > 0).all()
+
+
+# ---- targets
+
+
+def some_points(n=200, dtype=torch.float64):
+    sphere = Sphere(2)
+    return (sphere.random_uniform(n, 3, generator=seeded(k), dtype=dtype) for k in (0, 1))
+
+
+def test_truncated_target_against_the_exact_one():
+    """With many terms it is exact above the threshold; below, it is Varadhan's."""
+    process = Brownian(Sphere(2), ConstantBeta(3.0))
+    x0, x = some_points()
+    for t_value in (0.2, 0.5, 1.0):
+        t = torch.full((200,), t_value, dtype=torch.float64)
+        exact = ExactTarget()(process, x0, x, t)
+        assert torch.equal(exact, process.conditional_score(x0, x, t))
+        series = TruncatedTarget(threshold=0.1, terms=60)(process, x0, x, t)
+        assert torch.allclose(series, exact, rtol=1e-6, atol=1e-6)
+        varadhan = process.manifold.logmap(x, x0) / (3 * t_value)
+        for threshold in (math.inf, 4.0):
+            assert torch.equal(TruncatedTarget(threshold)(process, x0, x, t), varadhan)
+    # two terms are too few at s = 0.6
+    t = torch.full((200,), 0.2, dtype=torch.float64)
+    few, exact = (target(process, x0, x, t) for target in (TruncatedTarget(0.1, terms=2), ExactTarget()))
+    assert (few - exact).norm() > 0.01 * exact.norm()
+
+
+def test_the_threshold_is_a_variance_time():
+    """Compared with s(t), not t: s = 3 t crosses 0.5 at t = 1/6."""
+    process, target = Brownian(Sphere(2), ConstantBeta(3.0)), TruncatedTarget(threshold=0.5, terms=30)
+    x0, x = some_points(4)
+    t = torch.tensor([0.1, 0.16, 0.17, 0.4], dtype=torch.float64)
+    found = target(process, x0, x, t)
+    varadhan = process.manifold.logmap(x, x0) / (3 * t)[:, None]
+    below = (found == varadhan).all(-1)
+    assert below.tolist() == [True, True, False, False]
+    assert torch.allclose(found[2:], process.conditional_score(x0, x, t)[2:], rtol=1e-4)
+
+
+def test_size_of_the_paper_s_error():
+    """11 % root mean square of Varadhan's score at s = 0.5 on S^2, 1.7 at s = 0.01 in thousandths."""
+    for s, expected in ((0.5, 0.114), (0.01, 1.7e-3)):
+        process, n = Brownian(Sphere(2), ConstantBeta(2 * s)), 50_000
+        x0 = torch.eye(3, dtype=torch.float64)[0].expand(n, 3)
+        t = torch.full((n,), 0.5, dtype=torch.float64)
+        x = process.perturb(x0, t, seeded())
+        exact = process.conditional_score(x0, x, t)
+        error = TruncatedTarget()(process, x0, x, t) - exact
+        rms = (error.square().sum() / exact.square().sum()).sqrt()
+        assert float(rms) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("make", variants(ScoreTarget))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_targets_are_finite_and_tangent(make, dtype):
+    """At every time, and at points that nearly coincide or are nearly opposite."""
+    process = Brownian(Sphere(2))
+    x0, x = some_points(300, dtype)
+    x = torch.cat([x[:100], x0[100:200], -x0[200:]])
+    for t_value in (1e-3, 0.1, 0.5, 1.0):
+        target = make()(process, x0, x, torch.full((300,), t_value, dtype=dtype))
+        assert torch.isfinite(target).all()
+        scale = float(target.abs().max())
+        assert process.manifold.check_vector_on_tangent(x, target, atol=10 * torch.finfo(dtype).eps * scale, rtol=0)
+
+
+def test_no_target_without_a_kernel():
+    process = Brownian(Sphere(5))
+    x0 = process.manifold.random_uniform(4, 6, generator=seeded())
+    score = ScaledField(TangentField(process.manifold, partial(MLP, hidden=[4])), process.std)
+    with pytest.raises(NotImplementedError, match="Train with ImplicitScoreMatching or SlicedScoreMatching"):
+        DenoisingScoreMatching()(score, process, x0)
+    assert torch.isfinite(ImplicitScoreMatching()(score, process, x0)).all()
+
+
+# ---- every loss, with a network
+
+
+@pytest.mark.parametrize("make", variants(Loss))
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_losses_are_finite_and_train_every_parameter(make, dim):
+    torch.manual_seed(0)
+    process = Brownian(Sphere(dim))
+    score = ScaledField(TangentField(process.manifold, partial(MLP, hidden=[8, 8], context_features=2)), process.std)
+    x0 = process.manifold.random_uniform(64, dim + 1, generator=seeded())
+    context = torch.randn(64, 2, generator=seeded())
+    values, same, other = (make()(score, process, x0, context, seeded(seed)) for seed in (1, 1, 2))
+    assert values.shape == (64,)
+    assert torch.isfinite(values).all()
+    assert torch.equal(values, same)
+    assert not torch.equal(values, other)
+    values.mean().backward()
+    for name, parameter in score.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_implicit_loss_is_the_sliced_one_with_an_exact_divergence():
+    torch.manual_seed(0)
+    process = Brownian(Sphere(1))
+    score = ScaledField(TangentField(process.manifold, partial(MLP, hidden=[8])), process.std)
+    x0 = process.manifold.random_uniform(16, 2, generator=seeded())
+    implicit = ImplicitScoreMatching()(score, process, x0, generator=seeded(1))
+    exact = SlicedScoreMatching(divergence=Exact())(score, process, x0, generator=seeded(1))
+    assert torch.equal(implicit, exact)
+    # one sign in one dimension is as good as the frame
+    probe = SlicedScoreMatching(divergence=Hutchinson())(score, process, x0, generator=seeded(1))
+    assert torch.allclose(implicit, probe, rtol=1e-4, atol=1e-5)
+
+
+def test_denoising_in_flat_space_has_the_gaussian_target():
+    """-z / sqrt(s), by construction of the noise."""
+    space = Euclidean(3)
+    x0, z = torch.zeros(10, 3, dtype=torch.float64), torch.randn(10, 3, generator=seeded(), dtype=torch.float64)
+    s = torch.linspace(0.1, 2, 10, dtype=torch.float64)
+    x = space.heat_kernel_sample(x0, s, seeded())
+    assert torch.allclose(space.heat_kernel_score(x0, x, s), -z / s.sqrt()[:, None], rtol=1e-12)

@@ -1,0 +1,692 @@
+"""Geometry: the contract of every manifold, closed forms on spheres, reference values."""
+
+import inspect
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+
+from conftest import concrete, each, variants, within
+from rsgm.description import build, describe
+from rsgm.divergence import with_divergence
+from rsgm.manifolds import Euclidean, Manifold, Sphere
+
+LENGTHS = [1e-6, 1e-4, 1e-2, 1.0, 3.0, math.pi - 1e-4]
+SPHERES = [Sphere(dim) for dim in (1, 2, 3, 5)]
+
+every_manifold = pytest.mark.parametrize("make", variants(Manifold))
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+every_sphere = pytest.mark.parametrize("sphere", SPHERES, ids=lambda sphere: f"S{sphere.dim}")
+
+
+def points(manifold: Manifold, n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    """Points of any manifold, compact or not."""
+    generator = torch.Generator().manual_seed(seed)
+    return manifold.projx(torch.randn(n, *manifold.shape, generator=generator, dtype=torch.float64).to(dtype))
+
+
+def tangents(manifold: Manifold, x: torch.Tensor, length: float | None = None, seed: int = 1) -> torch.Tensor:
+    """Normal tangent vectors, or tangent vectors of a given length."""
+    u = manifold.random_tangent(x, torch.Generator().manual_seed(seed))
+    if length is None:
+        return u
+    for _ in range(2):  # the rounding of a short vector, scaled up, is not tangent
+        norm = manifold.squared_norm(x, u).sqrt()
+        u = manifold.proju(x, u * (length / norm).reshape(-1, *(1,) * len(manifold.shape)))
+    return u
+
+
+def flat(manifold: Manifold, x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(x.dim() - len(manifold.shape))
+
+
+def worst(x: torch.Tensor) -> float:
+    assert torch.isfinite(x).all()
+    return float(x.abs().max())
+
+
+def has_quadrature(manifold: Manifold) -> bool:
+    try:
+        manifold.quadrature(2)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def with_quadrature() -> list[Manifold]:
+    manifolds = [param.values[0]() for param in variants(Manifold)]
+    return [manifold for manifold in manifolds if has_quadrature(manifold)]
+
+
+every_integrable = pytest.mark.parametrize("manifold", with_quadrature(), ids=lambda m: f"{type(m).__name__}{m.dim}")
+
+
+# ---- the contract: construction
+
+
+@pytest.mark.parametrize("cls", each(Manifold))
+def test_needs_no_arguments_and_is_described(cls):
+    for manifold in (cls(), cls(3)):
+        description = describe(manifold)
+        again = build(json.loads(json.dumps(description)), Manifold)
+        assert type(again) is cls
+        assert (again.dim, again.shape, again.log_volume) == (manifold.dim, manifold.shape, manifold.log_volume)
+    assert str(cls(3).dim) in str(cls(3))
+
+
+@pytest.mark.parametrize("cls", each(Manifold))
+def test_dimension_is_checked(cls):
+    if "dim" not in inspect.signature(cls).parameters:
+        pytest.skip("has one dimension only")
+    with pytest.raises(ValueError, match=f"{cls.__name__}: dim must be .*found 0"):
+        cls(0)
+
+
+# ---- the contract: exponential, logarithm, distance, transport
+
+
+@every_dtype
+@every_manifold
+@pytest.mark.parametrize("length", LENGTHS)
+def test_log_inverts_exp(make, dtype, length):
+    manifold = make()
+    x = points(manifold, 200, dtype)
+    u = tangents(manifold, x, length)
+    y = manifold.expmap(x, u)
+    # y is stored with a rounding error of eps per unit; next to the cut locus that turns the logarithm by eps / rest
+    rounding = torch.finfo(dtype).eps * (1 + worst(x))
+    condition = 1 + length / min(1.0, math.pi - length)
+    assert worst(manifold.logmap(x, y) - u) < 4 * rounding * condition
+    assert worst(manifold.dist(x, y) - length) < 4 * rounding
+    assert manifold.check_point_on_manifold(y, atol=4 * rounding, rtol=0)
+    assert manifold.check_vector_on_tangent(x, manifold.logmap(x, y), atol=8 * rounding, rtol=0)
+
+
+@every_dtype
+@every_manifold
+def test_exp_inverts_log(make, dtype):
+    manifold = make()
+    x, y = points(manifold, 500, dtype), points(manifold, 500, dtype, seed=3)
+    near = manifold.expmap(x, tangents(manifold, x, 1e-6))
+    rounding = torch.finfo(dtype).eps * (1 + worst(x))
+    for z in (y, near, x):
+        assert worst(manifold.expmap(x, manifold.logmap(x, z)) - z) < 8 * rounding
+        assert worst(manifold.dist(x, z) - manifold.squared_norm(x, manifold.logmap(x, z)).sqrt()) < 8 * rounding
+        assert torch.equal(manifold.dist(x, z), manifold.dist(z, x))
+    assert worst(manifold.dist(x, x)) == worst(manifold.logmap(x, x)) == 0
+
+
+@every_dtype
+@every_manifold
+def test_small_distances_keep_their_digits(make, dtype):
+    """Of the points as they are stored: against the chord of the same points in long double."""
+    manifold = make()
+    x = points(manifold, 200, dtype)
+    y = manifold.expmap(x, tangents(manifold, x, 1e-4))
+    a, b = (flat(manifold, z).numpy().astype(np.longdouble) for z in (x, y))
+    # the geodesic lies within O(distance^2) of the chord
+    chord = np.sqrt(((a - b) ** 2).sum(-1))
+    found = manifold.dist(x, y).numpy().astype(np.longdouble)
+    assert (abs(found / chord - 1)).max() < (1e-5 if dtype == torch.float32 else 1e-8)
+
+
+@every_dtype
+@every_manifold
+def test_transport(make, dtype):
+    manifold = make()
+    for length in (0.0, 1e-6, 1.0, 3.0):
+        x = points(manifold, 200, dtype)
+        v = tangents(manifold, x, length or None) * (length > 0)
+        y = manifold.expmap(x, v)
+        u, w = tangents(manifold, x, seed=4), tangents(manifold, x, seed=5)
+        there = [manifold.transp(x, y, z) for z in (u, w)]
+        # the shortest geodesic turns by eps / rest where the rest to the cut locus is short
+        rounding = 8 * torch.finfo(dtype).eps * (1 + worst(x)) / min(1.0, math.pi - length)
+        scale = max(worst(u), worst(w)) ** 2 * manifold.dim
+        assert worst(manifold.inner(y, *there) - manifold.inner(x, u, w)) < rounding * scale
+        assert manifold.check_vector_on_tangent(y, there[0], atol=rounding * scale, rtol=0)
+        assert worst(manifold.transp(y, x, there[0]) - u) < rounding * scale
+        assert worst(manifold.transp(x, y, manifold.logmap(x, y)) + manifold.logmap(y, x)) < rounding * scale
+    assert worst(manifold.transp(x, x, u) - u) < rounding * scale
+
+
+# ---- the contract: derivatives where a naive formula divides zero by zero
+
+
+def modes(function, x, y):
+    """The Jacobians ``(B, out, in)`` of ``y -> function(x, y)`` in each way that the package differentiates."""
+    leaf = y.clone().requires_grad_()
+    value = function(x, leaf)
+    entries = value.reshape(len(x), -1).sum(0)
+    yield "autograd", torch.stack([torch.autograd.grad(e, leaf, retain_graph=True)[0] for e in entries], 1)
+    for name, jacobian in ("vmap of jacrev", torch.func.jacrev), ("vmap of jacfwd", torch.func.jacfwd):
+        found = torch.func.vmap(lambda a, b, jacobian=jacobian: jacobian(lambda c: function(a, c))(b))(x, y)
+        yield name, found.reshape(len(x), -1, y.shape[1])
+    basis = torch.eye(y.shape[1], dtype=y.dtype)
+    columns = [torch.func.jvp(lambda b: function(x, b), (y,), (e.expand_as(y),))[1] for e in basis]
+    yield "jvp", torch.stack(columns, -1).reshape(len(x), -1, y.shape[1])
+
+
+@every_dtype
+@every_manifold
+def test_derivatives_at_zero(make, dtype):
+    """To first order exp at u = 0 and log at y = x are the identity on tangent vectors."""
+    manifold = make()
+    x = points(manifold, 3, dtype)
+    u = tangents(manifold, x)
+    rounding = 16 * torch.finfo(dtype).eps * (1 + worst(x)) * worst(u)
+    cases = {"exp": (manifold.expmap, torch.zeros_like(x)), "log": (manifold.logmap, x)}
+    for name, (function, at) in cases.items():
+        for mode, jacobian in modes(function, x, at):
+            assert worst(torch.einsum("bij,bj->bi", jacobian, u) - u) < rounding, (name, mode)
+    for mode, gradient in modes(manifold.dist, x, x):
+        # any subgradient will do
+        assert torch.isfinite(gradient).all(), mode
+        assert gradient.norm(dim=-1).max() < 1 + rounding, mode
+
+
+@every_dtype
+@every_manifold
+def test_derivatives_of_what_is_near_zero_and_far(make, dtype):
+    """At every length forward and backward agree, and along the geodesic the derivative of the distance is one."""
+    manifold = make()
+    for length in LENGTHS:
+        x = points(manifold, 20, dtype)
+        u = tangents(manifold, x, length)
+        y = manifold.expmap(x, u).requires_grad_()
+        (gradient,) = torch.autograd.grad(manifold.dist(x, y).sum(), y)
+        away = -manifold.logmap(y.detach(), x) / length
+        # the direction at y is known to eps / length, and eps / rest
+        known = torch.finfo(dtype).eps / min(1, length, math.pi - length)
+        slope = manifold.inner(y.detach(), gradient, away)
+        assert worst(slope - 1) < 16 * known * (1 + worst(x)), length
+        _, forward = torch.func.jvp(lambda z, x=x: manifold.dist(x, z), (y.detach(),), (away,))
+        assert worst(forward - slope) < 16 * known * (1 + worst(x)), length
+
+
+# ---- the contract: projections, frame, tangent draws
+
+
+@every_dtype
+@every_manifold
+def test_projections_are_idempotent(make, dtype):
+    manifold = make()
+    anywhere = 3 * torch.randn(200, *manifold.shape, generator=torch.Generator().manual_seed(7), dtype=dtype)
+    rounding = 4 * torch.finfo(dtype).eps
+    x = manifold.projx(anywhere)
+    assert worst(manifold.projx(x) - x) <= rounding * worst(x)
+    assert manifold.check_point_on_manifold(x, atol=rounding, rtol=0)
+    u = manifold.proju(x, anywhere)
+    assert worst(manifold.proju(x, u) - u) <= rounding * worst(anywhere)
+    assert manifold.check_vector_on_tangent(x, u, atol=2 * rounding * worst(anywhere), rtol=0)
+    # orthogonal: what is taken away is normal
+    assert worst(manifold.inner(x, u, manifold.proju(x, anywhere - u))) <= 2 * rounding * worst(anywhere) ** 2
+
+
+@every_dtype
+@every_manifold
+def test_frame(make, dtype):
+    manifold = make()
+    corners = torch.cat([torch.eye(*(2 * manifold.shape)), -torch.eye(*(2 * manifold.shape))]).to(dtype)
+    x = torch.cat([points(manifold, 100, dtype), manifold.projx(corners)])
+    frame = manifold.frame(x)
+    assert frame.shape == (manifold.dim, *x.shape)
+    assert frame.dtype == dtype
+    gram = manifold.inner(x, frame[:, None], frame[None])
+    rounding = 8 * torch.finfo(dtype).eps
+    assert worst(gram - torch.eye(manifold.dim, dtype=dtype)[..., None]) < rounding
+    for e in frame:
+        assert manifold.check_vector_on_tangent(x, e, atol=rounding, rtol=0)
+
+
+@every_manifold
+def test_tangent_draws_are_standard_normal(make):
+    """Mean, covariance and fourth moment at one point; 5 standard errors, false alarm 6e-7 per number."""
+    manifold = make()
+    n = 20_000
+    x = points(manifold, 1).expand(n, *manifold.shape)
+    z = manifold.random_tangent(x, torch.Generator().manual_seed(0))
+    components = manifold.inner(x, manifold.frame(x), z[None]).T
+    # all of the vector is tangent
+    assert worst(components.square().sum(-1) - manifold.squared_norm(x, z)) < 1e-12
+    assert within(components, 0.0)
+    assert within(components[:, :, None] * components[:, None], torch.eye(manifold.dim))
+    assert within(components**4, 3.0)
+
+
+# ---- the contract: volume, uniform draws
+
+
+@every_integrable
+@every_dtype
+def test_quadrature(manifold, dtype):
+    nodes, weights = manifold.quadrature(12, dtype)
+    assert nodes.dtype == weights.dtype == dtype
+    rounding = 100 * torch.finfo(dtype).eps
+    assert float(weights.sum().log()) == pytest.approx(manifold.log_volume, abs=rounding)
+    assert manifold.check_point_on_manifold(nodes, atol=rounding, rtol=0)
+    assert (weights > 0).all()
+
+
+@every_manifold
+def test_uniform_draws(make):
+    """Fill the volume of a compact manifold; elsewhere there are none. False alarm 6e-7 per number."""
+    manifold = make()
+    if math.isinf(manifold.log_volume):
+        with pytest.raises(ValueError, match="infinite volume"):
+            manifold.random_uniform(5, *manifold.shape)
+        return
+    x = manifold.random_uniform(
+        20_000, *manifold.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
+    with pytest.raises(ValueError, match=r"size must end with it.*found \(5, 99\)"):
+        manifold.random_uniform(5, 99)
+    if not has_quadrature(manifold):
+        return
+    nodes, weights = manifold.quadrature(12)
+    features = [flat(manifold, y) for y in (x, nodes)]
+    for moment in (lambda y: y, lambda y: y[:, :, None] * y[:, None], lambda y: y**4):
+        values, at_nodes = (moment(y) for y in features)
+        expected = torch.tensordot(weights / weights.sum(), at_nodes, 1)
+        assert within(values, expected)
+
+
+@every_manifold
+def test_draws_are_functions_of_the_generator(make):
+    manifold = make()
+    x = points(manifold, 4, torch.float32)
+    s = torch.tensor(0.3).expand(4)
+    draws = {
+        "random_tangent": lambda g: manifold.random_tangent(x, g),
+        "kernel_sample": lambda g: manifold.kernel_sample(x, s, g),
+        "heat_kernel_sample": lambda g: manifold.heat_kernel_sample(x, s, g),
+    }
+    if math.isfinite(manifold.log_volume):
+        draws["random_uniform"] = lambda g: manifold.random_uniform(4, *manifold.shape, generator=g)
+    for name, draw in draws.items():
+        torch.manual_seed(0)
+        one, same, other = (draw(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        assert torch.equal(one, same), name
+        assert not torch.equal(one, other), name
+        assert one.dtype == torch.float32, name
+        # and of nothing else: the global generator is where it was
+        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0))), name
+        assert not torch.equal(draw(None), draw(None)), name
+
+
+# ---- the contract: divergence of projected fields
+
+
+@every_manifold
+def test_mean_curvature(make):
+    """div P(Ax + b) = sum <e, A e> + <H, Ax + b>, the left side by differentiating the projected field."""
+    manifold = make()
+    size = torch.Size(manifold.shape).numel()
+    random = torch.Generator().manual_seed(8)
+    matrix = torch.randn(size, size, generator=random, dtype=torch.float64)
+    offset = torch.randn(size, generator=random, dtype=torch.float64)
+    x = points(manifold, 50)
+
+    def ambient(y):
+        return (flat(manifold, y) @ matrix.T + offset).reshape(y.shape)
+
+    def field(y):
+        y = manifold.projx(y)
+        return manifold.proju(y, ambient(y))
+
+    frame = manifold.frame(x)
+    pushed = (flat(manifold, frame) @ matrix.T).reshape(frame.shape)
+    curvature = manifold.mean_curvature(x)
+    expected = manifold.inner(x, frame, pushed).sum(0) + manifold.inner(x, curvature, ambient(x))
+    assert worst(with_divergence(field, manifold, x, frame)[1] - expected) < 1e-12
+    # the mean curvature is normal
+    assert worst(manifold.proju(x, curvature)) < 1e-14
+
+
+# ---- the contract: bumps and heat kernels
+
+
+@every_integrable
+@pytest.mark.parametrize("width", [0.15, 0.6, 3.0])
+def test_bump_is_normalised_and_sampled(manifold, width):
+    """False alarm 6e-7 per number."""
+    centre = points(manifold, 1, seed=9)[0]
+    h = torch.tensor(width, dtype=torch.float64)
+    nodes, weights = manifold.quadrature(40 if manifold.dim < 3 else 30)
+    mass = weights * manifold.kernel_log_prob(nodes, centre, h).exp()
+    assert float(mass.sum()) == pytest.approx(1, abs=1e-8)
+    x = manifold.kernel_sample(centre.expand(10_000, *manifold.shape), h, torch.Generator().manual_seed(0))
+    assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
+    features = flat(manifold, x), flat(manifold, nodes)
+    for moment in (lambda y: y, lambda y: y[:, :, None] * y[:, None]):
+        values, at_nodes = (moment(y) for y in features)
+        assert within(values, torch.tensordot(mass, at_nodes, 1))
+    surprise = manifold.kernel_log_prob(x, centre, h)
+    assert within(surprise, float(mass @ manifold.kernel_log_prob(nodes, centre, h)))
+
+
+@every_integrable
+@pytest.mark.parametrize("s", [0.03, 0.5, 2.0])
+def test_heat_kernel_is_normalised_and_sampled(manifold, s):
+    """False alarm 6e-7 per number."""
+    centre = points(manifold, 1, seed=9)[0]
+    time = torch.tensor(s, dtype=torch.float64)
+    nodes, weights = manifold.quadrature(40 if manifold.dim < 3 else 30)
+    log_prob = manifold.heat_kernel_log_prob(centre.expand_as(nodes), nodes, time.expand(len(nodes)))
+    mass = weights * log_prob.exp()
+    assert float(mass.sum()) == pytest.approx(1, abs=1e-6)
+    start = centre.expand(10_000, *manifold.shape)
+    x = manifold.heat_kernel_sample(start, time.expand(len(start)), torch.Generator().manual_seed(0))
+    assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
+    features = flat(manifold, x), flat(manifold, nodes)
+    for moment in (lambda y: y, lambda y: y[:, :, None] * y[:, None]):
+        values, at_nodes = (moment(y) for y in features)
+        assert within(values, torch.tensordot(mass, at_nodes, 1))
+
+
+@every_manifold
+def test_heat_kernel_score_is_the_gradient(make):
+    manifold = make()
+    x0, x = points(manifold, 200, seed=10), points(manifold, 200, seed=11)
+    for s in (0.02, 0.4, 1.49, 3.0):
+        time = torch.full((200,), s, dtype=torch.float64)
+        try:
+            score = manifold.heat_kernel_score(x0, x, time)
+        except NotImplementedError as error:
+            assert "ImplicitScoreMatching" in str(error)  # noqa: PT017
+            with pytest.raises(NotImplementedError, match="no known log-density"):
+                manifold.heat_kernel_log_prob(x0, x, time)
+            assert (type(manifold).__name__, manifold.dim) == ("Sphere", 5)
+            return
+        y = x.clone().requires_grad_()
+        log_prob = manifold.heat_kernel_log_prob(x0, manifold.projx(y), time)
+        (gradient,) = torch.autograd.grad(log_prob.sum(), y)
+        assert worst(gradient - score) < 1e-8 * worst(score)
+        # a score at one's own place is a zero vector, and a flow has a divergence there
+        assert worst(manifold.heat_kernel_score(x, x, time)) < 1e-12
+        _, divergence = with_divergence(
+            lambda z, t=time: manifold.heat_kernel_score(x, manifold.projx(z), t), manifold, x, manifold.frame(x)
+        )
+        assert torch.isfinite(divergence).all()
+        assert (divergence < 0).all()
+
+
+@pytest.mark.parametrize("s", [1e-6, 1e-3, 0.5, 3.0])
+@pytest.mark.parametrize("sphere", SPHERES[:3], ids=lambda sphere: f"S{sphere.dim}")
+def test_score_in_float32(sphere, s):
+    """At every distance the score leads back to x0, is tangent, and has the digits that the stored points allow."""
+    for length in LENGTHS:
+        x0 = points(sphere, 100, torch.float32)
+        x = sphere.expmap(x0, tangents(sphere, x0, length))
+        time = torch.full((100,), s)
+        score = sphere.heat_kernel_score(x0, x, time)
+        doubles = sphere.projx(x0.double()), sphere.projx(x.double())
+        expected = sphere.heat_kernel_score(*doubles, time.double())
+        # the direction is known to eps over the distance, and over the rest to the antipode
+        known = 1.2e-7 * (1 + 1 / min(length, math.pi - length))
+        assert worst(score - expected) < 16 * known * worst(expected)
+        assert worst((score * x).sum(-1)) < 1e-6 * worst(score)
+        assert ((score * sphere.logmap(x, x0)).sum(-1) > 0).all()
+
+
+# ---- spheres
+
+
+@every_sphere
+def test_sphere_volume(sphere):
+    known = {1: 2 * math.pi, 2: 4 * math.pi, 3: 2 * math.pi**2, 5: math.pi**3}
+    assert math.exp(sphere.log_volume) == pytest.approx(known[sphere.dim], rel=1e-14)
+
+
+@every_sphere
+def test_sphere_quadrature_integrates_polynomials(sphere):
+    """All monomials up to degree 7: the integral of prod x_i^a_i is 2 prod Gamma((a_i + 1) / 2) / Gamma(sum)."""
+    if sphere.dim > 3:
+        with pytest.raises(NotImplementedError, match=r"Sphere\(dim=5\) has no quadrature"):
+            sphere.quadrature(4)
+        return
+    nodes, weights = sphere.quadrature(4)
+    assert len(nodes) == len(weights) == 8 * 4 ** (sphere.dim - 1)
+    for powers in itertools.product(range(8), repeat=sphere.dim + 1):
+        if sum(powers) > 7:
+            continue
+        halves = [(power + 1) / 2 for power in powers]
+        exact = 2 * math.prod(map(math.gamma, halves)) / math.gamma(sum(halves))
+        if any(power % 2 for power in powers):
+            exact = 0.0
+        found = weights @ (nodes ** torch.tensor(powers)).prod(-1)
+        assert float(found) == pytest.approx(exact, abs=1e-13)
+
+
+@every_sphere
+def test_sphere_uniform_moments(sphere):
+    """E x = 0, E x_i^2 = 1/n, E x_i^4 = 3/(n(n+2)), E x_i^2 x_j^2 = 1/(n(n+2)); false alarm 6e-7 per number."""
+    n = sphere.dim + 1
+    x = sphere.random_uniform(50_000, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert within(x, 0.0)
+    assert within(x[:, :, None] * x[:, None], torch.eye(n) / n)
+    squares = x.square()
+    expected = (torch.ones(n, n) + 2 * torch.eye(n)) / (n * (n + 2))
+    assert within(squares[:, :, None] * squares[:, None], expected)
+
+
+@every_sphere
+def test_sphere_divergence_of_a_projected_linear_field(sphere):
+    """div P(Ax + b) = tr A - (n + 1) <x, Ax> - n <b, x>."""
+    n = sphere.dim
+    random = torch.Generator().manual_seed(2)
+    matrix = torch.randn(n + 1, n + 1, generator=random, dtype=torch.float64)
+    offset = torch.randn(n + 1, generator=random, dtype=torch.float64)
+    x = points(sphere, 50)
+
+    def field(y):
+        y = sphere.projx(y)
+        return sphere.proju(y, y @ matrix.T + offset)
+
+    found = with_divergence(field, sphere, x, sphere.frame(x))[1]
+    expected = matrix.trace() - (n + 1) * (x * (x @ matrix.T)).sum(-1) - n * x @ offset
+    assert worst(found - expected) < 1e-12
+
+
+@every_dtype
+def test_distances_on_axes_are_exact(dtype):
+    """Chords that float32 can store: the angle of (1, a) is atan a, that of (-1, a) is pi - atan a."""
+    sphere = Sphere(1)
+    for a in (1e-4, 1e-6, 1e-12, 1e-18):
+        step = torch.tensor(a, dtype=dtype).item()
+        x, near, far = (torch.tensor([c, s], dtype=dtype) for c, s in ((1, 0), (1, a), (-1, a)))
+        rounding = 4 * torch.finfo(dtype).eps
+        assert float(sphere.dist(x, near)) == pytest.approx(math.atan(step), rel=rounding)
+        assert float(sphere.angles(x, far)[1]) == pytest.approx(math.atan(step), rel=rounding)
+        assert float(sphere.logmap(x, near)[1]) == pytest.approx(math.atan(step), rel=rounding)
+
+
+@every_dtype
+@every_sphere
+def test_antipodes(sphere, dtype):
+    x = points(sphere, 100, dtype)
+    rounding = 8 * torch.finfo(dtype).eps
+    assert worst(sphere.dist(x, -x) - math.pi) < rounding
+    v = sphere.logmap(x, -x)
+    assert worst(v.norm(dim=-1) - math.pi) < rounding
+    assert worst((v * x).sum(-1)) < rounding
+    assert worst(sphere.expmap(x, v) + x) < rounding
+    y = (-x).requires_grad_()
+    for value in (sphere.dist(x, y), sphere.logmap(x, y), sphere.transp(x, y, v)):
+        (gradient,) = torch.autograd.grad(value.sum(), y)
+        assert torch.isfinite(gradient).all()
+
+
+@every_dtype
+def test_exp_goes_round(dtype):
+    """A full turn ends where it started; a long way is the way modulo full turns."""
+    sphere = Sphere(2)
+    x = points(sphere, 50, dtype)
+    u = tangents(sphere, x, 1.0)
+    rounding = 32 * torch.finfo(dtype).eps
+    assert worst(sphere.expmap(x, 2 * math.pi * u) - x) < rounding
+    assert worst(sphere.expmap(x, math.pi * u) + x) < rounding
+    assert worst(sphere.expmap(x, (2 * math.pi + 1) * u) - sphere.expmap(x, u)) < rounding
+
+
+@every_dtype
+def test_sphere_reference(reference, dtype):
+    rounding = 8 * torch.finfo(dtype).eps
+    records = reference("geometry")["sphere"]["records"]
+    assert len(records) == 8
+    for record in records:
+        sphere = Sphere(record["n"])
+        x, v, y, u, moved, ambient = (
+            torch.tensor(record[key], dtype=dtype) for key in ("x", "v", "exp", "u", "transport_u_x_to_exp", "ambient")
+        )
+        scale = 1 + worst(ambient)
+        rest = min(1.0, math.pi - record["dist"]) if record["dist"] < math.pi else 1.0
+        assert worst(sphere.expmap(x, v) - y) < rounding
+        assert worst(sphere.logmap(x, y) - v) < rounding * (1 + record["dist"]) / rest
+        assert float(sphere.dist(x, y)) == pytest.approx(record["dist"], abs=rounding)
+        assert worst(sphere.transp(x, y, u) - moved) < rounding * (1 + worst(u)) / rest
+        assert worst(sphere.proju(x, ambient) - torch.tensor(record["proj_tangent"], dtype=dtype)) < rounding * scale
+        assert worst(sphere.projx(ambient) - torch.tensor(record["proj_point"], dtype=dtype)) < rounding
+
+
+def test_divergence_reference(reference):
+    sphere = Sphere(2)
+    records = reference("geometry")["divergence_S2"]["records"]
+    assert records
+    for record in records:
+        matrix, offset, x, expected = (torch.tensor(record[key], dtype=torch.float64) for key in ("A", "b", "x", "V"))
+
+        def field(y, matrix=matrix, offset=offset):
+            y = sphere.projx(y)
+            return sphere.proju(y, y @ matrix.T + offset)
+
+        value, divergence = with_divergence(field, sphere, x[None], sphere.frame(x[None]))
+        assert worst(value[0] - expected) < 1e-14
+        assert float(divergence) == pytest.approx(record["divergence"], abs=1e-13)
+
+
+# ---- bumps and Brownian motion on spheres
+
+
+@every_sphere
+@pytest.mark.parametrize("width", [1e-5, 1e-2, 0.3, 2.0])
+def test_bump_on_spheres_is_normalised_at_every_width(sphere, width):
+    """The radial integral, with the area of the geodesic sphere."""
+    far = min(math.pi, 12 * width)
+    height, weight = np.polynomial.legendre.leggauss(200)
+    angle = torch.from_numpy((height + 1) / 2 * far)
+    area = 2 * math.pi ** (sphere.dim / 2) / math.gamma(sphere.dim / 2) * angle.sin() ** (sphere.dim - 1)
+    centre = torch.zeros(sphere.dim + 1, dtype=torch.float64)
+    centre[0] = 1
+    x = sphere.expmap(centre.expand(200, -1), torch.nn.functional.pad(angle[:, None], (1, sphere.dim - 1)))
+    density = sphere.kernel_log_prob(x, centre, torch.tensor(width, dtype=torch.float64)).exp()
+    assert float((torch.from_numpy(weight) * far / 2 * area * density).sum()) == pytest.approx(1, abs=1e-9)
+
+
+@every_sphere
+def test_bump_and_broadcasting(sphere):
+    """Many widths at once are the same as one by one."""
+    x, centre = points(sphere, 4), points(sphere, 3, seed=1)
+    widths = torch.tensor([0.1, 0.5], dtype=torch.float64)
+    table = sphere.kernel_log_prob(x[:, None, None], centre[:, None], widths)
+    assert table.shape == (4, 3, 2)
+    for (i, j), (k, width) in itertools.product(np.ndindex(4, 3), enumerate(widths)):
+        assert table[i, j, k] == sphere.kernel_log_prob(x[i], centre[j], width)
+
+
+def mean_cosine(sphere, start, s, sample):
+    time = torch.full((len(start),), s, dtype=torch.float64)
+    return (start * sample(start, time, torch.Generator().manual_seed(3))).sum(-1)
+
+
+@pytest.mark.parametrize("sphere", SPHERES[:3], ids=lambda sphere: f"S{sphere.dim}")
+@pytest.mark.parametrize("s", [1e-4, 0.1, 1.0])
+def test_brownian_motion_on_spheres(sphere, s):
+    """E cos = exp(-d s / 2) and E C_2 / C_2(1) = exp(-(d + 1) s); false alarm 6e-7 per number."""
+    start = points(sphere, 1).expand(20_000, -1)
+    cosine = mean_cosine(sphere, start, s, sphere.heat_kernel_sample)
+    assert within(cosine, math.exp(-sphere.dim * s / 2))
+    second = ((sphere.dim + 1) * cosine.square() - 1) / sphere.dim
+    assert within(second, math.exp(-(sphere.dim + 1) * s))
+
+
+@every_sphere
+@pytest.mark.parametrize("steps", [1, 5, 100])
+def test_geodesic_walk(sphere, steps):
+    """E cos after N steps is m^N exactly, m = 1F1(d/2; 1/2; -s / 2N); false alarm 6e-7 each."""
+    s = 1.0
+    sphere = Sphere(sphere.dim)
+    sphere.walk_steps = steps
+    start = points(sphere, 1).expand(10_000, -1)
+    cosine = mean_cosine(sphere, start, s, lambda *arguments: Manifold.heat_kernel_sample(sphere, *arguments))
+    assert within(cosine, scipy.special.hyp1f1(sphere.dim / 2, 0.5, -s / (2 * steps)) ** steps)
+
+
+def test_walk_is_the_default_on_large_spheres():
+    sphere = Sphere(5)
+    x, s = points(sphere, 3), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    expected = Manifold.heat_kernel_sample(sphere, x, s, torch.Generator().manual_seed(0))
+    assert torch.equal(sphere.heat_kernel_sample(x, s, torch.Generator().manual_seed(0)), expected)
+
+
+def test_brownian_statistics_reference(reference):
+    """The constants of the tests above, at 30 digits."""
+    statistics = reference("brownian_statistics")
+    for record in statistics["exact_statistics"]:
+        s = record["s"]
+        for dim in (1, 2, 3):
+            assert math.exp(-dim * s / 2) == pytest.approx(record["Sd_E_cos"][str(dim)], rel=1e-14)
+    for record in statistics["geodesic_random_walk"]["records"]:
+        step = -record["s"] / (2 * record["N"])
+        for dim, key in ((2, "S2_exp_E_P1"), (3, "S3_exp_E_cos"), (7, "S7_exp_E_cos")):
+            found = scipy.special.hyp1f1(dim / 2, 0.5, step) ** record["N"]
+            assert found == pytest.approx(record[key], rel=1e-9, abs=1e-12)
+
+
+def test_each_draw_has_its_own_time():
+    """A batch of different variance times, each against its own mean; false alarm 6e-7 each."""
+    sphere = Sphere(2)
+    times = torch.tensor([0.01, 0.3, 2.0], dtype=torch.float64).repeat(10_000)
+    start = points(sphere, 1).expand(len(times), -1)
+    x = sphere.heat_kernel_sample(start, times, torch.Generator().manual_seed(0))
+    cosine = (start * x).sum(-1).reshape(-1, 3)
+    assert within(cosine, torch.exp(-times[:3]))
+
+
+# ---- flat space
+
+
+def test_euclidean_divergence_is_the_trace():
+    space = Euclidean(3)
+    matrix = torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = points(space, 10)
+    found = with_divergence(lambda y: y @ matrix.T, space, x, space.frame(x))[1]
+    assert worst(found - matrix.trace()) < 1e-14
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_euclidean_kernels_are_normal(dim):
+    space = Euclidean(dim)
+    x, x0 = points(space, 20), points(space, 20, seed=1)
+    s = torch.linspace(0.1, 3, 20, dtype=torch.float64)
+    law = torch.distributions.Normal(x0, s.sqrt()[:, None])
+    expected = law.log_prob(x).sum(-1)
+    assert worst(space.heat_kernel_log_prob(x0, x, s) - expected) < 1e-12
+    assert worst(space.kernel_log_prob(x, x0, s.sqrt()) - expected) < 1e-12
+    start, time = torch.zeros(20_000, dim, dtype=torch.float64), torch.full((20_000,), 0.3, dtype=torch.float64)
+    for draw in (
+        space.heat_kernel_sample(start, time, torch.Generator().manual_seed(0)),
+        space.kernel_sample(start, time.sqrt(), torch.Generator().manual_seed(0)),
+    ):
+        assert within(draw, 0.0)
+        assert within(draw[:, :, None] * draw[:, None], 0.3 * torch.eye(dim))
+
+
+def test_every_manifold_is_listed():
+    """The contract has found what the package exports."""
+    assert {Sphere, Euclidean} <= set(concrete(Manifold))

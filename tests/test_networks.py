@@ -1,0 +1,247 @@
+"""Networks: the fused derivative against that of PyTorch, sizes, initialisation."""
+
+import itertools
+from functools import partial
+
+import pytest
+import torch
+
+from conftest import concrete, each
+from rsgm.networks import (
+    MLP,
+    Activation,
+    FourierTime,
+    LogTime,
+    Network,
+    PositionFeatures,
+    RandomFourier,
+    RawTime,
+    Sin,
+    TimeFeatures,
+)
+
+BATCH, IN, OUT, TANGENTS = 7, 3, 4, 2
+
+#: small networks of each kind: where a class has parts, every choice of part
+CASES = {
+    "MLP": [
+        partial(
+            MLP,
+            hidden=[6, 5],
+            activation=activation(),
+            time=time(),
+            position=position,
+            context_features=context,
+        )
+        for activation, time, position, context in itertools.product(
+            concrete(Activation), concrete(TimeFeatures), concrete(PositionFeatures), (0, 2)
+        )
+    ]
+}
+
+
+def name(make: partial) -> str:
+    parts = make.keywords
+    if not parts:
+        return make.func.__name__
+    kinds = [type(parts["activation"]), type(parts["time"]), parts["position"]]
+    return "-".join([make.func.__name__, *(kind.__name__ for kind in kinds), str(parts["context_features"])])
+
+
+def networks() -> list:
+    makes = [make for cls in concrete(Network) for make in CASES.get(cls.__name__, [partial(cls)])]
+    return [pytest.param(make, id=name(make)) for make in makes]
+
+
+every_network = pytest.mark.parametrize("make", networks())
+
+
+def built(make: partial) -> tuple[Network, tuple[torch.Tensor, ...]]:
+    """A network in float64 with biases that matter, and its inputs: t, x, tangents, context."""
+    torch.manual_seed(0)
+    network = make(IN, OUT).double()
+    for parameter in network.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter)
+    size = make.keywords.get("context_features", 0)
+    t, x, tangents = torch.rand(BATCH), torch.randn(BATCH, IN), torch.randn(TANGENTS, BATCH, IN)
+    context = torch.randn(BATCH, size).double() if size else None
+    return network, (t.double(), x.double(), tangents.double(), context)
+
+
+@every_network
+def test_value_and_derivative(make):
+    network, (t, x, tangents, context) = built(make)
+    value, derivative = network.jvp(t, x, tangents, context)
+    assert value.shape == (BATCH, OUT)
+    assert derivative.shape == (TANGENTS, BATCH, OUT)
+    assert torch.allclose(value, network(t, x, context), rtol=1e-13, atol=1e-13)
+    for u, found in zip(tangents, derivative, strict=True):
+        _, expected = torch.func.jvp(lambda y: network(t, y, context), (x,), (u,))
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+    # each point has its own value
+    alone, _ = network.jvp(t[:1], x[:1], tangents[:, :1], None if context is None else context[:1])
+    assert torch.allclose(alone, value[:1], rtol=1e-13, atol=1e-13)
+
+
+@every_network
+def test_gradients_of_the_derivative(make):
+    """What training differentiates: a function of value and derivatives, with respect to everything."""
+    network, (t, x, tangents, context) = built(make)
+    x.requires_grad_()
+    torch.manual_seed(1)
+    weights = torch.randn(BATCH, OUT).double(), torch.randn(TANGENTS, BATCH, OUT).double()
+
+    def gradients(jvp) -> list[torch.Tensor]:
+        value, derivative = jvp(t, x, tangents, context)
+        loss = (weights[0] * value.sin()).sum() + (weights[1] * derivative.square()).sum()
+        return torch.autograd.grad(loss, [x, *network.parameters()])
+
+    found, expected = gradients(network.jvp), gradients(partial(Network.jvp, network))
+    for one, other in zip(found, expected, strict=True):
+        assert other.abs().max() > 0
+        assert torch.allclose(one, other, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("cls", each(Activation))
+def test_dual_activations(cls):
+    """Against finite differences, in value and in gradient; a second differentiation is refused, not wrong."""
+    stacked = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    stacked.requires_grad_()
+    activation = cls()
+    out = activation.dual(stacked)
+    assert torch.allclose(out[0], activation(stacked[0]), rtol=1e-14, atol=1e-15)
+    step = 1e-6
+    for u, found in zip(stacked[1:], out[1:], strict=True):
+        ahead, behind = activation(stacked[0] + step * u), activation(stacked[0] - step * u)
+        assert torch.allclose(found, (ahead - behind) / (2 * step), rtol=1e-8, atol=1e-9)
+    assert torch.autograd.gradcheck(activation.dual, stacked)
+    (gradient,) = torch.autograd.grad(activation.dual(stacked).square().sum(), stacked, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@every_network
+def test_float32_and_no_grad(make):
+    network, inputs = built(make)
+    t, x, tangents, context = (None if z is None else z.float() for z in inputs)
+    network = network.float()
+    with torch.no_grad():
+        value, derivative = network.jvp(t, x, tangents, context)
+    assert value.dtype == derivative.dtype == torch.float32
+    assert not value.requires_grad
+    assert torch.allclose(value, network(t, x, context), rtol=1e-4, atol=1e-5)
+
+
+# ---- the MLP
+
+
+def test_size_of_the_published_network():
+    """5 x 512 on S^2, with the time beside the coordinates."""
+    assert sum(p.numel() for p in MLP(3, 3).parameters()) == 1_054_723
+
+
+def test_initial_weights_are_bounded():
+    """Truncated normal of standard deviation 1/sqrt(fan-in), cut at two of them; zero biases."""
+    torch.manual_seed(0)
+    for layer in MLP(3, 3, hidden=[400, 300]).layers:
+        scaled = layer.weight.detach() * layer.in_features**0.5
+        assert scaled.abs().max() <= 2 + 1e-6
+        # a normal law cut at two standard deviations keeps 0.88 of its own; 5 standard errors
+        assert abs(float(scaled.std()) - 0.8796) < 5 * 0.8796 / (2 * scaled.numel()) ** 0.5
+        assert abs(float(scaled.mean())) < 5 * 0.8796 / scaled.numel() ** 0.5
+        assert (layer.bias == 0).all()
+
+
+def test_context_of_the_wrong_size():
+    t, x = torch.rand(2), torch.rand(2, 3)
+    with pytest.raises(ValueError, match=r"context_features is 0, found a context of 5 features; set context_features"):
+        MLP(3, 3, hidden=[4])(t, x, torch.rand(2, 5))
+    with pytest.raises(ValueError, match=r"context_features is 5, found a context of 0 features"):
+        MLP(3, 3, hidden=[4], context_features=5)(t, x)
+    with pytest.raises(ValueError, match=r"context_features is 5, found a context of 4 features"):
+        MLP(3, 3, hidden=[4], context_features=5).jvp(t, x, x[None], torch.rand(2, 4))
+
+
+@pytest.mark.parametrize("hidden", [[], [4, 0], [-1]])
+def test_hidden_widths_are_checked(hidden):
+    with pytest.raises(ValueError, match="hidden needs at least one positive width, found"):
+        MLP(3, 3, hidden=hidden)
+
+
+def test_the_context_matters():
+    network = MLP(3, 3, hidden=[8], context_features=2)
+    t, x = torch.rand(1), torch.rand(1, 3)
+    assert not torch.equal(network(t, x, torch.zeros(1, 2)), network(t, x, torch.ones(1, 2)))
+
+
+# ---- features
+
+
+@pytest.mark.parametrize("cls", each(TimeFeatures))
+def test_time_features(cls):
+    features = cls()
+    t = torch.tensor([0.0, 1e-6, 0.5, 1.0])
+    out = features(t)
+    assert out.shape == (4, features.out_features)
+    assert torch.isfinite(out).all()
+    # different times are different inputs
+    assert len(torch.unique(out, dim=0)) == 4
+    assert features.double()(t.double()).dtype == torch.float64
+
+
+def test_time_features_by_formula():
+    t = torch.tensor([0.25], dtype=torch.float64)
+    assert RawTime()(t).tolist() == [[0.25]]
+    assert LogTime(0.01)(t).tolist() == [[0.25, pytest.approx(torch.tensor(0.26).double().log().item())]]
+    # the slowest and the fastest frequency, in cycles per unit of t
+    fourier = FourierTime(2, max_frequency=10.0).double()(t)[0]
+    angles = 2 * torch.pi * 0.25 * torch.tensor([0.1, 10.0], dtype=torch.float64)
+    assert torch.allclose(fourier, torch.cat([t, angles.sin(), angles.cos()]), atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", each(PositionFeatures))
+def test_position_features(cls):
+    features = cls(3).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    u = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    assert features(x).shape == (5, features.out_features)
+    for tangent, found in zip(u, features.push(x, u), strict=True):
+        assert torch.allclose(found, torch.func.jvp(features, (x,), (tangent,))[1], rtol=1e-12, atol=1e-12)
+
+
+def test_random_frequencies():
+    one, same, other = RandomFourier(3, 16), RandomFourier(3, 16), RandomFourier(3, 16, seed=1)
+    assert torch.equal(one.weight, same.weight)
+    assert not torch.equal(one.weight, other.weight)
+    # fixed, and written into checkpoints
+    assert not list(one.parameters())
+    assert "weight" in one.state_dict()
+    scale = torch.logspace(0, torch.tensor(64.0).log10().item(), 16)
+    # |w| = scale times a chi variable with three degrees of freedom: below 6 but for one in 1e7
+    ratio = one.weight.norm(dim=1) / scale
+    assert ratio.max() < 6
+    assert 1 < ratio.mean() < 2.2
+    with pytest.raises(ValueError, match=r"0 < min_frequency <= max_frequency is needed, found 2.0 and 1.0"):
+        RandomFourier(3, min_frequency=2.0, max_frequency=1.0)
+
+
+def test_a_network_needs_only_its_value():
+    """`jvp` of the base class serves a network from outside the package."""
+
+    class Quadratic(Network):
+        def forward(self, t, x, context=None):
+            return t[:, None] * x.square()
+
+    t, x = torch.tensor([2.0, 3.0]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    value, derivative = Quadratic().jvp(t, x, torch.ones(1, 2, 2))
+    assert value.tolist() == [[2, 8], [27, 48]]
+    assert derivative.tolist() == [[[4, 8], [18, 24]]]
+
+
+def test_default_activation_is_the_sine():
+    """Two networks share the default object; it must have no state."""
+    assert isinstance(MLP(3, 3, hidden=[4]).activation, Sin)
+    for cls in concrete(Activation):
+        assert not cls().state_dict()

@@ -1,0 +1,211 @@
+"""Forward processes and their reversals."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from conftest import each, variants, within
+from rsgm.divergence import with_divergence
+from rsgm.fields import Field
+from rsgm.manifolds import Euclidean, Sphere
+from rsgm.processes import Brownian, Process, Reverse, reverse
+from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
+
+SPHERE = Sphere(2)
+NORTH = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+
+every_process = pytest.mark.parametrize("cls", each(Process))
+
+
+def start(n: int) -> torch.Tensor:
+    return NORTH.expand(n, 3)
+
+
+def at(t: float, n: int) -> torch.Tensor:
+    return torch.full((n,), t, dtype=torch.float64)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Tilt(Field):
+    """The tangent part of a constant vector, times 1 + t."""
+
+    def forward(self, t, x, context=None):
+        return (1 + t)[:, None] * self.manifold.proju(x, torch.tensor([0.3, -0.2, 0.5]).to(x).expand_as(x))
+
+
+# ---- the contract
+
+
+@every_process
+def test_reaches_its_prior(cls):
+    """After a long time, mean and second moments are the prior's; 5 standard errors, false alarm 6e-7 per number."""
+    process, n = cls(SPHERE, schedule=ConstantBeta(40.0)), 20_000
+    x = process.perturb(start(n), at(1.0, n), seeded())
+    y = process.prior.draw(n, seeded(1)).double()
+    assert process.manifold.check_point_on_manifold(y.float(), atol=1e-6, rtol=0)
+    for moment in (lambda z: z, lambda z: z[:, :, None] * z[:, None]):
+        assert within(moment(x) - moment(y), 0.0)
+
+
+@every_process
+@pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 1.0])
+def test_score_belongs_to_the_law(cls, t):
+    """Stein's identity E[<score, V> + div V] = 0 for a tangent field V; false alarm 6e-7 each."""
+    process, n = cls(SPHERE), 20_000
+    times = at(t, n)
+    x = process.perturb(start(n), times, seeded())
+    assert process.manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
+    score = process.conditional_score(start(n), x, times)
+    assert process.manifold.check_vector_on_tangent(x, score, atol=1e-11 * float(score.abs().max()), rtol=0)
+    for vector in (NORTH, torch.tensor([1.0, 0, 0], dtype=torch.float64)):
+
+        def field(y, vector=vector):
+            y = SPHERE.projx(y)
+            return SPHERE.proju(y, (1 + y[:, :1]) * vector)
+
+        value, divergence = with_divergence(field, SPHERE, x, SPHERE.frame(x))
+        assert within(SPHERE.inner(x, score, value) + divergence, 0.0)
+
+
+@every_process
+def test_drift_and_its_divergence(cls):
+    process = cls(SPHERE)
+    x = SPHERE.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+    t = torch.linspace(0.01, 1, 10, dtype=torch.float64)
+    assert SPHERE.check_vector_on_tangent(x, process.drift(t, x), atol=1e-13, rtol=0)
+    drift, divergence = process.drift_with_divergence(t, x, SPHERE.frame(x))
+    assert torch.allclose(drift, process.drift(t, x))
+    _, expected = Process.drift_with_divergence(process, t, x, SPHERE.frame(x))
+    assert divergence.shape == (10,)
+    assert torch.allclose(divergence, expected, atol=1e-12)
+
+
+@every_process
+def test_times_are_per_point(cls):
+    """Short times stay near the start, long ones go far, in one batch."""
+    process, n = cls(SPHERE), 2_000
+    t = torch.tensor([1e-3, 1.0], dtype=torch.float64).repeat(n)
+    distance = SPHERE.dist(start(2 * n), process.perturb(start(2 * n), t, seeded())).reshape(n, 2)
+    assert distance[:, 0].max() < 10 * process.resolution()
+    assert distance[:, 1].mean() > 1
+    std = process.std(t)
+    assert std.shape == (2 * n,)
+    assert (std > 0).all()
+    assert std[0] < std[1]
+    assert torch.allclose(process.diffusion(t), process.schedule.beta(t).sqrt())
+
+
+@every_process
+@pytest.mark.parametrize("eps", [-0.1, 1.0, math.nan])
+def test_eps_is_checked(cls, eps):
+    with pytest.raises(ValueError, match=rf"{cls.__name__}: eps must be in \[0, 1\), found {eps}"):
+        cls(SPHERE, eps=eps)
+
+
+@every_process
+def test_no_noise_at_eps_is_refused(cls):
+    with pytest.raises(ValueError, match=rf"{cls.__name__}: no noise at eps = 0.*use eps > 0 or .*GeometricVariance"):
+        cls(SPHERE, eps=0.0)
+    # a schedule with noise at zero may start there
+    process = cls(SPHERE, schedule=GeometricVariance(s_min=1e-4), eps=0.0)
+    assert process.resolution() == pytest.approx(1e-2)
+
+
+@every_process
+def test_perturbations_are_functions_of_the_generator(cls):
+    process = cls(SPHERE)
+    x0, t = SPHERE.random_uniform(5, 3, generator=seeded()), torch.rand(5, generator=seeded())
+    one, same, other = (process.perturb(x0, t, seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.dtype == x0.dtype
+
+
+# ---- Brownian motion
+
+
+@pytest.mark.parametrize("make", variants(Schedule))
+@pytest.mark.parametrize("t", [0.03, 0.5, 1.0])
+def test_brownian_motion_runs_for_the_variance_time(make, t):
+    """E cos = exp(-s(t)) with s counted from 0, E P2 = exp(-3 s); false alarm 6e-7 each."""
+    schedule, n = make(), 20_000
+    process = Brownian(SPHERE, schedule)
+    s = float(schedule.integral(torch.tensor(t, dtype=torch.float64)))
+    cosine = process.perturb(start(n), at(t, n), seeded())[:, 2]
+    assert within(cosine, math.exp(-s))
+    assert within((3 * cosine.square() - 1) / 2, math.exp(-3 * s))
+    assert float(process.std(at(t, 1))) == pytest.approx((1 - math.exp(-s)) ** 0.5)
+
+
+def test_brownian_score_is_the_heat_kernel_score():
+    process = Brownian(SPHERE, QuadraticBeta())
+    x0, x = (SPHERE.random_uniform(50, 3, generator=seeded(k), dtype=torch.float64) for k in (0, 1))
+    t = torch.linspace(0.02, 1, 50, dtype=torch.float64)
+    y = x.clone().requires_grad_()
+    log_prob = SPHERE.heat_kernel_log_prob(x0, SPHERE.projx(y), process.schedule.integral(t))
+    (gradient,) = torch.autograd.grad(log_prob.sum(), y)
+    assert torch.allclose(process.conditional_score(x0, x, t), gradient, rtol=1e-8, atol=1e-8)
+
+
+def test_brownian_motion_needs_a_compact_manifold():
+    with pytest.raises(ValueError, match=r"infinite volume.*choose a compact manifold"):
+        Brownian(Euclidean(2))
+
+
+def test_resolution_of_the_published_runs():
+    """0.107 degrees at eps = 1e-3 with beta from 0.001 to 5."""
+    assert math.degrees(Brownian(SPHERE).resolution()) == pytest.approx(0.1072, abs=1e-4)
+
+
+# ---- the reversal
+
+
+def rotation(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A drift, which Brownian motion lacks."""
+    return t[:, None] * torch.linalg.cross(torch.tensor([0.0, 0.0, 2.0]).to(x).expand_as(x), x)
+
+
+@pytest.mark.parametrize("lmbd", [0.0, 0.3, 1.0])
+def test_reverse_formulas(lmbd):
+    """Drift -b + (1 - lmbd/2) beta score and diffusion sqrt((1 - lmbd) beta), increments with the exact ds."""
+    process, score = Brownian(SPHERE, LinearBeta(0.1, 3.0)), Tilt(SPHERE)
+    process.drift = rotation
+    x = SPHERE.random_uniform(4, 3, generator=seeded(), dtype=torch.float64)
+    t = torch.tensor([0.9, 0.5, 1.0, 0.2], dtype=torch.float64)
+    t_next = torch.tensor([0.4, 0.45, 0.001, 0.1], dtype=torch.float64)
+    flow = reverse(process, score, lmbd)
+    beta = 0.1 + 2.9 * t
+    drift = -process.drift(t, x) + (1 - lmbd / 2) * beta[:, None] * score(t, x)
+    assert torch.allclose(flow.drift(t, x), drift, rtol=1e-13, atol=1e-15)
+    assert torch.allclose(flow.diffusion(t), ((1 - lmbd) * beta).sqrt(), rtol=1e-13)
+    move, std = flow.increment(t, t_next, x)
+    ds = 0.1 * (t - t_next) + 1.45 * (t.square() - t_next.square())
+    expected = (1 - lmbd / 2) * ds[:, None] * score(t, x) - (t - t_next)[:, None] * process.drift(t, x)
+    assert torch.allclose(move, expected, rtol=1e-12, atol=1e-15)
+    assert torch.allclose(std, ((1 - lmbd) * ds).sqrt(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("lmbd", [-0.01, 1.01, math.nan])
+def test_lambda_is_checked(lmbd):
+    with pytest.raises(ValueError, match=r"lmbd must be in \[0, 1\], found"):
+        Reverse(Brownian(SPHERE), Tilt(SPHERE), lmbd)
+
+
+def test_the_context_reaches_the_score():
+    class Scaled(Tilt):
+        def forward(self, t, x, context=None):
+            return context * super().forward(t, x)
+
+    x, t, context = start(2), at(0.5, 2), torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    flow = partial(reverse, Brownian(SPHERE), lmbd=0.0)
+    move = flow(score=Scaled(SPHERE)).increment(t, t / 2, x, context)[0]
+    plain = flow(score=Tilt(SPHERE)).increment(t, t / 2, x)[0]
+    assert torch.allclose(move, context * plain)
+    assert torch.allclose(
+        flow(score=Scaled(SPHERE)).drift(t, x, context), context * flow(score=Tilt(SPHERE)).drift(t, x)
+    )

@@ -1,0 +1,265 @@
+"""Samplers with the exact score of a known law: its moments, the exact flow, orders of convergence."""
+
+import itertools
+import math
+from functools import partial
+
+import pytest
+import torch
+from scipy import special
+
+from conftest import concrete, each, variants, within
+from rsgm.fields import Field
+from rsgm.manifolds import Sphere
+from rsgm.processes import Brownian
+from rsgm.samplers import GeodesicEulerMaruyama, Heun, ReverseDiffusion, Sampler, Stepper
+from rsgm.schedules import ConstantBeta, GeometricVarianceGrid, LinearBeta, TimeGrid, UniformVarianceGrid
+
+S0 = 0.3  # of the law that is sampled, a heat kernel around the first axis
+CENTRE = torch.tensor([1.0, 0.0, 0.0])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class ExactScore(Field):
+    """The score at time t of the law with data heat kernel at S0."""
+
+    def __init__(self, process):
+        super().__init__(process.manifold)
+        self.process = process
+
+    def forward(self, t, x, context=None):
+        s = S0 + self.process.schedule.integral(t)
+        return self.manifold.heat_kernel_score(CENTRE.to(x).expand_as(x), x, s)
+
+
+class NoScore(Field):
+    """Zero."""
+
+    def forward(self, t, x, context=None):
+        return torch.zeros_like(x)
+
+
+PROCESS = Brownian(Sphere(2), LinearBeta(0.1, 12.0))
+SCORE = ExactScore(PROCESS)
+
+every_stepper = pytest.mark.parametrize("make", variants(Stepper))
+
+
+def remaining(process: Brownian) -> float:
+    """The variance time of the law at eps, where a sampler ends that does not denoise."""
+    return S0 + process.resolution() ** 2
+
+
+# ---- the law that is sampled
+
+
+@every_stepper
+@pytest.mark.parametrize("make_grid", variants(TimeGrid))
+def test_moments(make, make_grid):
+    """E cos = exp(-s), E P2 = exp(-3 s); 5 standard errors, false alarm 6e-7 each.
+
+    The prior differs from the law at t = 1 by exp(-6), the steps from the process by less than a standard error.
+    """
+    sampler = ReverseDiffusion(steps=100, stepper=make(), grid=make_grid(), denoise=False)
+    x = sampler(PROCESS, SCORE, 2_000, generator=seeded())
+    assert x.shape == (2_000, 3)
+    assert PROCESS.manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
+    cosine, s = x.double() @ CENTRE.double(), remaining(PROCESS)
+    assert within(cosine, math.exp(-s))
+    assert within((3 * cosine.square() - 1) / 2, math.exp(-3 * s))
+    # and round the centre they lie evenly
+    assert within(x[:, 1:], 0.0)
+    assert within(x[:, 1] * x[:, 2], 0.0)
+
+
+@every_stepper
+def test_zero_score_keeps_the_uniform_law(make):
+    """Of the reverse process a Brownian motion is left, of the flow nothing; false alarm 6e-7 per number."""
+    x = ReverseDiffusion(steps=5, stepper=make())(PROCESS, NoScore(PROCESS.manifold), 20_000, generator=seeded())
+    assert within(x, 0.0)
+    assert within(x[:, :, None] * x[:, None], torch.eye(3) / 3)
+
+
+# ---- the contract of samplers
+
+
+def samplers() -> list:
+    return [pytest.param(cls, id=cls.__name__) for cls in concrete(Sampler)]
+
+
+@pytest.mark.parametrize("cls", samplers())
+def test_samples_are_functions_of_the_generator(cls):
+    torch.manual_seed(0)
+    one, same, other = (cls()(PROCESS, SCORE, 20, generator=seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    # and of nothing else: the global generator is where it was
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=seeded(0)))
+    assert not torch.equal(cls()(PROCESS, SCORE, 20), cls()(PROCESS, SCORE, 20))
+    assert one.dtype == torch.float32
+    assert not one.requires_grad
+    assert PROCESS.manifold.check_point_on_manifold(one, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("cls", samplers())
+def test_the_context_reaches_the_score(cls):
+    class Seen(NoScore):
+        contexts: list = []  # noqa: RUF012
+
+        def forward(self, t, x, context=None):
+            assert len(t) == len(x) == len(context)
+            self.contexts.append(context)
+            return super().forward(t, x)
+
+    context, score = torch.rand(4, 2), Seen(PROCESS.manifold)
+    cls()(PROCESS, score, 4, context, seeded())
+    assert score.contexts
+    assert all(torch.equal(seen, context) for seen in score.contexts)
+
+
+def test_steps_are_checked():
+    with pytest.raises(ValueError, match="ReverseDiffusion: steps must be at least 1, found 0"):
+        ReverseDiffusion(steps=0)
+
+
+@every_stepper
+def test_the_score_sees_times_from_one_to_eps(make):
+    class Clock(NoScore):
+        times: list = []  # noqa: RUF012
+
+        def forward(self, t, x, context=None):
+            self.times.append((float(t.min()), float(t.max())))
+            return super().forward(t, x)
+
+    clock = Clock(PROCESS.manifold)
+    clock.times = []
+    ReverseDiffusion(steps=4, stepper=make())(PROCESS, clock, 3, generator=seeded())
+    times = [low for low, high in clock.times if low == high]
+    assert len(times) == len(clock.times)
+    assert times == sorted(times, reverse=True)
+    assert times[0] == 1
+    # the last evaluation is the denoising move's
+    assert times[-1] == pytest.approx(PROCESS.eps)
+
+
+# ---- the last step, and the last move
+
+
+@pytest.mark.parametrize("lmbd", [0.0, 0.5, 1.0])
+def test_steps_by_formula(lmbd):
+    """exp_x((1 - lmbd/2) ds score + sqrt((1 - lmbd) ds) z), without z in the last step."""
+    sphere, stepper = PROCESS.manifold, GeodesicEulerMaruyama(lmbd)
+    x = sphere.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+    t, t_next = (torch.full((10,), value, dtype=torch.float64) for value in (0.6, 0.5))
+    ds = (PROCESS.schedule.integral(t) - PROCESS.schedule.integral(t_next))[:, None]
+    mean = (1 - lmbd / 2) * ds * SCORE(t, x)
+    noise = ((1 - lmbd) * ds).sqrt() * sphere.random_tangent(x, seeded(5))
+    found = stepper(PROCESS, SCORE, x, t, t_next, None, seeded(5), False)
+    assert torch.allclose(found, sphere.expmap(x, mean + noise), rtol=0, atol=1e-14)
+    last = stepper(PROCESS, SCORE, x, t, t_next, None, seeded(5), True)
+    assert torch.allclose(last, sphere.expmap(x, mean), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("cls", each(Stepper))
+def test_the_last_step_carries_no_noise(cls, monkeypatch):
+    """From one and the same draw of the prior, one step ends in one place; two steps do not if there is noise."""
+    start = PROCESS.manifold.random_uniform(20, 3, generator=seeded())
+    monkeypatch.setattr(type(PROCESS.prior), "draw", lambda self, n, generator=None: start.clone())
+    for denoise in (False, True):
+        one = [ReverseDiffusion(1, cls(), denoise=denoise)(PROCESS, SCORE, 20, None, seeded(k)) for k in (1, 2)]
+        assert torch.equal(*one)
+    two = [ReverseDiffusion(2, cls())(PROCESS, SCORE, 20, None, seeded(k)) for k in (1, 2)]
+    assert torch.equal(*two) == (cls is Heun)
+
+
+def test_denoising_is_one_move_along_the_score():
+    raw, denoised = (ReverseDiffusion(10, denoise=flag)(PROCESS, SCORE, 50, None, seeded()) for flag in (False, True))
+    eps = torch.full((50,), PROCESS.eps)
+    move = PROCESS.schedule.integral(eps)[:, None] * SCORE(eps, raw)
+    assert move.norm(dim=-1).max() > 1e-5
+    assert torch.allclose(denoised, PROCESS.manifold.expmap(raw, move), rtol=0, atol=1e-7)
+
+
+def test_denoising_finds_the_points_of_a_discrete_law():
+    """For a single point Tweedie's move is exact to first order: what is left is far below the noise at eps."""
+
+    class Point(Field):
+        def forward(self, t, x, context=None):
+            return self.manifold.heat_kernel_score(CENTRE.expand_as(x), x, process.schedule.integral(t))
+
+    process = Brownian(Sphere(2), LinearBeta(), eps=0.05)
+    sampler = partial(ReverseDiffusion, steps=200, grid=GeometricVarianceGrid())
+    distances = [
+        process.manifold.dist(
+            CENTRE, sampler(denoise=flag)(process, Point(process.manifold), 300, None, seeded())
+        ).mean()
+        for flag in (False, True)
+    ]
+    assert distances[0] > 0.5 * process.resolution()
+    assert distances[1] < 0.01 * process.resolution()
+
+
+# ---- the exact flow
+
+
+def radial_mass(angle: torch.Tensor, s: float) -> torch.Tensor:
+    """The mass of the heat kernel on S^2 within an angle."""
+    x = angle.cos().numpy()
+    total = 1 - x
+    for l in range(1, 40):
+        difference = special.eval_legendre(l - 1, x) - special.eval_legendre(l + 1, x)
+        total = total + math.exp(-l * (l + 1) * s / 2) * difference
+    return torch.from_numpy(total / 2)
+
+
+def flow_back(angle: torch.Tensor, tau: float) -> torch.Tensor:
+    """Where the probability flow takes a point: the ball round the centre keeps its mass. By bisection."""
+    mass = radial_mass(angle, S0 + tau)
+    low, high = torch.zeros_like(angle), torch.full_like(angle, math.pi)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = radial_mass(middle, S0) > mass
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    return low
+
+
+def flow_errors(stepper: Stepper, steps: tuple[int, ...]) -> list[float]:
+    """Largest error of the end points after so many steps of equal variance, against the exact flow."""
+    tau = 2.0
+    process = Brownian(Sphere(2), ConstantBeta(tau), eps=1e-9)
+    score, centre = ExactScore(process), CENTRE.double()
+    start = process.prior.draw(200, seeded())
+    exact = flow_back(process.manifold.dist(centre.expand_as(start), start), tau)
+    errors = []
+    for n in steps:
+        sampler = ReverseDiffusion(n, stepper, grid=UniformVarianceGrid(), denoise=False)
+        x = sampler(process, score, 200, generator=seeded())
+        errors.append(float((process.manifold.dist(centre.expand_as(x), x) - exact).abs().max()))
+    return errors
+
+
+@pytest.mark.parametrize("stepper, order", [(GeodesicEulerMaruyama(1.0), 1), (Heun(), 2)], ids=["Euler", "Heun"])
+def test_order_of_convergence(stepper, order, float64):
+    """Twice the steps, a half or a quarter of the error, on the way to the exact flow."""
+    errors = flow_errors(stepper, (32, 64, 128, 256))
+    ratios = [coarse / fine for coarse, fine in itertools.pairwise(errors)]
+    assert ratios[-1] == pytest.approx(2**order, rel=0.06)
+    assert ratios[0] == pytest.approx(2**order, rel=0.25)
+    assert errors[-1] < (0.02, 2e-4)[order - 1]
+
+
+def test_more_steps_reduce_the_bias():
+    """The bias of E cos by the steps, beyond 5 standard errors at few steps, within them at many."""
+
+    def cosines(steps: int) -> torch.Tensor:
+        sampler = ReverseDiffusion(steps, grid=UniformVarianceGrid(), denoise=False)
+        return sampler(PROCESS, SCORE, 5_000, generator=seeded()).double() @ CENTRE.double()
+
+    expected = math.exp(-remaining(PROCESS))
+    assert not within(cosines(3), expected)
+    assert within(cosines(100), expected)
+    biases = [abs(float(cosines(steps).mean()) - expected) for steps in (3, 6, 12)]
+    assert biases[0] > 1.5 * biases[1] > 2 * biases[2]
