@@ -56,23 +56,42 @@ def remaining(process: Brownian) -> float:
 # ---- the law that is sampled
 
 
+@pytest.fixture
+def short(monkeypatch):
+    """A process of variance time 1 that starts, not from the uniform law, but from its own law at t = 1."""
+    process = Brownian(Sphere(2), LinearBeta(0.1, 1.9))
+
+    def draw(self, n, generator=None):
+        time = torch.full((n,), S0 + 1.0)
+        return process.manifold.heat_kernel_sample(CENTRE.expand(n, 3), time, generator)
+
+    monkeypatch.setattr(type(process.prior), "draw", draw)
+    return process
+
+
+def has_the_law(process: Brownian, x: torch.Tensor) -> bool:
+    """E cos = exp(-s), E P2 = exp(-3 s), and evenly around the centre."""
+    x = x.double()
+    cosine, s = x[:, 0], remaining(process)
+    features = [cosine, (3 * cosine.square() - 1) / 2, x[:, 1], x[:, 2], x[:, 1] * x[:, 2]]
+    return within(torch.stack(features, -1), torch.tensor([math.exp(-s), math.exp(-3 * s), 0, 0, 0]))
+
+
 @every_stepper
 @pytest.mark.parametrize("make_grid", variants(TimeGrid))
-def test_moments(make, make_grid):
-    """E cos = exp(-s), E P2 = exp(-3 s); 5 standard errors, false alarm 6e-7 each.
-
-    The prior differs from the law at t = 1 by exp(-6), the steps from the process by less than a standard error.
-    """
-    sampler = ReverseDiffusion(steps=100, stepper=make(), grid=make_grid(), denoise=False)
-    x = sampler(PROCESS, SCORE, 2_000, generator=seeded())
+def test_moments(make, make_grid, short):
+    """5 standard errors, false alarm 6e-7 per number; the bias of 120 steps is less than one of them."""
+    sampler = ReverseDiffusion(steps=120, stepper=make(), grid=make_grid(), denoise=False)
+    x = sampler(short, ExactScore(short), 2_000, generator=seeded())
     assert x.shape == (2_000, 3)
-    assert PROCESS.manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
-    cosine, s = x.double() @ CENTRE.double(), remaining(PROCESS)
-    assert within(cosine, math.exp(-s))
-    assert within((3 * cosine.square() - 1) / 2, math.exp(-3 * s))
-    # and round the centre they lie evenly
-    assert within(x[:, 1:], 0.0)
-    assert within(x[:, 1] * x[:, 2], 0.0)
+    assert short.manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
+    assert has_the_law(short, x)
+
+
+def test_moments_from_the_prior():
+    """As above; at s = 6 the uniform law is the law at t = 1 to exp(-6), less than a standard error."""
+    sampler = ReverseDiffusion(steps=60, stepper=Heun(), grid=GeometricVarianceGrid(), denoise=False)
+    assert has_the_law(PROCESS, sampler(PROCESS, SCORE, 2_000, generator=seeded()))
 
 
 @every_stepper
@@ -251,15 +270,13 @@ def test_order_of_convergence(stepper, order, float64):
     assert errors[-1] < (0.02, 2e-4)[order - 1]
 
 
-def test_more_steps_reduce_the_bias():
-    """The bias of E cos by the steps, beyond 5 standard errors at few steps, within them at many."""
+def test_more_steps_reduce_the_bias(short):
+    """Of E cos: beyond 5 standard errors at 4 steps, less than half as large at four times the steps."""
 
-    def cosines(steps: int) -> torch.Tensor:
+    def bias(steps: int) -> torch.Tensor:
         sampler = ReverseDiffusion(steps, grid=UniformVarianceGrid(), denoise=False)
-        return sampler(PROCESS, SCORE, 5_000, generator=seeded()).double() @ CENTRE.double()
+        return sampler(short, ExactScore(short), 10_000, generator=seeded())[:, 0] - math.exp(-remaining(short))
 
-    expected = math.exp(-remaining(PROCESS))
-    assert not within(cosines(3), expected)
-    assert within(cosines(100), expected)
-    biases = [abs(float(cosines(steps).mean()) - expected) for steps in (3, 6, 12)]
-    assert biases[0] > 1.5 * biases[1] > 2 * biases[2]
+    assert not within(bias(4), 0.0)
+    found = [abs(float(bias(steps).mean())) for steps in (4, 16, 64)]
+    assert found[0] > 2 * found[1] > 4 * found[2]

@@ -1,11 +1,13 @@
 """Generative models on manifolds, on PyTorch Lightning."""
 
+from importlib.metadata import version
+
 from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
 from rsgm.evaluation import evaluate
 from rsgm.manifolds import Euclidean, Manifold, Sphere
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, load
 
-__version__ = "0.1.0"
+__version__ = version("rsgm")
 
 __all__ = [
     "RSGM",

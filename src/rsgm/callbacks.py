@@ -29,6 +29,22 @@ class EMA(WeightAveraging):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._swapped = False
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average in place of the weights."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._swapped = True
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the weights back."""
+        super().on_validation_epoch_end(trainer, pl_module)
+        self._swapped = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the weights back where validation was interrupted, before `LastCheckpoint` writes them."""
+        if self._swapped:
+            self.on_validation_epoch_end(trainer, pl_module)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -42,7 +58,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt`` current: every so many steps, at the last step, and where training is interrupted.
+    """Keeps ``last.ckpt`` current: every so many steps, after each epoch, and where training is interrupted.
+
+    Weights that are not finite are never written: the file keeps the last good ones.
 
     Arguments:
         path: the file
@@ -59,6 +77,10 @@ class LastCheckpoint(Checkpoint):
         if step and (step % self.every == 0 or step == trainer.max_steps):
             self._save(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write, so that a run which ends by ``max_epochs`` or ``max_time`` leaves its last step."""
+        self._save(trainer)
+
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Write, unless the last step did; a model fitted without steps is written here."""
         if self._saved < 0:
@@ -70,7 +92,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if self._saved != trainer.global_step:
+        if self._saved != trainer.global_step and trainer.lightning_module.is_finite():
             trainer.save_checkpoint(self.path)
             self._saved = trainer.global_step
 

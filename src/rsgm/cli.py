@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import difflib
 import importlib
@@ -16,11 +17,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
@@ -43,6 +45,14 @@ class Parser(LightningArgumentParser):
 
 class UsageError(ValueError):
     """A command line or configuration that cannot be used."""
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's events, without the empty hparams.yaml that Lightning puts beside them."""
+
+    def save(self) -> None:
+        """Write what is buffered."""
+        self.experiment.flush()
 
 
 class TrainCLI(LightningCLI):
@@ -77,7 +87,9 @@ class TrainCLI(LightningCLI):
             default=None,
             help="Continue from a checkpoint; `last` is the newest run's.",
         )
-        parser.add_argument("--save_every", type=int, default=500, help="Steps between two writes of last.ckpt.")
+        parser.add_argument(
+            "--save_every", type=PositiveInt, default=500, help="Steps between two writes of last.ckpt."
+        )
         parser.add_lightning_class_args(EMA, "ema")
 
     def before_instantiate_classes(self) -> None:
@@ -97,9 +109,7 @@ class TrainCLI(LightningCLI):
         self.model.description = self.config_dump["model"]
         config = self.config_init["trainer"]
         if config.get("logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(
-                self.run.parent.parent, name=self.run.parent.name, version=self.run.name
-            )
+            kwargs["logger"] = Events(self.run.parent.parent, name=self.run.parent.name, version=self.run.name)
         best = ModelCheckpoint(
             self.run, "best", monitor="val/nll", auto_insert_metric_name=False, enable_version_counter=False
         )
@@ -110,7 +120,15 @@ class TrainCLI(LightningCLI):
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         trainer_config = {**config, **kwargs}
         averaged = any(p.requires_grad for p in self.model.parameters())
-        return self._instantiate_trainer(trainer_config, [*([self.config_init["ema"]] if averaged else []), *callbacks])
+        try:
+            return self._instantiate_trainer(
+                trainer_config, [*([self.config_init["ema"]] if averaged else []), *callbacks]
+            )
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            for folder in (self.run, *self.run.parents[:2]):
+                with contextlib.suppress(OSError):  # not empty
+                    folder.rmdir()
+            raise UsageError(f"trainer: {error}") from error
 
     def _run_folder(self) -> Path:
         if _RUN_FOLDER in os.environ:
@@ -127,6 +145,8 @@ class TrainCLI(LightningCLI):
                 raise UsageError(f"--ckpt_path last: no run below {base} has a last.ckpt; start one without it.")
             self.config.ckpt_path = str(found)
             return _claim(found.parent)
+        if wanted is not None:
+            read_checkpoint(wanted)
         k = versions[-1] + 1 if versions else 0
         if not _is_first():
             return base / f"version_{k}"
@@ -154,6 +174,9 @@ def train(args: list[str] | None = None) -> int:
     ) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
+        text = str(error)
+        if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
+            error = UsageError(explain(text, []))
         print(f"train.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except SIGTERMException:
@@ -261,6 +284,9 @@ def explain(message: str, keys: list[str]) -> str:
     parents = re.findall(r'Parser key "([\w.]+)":', text)
     text = re.sub(r'Parser key "[\w.]+": ?', "", text).strip(" -")
     where = ".".join(dict.fromkeys(parents))
+    group = re.search(r"Group '(\w+)' does not accept option '([\w.]+)'", text)
+    if group:
+        return _did_you_mean("key", ".".join(group.groups()), "", keys)
     unknown = re.search(r"[Uu]nrecognized arguments?: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted", text)
     if unknown:
         key = unknown.group(1) or unknown.group(2)

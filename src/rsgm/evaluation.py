@@ -107,17 +107,19 @@ def report(metrics: dict[str, Any]) -> str:
     def line(name: str, value: dict[str, Any] | None) -> str:
         if value is None:
             return f"{name:<34} none"
-        return f"{name:<34} {value['mean']:.10f} ± {value['standard_error']:.4f}  ({value['n']} points)"
+        error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
+        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points)"
 
     split, data = metrics["split"], metrics["data"]
+    kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
     lines = [
         f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}",
         f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
         "also train points",
         line("test NLL (nats)", metrics["nll"]),
         line("  without twins", metrics["nll_without_twins"]),
-        line("  kernel density, same points", metrics["baselines"]["kernel_density"]["nll"]),
-        line("  kernel density, without twins", metrics["baselines"]["kernel_density"]["nll_without_twins"]),
+        line("  kernel density, same points", kde["nll"]),
+        line("  kernel density, without twins", kde["nll_without_twins"]),
     ]
     if metrics["perfect_model"]:
         lines.append(line("  perfect model, same points", metrics["perfect_model"]))

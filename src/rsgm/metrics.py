@@ -47,7 +47,8 @@ def integral(
     log_density: Callable[[Tensor], Tensor],
     manifold: Manifold,
     points: Tensor | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-3,
+    width: float = 0.2,
     levels: int = 14,
 ) -> Integral:
     """The integral of a density over a compact manifold, by adaptive Gauss-Legendre quadrature.
@@ -62,6 +63,7 @@ def integral(
         manifold: compact, of dimension 1 to 3
         points: where the density may be sharp, e.g. the training points
         tolerance: error indicator of a cell
+        width: of the first cells, in units of length
         levels: most halvings
 
     Example:
@@ -76,16 +78,16 @@ def integral(
     if points is not None:
         points = torch.unique(points.double().cpu(), dim=0)
         hints = Integral(0.0, manifold.to_unit_cube(points), log_density(points).double().cpu())
-    first = {1: 32, 2: 16, 3: 8}[dim]
-    axes = torch.arange(first, dtype=torch.float64).add(0.5) / first
-    centres, size = torch.cartesian_prod(*[axes] * dim).reshape(-1, dim), 1 / first
+    counts = [math.ceil(extent / width) for extent in manifold.unit_cube_extent]
+    axes = [torch.arange(count, dtype=torch.float64).add(0.5) / count for count in counts]
+    centres, size = torch.cartesian_prod(*axes).reshape(-1, dim), 1 / torch.tensor(counts, dtype=torch.float64)
     total, nodes, values = 0.0, [], []
     for level in range(levels + 1):
         # Gauss-Legendre nodes lie at 1/sqrt(3) of the way from the centre to each side
         x = manifold.from_unit_cube((centres[:, None] + offsets * (size / math.sqrt(3))).flatten(0, 1))
         value = log_density(x).double().cpu()
         density = value.exp().reshape(len(centres), -1)
-        cell = volume * size**dim
+        cell = volume * float(size.prod())
         highest = torch.maximum(density.amax(1), _highest(centres, size, hints, offsets))
         variation = 1 - density.amin(1) / highest.clamp_min(1e-300)
         split = highest * cell * variation**4 > tolerance
@@ -101,7 +103,7 @@ def integral(
     return Integral(total, torch.cat(nodes), torch.cat(values))
 
 
-def _highest(centres: Tensor, size: float, hints: Integral, offsets: Tensor) -> Tensor:
+def _highest(centres: Tensor, size: Tensor, hints: Integral, offsets: Tensor) -> Tensor:
     """The largest of the known densities in or next to each cell."""
     # a point counts for all cells that a box of one cell's width around it touches
     boxes = _label((hints.nodes[:, None] + offsets * size).flatten(0, 1), size)
@@ -114,8 +116,8 @@ def _highest(centres: Tensor, size: float, hints: Integral, offsets: Tensor) -> 
     return found
 
 
-def _label(u: Tensor, size: float) -> Tensor:
-    """The number of the cell of width ``size`` that contains each point of the unit cube, a torus."""
-    count = round(1 / size)
-    index = (u / size).floor().long() % count
-    return (index * count ** torch.arange(u.shape[-1])).sum(-1)
+def _label(u: Tensor, size: Tensor) -> Tensor:
+    """The number of the cell of widths ``size`` that contains each point of the unit cube, a torus."""
+    counts = (1 / size).round().long()
+    index = (u / size).floor().long() % counts
+    return (index * torch.cat([counts.new_ones(1), counts[:-1].cumprod(0)])).sum(-1)

@@ -28,6 +28,8 @@ class Manifold(geoopt.Manifold, ABC):
     #: logarithm of the total volume; ``inf`` where the manifold is not compact
     log_volume: float
 
+    #: lengths of the axes of `from_unit_cube`'s chart, where there is one
+    unit_cube_extent: tuple[float, ...] = ()
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
     walk_steps = 100
 

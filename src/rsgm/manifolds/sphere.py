@@ -40,6 +40,7 @@ class Sphere(Manifold, geoopt.Sphere):
             raise ValueError(f"Sphere: dim must be at least 1, found {dim}.")
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
         super().__init__()
+        self.unit_cube_extent = {1: (2 * math.pi,), 2: (2.0, 2 * math.pi), 3: (1.5, 5.0, 5.0)}.get(dim, ())
         self.log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
 
     def angles(self, x: Tensor, y: Tensor, keepdim: bool = False) -> tuple[Tensor, Tensor]:

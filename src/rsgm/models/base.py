@@ -18,6 +18,10 @@ from rsgm.manifolds import Manifold
 from rsgm.schedules import LearningRate, WarmupCosine
 from rsgm.seeding import seed_from
 
+_REMEDIES = (
+    "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
+)
+
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 
 
@@ -82,6 +86,10 @@ class GenerativeModel(LightningModule, ABC):
         """How `likelihood` solves its ODE, for the record; None where there is none."""
         return None
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters())
+
     # for users
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -133,16 +141,15 @@ class GenerativeModel(LightningModule, ABC):
         loss = terms["loss"]
         if self.global_step % self.trainer.log_every_n_steps == 0:
             if not torch.isfinite(loss):
-                raise NonFiniteLossError(
-                    f"The loss is {float(loss)} at step {self.global_step}; lower the learning rate, raise the "
-                    "process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
-                )
+                raise NonFiniteLossError(f"The loss is {float(loss)} at step {self.global_step}; {_REMEDIES}")
             detached = {f"train/{name}": value.detach() for name, value in terms.items()}
             self.log_dict(detached, prog_bar=True, batch_size=len(batch[0]))
         return loss if loss.requires_grad else None
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
         """The negative log-likelihood."""
+        if batch_idx == 0 and not self.is_finite():
+            raise NonFiniteLossError(f"The weights are not finite at step {self.global_step}; {_REMEDIES}")
         result = self.likelihood(*batch)
         options: dict[str, Any] = {"batch_size": len(batch[0]), "sync_dist": True}
         self.log("val/nll", -result.value.mean(), prog_bar=True, **options)

@@ -1,0 +1,384 @@
+"""The probability flow: exact log-densities where they are known, normalisation, failures."""
+
+import math
+from collections import defaultdict
+from functools import partial
+
+import pytest
+import torch
+
+from conftest import variants
+from rsgm.divergence import Divergence, Exact
+from rsgm.fields import Field, ScaledField, TangentField
+from rsgm.likelihood import ProbabilityFlow, SolveError, integrate
+from rsgm.manifolds import Sphere
+from rsgm.networks import MLP
+from rsgm.processes import Brownian
+from rsgm.schedules import ConstantBeta, LinearBeta, Schedule
+
+
+class ExactScore(Field):
+    """The score at time t of the law whose data are a heat kernel at s0 around the first axis."""
+
+    def __init__(self, process, s0):
+        super().__init__(process.manifold)
+        self.process, self.s0 = process, s0
+
+    def forward(self, t, x, context=None):
+        centre = torch.eye(x.shape[1], dtype=x.dtype)[0].expand_as(x)
+        s = self.s0 + self.process.schedule.integral(t)
+        return self.manifold.heat_kernel_score(centre, self.manifold.projx(x), s)
+
+    def with_divergence(self, t, x, directions, context=None):
+        """By reverse mode, which is several times faster here than forward mode."""
+        with torch.enable_grad():
+            y = x.detach().requires_grad_()
+            value = self(t, y)
+            rows = [torch.autograd.grad(column.sum(), y, retain_graph=True)[0] for column in value.T]
+        return value.detach(), sum(row[:, i] for i, row in enumerate(rows))
+
+
+class Recorded(Field):
+    """A field that counts its evaluations and remembers their times."""
+
+    def __init__(self, field):
+        super().__init__(field.manifold)
+        self.field, self.times = field, []
+
+    def __deepcopy__(self, memo):
+        return self  # the record must survive the copy that the likelihood makes
+
+    def forward(self, t, x, context=None):
+        return self.field(t, x, context)
+
+    def with_divergence(self, t, x, directions, context=None):
+        self.times.append(float(t.max()))
+        assert float(t.min()) == float(t.max())
+        return self.field.with_divergence(t, x, directions, context)
+
+
+class Constant(Field):
+    """The tangent part of a constant vector."""
+
+    def __init__(self, manifold, size):
+        super().__init__(manifold)
+        self.size = size
+
+    def forward(self, t, x, context=None):
+        return self.manifold.proju(x, torch.full_like(x, self.size))
+
+
+def on_a_meridian(dim: int, angles: list[float]) -> torch.Tensor:
+    angle = torch.tensor(angles, dtype=torch.float64)
+    return torch.stack([angle.cos(), angle.sin(), *[torch.zeros_like(angle)] * (dim - 1)], -1)
+
+
+def random_score(process: Brownian, context: int = 0, scale: float = 1.0) -> ScaledField:
+    torch.manual_seed(0)
+    network = partial(MLP, hidden=[16, 16], context_features=context)
+    score = ScaledField(TangentField(process.manifold, network), process.std)
+    with torch.no_grad():
+        for parameter in score.parameters():
+            parameter *= scale
+    return score
+
+
+# ---- exact values
+
+
+@pytest.mark.parametrize("manifold", ["S1", "S2"])
+def test_reference(reference, manifold):
+    """36 records at 1e-5: heat kernels as data, uniform base, tolerance 1e-7."""
+    groups = defaultdict(list)
+    for record in reference("pf_ode_likelihood")["records"]:
+        if record["manifold"] == manifold:
+            groups[record["s0"], record["tau"]].append(record)
+    assert groups
+    sphere = Sphere(int(manifold[1]))
+    for (s0, tau), records in groups.items():
+        process = Brownian(sphere, ConstantBeta(tau), eps=1e-9)
+        x = on_a_meridian(sphere.dim, [record["dist0"] for record in records])
+        found = ProbabilityFlow(tolerance=1e-7)(process, ExactScore(process, s0), x)
+        expected = [record["loglik_with_uniform_base"] for record in records]
+        assert found.value.tolist() == pytest.approx(expected, abs=1e-5)
+        assert found.exact
+
+
+class OwnLaw:
+    """In place of the prior: the law at t = 1 itself."""
+
+    def __init__(self, score):
+        self.score = score
+
+    def log_prob(self, x):
+        centre = torch.eye(x.shape[1], dtype=x.dtype)[0].expand_as(x)
+        s = self.score.s0 + self.score.process.schedule.integral(torch.ones(len(x), dtype=x.dtype))
+        return self.score.manifold.heat_kernel_log_prob(centre, x, s)
+
+
+def cases() -> list:
+    """Every schedule on the circle, every sphere with one of them."""
+    found = [pytest.param(1, make.values[0], id=f"S1-{make.id}") for make in variants(Schedule)]
+    return found + [pytest.param(dim, partial(ConstantBeta, 2.5), id=f"S{dim}") for dim in (2, 3)]
+
+
+@pytest.mark.parametrize("dim, make", cases())
+def test_closed_form(dim, make):
+    """With the law at t = 1 as the prior, the density is the heat kernel at s0 + s(eps): no base is approximate."""
+    process = Brownian(Sphere(dim), make(), eps=1e-3)
+    score, x = ExactScore(process, 0.4), on_a_meridian(dim, [1e-3, 0.7, 1.5, 2.5])
+    process._prior = OwnLaw(score)
+    found = ProbabilityFlow(tolerance=1e-7)(process, score, x).value
+    s = torch.full((4,), 0.4 + process.resolution() ** 2, dtype=torch.float64)
+    expected = process.manifold.heat_kernel_log_prob(on_a_meridian(dim, [0.0]).expand_as(x), x, s)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_closed_form_with_the_general_divergence():
+    """As above, with the divergence that every field has."""
+    process = Brownian(Sphere(2), ConstantBeta(2.5), eps=0.5)
+    score, x = ExactScore(process, 0.4), on_a_meridian(2, [0.1, 2.5])
+    score.with_divergence = partial(Field.with_divergence, score)
+    process._prior = OwnLaw(score)
+    found = ProbabilityFlow(tolerance=1e-5)(process, score, x).value
+    s = torch.full((2,), 0.4 + process.resolution() ** 2, dtype=torch.float64)
+    expected = process.manifold.heat_kernel_log_prob(on_a_meridian(2, [0.0]).expand_as(x), x, s)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_tolerance_is_kept():
+    process = Brownian(Sphere(2), ConstantBeta(2.5), eps=1e-9)
+    score, x = ExactScore(process, 0.4), on_a_meridian(2, [0.1, 0.8, 2.0])
+    fine = ProbabilityFlow(tolerance=1e-9)(process, score, x)
+    counts = []
+    for tolerance in (1e-3, 1e-5, 1e-7):
+        found = ProbabilityFlow(tolerance=tolerance)(process, score, x)
+        assert (found.value - fine.value).abs().max() < 30 * tolerance
+        counts.append(found.nfe)
+    assert counts[0] < counts[1] < counts[2] < fine.nfe
+
+
+def test_zero_score_is_the_uniform_law():
+    process = Brownian(Sphere(2))
+    found = ProbabilityFlow()(process, Constant(process.manifold, 0.0), on_a_meridian(2, [0.1, 2.0]))
+    assert found.value.tolist() == pytest.approx([-math.log(4 * math.pi)] * 2, abs=1e-14)
+
+
+# ---- normalisation
+
+
+@pytest.mark.parametrize("dim, resolution", [(1, 100), (2, 24)])
+def test_density_of_a_random_network_integrates_to_one(dim, resolution):
+    process = Brownian(Sphere(dim))
+    nodes, weights = process.manifold.quadrature(resolution)
+    value = ProbabilityFlow(tolerance=1e-6)(process, random_score(process), nodes).value
+    # it is far from uniform
+    assert value.max() - value.min() > 0.5
+    assert float(weights @ value.exp()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("context", [[0.0, 0.0], [1.0, -2.0]])
+def test_conditional_density_integrates_to_one(context):
+    process = Brownian(Sphere(1))
+    nodes, weights = process.manifold.quadrature(40)
+    labels = torch.tensor(context).expand(len(nodes), 2)
+    score = random_score(process, context=2)
+    value = ProbabilityFlow(tolerance=1e-6, batch_size=30)(process, score, nodes, labels).value
+    assert float(weights @ value.exp()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_context_matters_and_follows_its_point():
+    process = Brownian(Sphere(2))
+    score, x = random_score(process, context=2), on_a_meridian(2, [0.1, 0.1, 2.0])
+    context = torch.tensor([[0.0, 0.0], [3.0, 1.0], [0.0, 0.0]])
+    together = ProbabilityFlow(tolerance=1e-8)(process, score, x, context).value
+    apart = ProbabilityFlow(tolerance=1e-8, batch_size=1)(process, score, x, context).value
+    assert torch.allclose(together, apart, rtol=0, atol=1e-6)
+    assert (together[0] - together[1]).abs() > 1e-3
+
+
+# ---- times, counts, batches
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-8, 1e-6, 1e-4, 1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("eps", [1e-3, 0.3])
+def test_no_evaluation_outside_the_interval(size, eps):
+    """However weak the field is: a solver that probes for its first step may look far ahead."""
+    process = Brownian(Sphere(2), eps=eps)
+    score = Recorded(Constant(process.manifold, size))
+    ProbabilityFlow()(process, score, on_a_meridian(2, [0.1, 1.0, 2.0]))
+    assert max(score.times) <= 1
+    assert max(score.times) == pytest.approx(1, abs=1e-12)
+    assert min(score.times) == eps
+
+
+def test_no_evaluation_outside_the_interval_with_the_exact_score():
+    process = Brownian(Sphere(2), LinearBeta())
+    score = Recorded(ExactScore(process, 0.05))
+    ProbabilityFlow()(process, score, on_a_meridian(2, [0.1, 1.0, 3.0]))
+    assert max(score.times) <= 1
+    assert min(score.times) == process.eps
+
+
+def test_evaluations_are_counted_raw():
+    """The mean over batches of the number of calls."""
+    process = Brownian(Sphere(2))
+    score = Recorded(random_score(process).double())
+    x = process.manifold.random_uniform(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = ProbabilityFlow(batch_size=3)(process, score, x)
+    assert found.nfe == len(score.times) / 3
+    assert found.value.shape == (7,)
+    # no call at all is wasted on a batch of one
+    score.times.clear()
+    assert ProbabilityFlow()(process, score, x[:1]).nfe == len(score.times)
+
+
+def test_a_point_does_not_depend_on_its_neighbours():
+    """Alone or among 64 others, rough ones included, at tolerance 1e-6."""
+    process = Brownian(Sphere(2))
+    score = random_score(process, scale=2.0)
+    x = process.manifold.random_uniform(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ode = ProbabilityFlow(tolerance=1e-6)
+    together = ode(process, score, x).value
+    alone = torch.cat([ode(process, score, point[None]).value for point in x[:8]])
+    assert (together[:8] - alone).abs().max() < 5e-5
+    assert together.std() > 0.1
+
+
+def test_points_off_the_manifold_by_rounding():
+    """Float32 points are those of the nearest double."""
+    process = Brownian(Sphere(2))
+    score, x = random_score(process), on_a_meridian(2, [0.4, 1.4]).float()
+    found = ProbabilityFlow(tolerance=1e-7)(process, score, x).value
+    assert found.dtype == torch.float64
+    expected = ProbabilityFlow(tolerance=1e-7)(process, score, process.manifold.projx(x.double())).value
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+# ---- options
+
+
+def test_float32():
+    process = Brownian(Sphere(2))
+    score, x = random_score(process), on_a_meridian(2, [0.4, 1.4])
+    single = ProbabilityFlow(tolerance=1e-4, dtype="float32")(process, score, x).value
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), ProbabilityFlow()(process, score, x).value, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "name, value", [("tolerance", 0.0), ("tolerance", -1.0), ("tolerance", math.nan), ("batch_size", 0)]
+)
+def test_bad_arguments(name, value):
+    with pytest.raises(ValueError, match="ProbabilityFlow: tolerance and batch_size must be positive, found"):
+        ProbabilityFlow(**{name: value})
+
+
+@pytest.mark.parametrize("make", variants(Divergence))
+def test_stochastic_divergences(make):
+    """Smooth along the flow, so that the solver arrives, and the same at each call; exact in dimension one or so."""
+    process = Brownian(Sphere(2))
+    score, x = random_score(process), on_a_meridian(2, [0.4, 1.4, 2.0])
+    ode = ProbabilityFlow(divergence=make())
+    one, same = (ode(process, score, x) for _ in range(2))
+    assert torch.equal(one.value, same.value)
+    assert one.nfe < 500
+    exact = ProbabilityFlow()(process, score, x).value
+    assert (one.value - exact).abs().max() < 2
+    assert torch.equal(one.value, exact) == isinstance(make(), Exact)
+
+
+def test_rademacher_likelihood_on_the_circle():
+    """Where the estimator has no variance, it has the exact likelihood."""
+    process = Brownian(Sphere(1))
+    score, x = random_score(process), on_a_meridian(1, [0.4, 1.4, 2.0])
+    (hutchinson,) = [make.values[0]() for make in variants(Divergence) if make.id == "Hutchinson"]
+    found = ProbabilityFlow(tolerance=1e-7, divergence=hutchinson)(process, score, x).value
+    assert torch.allclose(found, ProbabilityFlow(tolerance=1e-7)(process, score, x).value, rtol=0, atol=1e-6)
+
+
+# ---- where it is called
+
+
+def test_inference_mode_and_the_model_stays_as_it_is():
+    process = Brownian(Sphere(2))
+    score = random_score(process).train()
+    x = on_a_meridian(2, [0.4, 1.4])
+    expected = ProbabilityFlow()(process, score, x).value
+    with torch.inference_mode():
+        inside = ProbabilityFlow()(process, score, x.clone()).value
+    assert torch.equal(inside, expected)
+    assert score.training
+    assert all(p.dtype == torch.float32 and p.requires_grad and p.grad is None for p in score.parameters())
+    # and what inference mode may have cached does not spoil training
+    score.with_divergence(torch.rand(2), x.float(), process.manifold.frame(x.float()))[1].sum().backward()
+
+
+def test_first_use_in_inference_mode():
+    """Tables of heat kernels that were made in inference mode must be good for training."""
+    from rsgm import heat_kernels
+
+    heat_kernels._spectrum.cache_clear()
+    process = Brownian(Sphere(2))
+    x = on_a_meridian(2, [0.4, 1.4])
+    with torch.inference_mode():
+        ProbabilityFlow(tolerance=1e-3)(process, ExactScore(process, 0.5), x)
+    y = x.clone().requires_grad_()
+    s = torch.full((2,), 2.0, dtype=torch.float64)
+    process.manifold.heat_kernel_score(x.flip(0), y, s).sum().backward()
+    assert torch.isfinite(y.grad).all()
+
+
+# ---- failures
+
+
+class Broken(Field):
+    """Good at first."""
+
+    def __init__(self, manifold, value):
+        super().__init__(manifold)
+        self.value = value
+
+    def forward(self, t, x, context=None):
+        return torch.where(t[:, None] > 0.5, self.value, 1.0) * self.manifold.proju(x, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
+@pytest.mark.parametrize("eps", [0.1, 0.6], ids=["later", "from the start"])
+def test_a_field_that_is_not_finite(value, eps):
+    process = Brownian(Sphere(2), eps=eps)
+    with pytest.raises(SolveError, match=r"^The ODE solve .*") as caught:
+        ProbabilityFlow()(process, Broken(process.manifold, value), on_a_meridian(2, [0.4, 1.4]))
+    assert "\n" not in str(caught.value)
+
+
+def test_too_many_steps():
+    sphere = Sphere(2)
+
+    def slope(t, y):
+        spin = torch.linalg.cross(torch.tensor([0.0, 0.0, 1e3]).to(y).expand_as(y), y)
+        return spin, y[:, 0]
+
+    message = r"solve from t = 0.0 to 1.0 at tolerance 1e-06 failed after \d+ evaluations .*raise eps, or loosen"
+    with pytest.raises(SolveError, match=message):
+        integrate(slope, sphere, on_a_meridian(2, [0.5]), 0.0, 1.0, 1e-6, max_steps=20)
+
+
+# ---- the solver by itself
+
+
+def test_integrate_by_closed_form():
+    """A rotation by one radian with a divergence that depends on the way."""
+    sphere, x = Sphere(1), on_a_meridian(1, [0.0, 1.0, 2.0])
+
+    def slope(t, y):
+        return torch.stack([-y[:, 1], y[:, 0]], -1), y[:, 0] + t
+
+    end, integral, count = integrate(slope, sphere, x, 0.0, 1.0, 1e-10)
+    angles = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    assert torch.allclose(end, on_a_meridian(1, [1.0, 2.0, 3.0]), rtol=0, atol=1e-9)
+    assert torch.allclose(integral, (angles + 1).sin() - angles.sin() + 0.5, rtol=0, atol=1e-9)
+    assert count > 6
+    back, there, _ = integrate(slope, sphere, end, 1.0, 0.0, 1e-10)
+    assert torch.allclose(back, x, rtol=0, atol=1e-8)
+    assert torch.allclose(there, -integral, rtol=0, atol=1e-8)

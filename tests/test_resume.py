@@ -1,0 +1,266 @@
+"""An interrupted run continues bit for bit, however it was interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rsgm.callbacks import LastCheckpoint
+from rsgm.models import GenerativeModel, read_checkpoint
+from test_cli import ROOT, best, compose, enter, run, same, weights, without_figures
+
+#: what was learned, beside both sets of weights
+STATES = ("optimizer_states", "lr_schedulers", "averaging_state", "global_step")
+
+#: steps of 12, epochs of 5; scored elsewhere
+STEPS = ["--trainer.max_steps=12", "--save_every=3"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """For training alone, without scores and figures."""
+    without_figures(monkeypatch)
+    monkeypatch.setattr("rsgm.cli.evaluate", lambda path: {"checkpoint": str(path)})
+    monkeypatch.setattr("rsgm.cli.report", str)
+    return enter(tmp_path, monkeypatch)
+
+
+def last(name: str = "tiny", version: int = 0) -> Path:
+    return best(name, version).with_name("last.ckpt")
+
+
+def step(path: Path) -> int:
+    return read_checkpoint(path)["global_step"]
+
+
+def assert_same_run(name: str, other: str = "whole") -> None:
+    """The last checkpoints, in both sets of weights and the optimiser's state, and the best, are equal bit for bit."""
+    for key in ("state_dict", "current_model_state"):
+        assert same(weights(last(name), key), weights(last(other), key)), key
+    one, two = (read_checkpoint(last(run_name)) for run_name in (name, other))
+    for key in STATES:
+        assert plain_equal(one[key], two[key]), key
+    assert step(best(name)) == step(best(other))
+    assert same(weights(best(name)), weights(best(other)))
+
+
+def plain_equal(one, two) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(plain_equal(one[key], two[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(two) and all(map(plain_equal, one, two))
+    return one == two
+
+
+class Interrupted(Exception):
+    """Nothing that the commands know."""
+
+
+def interrupted_run(*args: str, where: str, at: int, saved: bool = False) -> None:
+    """A run that ends at the ``at``-th call of a hook of the model; ``saved`` if it may write what it has."""
+    calls = 0
+    hook = getattr(GenerativeModel, where)
+
+    def interrupt(self, *rest):
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise Interrupted
+        return hook(self, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GenerativeModel, where, interrupt)
+        if not saved:  # as a kill
+            patch.setattr(LastCheckpoint, "on_exception", lambda *_: None)
+        with pytest.raises(Interrupted):
+            run(*args)
+
+
+@pytest.mark.parametrize(
+    "where, at, saved, step_left",
+    [
+        # in the middle of the second epoch, two steps after the last write
+        ("training_step", 9, False, 6),
+        # after the last batch of the first epoch, whose step is written before the validation
+        ("validation_step", 1, True, 5),
+        ("on_train_batch_start", 6, False, 5),
+        # by an error that leaves time to write
+        ("training_step", 9, True, 8),
+    ],
+)
+def test_interrupted_run_continues_bit_for_bit(where, at, saved, step_left, folder):
+    assert run(*STEPS, "--name=whole") == 0
+    interrupted_run(*STEPS, where=where, at=at, saved=saved)
+    assert step(last()) == step_left
+    assert run(*STEPS, "--ckpt_path=last") == 0
+    assert [path.name for path in (folder / "runs/tiny").iterdir()] == ["version_0"]
+    assert_same_run("tiny")
+    # and not because nothing was learned
+    assert not same(weights(last(), "current_model_state"), compose().model.state_dict())
+
+
+def test_epoch_boundary_that_is_also_a_write(folder):
+    args = ["--trainer.max_steps=12", "--save_every=5"]
+    assert run(*args, "--name=whole") == 0
+    interrupted_run(*args, where="on_train_batch_start", at=6)
+    assert step(last()) == 5
+    assert run(*args, "--ckpt_path=last") == 0
+    assert_same_run("tiny")
+
+
+@pytest.mark.parametrize("at, step_left", [(10, 3), (15, 6)])
+def test_accumulated_gradients(at, step_left, folder):
+    """Interrupted between two batches of one step as well: the step is repeated as a whole."""
+    args = ["--trainer.max_steps=8", "--save_every=3", "--trainer.accumulate_grad_batches=2"]
+    args += ["--data.steps_per_epoch=20"]
+    assert run(*args, "--name=whole") == 0
+    interrupted_run(*args, where="training_step", at=at)
+    assert step(last()) == step_left
+    assert run(*args, "--ckpt_path=last") == 0
+    assert_same_run("tiny")
+
+
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_finished_run_can_be_extended(unit, folder):
+    """To twice its length; the learning rate must not depend on the length."""
+    rate = "--model.learning_rate=ConstantRate"
+    short, long = {
+        "steps": (["--trainer.max_steps=10"], ["--trainer.max_steps=20"]),
+        "epochs": (
+            ["--trainer.max_steps=-1", "--trainer.max_epochs=2"],
+            ["--trainer.max_steps=-1", "--trainer.max_epochs=4"],
+        ),
+    }[unit]
+    assert run(rate, *long, "--name=whole") == 0
+    assert run(rate, *short) == 0
+    assert step(last()) == 10
+    assert run(rate, *long, "--ckpt_path=last") == 0
+    assert step(last()) == 20
+    assert_same_run("tiny")
+    # what the first part said stays beside what the second said
+    assert {path.name for path in last().parent.glob("*.yaml")} == {"config.yaml", "config_1.yaml"}
+
+
+def test_time_spent_adds_up(folder):
+    interrupted_run(*STEPS, where="training_step", at=9)
+    before = read_checkpoint(last())["rsgm"]["training"]
+    assert run(*STEPS, "--ckpt_path=last") == 0
+    after = read_checkpoint(last())["rsgm"]["training"]
+    assert (before["steps"], after["steps"]) == (6, 12)
+    for clock in ("wall", "cpu"):
+        assert after[clock] > before[clock] > 0
+
+
+def test_a_checkpoint_by_name_starts_a_new_version(folder):
+    assert run(*STEPS, "--name=whole") == 0
+    interrupted_run(*STEPS, where="training_step", at=9)
+    before = last().read_bytes()
+    assert run(*STEPS, f"--ckpt_path={last()}") == 0
+    assert last().read_bytes() == before
+    assert same(weights(last(version=1), "current_model_state"), weights(last("whole"), "current_model_state"))
+
+
+def test_last_is_the_newest_with_a_checkpoint(folder):
+    assert run("--trainer.max_steps=1") == 0
+    interrupted_run(*STEPS, where="training_step", at=9)
+    (folder / "runs/tiny/version_2").mkdir()
+    assert compose("--ckpt_path=last").run == Path("runs/tiny/version_1")
+
+
+def test_last_without_a_run(folder, capsys):
+    for args in ([], ["--name=other"], ["--runs=elsewhere"]):
+        assert run("--ckpt_path=last", *args) == 2
+        error = capsys.readouterr().err
+        assert "has a last.ckpt; start one without it." in error
+    assert not (folder / "runs").exists()
+
+
+# ---- by a signal, from outside
+
+PAUSE = '''
+import time
+from pathlib import Path
+
+from pytorch_lightning import Callback
+
+
+class Pause(Callback):
+    """Says that it is at a step, and stays there until it is let go."""
+
+    def __init__(self, step: int, seconds: float) -> None:
+        self.step, self.seconds = step, seconds
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step:
+            Path("paused").touch()
+            time.sleep(self.seconds)
+'''
+
+
+def signalled_run(number: signal.Signals, seconds: float) -> int:
+    """The exit status of ``train.py`` in a process that is signalled at its seventh step."""
+    Path("pause.py").write_text(PAUSE)
+    pause = ["--trainer.callbacks=pause.Pause", "--trainer.callbacks.step=7", f"--trainer.callbacks.seconds={seconds}"]
+    command = [sys.executable, str(ROOT / "train.py"), "--config=tiny.yaml", *STEPS, *pause]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(Path.cwd())])}
+    with Path("output.txt").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env)
+        try:
+            deadline = time.monotonic() + 120
+            while not Path("paused").exists():
+                assert process.poll() is None, Path("output.txt").read_text()
+                assert time.monotonic() < deadline, "the run did not reach its seventh step"
+                time.sleep(0.05)
+            process.send_signal(number)
+            return process.wait(60)
+        finally:
+            process.kill()
+
+
+def test_kill_in_the_middle_of_an_epoch(folder):
+    assert run(*STEPS, "--name=whole") == 0
+    assert signalled_run(signal.SIGKILL, 60) == -signal.SIGKILL
+    assert step(last()) == 6
+    assert not list((folder / "runs").rglob("*.part"))
+    assert run(*STEPS, "--ckpt_path=last") == 0
+    assert_same_run("tiny")
+
+
+def test_sigterm_saves_and_ends_with_143(folder):
+    assert run(*STEPS, "--name=whole") == 0
+    assert signalled_run(signal.SIGTERM, 1) == 128 + signal.SIGTERM == 143
+    assert step(last()) == 8
+    assert "Traceback" not in (folder / "output.txt").read_text()
+    assert run(*STEPS, "--ckpt_path=last") == 0
+    assert_same_run("tiny")
+
+
+def test_average_is_written_as_such_where_validation_is_interrupted(folder):
+    """Validation works on the average, in place of the weights; a checkpoint must not confuse them."""
+    args = ["--model.learning_rate=ConstantRate", "--save_every=3"]
+    assert run(*args, "--name=whole", "--trainer.max_steps=5") == 0
+    interrupted_run(*args, where="validation_step", at=1, saved=True)
+    for key in ("state_dict", "current_model_state"):
+        assert same(weights(last(), key), weights(last("whole"), key))
+
+
+def test_write_that_fails_leaves_the_old_checkpoint(folder, monkeypatch):
+    """The disk is full, or the machine stops, in the middle of a write."""
+    assert run(*STEPS, "--trainer.max_steps=3") == 0
+    before = last().read_bytes()
+
+    def fail(*_):
+        raise Interrupted
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(Interrupted):
+        run(*STEPS, "--ckpt_path=last")
+    assert last().read_bytes() == before
+    assert step(last()) == 3
