@@ -431,6 +431,7 @@ UNUSABLE = {
     "out of range, trainer": (["--trainer.max_steps=-5"], ["trainer", "max_steps", "-5"]),
     "no such device": (["--trainer.accelerator=xpu"], ["trainer", "xpu"]),
     "no number of devices": (["--trainer.devices=9x"], ["trainer", "devices"]),
+    "two manifolds": (["--data.dim=3"], ["model is on Sphere(dim=2)", "shape (3,)", "Sphere(dim=3)", "shape (4,)"]),
     "no file": (["--config=absent.yaml"], ["config", "absent.yaml"]),
     "no YAML": ("model: [", ["parsing"]),
     "no run to continue": (["--ckpt_path=last"], ["--ckpt_path last: no run below runs/tiny has a last.ckpt"]),

@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
@@ -100,6 +101,12 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Choose the run folder; add the logger, the checkpoints and the record of the run."""
+        shapes = tuple(self.model.manifold.shape), tuple(self.datamodule.manifold.shape)
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"The model is on {self.model.manifold}, with points of shape {shapes[0]}, and the data are on "
+                f"{self.datamodule.manifold}, with points of shape {shapes[1]}; give both the same manifold."
+            )
         if _is_first():
             # a data set that is missing or wrong must not leave an empty run folder behind
             self.datamodule.prepare_data()
@@ -183,6 +190,8 @@ def train(args: list[str] | None = None) -> int:
         return 128 + signal.SIGTERM
     finally:
         os.environ.pop(_RUN_FOLDER, None)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _train(cli: TrainCLI) -> int:

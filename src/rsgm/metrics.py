@@ -47,7 +47,7 @@ def integral(
     log_density: Callable[[Tensor], Tensor],
     manifold: Manifold,
     points: Tensor | None = None,
-    tolerance: float = 1e-3,
+    tolerance: float = 5e-4,
     width: float = 0.2,
     levels: int = 14,
 ) -> Integral:

@@ -18,9 +18,7 @@ from rsgm.manifolds import Manifold
 from rsgm.schedules import LearningRate, WarmupCosine
 from rsgm.seeding import seed_from
 
-_REMEDIES = (
-    "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
-)
+_REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 
@@ -181,4 +179,4 @@ class GenerativeModel(LightningModule, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # a factory made by the command line holds the parser; a copy for averaging needs neither
-        return {**self.__dict__, "optimizer": None, "_arguments": ((), {})}
+        return {**super().__getstate__(), "optimizer": None, "_arguments": ((), {})}

@@ -1,0 +1,206 @@
+"""Every tensor is made where its neighbours are: runs with fake tensors on another device than the CPU.
+
+The device is "meta": a PyTorch without CUDA aborts where autograd meets a fake tensor on "meta".
+"""
+
+import contextlib
+from functools import partial
+
+import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
+
+from conftest import concrete, each, variants
+from rsgm import RSGM, KernelDensity, Sphere, heat_kernels, losses
+from rsgm.distributions import Uniform
+from rsgm.divergence import Divergence
+from rsgm.fields import NetworkField
+from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, ScoreTarget, TimeSampler, Weighting
+from rsgm.manifolds import Manifold
+from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
+from rsgm.processes import Brownian
+from rsgm.samplers import ReverseDiffusion, Stepper
+from rsgm.schedules import Schedule, TimeGrid
+
+N = 8
+
+
+def outside(function):
+    """A function on the CPU whose values are needed, not only their shapes: run with real tensors."""
+
+    def call(*arguments):
+        with unset_fake_temporarily():
+            return function(*arguments)
+
+    return call
+
+
+@pytest.fixture
+def far_away(monkeypatch):
+    """A context of fake tensors, in which a tensor on the device that meets one on the CPU is an error."""
+    # tables, made on the CPU as they always are, and moved; nothing fake is left in the caches
+    for name in ("_sampling_table", "_spectrum"):
+        table = outside(getattr(heat_kernels, name))
+
+        def move(*arguments, table=table):
+            *others, device = arguments
+            found = table(*others, torch.device("cpu"))
+            return tuple(part.to(device) for part in found) if isinstance(found, tuple) else found.to(device)
+
+        monkeypatch.setattr(heat_kernels, name, move)
+    monkeypatch.setattr(losses, "_variance_ends", outside(losses._variance_ends))
+    for grid in concrete(TimeGrid):
+        monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
+    # there is no generator on the device that could say where to draw
+    monkeypatch.setattr(
+        Uniform,
+        "draw",
+        lambda self, n, generator=None: self.manifold.random_uniform(n, *self.manifold.shape, device="meta"),
+    )
+    # which knows no "meta"
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    return lambda: FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def small(dim: int = 2, **arguments) -> RSGM:
+    arguments.setdefault("network", partial(MLP, hidden=[4, 4]))
+    return RSGM(Sphere(dim), **arguments).to("meta")
+
+
+def points(dim: int = 2) -> torch.Tensor:
+    x = torch.randn(N, dim + 1, device="meta")
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def trains(model: RSGM, mode: FakeTensorMode) -> None:
+    """One step's worth of loss and gradients, on the device."""
+    with mode:
+        loss = model.loss(points(model.manifold.dim))["loss"]
+        assert loss.device.type == "meta"
+        assert loss.shape == (N,)
+        loss.mean().backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad.device.type == "meta", name
+
+
+def test_a_mismatch_is_noticed(far_away):
+    """Or else none of the tests below could fail."""
+    linear = torch.nn.Linear(3, 3, device="meta")
+    with far_away():
+        for mix in (
+            lambda: points() + torch.ones(3),
+            lambda: points() @ torch.ones(3, 3),
+            lambda: torch.cat([points(), torch.ones(1, 3)]),
+            lambda: linear(torch.ones(2, 3)),
+        ):
+            with pytest.raises(FakeTensorDeviceMismatchError):
+                mix()
+
+
+def test_a_mismatch_in_a_loss_is_noticed(far_away):
+    class Home(Weighting):
+        def __call__(self, process, t):
+            return torch.ones(len(t))
+
+    with pytest.raises(FakeTensorDeviceMismatchError):
+        trains(small(loss=ImplicitScoreMatching(weighting=Home())), far_away())
+
+
+@pytest.mark.parametrize("make", variants(Loss))
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_losses(make, dim, far_away):
+    trains(small(dim, loss=make()), far_away())
+
+
+def objectives() -> list:
+    """Every part of a loss, in a loss that takes it."""
+    found = [(base, name) for base, name in ((TimeSampler, "time"), (Weighting, "weighting"), (ScoreTarget, "target"))]
+    return [
+        pytest.param(partial(DenoisingScoreMatching, **{name: cls()}), id=cls.__name__)
+        for base, name in found
+        for cls in concrete(base)
+    ]
+
+
+@pytest.mark.parametrize("make", objectives())
+def test_parts_of_losses(make, far_away):
+    trains(small(loss=make()), far_away())
+
+
+@pytest.mark.parametrize("make", variants(Schedule))
+def test_schedules(make, far_away):
+    trains(small(process=partial(Brownian, schedule=make())), far_away())
+
+
+def networks() -> list:
+    return [
+        pytest.param(partial(MLP, hidden=[4, 4], **{name: cls if name == "position" else cls()}), id=cls.__name__)
+        for base, name in ((Activation, "activation"), (TimeFeatures, "time"), (PositionFeatures, "position"))
+        for cls in concrete(base)
+    ]
+
+
+@pytest.mark.parametrize("make", networks())
+def test_networks(make, far_away):
+    trains(small(network=make, loss=ImplicitScoreMatching()), far_away())
+
+
+@pytest.mark.parametrize("cls", each(NetworkField))
+@pytest.mark.parametrize("make", variants(Divergence))
+def test_fields_with_divergence(cls, make, far_away):
+    model = small(field=cls)
+    with far_away():
+        x, t = points(), torch.rand(N, device="meta")
+        directions = make().directions(model.manifold, x)
+        for value in model.score.with_divergence(t, x, directions):
+            assert value.device.type == "meta"
+
+
+@pytest.mark.parametrize("make", variants(Stepper))
+@pytest.mark.parametrize("make_grid", variants(TimeGrid))
+def test_samplers(make, make_grid, far_away):
+    model = small(sampler=ReverseDiffusion(steps=2, stepper=make(), grid=make_grid()))
+    with far_away():
+        x = model.sampler(model.process, model.score, N)
+        assert x.device.type == "meta"
+        assert x.shape == (N, 3)
+
+
+def test_kernel_density(far_away):
+    model = KernelDensity(Sphere(2), widths=3)
+    model.points = torch.ones(5, 3, dtype=torch.float64)
+    model.to("meta")
+    with far_away():
+        assert model.likelihood(points()).value.device.type == "meta"
+
+
+@pytest.mark.parametrize("make", variants(Manifold))
+def test_manifolds(make, far_away):
+    manifold = make()
+    with far_away():
+        x, y = (manifold.projx(torch.randn(N, *manifold.shape, device="meta")) for _ in range(2))
+        u, s = manifold.random_tangent(x), torch.rand(N, device="meta")
+        results = {
+            "random_tangent": u,
+            "expmap": manifold.expmap(x, u),
+            "logmap": manifold.logmap(x, y),
+            "dist": manifold.dist(x, y),
+            "transp": manifold.transp(x, y, u),
+            "frame": manifold.frame(x),
+            "mean_curvature": manifold.mean_curvature(x),
+            "heat_kernel_sample": manifold.heat_kernel_sample(x, s),
+        }
+        with contextlib.suppress(NotImplementedError):
+            results["heat_kernel_score"] = manifold.heat_kernel_score(x, y, s)
+            results["heat_kernel_log_prob"] = manifold.heat_kernel_log_prob(x, y, s)
+        for name, value in results.items():
+            assert value.device.type == "meta", name
+
+
+def test_caches_are_left_clean():
+    """What the fake runs have made is not served to real ones."""
+    x = Sphere(2).random_uniform(4, 3, generator=torch.Generator().manual_seed(0))
+    sample = Sphere(2).heat_kernel_sample(x, torch.full((4,), 2.0), torch.Generator().manual_seed(0))
+    assert type(sample) is torch.Tensor
+    assert type(Sphere(2).heat_kernel_score(x, sample, torch.full((4,), 2.0))) is torch.Tensor

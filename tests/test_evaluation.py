@@ -1,0 +1,361 @@
+"""From a checkpoint to ``metrics.json``: complete, repeatable, and of the averaged weights."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+
+import rsgm
+from rsgm.cli import evaluate_command
+from rsgm.data import VonMisesFisherData
+from rsgm.evaluation import evaluate, load_data, report
+from rsgm.likelihood import LogProb, SolveError
+from rsgm.metrics import summary
+from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
+from test_cli import (
+    EARTH,
+    METRICS,
+    best,
+    compose,
+    enter,
+    metrics,
+    points,
+    printed_nll,
+    run,
+    same,
+    weights,
+    without_figures,
+)
+
+SUMMARY = {"mean", "standard_error", "median", "n"}
+#: what every metrics.json says, and of what it is made
+KEYS = {
+    "model": str,
+    "parameters": int,
+    "steps": int,
+    "seed": int,
+    "manifold": str,
+    "data": {"name", "source", "sha256", "rows", "distinct_rows"},
+    "split": {"protocol", "seed", "sizes", "twin_share"},
+    "nll": SUMMARY,
+    "nll_without_twins": SUMMARY,
+    "normalisation": float,
+    "nfe": float,
+    "solver": {"method", "tolerance", "dtype"},
+    "resolution": {"radians", "degrees"},
+    "baselines": {"uniform", "kernel_density"},
+    "seconds": {"training", "evaluation"},
+    "peak_memory_mb": float,
+    "versions": {"python", "rsgm", "torch", "pytorch_lightning", "torchdiffeq", "geoopt", "numpy", "git"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    without_figures(monkeypatch)
+    return enter(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a finished run on places of which some occur twice, to be read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = enter(tmp_path_factory.mktemp("evaluated"), patch)
+        without_figures(patch)
+        path = points(folder)
+        header, *rows = path.read_text().split("\n")
+        path.write_text("\n".join([header, *rows, *rows[:20]]))
+        assert run(*EARTH, f"--data.path={path}", "--trainer.max_steps=5", "--data.dequantize_deg=0.1") == 0
+    return folder
+
+
+@pytest.fixture
+def path(trained, folder):
+    """A copy of the checkpoint, alone in a folder."""
+    copy = folder / "copy.ckpt"
+    copy.write_bytes((trained / best()).read_bytes())
+    return copy
+
+
+# ---- what metrics.json says
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_there(key, trained):
+    found = json.loads((trained / METRICS).read_text())
+    kind = KEYS[key]
+    if isinstance(kind, set):
+        assert kind <= found[key].keys()
+    else:
+        assert type(found[key]) is kind
+
+
+def test_values_are_those_of_the_parts(trained):
+    found = json.loads((trained / METRICS).read_text())
+    checkpoint = read_checkpoint(trained / best())
+    model, data = rsgm.load(trained / best()), load_data(checkpoint)
+    assert found["model"] == "rsgm.RSGM"
+    assert found["parameters"] == sum(p.numel() for p in model.parameters()) == 403
+    assert (found["steps"], found["seed"]) == (5, 0)
+    assert "Sphere(dim=2)" in found["manifold"]
+    source = found["data"]
+    assert (source["name"], source["source"]) == ("points", str(trained / "points.csv"))
+    assert re.fullmatch("[0-9a-f]{64}", source["sha256"])
+    assert (source["rows"], source["distinct_rows"], source["dequantize_deg"]) == (60, 40, 0.1)
+
+    split, twins = found["split"], data.twins()
+    assert split["sizes"] == {"train": 48, "val": 6, "test": 6}
+    assert split["twin_share"] == twins.double().mean().item()
+    assert 0 < twins.sum() < 6
+    assert found["nll"]["n"] == 6
+    assert found["nll_without_twins"]["n"] == 6 - twins.sum()
+    nll = -model.log_prob(data.test.points)
+    assert found["nll"] == pytest.approx(summary(nll))
+    assert found["nll_without_twins"] == pytest.approx(summary(nll[~twins]))
+    assert found["normalisation"] == pytest.approx(1, abs=0.01)
+
+    assert found["nfe"] == model.likelihood(data.test.points).nfe >= 7
+    assert found["solver"] == {"method": "dopri5", "tolerance": 1e-5, "dtype": "float64"}
+    finest = model.process.schedule.integral(torch.tensor(model.process.eps, dtype=torch.float64)).sqrt().item()
+    assert found["resolution"]["radians"] == pytest.approx(finest)
+    assert found["resolution"]["degrees"] == pytest.approx(math.degrees(finest))
+
+    assert found["baselines"]["uniform"] == pytest.approx(math.log(4 * math.pi))
+    assert found["perfect_model"] is None
+    for part in ("training", "evaluation"):
+        assert found["seconds"][part]["wall"] > 0
+        assert found["seconds"][part]["cpu"] > 0
+    assert found["peak_memory_mb"] > 50
+    assert found["versions"]["torch"] == torch.__version__
+    assert found["versions"]["rsgm"] == rsgm.__version__
+    assert found["versions"]["git"] is None or re.fullmatch("[0-9a-f]{40}", found["versions"]["git"])
+
+
+def test_kernel_density_row_is_fitted_on_the_same_split(trained):
+    row = json.loads((trained / METRICS).read_text())["baselines"]["kernel_density"]
+    data = load_data(read_checkpoint(trained / best()))
+    kde = KernelDensity(data.manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    nll = -kde.log_prob(data.test.points)
+    assert row["nll"] == pytest.approx(summary(nll))
+    assert row["nll_without_twins"] == pytest.approx(summary(nll[~data.twins()]))
+    assert row["min_width_radians"] == 1e-4
+    # points that are known in advance are cheap: a leak between the splits would show here
+    assert row["nll"]["mean"] < row["nll_without_twins"]["mean"]
+
+
+def test_perfect_model_stands_beside_a_known_law(folder):
+    assert run("--trainer.max_steps=1") == 0
+    data = load_data(read_checkpoint(best()))
+    assert metrics()["perfect_model"] == pytest.approx(summary(-data.law.log_prob(data.test.points)))
+
+
+def test_json_is_what_is_returned_and_printed(path, capsys):
+    found = evaluate(path)
+    written = json.loads((path.parent / "metrics.json").read_text())
+    assert written == json.loads(json.dumps(found))
+    assert found["checkpoint"] == "copy.ckpt"
+    lines = report(found).splitlines()
+    for key, name in (("nll", "test NLL (nats)"), ("nll_without_twins", "  without twins")):
+        (line,) = [line for line in lines if line.startswith(name)]
+        value, error = found[key]["mean"], found[key]["standard_error"]
+        assert line.endswith(f"{value:.10f} ± {error:.4f}  ({found[key]['n']} points)")
+    for words in ("60 rows, 40 distinct", "points.csv", "split random, seed 0", "kernel density", "uniform", "degrees"):
+        assert words in "\n".join(lines)
+    assert printed_nll(report(found)) == pytest.approx(found["nll"]["mean"], abs=1e-9)
+    assert capsys.readouterr().out == ""
+
+
+# ---- one function, and no number without a finite one
+
+
+def test_nll_and_integral_come_from_the_same_function(path, monkeypatch):
+    """What the likelihood says too much, the integral says too much."""
+    likelihood = RSGM.likelihood
+    before = evaluate(path)
+
+    def too_much(self, x, context=None):
+        found = likelihood(self, x, context)
+        return found._replace(value=found.value + math.log(2))
+
+    monkeypatch.setattr(RSGM, "likelihood", too_much)
+    after = evaluate(path)
+    assert after["nll"]["mean"] == pytest.approx(before["nll"]["mean"] - math.log(2))
+    assert after["normalisation"] == pytest.approx(2 * before["normalisation"], rel=1e-3)
+    assert after["baselines"] == before["baselines"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_density_that_is_not_finite_is_an_error_with_a_count(bad, path, monkeypatch):
+    likelihood = RSGM.likelihood
+
+    def broken(self, x, context=None):
+        value = likelihood(self, x, context).value
+        value[:2] = bad
+        return LogProb(value, 1.0)
+
+    monkeypatch.setattr(RSGM, "likelihood", broken)
+    with pytest.raises(ValueError, match="2 of 6 log-densities are not finite"):
+        evaluate(path)
+    assert list(path.parent.glob("metrics*")) == list(path.parent.glob("figures*")) == []
+
+
+def test_a_failed_solve_is_an_error_in_a_sentence(path, monkeypatch, capsys):
+    def fail(self, x, context=None):
+        raise SolveError("The ODE solve left 3 of 6 points without a finite log-density.")
+
+    monkeypatch.setattr(RSGM, "likelihood", fail)
+    assert evaluate_command([f"--ckpt={path}"]) == 1
+    assert capsys.readouterr().err == "evaluate.py: The ODE solve left 3 of 6 points without a finite log-density.\n"
+    assert list(path.parent.glob("metrics*")) == []
+
+
+def test_a_test_set_of_one(folder, capsys):
+    """There is no standard error, and no point without a twin."""
+    assert run("--trainer.max_steps=1", "--data.test_size=1") == 0
+    assert metrics()["nll"]["standard_error"] is None
+    line = re.search(r"test NLL.*", capsys.readouterr().out).group()
+    assert line.endswith("  (1 points)")
+    assert "±" not in line
+
+
+def test_only_twins(folder, capsys):
+    path = points(folder, 20)
+    header, *rows = path.read_text().split("\n")
+    path.write_text("\n".join([header, *rows * 30]))
+    assert run(*EARTH, f"--data.path={path}") == 0
+    found = metrics()
+    assert found["split"]["twin_share"] == 1
+    assert found["nll_without_twins"] is found["baselines"]["kernel_density"]["nll_without_twins"] is None
+    assert re.search(r"without twins +none", capsys.readouterr().out)
+
+
+def test_no_integral_and_no_maps_beyond_dimension_three(folder, monkeypatch, capsys):
+    monkeypatch.undo()  # with figures, if there were any
+    monkeypatch.chdir(folder)
+    dims = ["--model.manifold.dim=5", "--data.dim=5", "--model.loss=ImplicitScoreMatching"]
+    assert run(*dims, "--trainer.max_steps=1") == 0
+    found = metrics()
+    assert found["normalisation"] is None
+    assert found["baselines"]["uniform"] == pytest.approx(3 * math.log(math.pi))  # the volume of S^5 is pi^3
+    assert not best().with_name("figures").exists()
+    assert "integral" not in capsys.readouterr().out
+
+
+# ---- nothing is overwritten
+
+
+def test_second_evaluation_stands_beside_the_first(path, monkeypatch):
+    monkeypatch.undo()  # with figures
+    monkeypatch.chdir(path.parent)
+    evaluate(path)
+    first = {file: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()}
+    for _ in range(2):
+        evaluate(path)
+    for file, content in first.items():
+        assert file.read_bytes() == content
+    names = {file.name for file in path.parent.iterdir()}
+    for suffix in ("", "_1", "_2"):
+        assert {f"metrics{suffix}.json", f"figures{suffix}"} <= names
+        figures = {file.name for file in (path.parent / f"figures{suffix}").iterdir()}
+        assert figures == {"density.png", "samples.png"}
+    one, other = (json.loads((path.parent / f"metrics{suffix}.json").read_text()) for suffix in ("", "_2"))
+    for key in KEYS.keys() - {"seconds", "peak_memory_mb"}:
+        assert one[key] == other[key]
+
+
+# ---- data
+
+
+def test_data_of_ones_own(path):
+    """Instead of those that the checkpoint names."""
+    data = VonMisesFisherData(train_size=20, val_size=10, test_size=12, seed=3)
+    data.setup()
+    found = evaluate(path, data)
+    assert (found["data"]["name"], found["nll"]["n"], found["split"]["seed"]) == ("VonMisesFisherData", 12, 3)
+    assert found["nll"]["mean"] == pytest.approx(-rsgm.load(path).log_prob(data.test.points).mean().item())
+
+
+def test_checkpoint_that_does_not_name_its_data(path):
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["rsgm"]["data"]
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match="does not name its data; pass a data module to evaluate"):
+        evaluate(path)
+
+
+# ---- averaged weights
+
+
+def test_average_is_what_is_written_loaded_and_scored(path):
+    checkpoint = read_checkpoint(path)
+    average, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
+    assert average.keys() == raw.keys()
+    assert not any(torch.equal(average[key], raw[key]) for key in raw)
+    model = rsgm.load(path)
+    assert same(dict(model.state_dict()), average)
+    data = load_data(checkpoint)
+    nll = evaluate(path)["nll"]["mean"]
+    assert nll == -model.log_prob(data.test.points).mean().item()
+    model.load_state_dict(raw)
+    assert abs(nll + model.log_prob(data.test.points).mean().item()) > 1e-4
+
+
+def test_average_is_exponential(folder, monkeypatch):
+    """``a <- decay a + (1 - decay) w`` after each step, from the weights after the first."""
+    seen = []
+
+    def record(self, trainer, *_):
+        seen.append({key: value.clone() for key, value in trainer.lightning_module.state_dict().items()})
+
+    monkeypatch.setattr("rsgm.callbacks.RunRecord.on_train_batch_end", record, raising=False)
+    assert run("--ema.decay=0.7", "--trainer.max_steps=6") == 0
+    assert len(seen) == 6
+    average = seen[0]
+    for raw in seen[1:]:
+        average = {key: 0.7 * average[key] + 0.3 * raw[key] for key in raw}
+    last = best().with_name("last.ckpt")
+    assert same(weights(last, "current_model_state"), seen[-1])
+    for key, value in weights(last).items():
+        torch.testing.assert_close(value, average[key], rtol=1e-5, atol=1e-7)
+
+
+def test_validation_uses_the_average_and_puts_the_weights_back(folder, monkeypatch):
+    """Trap: a validation that scores raw weights, or training that goes on from the average."""
+    during, around, scored = [], [], []
+
+    def weights_of(model):
+        return {key: value.clone() for key, value in model.state_dict().items()}
+
+    validation_step = GenerativeModel.validation_step
+
+    def spy(self, batch, batch_idx):
+        during.append(weights_of(self))
+        scored.append(-self.likelihood(*batch).value.mean().item())
+        return validation_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(GenerativeModel, "validation_step", spy)
+    monkeypatch.setattr(GenerativeModel, "on_train_batch_end", lambda self, *_: around.append(weights_of(self)))
+    monkeypatch.setattr(GenerativeModel, "on_train_epoch_start", lambda self: around.append(weights_of(self)))
+    cli = compose("--save_every=5", "--trainer.limit_val_batches=1")
+    cli.trainer.fit(cli.model, cli.datamodule)
+    # epoch starts and five steps, twice
+    assert len(around) == 12
+    after_step_5, after_validation = around[5], around[6]
+    assert same(after_step_5, after_validation)
+    assert not same(during[0], after_step_5)
+    assert same(during[0], weights(cli.run / "best.ckpt")) or same(during[1], weights(cli.run / "best.ckpt"))
+    assert cli.trainer.callback_metrics["val/nll"].item() == pytest.approx(scored[-1])
+    # the checkpoint with the lowest value is the one that has it
+    model = rsgm.load(cli.run / "best.ckpt")
+    assert -model.log_prob(cli.datamodule.val.points).mean().item() == pytest.approx(min(scored), abs=1e-9)
+
+
+def test_best_is_written_where_nothing_was_validated(folder):
+    """A run shorter than an epoch; its average is still what is scored."""
+    assert run("--trainer.max_steps=3") == 0
+    assert same(weights(best()), weights(best().with_name("last.ckpt")))
+    assert not same(weights(best()), weights(best().with_name("last.ckpt"), "current_model_state"))
+    assert metrics()["steps"] == 3

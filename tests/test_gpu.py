@@ -1,0 +1,78 @@
+"""A run on a CUDA device, against the CPU: `pytest -m gpu`."""
+
+from functools import partial
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+import rsgm
+from conftest import concrete, variants
+from rsgm import RSGM, KernelDensity, Sphere, VonMisesFisherData
+from rsgm.fields import NetworkField
+from rsgm.losses import Loss
+from rsgm.networks import MLP
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+NETWORK = partial(MLP, hidden=[32, 32])
+
+
+def trained(model, folder, steps=20):
+    """After a run on the device: the model, and its checkpoint read on the CPU."""
+    data = VonMisesFisherData(train_size=200, val_size=32, test_size=32, batch_size=64, steps_per_epoch=steps)
+    trainer = Trainer(
+        accelerator="gpu",
+        devices=1,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(model, data)
+    assert trainer.global_step == steps or not list(model.parameters())
+    trainer.save_checkpoint(folder / "model.ckpt")
+    return model.cuda().eval(), rsgm.load(folder / "model.ckpt"), data
+
+
+@pytest.mark.parametrize("make", variants(Loss))
+@pytest.mark.parametrize("field", concrete(NetworkField))
+def test_train_sample_and_score(make, field, tmp_path):
+    torch.manual_seed(0)
+    there, here, data = trained(RSGM(Sphere(2), network=NETWORK, field=field, loss=make()), tmp_path)
+    assert there.device.type == "cuda"
+    x = there.sample(100, seed=0)
+    assert x.device.type == "cuda"
+    assert torch.equal(x, there.sample(100, seed=0))
+    assert there.manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
+    on_device, on_cpu = there.log_prob(data.test.points), here.log_prob(data.test.points)
+    assert on_device.device.type == "cuda"
+    assert torch.allclose(on_device.cpu(), on_cpu, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_losses_agree(dim):
+    """Of the same points, times and noise, drawn on the CPU."""
+    torch.manual_seed(0)
+    model = RSGM(Sphere(dim), network=NETWORK)
+    process, score = model.process, model.score
+    x0 = process.manifold.random_uniform(64, dim + 1)
+    t = 0.05 + 0.9 * torch.rand(64)
+    x = process.perturb(x0, t)
+    here = process.conditional_score(x0, x, t), *score.with_divergence(t, x, process.manifold.frame(x))
+    x0, x, t, _ = x0.cuda(), x.cuda(), t.cuda(), model.cuda()
+    there = process.conditional_score(x0, x, t), *score.with_divergence(t, x, process.manifold.frame(x))
+    for one, other in zip(here, there, strict=True):
+        assert torch.allclose(one, other.cpu(), rtol=1e-4, atol=1e-4)
+
+
+def test_kernel_density(tmp_path):
+    there, here, data = trained(KernelDensity(Sphere(2), widths=5), tmp_path)
+    assert there.sample(10, seed=0).device.type == "cuda"
+    found = there.log_prob(data.test.points).cpu()
+    assert torch.allclose(found, here.log_prob(data.test.points), rtol=0, atol=1e-6)

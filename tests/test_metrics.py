@@ -1,0 +1,157 @@
+"""Summaries of numbers, and the integral of a density."""
+
+import math
+
+import pytest
+import torch
+
+from rsgm.distributions import Uniform, VonMisesFisher
+from rsgm.manifolds import Sphere
+from rsgm.metrics import integral, summary
+from rsgm.seeding import generator_from
+
+SPHERES = [1, 2, 3]
+
+
+def around(dim: int, width: float, seed: int = 0) -> VonMisesFisher:
+    """A law of that width around a direction that no node of a quadrature meets."""
+    centre = torch.randn(dim + 1, dtype=torch.float64, generator=generator_from("centre", dim, seed))
+    return VonMisesFisher(Sphere(dim), centre / centre.norm(), width**-2)
+
+
+# ---- summary
+
+
+def test_summary_of_known_numbers():
+    values = torch.tensor([1.0, 2.0, 3.0, 10.0])
+    assert summary(values) == {
+        "mean": 4.0,
+        "standard_error": pytest.approx(math.sqrt((9 + 4 + 1 + 36) / 3) / 2),
+        "median": 2.0,
+        "n": 4,
+    }
+
+
+def test_summary_of_one_and_of_none():
+    assert summary(torch.tensor([2.5])) == {"mean": 2.5, "standard_error": None, "median": 2.5, "n": 1}
+    assert summary(torch.empty(0)) is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_summary_of_what_is_not_finite_is_an_error_with_a_count(bad):
+    with pytest.raises(ValueError, match="2 of 5 log-densities are not finite"):
+        summary(torch.tensor([0.0, bad, 1.0, bad, 2.0]))
+
+
+# ---- the integral
+
+
+@pytest.mark.parametrize("dim", SPHERES)
+@pytest.mark.parametrize("width", [3.0, 1.0, 0.3])
+def test_smooth_densities_integrate_to_one(dim, width):
+    law = around(dim, width)
+    found = integral(law.log_prob, Sphere(dim))
+    assert found.value == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(found.log_density, law.log_prob(found.nodes))
+    torch.testing.assert_close(found.nodes.norm(dim=-1), torch.ones(len(found.nodes), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dim", SPHERES)
+@pytest.mark.parametrize("width", [0.1, 0.03, 0.01])
+@pytest.mark.parametrize("seed", range(3))
+def test_sharp_densities_integrate_to_one_where_their_points_are_known(dim, width, seed):
+    law = around(dim, width, seed)
+    points = law.draw(50, generator_from("points", seed))
+    assert integral(law.log_prob, Sphere(dim), points).value == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("dim", SPHERES)
+def test_a_tighter_tolerance_brings_a_smaller_error(dim):
+    law = around(dim, 0.1)
+    points = law.draw(50, generator_from("points"))
+    loose, tight = (abs(integral(law.log_prob, Sphere(dim), points, tolerance=t).value - 1) for t in (1e-2, 1e-6))
+    assert tight < 1e-5
+    assert tight < loose / 10
+
+
+@pytest.mark.parametrize("dim", SPHERES)
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.25])
+def test_a_density_that_is_not_one_shows(dim, share):
+    """What is missing, or too much, in every part of the density."""
+    law = around(dim, 0.3)
+    found = integral(lambda x: law.log_prob(x) + math.log(share), Sphere(dim))
+    assert found.value == pytest.approx(share, rel=1e-3)
+
+
+@pytest.mark.parametrize("dim", SPHERES)
+def test_a_hole_shows(dim):
+    """The mass of a cap that a density lacks."""
+    law, edge = around(dim, 0.5), 0.6
+    x = law.draw(200_000, generator_from("cap"))
+    inside = ((x @ law.loc) > math.cos(edge)).double()
+
+    def without_cap(x):
+        return torch.where((x @ law.loc) > math.cos(edge), -math.inf, law.log_prob(x))
+
+    error = inside.std() / math.sqrt(len(x))
+    # a cell that the edge crosses is not smooth: the error is that of the smallest cells, beside the sampling's
+    found = integral(without_cap, Sphere(dim), levels=6).value
+    assert found == pytest.approx(1 - inside.mean().item(), abs=5 * error.item() + 0.005)
+    assert found < 0.7
+
+
+@pytest.mark.parametrize("dim, width", [(1, 1e-4), (2, 1e-3), (3, 2e-3)])
+def test_narrow_peaks_are_found_through_hints(dim, width):
+    """A peak in a background: invisible on the first cells, and found where the points say."""
+    law, weight = around(dim, width), 0.75
+
+    def mixture(x):
+        uniform = torch.full((len(x),), math.log(1 - weight) - Sphere(dim).log_volume, dtype=torch.float64)
+        return torch.logaddexp(law.log_prob(x) + math.log(weight), uniform)
+
+    blind = integral(mixture, Sphere(dim))
+    assert blind.value == pytest.approx(1 - weight, abs=0.01)
+    hints = law.draw(20, generator_from("hints"))
+    found = integral(mixture, Sphere(dim), hints)
+    assert found.value == pytest.approx(1, abs=5e-3)
+    assert len(found.nodes) > len(blind.nodes)
+    assert found.log_density.max() > mixture(law.loc[None]) - 1
+    # hints that say nothing do no harm
+    assert integral(mixture, Sphere(dim), -hints).value == pytest.approx(1 - weight, abs=0.01)
+
+
+POLES = pytest.mark.xfail(strict=True, reason="cells that meet in a pole of the chart do not know of each other")
+
+
+@pytest.mark.parametrize("dim, axis", [(1, 0), (1, 1), (2, 0), (2, 1), pytest.param(2, 2, marks=POLES)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_peaks_next_to_the_seam_and_the_poles_of_the_chart(dim, axis, sign):
+    """Where a box around a hint leaves the unit cube."""
+    law = VonMisesFisher(Sphere(dim), sign * torch.eye(dim + 1, dtype=torch.float64)[axis], 0.03**-2)
+    assert integral(law.log_prob, Sphere(dim), law.loc[None]).value == pytest.approx(1, abs=0.01)
+
+
+def test_uniform_is_exact_and_needs_no_refinement():
+    for dim in SPHERES:
+        found = integral(Uniform(Sphere(dim)).log_prob, Sphere(dim))
+        assert found.value == pytest.approx(1, abs=1e-12)
+        assert len(found.nodes) == len(integral(Uniform(Sphere(dim)).log_prob, Sphere(dim), levels=0).nodes)
+
+
+def test_levels_bound_the_work():
+    law = around(2, 1e-3)
+    calls = []
+
+    def counted(x):
+        calls.append(len(x))
+        return law.log_prob(x)
+
+    integral(counted, Sphere(2), law.loc[None], levels=3)
+    assert len(calls) == 1 + 4  # the hint, and four levels
+
+
+def test_float32_densities_are_summed_in_float64():
+    law = around(2, 0.3)
+    found = integral(lambda x: law.log_prob(x).float(), Sphere(2))
+    assert found.log_density.dtype == torch.float64
+    assert found.value == pytest.approx(integral(law.log_prob, Sphere(2)).value, abs=1e-6)

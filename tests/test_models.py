@@ -1,0 +1,414 @@
+"""Models: the contract of every generative model, its checkpoint included."""
+
+import functools
+import math
+import pickle
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+import rsgm
+from conftest import each
+from rsgm import RSGM, CheckpointError, Euclidean, GenerativeModel, KernelDensity, Sphere, VonMisesFisherData
+from rsgm.losses import ImplicitScoreMatching
+from rsgm.models import read_checkpoint
+from rsgm.models.base import NonFiniteLossError
+from rsgm.networks import MLP
+from rsgm.samplers import ReverseDiffusion
+
+#: arguments that make a model small; a new class is tested with its defaults
+SMALL = {
+    "RSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
+    "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
+}
+SPHERE = Sphere(2)  # of the points; each model has its own
+
+every_model = pytest.mark.parametrize("cls", each(GenerativeModel))
+
+
+def points(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64).expand(n, 3)
+    return SPHERE.kernel_sample(centre, torch.tensor(0.4, dtype=torch.float64), generator).to(dtype)
+
+
+def ready(cls: type, **arguments) -> GenerativeModel:
+    """A small model, fresh, or fitted if it is of those that need no training."""
+    torch.manual_seed(0)
+    model = cls(Sphere(2), **SMALL.get(cls.__name__, {}), **arguments)
+    model.fit_points(points(80), points(30, seed=1))
+    return model
+
+
+def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path]:
+    """A model after two steps, and its checkpoint."""
+    torch.manual_seed(0)
+    model = cls(Sphere(2), **SMALL.get(cls.__name__, {}))
+    data = VonMisesFisherData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        **options,
+    )
+    trainer.fit(model, data)
+    assert trainer.global_step == 2 or not list(model.parameters())
+    path = folder / "model.ckpt"
+    trainer.save_checkpoint(path)
+    return model.eval(), path
+
+
+# ---- the contract
+
+
+@every_model
+def test_loss_is_finite_and_trains_every_parameter(cls):
+    model = ready(cls)
+    terms = model.loss(points(32, dtype=torch.float32))
+    assert all(value.shape == (32,) for value in terms.values())
+    assert torch.isfinite(terms["loss"]).all()
+    if terms["loss"].requires_grad:
+        terms["loss"].mean().backward()
+    for name, parameter in model.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@every_model
+def test_samples(cls):
+    model = ready(cls)
+    x, same, other = (model.sample(200, seed=seed) for seed in (3, 3, 4))
+    assert x.shape == (200, 3)
+    assert x.dtype == torch.float32
+    assert not x.requires_grad
+    assert SPHERE.check_point_on_manifold(x, atol=1e-6, rtol=0)
+    assert torch.equal(x, same)
+    assert not torch.equal(x, other)
+    # without a seed each call is fresh, and leaves the global generator alone
+    torch.manual_seed(0)
+    assert not torch.equal(model.sample(5), model.sample(5))
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+    assert model.sample(1, seed=0).shape == (1, 3)
+
+
+@every_model
+def test_log_densities(cls):
+    model = ready(cls)
+    x = points(7, seed=5)
+    log_prob = model.log_prob(x)
+    assert log_prob.shape == (7,)
+    assert log_prob.dtype == torch.float64
+    assert not log_prob.requires_grad
+    assert torch.isfinite(log_prob).all()
+    result = model.likelihood(x)
+    assert torch.equal(result.value, log_prob)
+    assert result.nfe >= 0
+    # float32 points are those of the nearest double, and inference mode is no other place
+    assert torch.allclose(model.log_prob(x.float()), log_prob, rtol=0, atol=1e-4)
+    with torch.inference_mode():
+        assert torch.equal(model.log_prob(x.clone()), log_prob)
+
+
+@every_model
+def test_density_integrates_to_one(cls):
+    model = ready(cls)
+    # 80 nodes resolve the narrowest kernel, of width 0.05, and any density that a fresh network has
+    nodes, weights = SPHERE.quadrature(80 if not list(model.parameters()) else 24)
+    density = model.log_prob(nodes).exp()
+    assert float(weights @ density) == pytest.approx(1, abs=1e-6 if not list(model.parameters()) else 1e-4)
+    assert density.max() > 1.1 * density.mean()
+
+
+@every_model
+@pytest.mark.parametrize("shape", [(3,), (5, 2), (5, 4), (5, 3, 1), (5, 1, 3)])
+def test_points_of_the_wrong_shape(cls, shape):
+    with pytest.raises(ValueError, match=r"log_prob: expected points \(B, \(3,\)\), found \("):
+        ready(cls).log_prob(torch.ones(shape) / 3**0.5)
+
+
+@every_model
+@pytest.mark.parametrize("factor", [1.01, 0.0, math.nan])
+def test_points_off_the_manifold(cls, factor):
+    x = points(4)
+    x[2] *= factor
+    with pytest.raises(ValueError, match=r"log_prob: the points are not on Sphere.*; project them with projx"):
+        ready(cls).log_prob(x)
+
+
+@every_model
+def test_resolution_and_solver_are_plain(cls):
+    model = ready(cls)
+    resolution = model.resolution()
+    assert resolution is None or 0 < resolution < math.pi
+    solver = model.solver()
+    assert solver is None or all(isinstance(value, (str, float, int)) for value in solver.values())
+
+
+# ---- checkpoints
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A model of a class after two steps, and its file."""
+    return functools.cache(lambda cls: trained(cls, tmp_path_factory.mktemp(cls.__name__), limit_val_batches=0))
+
+
+@every_model
+def test_checkpoint(cls, checkpoints):
+    """Everything is in the file, and nothing that has to be executed."""
+    model, path = checkpoints(cls)
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["rsgm"]["model"]["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
+    assert checkpoint["rsgm"]["seed"] == model.seed
+    again = rsgm.load(path)
+    assert type(again) is cls
+    assert not again.training
+    x = points(5)
+    assert torch.equal(again.log_prob(x), model.log_prob(x))
+    assert torch.equal(again.sample(5, seed=0), model.sample(5, seed=0))
+    # two steps have left their mark, the same in both
+    fresh = ready(cls)
+    assert not torch.equal(fresh.log_prob(x), model.log_prob(x))
+    assert again.description == model.description
+
+
+@every_model
+def test_validation_runs_in_inference_mode(cls, tmp_path):
+    model, _ = trained(cls, tmp_path, limit_val_batches=1)
+    metrics = model.trainer.callback_metrics
+    assert math.isfinite(metrics["val/nll"])
+    assert metrics["val/nfe"] >= 0
+
+
+@every_model
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_torn_file(cls, share, checkpoints, tmp_path):
+    whole, path = checkpoints(cls)[1].read_bytes(), tmp_path / "torn.ckpt"
+    path.write_bytes(whole[: int(share * len(whole))])
+    refused(path, "is torn or is not a checkpoint")
+
+
+def refused(path: Path, message: str) -> None:
+    """In one sentence that names the file."""
+    for read in (read_checkpoint, rsgm.load):
+        with pytest.raises(CheckpointError) as caught:
+            read(path)
+        text = str(caught.value)
+        assert text.startswith(f"{path} ")
+        assert message in text
+        assert "\n" not in text
+        assert text.endswith(".")
+        assert len(text) < len(str(path)) + 200
+
+
+class Payload:
+    """What a hostile file would do."""
+
+    def __reduce__(self):
+        return pytest.fail, ("the file was executed",)
+
+
+uncaught = pytest.mark.xfail(raises=IndexError, strict=True, reason="read_checkpoint does not catch IndexError")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        b"lat,lon\n1,2\n",
+        pytest.param(b"seed_everything: 0\nmodel:\n", marks=uncaught),
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"PK\x03\x04" + bytes(100),
+        bytes(1000),
+        pickle.dumps({"rsgm": Payload(), "state_dict": {}}, protocol=2),
+        pickle.dumps({"rsgm": {}, "state_dict": {}}),
+    ],
+    ids=["empty", "text", "csv", "yaml", "png", "zip", "zeros", "hostile", "pickle"],
+)
+def test_foreign_file(content, tmp_path):
+    path = tmp_path / "foreign.ckpt"
+    path.write_bytes(content)
+    refused(path, "is torn or is not a checkpoint")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"state_dict": {}}, {"rsgm": {}}, torch.zeros(3), None],
+    ids=["list", "lightning", "no weights", "tensor", "none"],
+)
+def test_checkpoint_of_another_program(content, tmp_path):
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    refused(path, "was not written by rsgm: it has no description of a model")
+
+
+def test_hostile_checkpoint(tmp_path):
+    """In the format of PyTorch, with an object that runs code when it is read."""
+    path = tmp_path / "hostile.ckpt"
+    torch.save({"rsgm": {"model": Payload()}, "state_dict": {}}, path)
+    refused(path, "is torn or is not a checkpoint")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint at .*nothing\.ckpt"):
+        rsgm.load(tmp_path / "nothing.ckpt")
+    with pytest.raises(FileNotFoundError, match=r"No checkpoint at"):
+        rsgm.load(tmp_path)
+
+
+def test_checkpoint_with_a_class_that_is_not_admitted(tmp_path):
+    path = tmp_path / "other.ckpt"
+    torch.save({"rsgm": {"model": {"class_path": "subprocess.Popen"}, "seed": 0}, "state_dict": {}}, path)
+    with pytest.raises(ValueError, match=r"names 'subprocess.Popen', which is not a class admitted here"):
+        rsgm.load(path)
+
+
+def test_a_model_that_cannot_be_described_fails_before_training():
+    model = RSGM(Sphere(2), network=lambda i, o: MLP(i, o, hidden=[4]))
+    with pytest.raises(TypeError, match="cannot be written into a checkpoint"):
+        model.setup("fit")
+
+
+# ---- training
+
+
+def test_equal_seeds_give_equal_weights(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, other = (trained(RSGM, tmp_path / name, limit_val_batches=0)[0] for name in "ab")
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_learns():
+    """In 150 steps on a bump the density of fresh points, and the samples, are no longer those of the uniform law."""
+    torch.manual_seed(0)
+    network, optimizer = partial(MLP, hidden=[32, 32]), partial(torch.optim.Adam, lr=1e-2)
+    model = RSGM(Sphere(2), network=network, optimizer=optimizer, loss=ImplicitScoreMatching())
+    optimizer = model.optimizer(model.parameters())
+    for step in range(150):
+        optimizer.zero_grad()
+        model.loss(points(128, seed=step, dtype=torch.float32))["loss"].mean().backward()
+        optimizer.step()
+    fresh = points(100, seed=1000)
+    assert model.log_prob(fresh).mean() > -math.log(4 * math.pi) + 0.8
+    # of the data this is 0.84, of the uniform law 0 +- 0.03
+    assert (model.sample(500, seed=0) @ torch.tensor([0.6, 0.0, 0.8])).mean() > 0.5
+
+
+def test_a_loss_that_is_not_finite_stops_training(tmp_path):
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]))
+    data = VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=2)
+    with torch.no_grad():
+        model.score.field.network.layers[0].weight[0, 0] = math.nan
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        limit_val_batches=0,
+    )
+    with pytest.raises(NonFiniteLossError, match=r"The loss is nan at step 0; lower the learning rate"):
+        trainer.fit(model, data)
+
+
+# ---- kernel densities
+
+
+def test_kernel_density_by_formula():
+    """One width: the mixture of the bumps and the uniform law, with weights that maximise the likelihood."""
+    model = KernelDensity(Sphere(2), widths=1, min_width=0.3, max_width=0.3)
+    train, x = points(40), points(6, seed=2)
+    anywhere = SPHERE.random_uniform(20, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    val = torch.cat([points(50, seed=1), anywhere])
+    model.fit_points(train, val)
+
+    def mixture(y: torch.Tensor, weights: tuple[float, float]) -> torch.Tensor:
+        bumps = SPHERE.kernel_log_prob(y[:, None], train, torch.tensor(0.3, dtype=torch.float64)).exp().mean(1)
+        return (weights[0] / (4 * math.pi) + weights[1] * bumps).log()
+
+    uniform, bumps = model.weights.tolist()
+    assert torch.allclose(model.log_prob(x), mixture(x, (uniform, bumps)), rtol=0, atol=1e-12)
+    assert uniform + bumps == pytest.approx(1, abs=1e-6)
+    best = mixture(val, (uniform, 1 - uniform)).mean()
+    for other in (0.98 * uniform, 1.02 * uniform):
+        assert mixture(val, (other, 1 - other)).mean() < best
+
+
+def test_kernel_density_samples_follow_its_density():
+    """E log q by samples and by quadrature; 5 standard errors, false alarm 6e-7."""
+    model = ready(KernelDensity)
+    nodes, weights = SPHERE.quadrature(80)
+    log_prob = model.log_prob(nodes)
+    expected = float(weights @ (log_prob.exp() * log_prob))
+    found = model.log_prob(model.sample(5_000, seed=0))
+    assert abs(float(found.mean()) - expected) < 5 * float(found.std()) / 5_000**0.5
+
+
+def test_kernel_density_of_repeated_and_of_far_points():
+    """Densities underflow to zero, and their logarithms do not."""
+    model = KernelDensity(Sphere(2), widths=5, min_width=1e-5)
+    north = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    model.fit_points(north.repeat(10, 1), north.repeat(3, 1))
+    # all of the weight goes to the smallest width: log(kappa / 2 pi)
+    assert float(model.log_prob(north)) == pytest.approx(10 * math.log(10) - math.log(2 * math.pi), abs=1e-3)
+    assert float(model.log_prob(-north)) < -30
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"min_width": 0.0}, {"min_width": 0.5, "max_width": 0.1}, {"widths": 0}], ids=str
+)
+def test_kernel_density_arguments(arguments):
+    with pytest.raises(ValueError, match=r"0 < min_width <= max_width and widths >= 1 are needed, found"):
+        KernelDensity(Sphere(2), **arguments)
+
+
+def test_kernel_density_without_points():
+    with pytest.raises(RuntimeError, match="KernelDensity has no points yet; call fit_points, or train it"):
+        KernelDensity(Sphere(2)).log_prob(points(2))
+
+
+# ---- RSGM
+
+
+def test_rsgm_needs_a_compact_manifold():
+    with pytest.raises(ValueError, match="infinite volume"):
+        RSGM(Euclidean(2), network=partial(MLP, hidden=[4]))
+
+
+@pytest.mark.parametrize("dim", [1, 3, 5])
+def test_rsgm_on_other_spheres(dim):
+    torch.manual_seed(0)
+    sphere = Sphere(dim)
+    network, sampler = partial(MLP, hidden=[8]), ReverseDiffusion(steps=3)
+    model = RSGM(sphere, network=network, loss=ImplicitScoreMatching(), sampler=sampler)
+    x = model.sample(10, seed=0)
+    assert x.shape == (10, dim + 1)
+    assert torch.isfinite(model.loss(x)["loss"]).all()
+    assert torch.isfinite(model.log_prob(x[:3])).all()
+
+
+def test_conditional_rsgm():
+    """Two classes: samples and densities follow the context of each point."""
+    torch.manual_seed(0)
+    network = partial(MLP, hidden=[16], context_features=2)
+    model = RSGM(Sphere(2), network=network, sampler=ReverseDiffusion(steps=3))
+    x, context = points(4, dtype=torch.float32), torch.eye(2).repeat(2, 1)
+    assert torch.isfinite(model.loss(x, context)["loss"]).all()
+    assert model.sample(4, context, seed=0).shape == (4, 3)
+    both = model.log_prob(x[:1].expand(2, 3), torch.eye(2))
+    assert (both[0] - both[1]).abs() > 1e-3
+    with pytest.raises(ValueError, match="context_features is 2, found a context of 0 features"):
+        model.sample(4, seed=0)
