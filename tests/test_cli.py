@@ -603,6 +603,17 @@ def test_unreadable_checkpoints_are_named_in_a_sentence(kind, trained, folder, c
     assert not (folder / "metrics.json").exists()
 
 
+def test_device_that_is_not_there(trained, folder, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("it is")
+    copy = folder / "copy.ckpt"
+    copy.write_bytes((trained[0] / best()).read_bytes())
+    assert evaluate_command([f"--ckpt={copy}", "--device=cuda"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("evaluate.py: ")
+    assert "CUDA" in line
+
+
 def test_data_that_have_gone(folder, plain, capsys):
     path = points(folder)
     assert run(*EARTH, f"--data.path={path}") == 0

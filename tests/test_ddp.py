@@ -116,8 +116,11 @@ def test_later_processes_use_the_folder_of_the_first(tmp_path, monkeypatch):
     """Under a launcher that starts all processes itself, which each read the command line."""
     enter(tmp_path, monkeypatch)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("RSGM_RUN_FOLDER", "runs/tiny/version_5")
-    assert str(compose().run) == "runs/tiny/version_5"
+    for args, checkpoint in (([], None), (["--ckpt_path=last"], "runs/tiny/version_5/last.ckpt")):
+        monkeypatch.setenv("RSGM_RUN_FOLDER", "runs/tiny/version_5")
+        cli = compose(*args)
+        assert str(cli.run) == "runs/tiny/version_5"
+        assert cli.config.ckpt_path == checkpoint
     assert not (tmp_path / "runs").exists()
 
 

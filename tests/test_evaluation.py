@@ -286,6 +286,24 @@ def test_checkpoint_that_does_not_name_its_data(path):
         evaluate(path)
 
 
+@pytest.mark.parametrize("change", ["a row more", "another row", "another order"])
+def test_data_that_have_changed_since_training(change, folder, capsys):
+    """Their splits are others, and points of training would be scored as test points."""
+    file = points(folder)
+    assert run(*EARTH, f"--data.path={file}") == 0
+    header, *rows = file.read_text().split("\n")
+    rows = {"a row more": [*rows, "41;1;2"], "another row": [*rows[1:], "0;1;2"], "another order": rows[::-1]}[change]
+    file.write_text("\n".join([header, *rows]))
+    assert evaluate_command([f"--ckpt={best()}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("evaluate.py: The data or their splits have changed since training")
+    assert str(file) in line
+    # another form of the same rows is no change
+    header, *rows = points(folder).read_text().split("\n")
+    file.write_text("\r\n".join(["LON\tlat", *("\t".join(row.split(";")[1:]) for row in rows), ""]))
+    assert evaluate_command([f"--ckpt={best()}"]) == 0
+
+
 # ---- averaged weights
 
 

@@ -245,6 +245,15 @@ def test_a_point_does_not_depend_on_its_neighbours():
     assert together.std() > 0.1
 
 
+def test_a_hard_point_among_easy_ones():
+    """Decides the steps of all, as if it were alone; a mean over the batch would forget it."""
+    process = Brownian(Sphere(2), ConstantBeta(1.0), eps=1e-3)
+    score, ode = ExactScore(process, 0.05), ProbabilityFlow(tolerance=1e-4)
+    x = on_a_meridian(2, [2.0] + [1e-3] * 100)
+    alone, easy, together = ode(process, score, x[:1]), ode(process, score, x[1:]), ode(process, score, x)
+    assert easy.nfe < alone.nfe <= together.nfe
+
+
 def test_points_off_the_manifold_by_rounding():
     """Float32 points are those of the nearest double."""
     process = Brownian(Sphere(2))

@@ -611,6 +611,21 @@ def test_bump_on_spheres_is_normalised_at_every_width(sphere, width):
     assert float((torch.from_numpy(weight) * far / 2 * area * density).sum()) == pytest.approx(1, abs=1e-9)
 
 
+@every_dtype
+@every_manifold
+@pytest.mark.parametrize("width", [1e-5, 1e-3])
+def test_narrow_bumps_are_sampled(make, dtype, width):
+    """Their squares are those of a normal vector, in float32 too; 5 standard errors, false alarm 6e-7 each."""
+    manifold = make()
+    axis = torch.zeros(manifold.shape, dtype=dtype)
+    axis.view(-1)[0] = 1
+    centre = manifold.projx(axis).expand(10_000, *manifold.shape)
+    x = manifold.kernel_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
+    u = manifold.inner(centre, manifold.frame(centre), (x - centre)[None]).T.double() / width
+    assert within(u, 0.0)
+    assert within(u.square(), 1.0)
+
+
 @every_sphere
 def test_bump_and_broadcasting(sphere):
     """Many widths at once are the same as one by one."""

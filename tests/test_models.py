@@ -388,6 +388,15 @@ def test_rsgm_needs_a_compact_manifold():
         RSGM(Euclidean(2), network=partial(MLP, hidden=[4]))
 
 
+def test_rsgm_score_is_the_field_over_sigma():
+    """sigma(t)^2 = 1 - exp(-s(t)): a network of order one makes a score of the right size at every time."""
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]))
+    x, t = points(20, dtype=torch.float32), torch.linspace(1e-3, 1, 20)
+    sigma = (-torch.expm1(-model.process.schedule.integral(t))).sqrt()
+    assert torch.allclose(model.score(t, x), model.score.field(t, x) / sigma[:, None], rtol=1e-5)
+    assert sigma[0] < 2e-3
+
+
 @pytest.mark.parametrize("dim", [1, 3, 5])
 def test_rsgm_on_other_spheres(dim):
     torch.manual_seed(0)

@@ -148,6 +148,14 @@ def test_finished_run_can_be_extended(unit, folder):
     assert {path.name for path in last().parent.glob("*.yaml")} == {"config.yaml", "config_1.yaml"}
 
 
+def test_the_seed_is_the_checkpoints(folder):
+    """Whatever the command line says the second time."""
+    assert run(*STEPS, "--name=whole") == 0
+    interrupted_run(*STEPS, where="training_step", at=9)
+    assert run(*STEPS, "--ckpt_path=last", "--seed_everything=9", "--data.seed=0") == 0
+    assert_same_run("tiny")
+
+
 def test_time_spent_adds_up(folder):
     interrupted_run(*STEPS, where="training_step", at=9)
     before = read_checkpoint(last())["rsgm"]["training"]

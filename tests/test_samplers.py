@@ -182,6 +182,24 @@ def test_steps_by_formula(lmbd):
     assert torch.allclose(last, sphere.expmap(x, mean), rtol=0, atol=1e-14)
 
 
+def test_heun_by_formula():
+    """Half of both slopes, the second one transported back."""
+    sphere, t, t_next = PROCESS.manifold, torch.full((10,), 0.6), torch.full((10,), 0.5)
+    x = sphere.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+
+    def slope(t, x):
+        return 0.5 * PROCESS.schedule.beta(t)[:, None] * SCORE(t, x)
+
+    first = slope(t, x)
+    end = sphere.expmap(x, 0.1 * first)
+    move = 0.05 * (first + sphere.transp(end, x, slope(t_next, end)))
+    for last in (False, True):
+        found = Heun()(PROCESS, SCORE, x, t, t_next, None, seeded(), last)
+        assert torch.allclose(found, sphere.expmap(x, move), rtol=0, atol=1e-7)
+    # were it not transported, the move would leave the tangent space by far more
+    assert (sphere.expmap(x, 0.05 * (first + slope(t_next, end))) - found).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("cls", each(Stepper))
 def test_the_last_step_carries_no_noise(cls, monkeypatch):
     """From one and the same draw of the prior, one step ends in one place; two steps do not if there is noise."""

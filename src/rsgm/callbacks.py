@@ -72,9 +72,15 @@ class LastCheckpoint(Checkpoint):
         self._saved = -1
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Write, if it is time."""
+        """Write, if it is time, but not between an epoch and its validation, which a resumed run would not repeat."""
         step = trainer.global_step
-        if step and (step % self.every == 0 or step == trainer.max_steps):
+        if step and step % self.every == 0 and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write, so that a resumed run knows the best value so far and does not replace ``best.ckpt`` by less."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._saved = -1
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -129,6 +135,7 @@ class RunRecord(Callback):
         record = checkpoint.setdefault("rsgm", {})
         record["training"] = {**self.spent, "steps": trainer.global_step}
         record["data"] = describe(trainer.datamodule)
+        record["fingerprint"] = trainer.datamodule.fingerprint
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count on from the interrupted run."""

@@ -139,7 +139,10 @@ class TrainCLI(LightningCLI):
 
     def _run_folder(self) -> Path:
         if _RUN_FOLDER in os.environ:
-            return Path(os.environ[_RUN_FOLDER])
+            folder = Path(os.environ[_RUN_FOLDER])
+            if self.config.ckpt_path == "last":
+                self.config.ckpt_path = str(folder / "last.ckpt")
+            return folder
         files = self.config.get("config") or []
         name = self.config.name or (Path(str(files[0])).stem if files else "run")
         base = Path(self.config.runs) / name
@@ -231,7 +234,8 @@ def evaluate_command(args: list[str] | None = None) -> int:
             print(report(evaluate(options.ckpt, device=options.device)))
         else:
             _sample(options)
-    except (ValueError, RuntimeError, FileNotFoundError, FileExistsError, ImportError) as error:
+    # torch asserts that it was compiled for the device
+    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
         print(f"evaluate.py: {error}", file=sys.stderr)

@@ -30,7 +30,7 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
     """The data module that a checkpoint was trained on, set up.
 
     Raises:
-        CheckpointError: where the checkpoint does not say
+        CheckpointError: where the checkpoint does not say, or the data have changed since
     """
     description = checkpoint["rsgm"].get("data")
     if description is None:
@@ -38,6 +38,13 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
     data = build(description, ManifoldData)
     data.prepare_data()
     data.setup()
+    expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)
+    if data.fingerprint != expected:
+        raise CheckpointError(
+            f"The data or their splits have changed since training: found the fingerprint {data.fingerprint} of "
+            f"{data.provenance()['source']}, expected {expected}. Bring back the file of then, or pass other data to "
+            "rsgm.evaluate."
+        )
     return data
 
 

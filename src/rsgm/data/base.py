@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,6 +151,13 @@ class ManifoldData(LightningDataModule, ABC):
                 "twin_share": twins.double().mean().item(),
             },
         }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal where train, val and test hold the same points, to 1e-6: hexadecimal digits."""
+        self.setup()
+        parts = [part.points.mul(1e6).round().long() for part in (self.train, self.val, self.test)]
+        return hashlib.sha256(b"\0".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
 
     # ---- loaders
 
