@@ -266,6 +266,15 @@ def test_second_evaluation_stands_beside_the_first(path, monkeypatch):
         assert one[key] == other[key]
 
 
+def test_nothing_is_overwritten_where_there_are_no_figures(path):
+    evaluate(path)
+    first = (path.parent / "metrics.json").read_bytes()
+    evaluate(path)
+    assert (path.parent / "metrics.json").read_bytes() == first
+    assert sorted(file.name for file in path.parent.glob("metrics*")) == ["metrics.json", "metrics_1.json"]
+    assert not list(path.parent.glob("figures*"))
+
+
 # ---- data
 
 

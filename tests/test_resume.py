@@ -88,7 +88,7 @@ def interrupted_run(*args: str, where: str, at: int, saved: bool = False) -> Non
     [
         # in the middle of the second epoch, two steps after the last write
         ("training_step", 9, False, 6),
-        # after the last batch of the first epoch, whose step is written before the validation
+        # in a validation, which works on the average; at the end of an epoch
         ("validation_step", 1, True, 5),
         ("on_train_batch_start", 6, False, 5),
         # by an error that leaves time to write
@@ -110,6 +110,21 @@ def test_epoch_boundary_that_is_also_a_write(folder):
     args = ["--trainer.max_steps=12", "--save_every=5"]
     assert run(*args, "--name=whole") == 0
     interrupted_run(*args, where="on_train_batch_start", at=6)
+    assert step(last()) == 5
+    assert run(*args, "--ckpt_path=last") == 0
+    assert_same_run("tiny")
+
+
+@pytest.mark.parametrize(
+    "where, at, saved", [("validation_step", 1, True), ("on_train_batch_start", 6, False), ("training_step", 8, False)]
+)
+def test_the_best_checkpoint_is_not_replaced_by_less(where, at, saved, folder):
+    """A model that gets worse, interrupted after the validation that found its best weights, or during it."""
+    args = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.01", "--model.optimizer.maximize=true"]
+    args += ["--model.learning_rate=ConstantRate", "--ema.decay=0.01", "--trainer.max_steps=12", "--save_every=5"]
+    assert run(*args, "--name=whole") == 0
+    assert step(best("whole")) == 5
+    interrupted_run(*args, where=where, at=at, saved=saved)
     assert step(last()) == 5
     assert run(*args, "--ckpt_path=last") == 0
     assert_same_run("tiny")
@@ -202,20 +217,21 @@ from pytorch_lightning import Callback
 class Pause(Callback):
     """Says that it is at a step, and stays there until it is let go."""
 
-    def __init__(self, step: int, seconds: float) -> None:
-        self.step, self.seconds = step, seconds
+    def __init__(self, step: int) -> None:
+        self.step = step
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
             Path("paused").touch()
-            time.sleep(self.seconds)
+            while not Path("signalled").exists():
+                time.sleep(0.02)
 '''
 
 
-def signalled_run(number: signal.Signals, seconds: float) -> int:
-    """The exit status of ``train.py`` in a process that is signalled at its seventh step."""
+def signalled_run(number: signal.Signals) -> int:
+    """The exit status of ``train.py`` in a process that is signalled at the start of its eighth step."""
     Path("pause.py").write_text(PAUSE)
-    pause = ["--trainer.callbacks=pause.Pause", "--trainer.callbacks.step=7", f"--trainer.callbacks.seconds={seconds}"]
+    pause = ["--trainer.callbacks=pause.Pause", "--trainer.callbacks.step=7"]
     command = [sys.executable, str(ROOT / "train.py"), "--config=tiny.yaml", *STEPS, *pause]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(Path.cwd())])}
     with Path("output.txt").open("w") as output:
@@ -224,17 +240,18 @@ def signalled_run(number: signal.Signals, seconds: float) -> int:
             deadline = time.monotonic() + 120
             while not Path("paused").exists():
                 assert process.poll() is None, Path("output.txt").read_text()
-                assert time.monotonic() < deadline, "the run did not reach its seventh step"
+                assert time.monotonic() < deadline, "the run did not reach its eighth step"
                 time.sleep(0.05)
             process.send_signal(number)
-            return process.wait(60)
+            Path("signalled").touch()
+            return process.wait(120)
         finally:
             process.kill()
 
 
 def test_kill_in_the_middle_of_an_epoch(folder):
     assert run(*STEPS, "--name=whole") == 0
-    assert signalled_run(signal.SIGKILL, 60) == -signal.SIGKILL
+    assert signalled_run(signal.SIGKILL) == -signal.SIGKILL
     assert step(last()) == 6
     assert not list((folder / "runs").rglob("*.part"))
     assert run(*STEPS, "--ckpt_path=last") == 0
@@ -243,7 +260,7 @@ def test_kill_in_the_middle_of_an_epoch(folder):
 
 def test_sigterm_saves_and_ends_with_143(folder):
     assert run(*STEPS, "--name=whole") == 0
-    assert signalled_run(signal.SIGTERM, 1) == 128 + signal.SIGTERM == 143
+    assert signalled_run(signal.SIGTERM) == 128 + signal.SIGTERM == 143
     assert step(last()) == 8
     assert "Traceback" not in (folder / "output.txt").read_text()
     assert run(*STEPS, "--ckpt_path=last") == 0

@@ -118,7 +118,12 @@ class TrainCLI(LightningCLI):
         if config.get("logger") in (None, True):
             kwargs["logger"] = Events(self.run.parent.parent, name=self.run.parent.name, version=self.run.name)
         best = ModelCheckpoint(
-            self.run, "best", monitor="val/nll", auto_insert_metric_name=False, enable_version_counter=False
+            self.run,
+            "best",
+            monitor="val/nll",
+            auto_insert_metric_name=False,
+            save_on_train_epoch_end=False,  # but after each validation, before `last` is written
+            enable_version_counter=False,
         )
         last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
         callbacks = [RunRecord(), SampleFigure(), best, last]

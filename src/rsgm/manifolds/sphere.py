@@ -127,8 +127,7 @@ class Sphere(Manifold, geoopt.Sphere):
             proposal = 2 * b * beta / (1 - (1 - b) * beta)
             level = torch.rand(kappa.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
             accept = (
-                kappa * (pole - proposal)
-                + self.dim * ((pole + proposal - pole * proposal) / (pole * (2 - pole))).log()
+                kappa * (pole - proposal) + self.dim * ((pole + proposal - pole * proposal) / (pole * (2 - pole))).log()
                 >= level.log()
             )
             height, open_ = torch.where(open_ & accept, proposal, height), open_ & ~accept

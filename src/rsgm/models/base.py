@@ -96,7 +96,7 @@ class GenerativeModel(LightningModule, ABC):
         Raises:
             ValueError: for points of the wrong shape or off the manifold
         """
-        if tuple(x.shape[1:]) != self.manifold.shape:
+        if tuple(x.shape[1:]) != self.manifold.shape or not len(x):
             raise ValueError(f"log_prob: expected points (B, {self.manifold.shape}), found {tuple(x.shape)}.")
         ok, reason = self.manifold.check_point_on_manifold(x, explain=True, atol=1e-4, rtol=1e-4)
         if not ok:
@@ -139,7 +139,7 @@ class GenerativeModel(LightningModule, ABC):
         loss = terms["loss"]
         if self.global_step % self.trainer.log_every_n_steps == 0:
             if not torch.isfinite(loss):
-                raise NonFiniteLossError(f"The loss is {float(loss)} at step {self.global_step}; {_REMEDIES}")
+                raise NonFiniteLossError(f"The loss is {loss.item()} at step {self.global_step}; {_REMEDIES}")
             detached = {f"train/{name}": value.detach() for name, value in terms.items()}
             self.log_dict(detached, prog_bar=True, batch_size=len(batch[0]))
         return loss if loss.requires_grad else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"No checkpoint at {path}.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is torn or is not a checkpoint ({first}).") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, OSError, ValueError, struct.error):
+        raise CheckpointError(f"{path} is torn or is not a checkpoint.") from None
     if not isinstance(checkpoint, dict) or "rsgm" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} was not written by rsgm: it has no description of a model.")
     return checkpoint

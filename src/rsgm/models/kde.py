@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,8 @@ class KernelDensity(GenerativeModel):
         iterations: int = 500,
     ) -> None:
         super().__init__(manifold)
+        if math.isinf(manifold.log_volume):
+            raise ValueError(f"KernelDensity needs a compact manifold for its uniform part, found {manifold}.")
         if not (0 < min_width <= max_width and widths >= 1):
             raise ValueError(
                 "KernelDensity: 0 < min_width <= max_width and widths >= 1 are needed, found "
@@ -53,11 +57,9 @@ class KernelDensity(GenerativeModel):
         """Keep the training points; fit the weights on the validation points."""
         self.points = train.double().clone()
         log_parts = self._log_parts(val)
-        log_weights = torch.full_like(self.weights, -torch.log(torch.tensor(float(len(self.weights)))).item())
+        log_weights = torch.full_like(self.weights, -math.log(len(self.weights)))
         for _ in range(self.iterations):
-            log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - torch.log(
-                torch.tensor(float(len(val)))
-            )
+            log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(val))
         self.weights = log_weights.exp()
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
@@ -66,6 +68,7 @@ class KernelDensity(GenerativeModel):
 
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """A component, then a draw from it."""
+        self._check_fitted()
         generator = torch.Generator(self.device)
         if seed is None:
             generator.seed()
@@ -90,8 +93,7 @@ class KernelDensity(GenerativeModel):
 
     def _log_parts(self, x: Tensor) -> Tensor:
         """Log-density of each component, ``(B, 1 + widths)``, the uniform law first."""
-        if not len(self.points):
-            raise RuntimeError("KernelDensity has no points yet; call fit_points, or train it.")
+        self._check_fitted()
         x = x.to(self.points)
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
         # few rows at a time, so that the pairs of points stay in the cache; densities underflow to zero harmlessly
@@ -101,3 +103,7 @@ class KernelDensity(GenerativeModel):
             for chunk in x.split(rows)
         ]
         return torch.cat([uniform, torch.cat(parts).log()], 1)
+
+    def _check_fitted(self) -> None:
+        if not len(self.points):
+            raise RuntimeError("KernelDensity has no points yet; call fit_points, or train it.")
