@@ -274,24 +274,20 @@ def test_quadrature(manifold, dtype):
 
 @every_manifold
 def test_volume_preserving_chart(make):
-    """The volume of its Jacobian is the same everywhere: the manifold's; and the chart has an inverse."""
+    """The volume of its Jacobian is the same everywhere: the manifold's; and it is one to one."""
     manifold = make()
     u = torch.rand(200, manifold.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     try:
         x = manifold.from_unit_cube(u)
     except NotImplementedError as error:
         assert "no volume-preserving chart" in str(error)  # noqa: PT017
-        with pytest.raises(NotImplementedError, match="no volume-preserving chart"):
-            manifold.to_unit_cube(points(manifold, 2))
         assert manifold.unit_cube_extent == ()
         return
     assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
     jacobian = torch.func.vmap(torch.func.jacrev(manifold.from_unit_cube))(u).reshape(200, -1, manifold.dim)
     volume = torch.linalg.det(jacobian.mT @ jacobian).sqrt()
     assert worst(volume.log() - manifold.log_volume) < 1e-10
-    assert worst(manifold.to_unit_cube(x) - u) < 1e-14
-    y = points(manifold, 200)
-    assert worst(manifold.from_unit_cube(manifold.to_unit_cube(y)) - y) < 1e-13
+    assert torch.unique((1e6 * x).round(), dim=0).shape == x.shape
     assert len(manifold.unit_cube_extent) == manifold.dim
 
 

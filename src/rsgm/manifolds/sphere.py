@@ -181,19 +181,6 @@ class Sphere(Manifold, geoopt.Sphere):
             [u[..., :1].sqrt() * torch.cat([other.cos(), other.sin()], -1), (1 - u[..., :1]).sqrt() * circle], -1
         )
 
-    def to_unit_cube(self, x: Tensor) -> Tensor:
-        """The inverse of `from_unit_cube`."""
-        if self.dim > 3:
-            return super().to_unit_cube(x)
-        first = 2 if self.dim == 3 else 0
-        angle = torch.atan2(x[..., first + 1], x[..., first]) / (2 * math.pi) + 0.5
-        if self.dim == 1:
-            return angle[..., None]
-        if self.dim == 2:
-            return torch.stack([(x[..., 2] + 1) / 2, angle], -1)
-        other = torch.atan2(x[..., 1], x[..., 0]) / (2 * math.pi) + 0.5
-        return torch.stack([x[..., :2].square().sum(-1), other, angle], -1)
-
     def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """Gauss-Jacobi in each polar coordinate (``resolution`` nodes) times ``2 * resolution`` longitudes.
 
