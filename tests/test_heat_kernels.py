@@ -19,8 +19,6 @@ from rsgm.heat_kernels import (
     SPHERE2,
     SPHERE3,
     truncated_series_score,
-    van_vleck_score,
-    varadhan_score,
 )
 
 KERNELS = {"S1": CIRCLE, "S2": SPHERE2, "S3": SPHERE3, "SO3": ROTATION}
@@ -478,22 +476,6 @@ class TestApproximateScores:
         one = torch.ones(1)
         with pytest.raises(ValueError, match=r"found dim=.*needs dim >= 1"):
             truncated_series_score(dim, one, one, one, n_max)
-
-    @every_dtype
-    def test_small_time_forms(self, dtype):
-        distance, codistance = geometry(torch.tensor([1.2, 2.8], dtype=torch.float64), dtype)
-        s = torch.tensor(0.5, dtype=dtype)
-        torch.testing.assert_close(varadhan_score(distance, s), torch.tensor([-2.4, -5.6], dtype=dtype))
-        for dim, values in [
-            (1, [-2.4, -5.6]),
-            (2, [-2.1777231180174357, -4.015076824015799]),
-            (3, [-1.9554462360348714, -2.4301536480315993]),
-            (7, [-1.0663387081046147, 3.9095390559052015]),
-        ]:
-            found = van_vleck_score(dim, distance, codistance, s)
-            torch.testing.assert_close(found, torch.tensor(values, dtype=dtype), rtol=3e-6, atol=0)
-            assert van_vleck_score(dim, torch.zeros_like(s), s + math.pi - s, s) == 0
-            assert van_vleck_score(dim, s + math.pi - s, torch.zeros_like(s), s).isfinite()
 
 
 @pytest.mark.slow

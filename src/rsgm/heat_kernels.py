@@ -124,19 +124,7 @@ class HeatKernel:
         return log_density, torch.where(early, images_score, slope / series)
 
 
-# Approximate scores, the denoising targets of the original article ------------------------------------------
-
-
-def varadhan_score(distance: Tensor, s: Tensor) -> Tensor:
-    """Return Varadhan's small-time score -d/s (De Bortoli et al. 2022)."""
-    return -distance / s
-
-
-def van_vleck_score(dim: int, distance: Tensor, codistance: Tensor, s: Tensor) -> Tensor:
-    r"""Return $-d/s + \tfrac{dim-1}2(1/d - \cot d)$, the leading small-time term on S^dim (huge at pi)."""
-    square, rest = distance * distance, codistance.clamp(min=torch.finfo(distance.dtype).eps)
-    poles = 2 / (rest * (math.pi + distance)) + 2 / (4 * math.pi**2 - square)
-    return distance * ((dim - 1) / 2 * (poles + _power_series(square, _COT)) - 1 / s)
+# The approximate score of the original article ------------------------------------------
 
 
 def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int) -> Tensor:

@@ -103,6 +103,15 @@ class GenerativeModel(LightningModule, ABC):
             raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
         return self.likelihood(x.to(self.device), context).value
 
+    def generator(self, seed: int | None) -> torch.Generator:
+        """A generator on the model's device, freshly seeded where ``seed`` is None."""
+        generator = torch.Generator(self.device)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        return generator
+
     @property
     def description(self) -> dict[str, Any]:
         """``{class_path, init_args}`` from which `rsgm.load` builds this model again."""

@@ -69,11 +69,7 @@ class KernelDensity(GenerativeModel):
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """A component, then a draw from it."""
         self._check_fitted()
-        generator = torch.Generator(self.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
+        generator = self.generator(seed)
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
         near = self.manifold.kernel_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)

@@ -70,11 +70,7 @@ class RSGM(GenerativeModel):
 
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """``n`` points by the reversed process."""
-        generator = torch.Generator(self.device)
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
+        generator = self.generator(seed)
         return self.sampler(self.process, self.score, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
