@@ -8,7 +8,7 @@ import torch
 
 from conftest import concrete, each, variants, within
 from rsgm.divergence import Divergence, Exact, GaussianHutchinson, Hutchinson, with_divergence
-from rsgm.fields import DivergenceFreeField, Field, NetworkField, ScaledField, TangentField
+from rsgm.fields import DivergenceFreeField, Field, NetworkField, TangentField
 from rsgm.manifolds import Euclidean, Manifold, Sphere
 from rsgm.networks import MLP, RandomFourier, SiLU
 
@@ -111,24 +111,33 @@ def test_gradients_of_the_loss_terms(cls, manifold):
         assert close(fused, general)
 
 
-@every_field
-def test_scaled_field(cls, manifold):
-    inner, (t, x, c) = built(cls, manifold, context=2)
-    field = ScaledField(inner, lambda t: 0.1 + t)
-    scale = 0.1 + t
-    value, divergence = field.with_divergence(t, x, manifold.frame(x), c)
-    assert close(value, field(t, x, c), 1e-13)
-    assert close(value, inner(t, x, c) / scale[:, None], 1e-13)
-    assert close(divergence, inner.with_divergence(t, x, manifold.frame(x), c)[1] / scale, 1e-13)
-    assert close(divergence, Field.with_divergence(field, t, x, manifold.frame(x), c)[1])
-    assert field.manifold is manifold
-    assert len(list(field.parameters())) == len(list(inner.parameters()))
+def test_manifolds_without_generators_are_refused():
+    class Plain(Sphere):
+        def __init__(self):
+            super().__init__(2)
+            self.generators = 0
+
+    with pytest.raises(ValueError, match="DivergenceFreeField: .*no known divergence-free fields; use TangentField"):
+        DivergenceFreeField(Plain(), NETWORK)
+    with pytest.raises(NotImplementedError, match="use TangentField"):
+        Manifold.generate(Sphere(2), torch.ones(3), torch.ones(3))
 
 
-@pytest.mark.parametrize("manifold", [Sphere(1), Sphere(3), Euclidean(3), Euclidean(2)], ids=str)
-def test_divergence_free_field_lives_on_the_two_sphere(manifold):
-    with pytest.raises(ValueError, match=r"defined on Sphere\(2\), found .*dim=.*; use TangentField"):
-        DivergenceFreeField(manifold, NETWORK)
+@pytest.mark.parametrize("make", [make for make in variants(Manifold) if make.values[0]().generators])
+def test_generators_are_divergence_free_and_span_every_tangent_space(make):
+    manifold = make()
+    x = manifold.projx(torch.randn(5, *manifold.shape, generator=torch.Generator().manual_seed(0)).double())
+    frame = manifold.frame(x)
+    fields = []
+    for k in range(manifold.generators):
+        f = torch.zeros(5, manifold.generators).double()
+        f[:, k] = 1
+        value, divergence = with_divergence(lambda y, f=f: manifold.generate(y, f), manifold, x, frame)
+        assert divergence.abs().max() < 1e-13
+        assert manifold.check_vector_on_tangent(x, value, atol=1e-13, rtol=0)
+        fields.append(value)
+    components = torch.stack([manifold.inner(x, e, torch.stack(fields)) for e in frame])
+    assert torch.linalg.matrix_rank(components.permute(2, 0, 1)).tolist() == [manifold.dim] * 5
 
 
 def test_constant_rotations_have_no_divergence():

@@ -9,11 +9,11 @@ import torch
 
 from conftest import variants
 from rsgm.divergence import Divergence, Exact
-from rsgm.fields import Field, ScaledField, TangentField
+from rsgm.fields import Field, TangentField
 from rsgm.likelihood import ProbabilityFlow, SolveError, integrate
 from rsgm.manifolds import Sphere
 from rsgm.networks import MLP
-from rsgm.processes import Brownian
+from rsgm.processes import Brownian, Score
 from rsgm.schedules import ConstantBeta, LinearBeta, Schedule
 
 
@@ -73,10 +73,10 @@ def on_a_meridian(dim: int, angles: list[float]) -> torch.Tensor:
     return torch.stack([angle.cos(), angle.sin(), *[torch.zeros_like(angle)] * (dim - 1)], -1)
 
 
-def random_score(process: Brownian, context: int = 0, scale: float = 1.0) -> ScaledField:
+def random_score(process: Brownian, context: int = 0, scale: float = 1.0) -> Score:
     torch.manual_seed(0)
     network = partial(MLP, hidden=[16, 16], context_features=context)
-    score = ScaledField(TangentField(process.manifold, network), process.std)
+    score = Score(process, TangentField(process.manifold, network))
     with torch.no_grad():
         for parameter in score.parameters():
             parameter *= scale

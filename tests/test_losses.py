@@ -8,7 +8,7 @@ import torch
 
 from conftest import each, variants, within
 from rsgm.divergence import Exact, Hutchinson
-from rsgm.fields import Field, ScaledField, TangentField
+from rsgm.fields import Field, TangentField
 from rsgm.losses import (
     DenoisingScoreMatching,
     ExactTarget,
@@ -26,7 +26,7 @@ from rsgm.losses import (
 )
 from rsgm.manifolds import Euclidean, Sphere
 from rsgm.networks import MLP
-from rsgm.processes import Brownian
+from rsgm.processes import Brownian, Score
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
 
 S0 = 0.3  # of the data law, a heat kernel around the first axis
@@ -260,7 +260,7 @@ def test_targets_are_finite_and_tangent(make, dtype):
 def test_no_target_without_a_kernel():
     process = Brownian(Sphere(5))
     x0 = process.manifold.random_uniform(4, 6, generator=seeded())
-    score = ScaledField(TangentField(process.manifold, partial(MLP, hidden=[4])), process.std)
+    score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[4])))
     with pytest.raises(NotImplementedError, match="Train with ImplicitScoreMatching or SlicedScoreMatching"):
         DenoisingScoreMatching()(score, process, x0)
     assert torch.isfinite(ImplicitScoreMatching()(score, process, x0)).all()
@@ -274,7 +274,7 @@ def test_no_target_without_a_kernel():
 def test_losses_are_finite_and_train_every_parameter(make, dim):
     torch.manual_seed(0)
     process = Brownian(Sphere(dim))
-    score = ScaledField(TangentField(process.manifold, partial(MLP, hidden=[8, 8], context_features=2)), process.std)
+    score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[8, 8], context_features=2)))
     x0 = process.manifold.random_uniform(64, dim + 1, generator=seeded())
     context = torch.randn(64, 2, generator=seeded())
     values, same, other = (make()(score, process, x0, context, seeded(seed)) for seed in (1, 1, 2))
@@ -291,7 +291,7 @@ def test_losses_are_finite_and_train_every_parameter(make, dim):
 def test_implicit_loss_is_the_sliced_one_with_an_exact_divergence():
     torch.manual_seed(0)
     process = Brownian(Sphere(1))
-    score = ScaledField(TangentField(process.manifold, partial(MLP, hidden=[8])), process.std)
+    score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[8])))
     x0 = process.manifold.random_uniform(16, 2, generator=seeded())
     implicit = ImplicitScoreMatching()(score, process, x0, generator=seeded(1))
     exact = SlicedScoreMatching(divergence=Exact())(score, process, x0, generator=seeded(1))

@@ -10,7 +10,7 @@ from conftest import each, variants, within
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
 from rsgm.manifolds import Euclidean, Sphere
-from rsgm.processes import Brownian, Process, Reverse, reverse
+from rsgm.processes import Brownian, Process, Reverse, Score, reverse
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
 SPHERE = Sphere(2)
@@ -83,6 +83,21 @@ def test_drift_and_its_divergence(cls):
     _, expected = Process.drift_with_divergence(process, t, x, SPHERE.frame(x))
     assert divergence.shape == (10,)
     assert torch.allclose(divergence, expected, atol=1e-12)
+
+
+@every_process
+def test_score(cls):
+    """v / σ + 2 b / β, with its divergence."""
+    process = cls(SPHERE)
+    x = SPHERE.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+    t = torch.linspace(0.01, 1, 10, dtype=torch.float64)
+    score, inner, frame = Score(process, Tilt(SPHERE)), Tilt(SPHERE), SPHERE.frame(x)
+    value, divergence = score.with_divergence(t, x, frame)
+    expected = inner(t, x) / process.std(t)[:, None] + 2 * process.drift(t, x) / process.schedule.beta(t)[:, None]
+    assert torch.allclose(value, expected, atol=1e-13)
+    assert torch.allclose(score(t, x), expected, atol=1e-13)
+    assert torch.allclose(divergence, Field.with_divergence(score, t, x, frame)[1], atol=1e-11)
+    assert score.manifold is SPHERE
 
 
 @every_process

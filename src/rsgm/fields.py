@@ -109,56 +109,29 @@ class TangentField(NetworkField):
 
 
 class DivergenceFreeField(NetworkField):
-    r"""Rotations of S² with network coefficients, :math:`v = \Omega(t, x) \times x`.
+    r"""Network coefficients on divergence-free fields, :math:`v = \sum_k f_k(t, x)\,K_k(x)`.
 
-    The three Killing fields :math:`K_{ij} = x_i e_j - x_j e_i` span every tangent space and are divergence-free
-    (the combination is not), so :math:`\mathrm{div}\,v = \sum_{ij} K_{ij} \cdot \nabla f_{ij}`.
+    The :math:`K_k` span every tangent space (see `rsgm.manifolds.Manifold.generate`): rotations on spheres, the
+    coordinate fields on tori, the left-invariant fields on SO(3). They are divergence-free, the combination is not:
+    :math:`\mathrm{div}\,v = \sum_k K_k \cdot \nabla f_k`.
 
     References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.4 ("divergence-free vector fields").
 
     Arguments:
-        manifold: a `Sphere` of dimension 2
+        manifold: one that has `generators`
         network: factory of the network from its input and output sizes
     """
 
     def outputs(self, manifold: Manifold) -> int:
-        """Three coefficients."""
-        if manifold.shape != (3,) or manifold.dim != 2:
-            raise ValueError(f"DivergenceFreeField is defined on Sphere(2), found {manifold}; use TangentField there.")
-        return 3
+        """One coefficient for each generator."""
+        if not manifold.generators:
+            raise ValueError(f"DivergenceFreeField: {manifold} has no known divergence-free fields; use TangentField.")
+        return manifold.generators
 
     def combine(self, x: Tensor, f: Tensor) -> Tensor:
-        """``Ω × x``."""
-        return torch.linalg.cross(f, x.expand_as(f))
+        """``sum_k f_k K_k``."""
+        return self.manifold.generate(x, f)
 
     def correction(self, x: Tensor, f: Tensor) -> float:
         """Zero: the basis is divergence-free."""
         return 0.0
-
-
-class ScaledField(Field):
-    r"""A score from a field of order one, :math:`s_\theta(t, x) = v_\theta(t, x) / \sigma(t)`.
-
-    Near the data the score grows as :math:`1/\sigma(t)`; the network need not.
-
-    Arguments:
-        field: the field v
-        scale: ``t -> σ(t)``, ``(B,) -> (B,)``
-    """
-
-    def __init__(self, field: Field, scale: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(field.manifold)
-        self.field, self.scale = field, scale
-
-    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """``v / σ``."""
-        scale = self.scale(t)
-        return self.field(t, x, context) / scale.reshape(-1, *(1,) * (x.dim() - 1))
-
-    def with_divergence(
-        self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Both divided by σ, which does not depend on the point."""
-        value, div = self.field.with_divergence(t, x, directions, context)
-        scale = self.scale(t)
-        return value / scale.reshape(-1, *(1,) * (x.dim() - 1)), div / scale

@@ -123,6 +123,38 @@ class Brownian(Process):
         return (-torch.expm1(-self.schedule.integral(t))).sqrt()
 
 
+class Score(Field):
+    r"""A score from a field of order one, :math:`s_\theta(t, x) = v_\theta(t, x) / \sigma(t) + 2 b(t, x) / \beta(t)`.
+
+    Near the data the score grows as :math:`1/\sigma(t)`; the network need not. With the second term, the score of
+    the prior where the process is reversible, a network of zeros makes the reverse process equal to the forward one.
+
+    References: De Bortoli et al. 2022, arXiv:2202.02763.
+
+    Arguments:
+        process: the forward process
+        field: the field v
+    """
+
+    def __init__(self, process: Process, field: Field) -> None:
+        super().__init__(process.manifold)
+        self.process, self.field = process, field
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """``v / σ + 2 b / β``."""
+        rest = 2 * self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
+        return self.field(t, x, context) / _like(self.process.std(t), x) + rest
+
+    def with_divergence(
+        self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The two parts' values and divergences; σ and β do not depend on the point."""
+        value, div = self.field.with_divergence(t, x, directions, context)
+        drift, drift_div = self.process.drift_with_divergence(t, x, directions)
+        std, beta = self.process.std(t), self.process.schedule.beta(t)
+        return value / _like(std, x) + 2 * drift / _like(beta, x), div / std + 2 * drift_div / beta
+
+
 class Reverse:
     r"""The λ-family of reversals of a process, all with its marginals if the score is exact.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -28,6 +29,10 @@ class Manifold(geoopt.Manifold, ABC):
     #: logarithm of the total volume; ``inf`` where the manifold is not compact
     log_volume: float
 
+    #: length up to which geodesics are shortest; ``inf`` where the exponential map is a bijection
+    injectivity_radius: float = math.inf
+    #: number of the divergence-free fields of `generate`; zero where none are known
+    generators: int = 0
     #: lengths of the axes of `from_unit_cube`'s chart, where there is one
     unit_cube_extent: tuple[float, ...] = ()
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
@@ -53,6 +58,24 @@ class Manifold(geoopt.Manifold, ABC):
         For the tangent projection of an ambient field, :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a
         \rangle + \langle H, f\rangle`: no projection has to be differentiated.
         """
+
+    @abstractmethod
+    def origin(  # type: ignore[override]
+        self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
+    ) -> Tensor:
+        """A fixed base point, repeated; ``size`` is the full shape. ``seed`` is geoopt's, and has no effect."""
+
+    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+        r"""The tangent vector :math:`\sum_k f_k K_k(x)` of divergence-free fields that span every tangent space.
+
+        ``f`` is ``(..., generators)``, its leading axes broadcast with those of ``x``. The divergence of a
+        combination with varying coefficients is then :math:`\sum_k K_k \cdot \nabla f_k`.
+        """
+        raise NotImplementedError(f"{self} has no known divergence-free fields; use TangentField.")
+
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        r"""Log-determinant of the differential of :math:`\exp_x` at ``u``, shape ``batch``; zero at ``u = 0``."""
+        raise NotImplementedError(f"{self} does not know the volume distortion of its exponential map.")
 
     @abstractmethod
     def random_uniform(

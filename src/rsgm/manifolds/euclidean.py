@@ -30,6 +30,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
             raise ValueError(f"Euclidean: dim must be at least 1, found {dim}.")
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim,)
         super().__init__(ndim=1)
+        self.generators = dim
 
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""
@@ -43,6 +44,21 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """Euclidean distance over the last axis."""
         return torch.linalg.vector_norm(x - y, dim=-1, keepdim=keepdim)
+
+    def origin(  # type: ignore[override]
+        self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
+    ) -> Tensor:
+        """Zero."""
+        self._check_size(size)
+        return torch.zeros(size, dtype=dtype, device=device)
+
+    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+        """Translations: ``f`` itself."""
+        return f
+
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        """Zero."""
+        return u.new_zeros(u.shape[:-1])
 
     def random_uniform(
         self,

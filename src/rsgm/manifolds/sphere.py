@@ -41,6 +41,7 @@ class Sphere(Manifold, geoopt.Sphere):
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
         super().__init__()
         self.unit_cube_extent = {1: (2 * math.pi,), 2: (2.0, 2 * math.pi), 3: (1.5, 5.0, 5.0)}.get(dim, ())
+        self.injectivity_radius, self.generators = math.pi, dim * (dim + 1) // 2
         self.log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
 
     def angles(self, x: Tensor, y: Tensor, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -88,6 +89,34 @@ class Sphere(Manifold, geoopt.Sphere):
     def mean_curvature(self, x: Tensor) -> Tensor:
         """``-dim * x``."""
         return -self.dim * x
+
+    def origin(  # type: ignore[override]
+        self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
+    ) -> Tensor:
+        """The first axis."""
+        self._check_size(size)
+        x = torch.zeros(size, dtype=dtype, device=device)
+        x[..., 0] = 1
+        return x
+
+    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+        r"""Rotations, :math:`\Omega x` with the antisymmetric :math:`\Omega` of entries ``f``; on S², ``f × x``."""
+        if self.dim == 2:
+            return torch.linalg.cross(f, x.expand(*f.shape[:-1], 3))
+        row, column = torch.triu_indices(self.dim + 1, self.dim + 1, 1, device=x.device)
+        eye = torch.eye(self.dim + 1, dtype=x.dtype, device=x.device)
+        # K_ij = x_i e_j - x_j e_i
+        fields = x[..., row, None] * eye[column] - x[..., column, None] * eye[row]
+        return (f[..., None] * fields).sum(-2)
+
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        """``(dim - 1) log(sin r / r)``."""
+        r = safe_norm(u)
+        small = r < 1e-2
+        large = torch.where(small, torch.ones_like(r), r)
+        square = r * r
+        series = -square / 6 - square * square / 180
+        return (self.dim - 1) * torch.where(small, series, (large.sin() / large).log())
 
     def random_uniform(
         self,

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsgm.fields import NetworkField, ScaledField, TangentField
+from rsgm.fields import NetworkField, TangentField
 from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
-from rsgm.processes import Brownian, Process
+from rsgm.processes import Brownian, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LearningRate, WarmupCosine
 
@@ -23,7 +23,7 @@ from rsgm.schedules import LearningRate, WarmupCosine
 class RSGM(GenerativeModel):
     r"""A score-based generative model on a manifold.
 
-    A network :math:`v_\theta` gives the score :math:`s_\theta = v_\theta / \sigma(t)` of a diffusion from the data
+    A network :math:`v_\theta` gives the score :math:`s_\theta = v_\theta / \sigma(t) + 2b/\beta` of a diffusion from the data
     to a prior; reversing it draws samples, its probability flow gives exact log-densities.
 
     References: De Bortoli, Mathieu, Hutchinson, Thornton, Teh, Doucet 2022, "Riemannian Score-Based Generative
@@ -61,7 +61,7 @@ class RSGM(GenerativeModel):
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.process = process(manifold)
-        self.score = ScaledField(field(manifold, network), self.process.std)
+        self.score = Score(self.process, field(manifold, network))
         self.objective, self.sampler, self.ode = loss, sampler, ode
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
