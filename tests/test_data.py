@@ -182,7 +182,7 @@ def test_bad_rows_are_named_by_line(tmp_path):
     message = str(error.value)
     for line in (
         "line 4: latitude 95.5 is outside [-90, 90]",
-        "line 5: 'x', '2' are not two numbers",
+        "line 5: 'x', '2' are not 2 numbers",
         "line 7: 1 columns, expected at least 2",
         "line 8: longitude 361 is outside [-180, 360]",
         "line 9: latitude nan is outside",
