@@ -46,6 +46,7 @@ def read_table(
     unit: str,
     label: str | None = None,
     check: Callable[[list[float]], str | None] = lambda row: None,
+    header: Sequence[str] = (),
 ) -> Table:
     """The named columns of a CSV; of a file without a header, all its columns in that order.
 
@@ -58,6 +59,7 @@ def read_table(
         unit: of the numbers, for the errors
         label: name of a column of text to read besides
         check: what is wrong with a row, or None
+        header: names of the columns of a file that is known to come without them
 
     Raises:
         ValueError: no columns that can be told apart, no rows, or bad rows, which are named by line
@@ -67,8 +69,10 @@ def read_table(
     wanted = ",".join(column.names[0] for column in columns)
     if first is None:
         raise ValueError(f"{path}: the file has no rows. Expected {len(columns)} columns {wanted} in {unit}.")
-    places, label_place = _places(path, first[1], columns, label, unit)
-    if is_numeric(first[1]):  # no header
+    known = {name for column in columns for name in column.names}
+    headless = bool(header) and not known & {cell.casefold() for cell in first[1]}
+    places, label_place = _places(path, list(header) if headless else first[1], columns, label, unit)
+    if headless or is_numeric(first[1]):
         rows = itertools.chain([first], rows)
     good, labels, bad = [], [], []
     for line, cells in rows:
@@ -125,7 +129,9 @@ def _places(
     wanted = ",".join(column.names[0] for column in columns)
     if is_numeric(cells):
         if len(cells) != len(columns) or label is not None:
-            expected = f"{len(columns)}, {wanted} in {unit}," + ("" if label is None else f" and a header with {label},")
+            expected = f"{len(columns)}, {wanted} in {unit}," + (
+                "" if label is None else f" and a header with {label},"
+            )
             raise ValueError(
                 f"{path}: {len(cells)} columns without a header. Expected {expected} or a header that names them."
             )
