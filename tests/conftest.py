@@ -22,6 +22,7 @@ from rsgm.divergence import GaussianHutchinson
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Sphere": [{"dim": dim} for dim in (1, 2, 3, 5)],
     "Euclidean": [{"dim": 1}, {"dim": 3}],
+    "Hyperbolic": [{"dim": dim} for dim in (1, 2, 3, 4)],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],

@@ -1,5 +1,6 @@
 """Hyperbolic space: heat kernels at 30 digits and in closed form, geometry against its reference."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 import torch
 from scipy import special
 
+from conftest import within
+from rsgm.divergence import with_divergence
 from rsgm.heat_kernels import HYPERBOLIC2, HYPERBOLIC3, log_sinhc
+from rsgm.manifolds import Hyperbolic
 
 KERNELS = {"H2": HYPERBOLIC2, "H3": HYPERBOLIC3}
 
@@ -120,7 +124,7 @@ def test_log_sinhc(dtype):
     long = x.astype(np.longdouble)
     series = sum(long ** (2 * n) / math.factorial(2 * n + 1) for n in range(1, 15))
     expected = np.where(x < 1, np.log1p(series), np.log(np.sinh(long) / long)).astype(float)
-    found = log_sinhc(torch.from_numpy(x).to(dtype)).double().numpy()
+    found = log_sinhc(torch.from_numpy(x).to(dtype))[0].double().numpy()
     assert (abs(found / expected - 1)).max() < 8 * torch.finfo(dtype).eps
 
 
@@ -204,3 +208,134 @@ def test_mean_of_cosh(kernel, reference):
         found = 8.5 / 2 * (weights * chi * np.cosh(distance)).sum()
         # large distances dominate the mean at late times
         assert found == pytest.approx(expected, rel=1e-5 if record["s"] <= 1 else 1e-3)
+
+
+# ---- geometry
+
+
+def space_points(dim, n, radius, dtype=torch.float64, seed=0):
+    """Points at the distance ``radius`` from the origin, rounded to ``dtype``, in all directions."""
+    space = Hyperbolic(dim)
+    z = torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    u = torch.nn.functional.pad(radius * z / z.norm(dim=-1, keepdim=True), (1, 0))
+    return space.projx(space.expmap(space.origin(n, dim + 1, dtype=torch.float64), u).to(dtype))
+
+
+@every_dtype
+def test_reference_geometry(reference, dtype):
+    records = reference("geometry")["hyperbolic"]["records"]
+    assert len(records) == 6
+    for record in records:
+        space = Hyperbolic(record["n"])
+
+        def value(key, record=record):
+            return torch.tensor(record[key], dtype=dtype)
+
+        x, y = value("lorentz_x"), value("lorentz_exp")
+        rounding = 16 * torch.finfo(dtype).eps * float(y.abs().max() * x.abs().max())
+        assert (space.expmap(x, value("lorentz_v")) - y).abs().max() < rounding
+        assert (space.logmap(x, y) - value("lorentz_v")).abs().max() < rounding
+        assert float(space.dist(x, y)) == pytest.approx(record["dist"], abs=rounding)
+        moved = space.transp(x, y, value("lorentz_u"))
+        assert (moved - value("lorentz_transport_u")).abs().max() < rounding * float(value("lorentz_u").abs().max())
+        assert (space.from_ball(value("ball_x")) - x).abs().max() < rounding
+        assert (space.to_ball(x) - value("ball_x")).abs().max() < rounding
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_distances_in_float32(dim):
+    """Of the points as they are stored, relative to that in long double: near, far, radial, through the origin."""
+    space = Hyperbolic(dim)
+    for radius, other in ((1e-3, 1e-3), (0.5, 0.5), (3.0, 3.0), (6.0, 6.0), (6.0, 1e-2), (5.0, 4.999)):
+        x = space_points(dim, 200, radius, torch.float32)
+        y = space_points(dim, 200, other, torch.float32, seed=1)
+        close = space.expmap(x, 1e-4 * space.random_tangent(x, torch.Generator().manual_seed(2)))
+        radial = space_points(dim, 200, other * 1.01, torch.float32)
+        for z in (y, close, radial):
+            a, b = (point[:, 1:].numpy().astype(np.longdouble) for point in (x, z))
+            times, dot = np.sqrt((1 + (a**2).sum(-1)) * (1 + (b**2).sum(-1))), (a * b).sum(-1)
+            # (cosh - 1) (cosh + 1 + 2 dot) = |a - b|^2 + |a x b|^2, for neighbours; else 64 bits are enough
+            gap = ((a - b) ** 2).sum(-1)
+            for i, j in itertools.combinations(range(dim), 2):
+                gap = gap + ((a - b)[:, i] * b[:, j] - (a - b)[:, j] * b[:, i]) ** 2
+            versed = np.where(dot > 0.5 * times, gap / (1 + times + dot), times - dot - 1)
+            expected = np.arccosh(1 + versed) if versed.min() > 1e-3 else 2 * np.arcsinh(np.sqrt(versed / 2))
+            found = space.dist(x, z).numpy()
+            # a product of coordinates is rounded by as much as they are larger than the vectors
+            rounding = max(1e-6, 6e-8 * math.cosh(max(radius, other)))
+            assert abs(found / expected - 1)[expected > 0].max() < rounding, (radius, other)
+
+
+def test_far_points_in_float32():
+    """There and back over distances up to 6, where a rounding in coordinates counts 20 times at the start already."""
+    space = Hyperbolic(2)
+    x, y = space_points(2, 100, 3.5, torch.float32), space_points(2, 100, 2.5, torch.float32, seed=1)
+    u = space.logmap(x, y)
+    assert (space.squared_norm(x, u).sqrt() / space.dist(x, y) - 1).abs().max() < 1e-5
+    assert space.dist(space.expmap(x, u), y).max() < 1e-3
+    assert torch.equal(space.projx(x), x)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+def test_log_det_exp(dim):
+    """Against the Jacobian of exp in the frames, and its gradient."""
+    space = Hyperbolic(dim)
+    x = space_points(dim, 20, 1.0)
+    u = space.random_tangent(x, torch.Generator().manual_seed(0))
+    y = space.expmap(x, u)
+    columns = [torch.func.jvp(lambda v: space.expmap(x, v), (u,), (e,))[1] for e in space.frame(x)]
+    matrix = space.inner(y, space.frame(y)[:, None], torch.stack(columns)[None]).permute(2, 0, 1)
+    assert (space.log_det_exp(x, u) - torch.linalg.slogdet(matrix)[1]).abs().max() < 1e-10
+
+
+def test_mean_curvature_is_that_of_the_hyperboloid():
+    """div P b = d <x, b>, and H = d x: the sign that the Minkowski product gives."""
+    space = Hyperbolic(3)
+    x, b = space_points(3, 20, 1.5), torch.randn(4, generator=torch.Generator().manual_seed(0)).double()
+    found = with_divergence(lambda y: space.proju(space.projx(y), b.expand_as(y)), space, x, space.frame(x))[1]
+    assert (found - 3 * space.inner(x, x, b.expand_as(x))).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("s", [0.1, 1.0, 2.0])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_brownian_motion(dim, s):
+    """E cosh d = exp(n s / 2), and its variance as that of an eigenfunction; false alarm 6e-7."""
+    space = Hyperbolic(dim)
+    start = space_points(dim, 1, 0.7).expand(50_000, -1)
+    time = torch.full((50_000,), s, dtype=torch.float64)
+    x = space.heat_kernel_sample(start, time, torch.Generator().manual_seed(0))
+    cosh = -space.inner(start, start, x)
+    assert within(cosh, math.exp(dim * s / 2))
+    # (n cosh^2 - 1 + cosh^2) has the eigenvalue 2 (n + 1)
+    assert within(((dim + 1) * cosh.square() - 1) / dim, math.exp((dim + 1) * s))
+
+
+def test_walk_elsewhere():
+    """The random walk of 4-dimensional space; its bias is O(s^2 / N)."""
+    space, s, n = Hyperbolic(4), 0.05, 20_000
+    start = space.origin(n, 5, dtype=torch.float64)
+    x = space.heat_kernel_sample(start, torch.full((n,), s, dtype=torch.float64), torch.Generator().manual_seed(0))
+    assert within(x[:, 0], math.exp(2 * s))
+
+
+@every_dtype
+def test_bump_is_the_wrapped_normal(dtype):
+    """Its radial integral is one."""
+    for dim in (1, 2, 4):
+        space, width = Hyperbolic(dim), torch.tensor(0.7, dtype=dtype)
+        nodes, weights = np.polynomial.legendre.leggauss(200)
+        r = torch.from_numpy((nodes + 1) * 3.5).to(dtype)
+        origin = space.origin(200, dim + 1, dtype=dtype)
+        x = space.expmap(origin, torch.nn.functional.pad(r[:, None], (1, dim - 1)))
+        area = 2 * math.pi ** (dim / 2) / math.gamma(dim / 2) * r.sinh() ** (dim - 1)
+        density = space.kernel_log_prob(x, origin, width).exp()
+        mass = float((torch.from_numpy(weights) * 3.5 * area * density).sum())
+        assert mass == pytest.approx(1, abs=1e-12 if dtype == torch.float64 else 1e-5)
+
+
+def test_errors():
+    space = Hyperbolic(2)
+    ok, reason = space.check_point_on_manifold(torch.tensor([2.0, 0.0, 0.0]), explain=True)
+    assert not ok and "x0 != sqrt" in reason
+    assert not space.check_point_on_manifold(torch.ones(2))
+    assert not space.check_vector_on_tangent(space.origin(3), torch.ones(3))

@@ -64,7 +64,7 @@ class HyperbolicKernel:
     def log_volume_element(self, distance: Tensor) -> Tensor:
         """Return the log-area of the geodesic sphere; plus log p_s, it is the log-density of the distance."""
         unit_area = 2 * math.pi ** (self.dim / 2) / math.gamma(self.dim / 2)
-        return math.log(unit_area) + (self.dim - 1) * (torch.log(distance) + log_sinhc(distance))
+        return math.log(unit_area) + (self.dim - 1) * (torch.log(distance) + log_sinhc(distance)[0])
 
     def sample_distance(self, r: Tensor, s: Tensor) -> Tensor:
         r"""Map norms of standard normal tangent vectors to distances of Brownian motion, exactly in law.
@@ -83,18 +83,13 @@ class HyperbolicKernel:
         return torch.where(s <= TABLE_S1, torch.sqrt(s) * r * torch.exp(log_ratio), math.nan)
 
 
-def log_sinhc(x: Tensor) -> Tensor:
-    """Return log(sinh x / x), given x >= 0."""
-    return _log_sinhc_slope(x)[0]
-
-
 # sinhc x = sinh x / x = sum x^2n / (2n+1)!: (sinhc x - 1) / x^2 and sinhc'(x) / x, for x <= 2
 _SINHC = [1 / math.factorial(2 * n + 3) for n in range(12)]
 _SLOPE = [(2 * n + 2) / math.factorial(2 * n + 3) for n in range(12)]
 
 
-def _log_sinhc_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log(sinh x / x) and its slope over x, (coth x - 1/x) / x: both even, precise everywhere."""
+def log_sinhc(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log(sinh x / x) and its slope over x, (coth x - 1/x) / x, given x >= 0: precise everywhere."""
     small, large = x.clamp(max=2), x.clamp(min=2)
     square = small * small
     rest = square * power_series(square, _SINHC, 8)
@@ -112,8 +107,8 @@ def _plane(r: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     spread = s * v * v
     rho = torch.sqrt(r * r + 2 * spread)
     x, y = spread / (rho + r), (rho + r) / 2
-    (log_x, slope_x), (log_y, slope_y) = _log_sinhc_slope(x), _log_sinhc_slope(y)
-    log_r, _ = _log_sinhc_slope(r)
+    (log_x, slope_x), (log_y, slope_y) = log_sinhc(x), log_sinhc(y)
+    log_r = log_sinhc(r)[0]
     # relative to [sinh r / r]^(-1/2), which the small x leaves over
     rest = log_x + log_y - log_r
     weight = torch.exp(-v * v - rest / 2)
@@ -131,7 +126,7 @@ def _plane(r: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 def _space(r: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     r"""$p = (2\pi s)^{-3/2}\tfrac r{\sinh r}e^{-s/2-r^2/2s}$."""
-    log_r, slope = _log_sinhc_slope(r)
+    log_r, slope = log_sinhc(r)
     return -1.5 * torch.log(2 * math.pi * s) - log_r - s / 2 - r * r / (2 * s), -r * (1 / s + slope)
 
 

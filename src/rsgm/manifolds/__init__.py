@@ -2,6 +2,7 @@
 
 from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.hyperbolic import Hyperbolic
 from rsgm.manifolds.sphere import Sphere
 
-__all__ = ["Euclidean", "Manifold", "Sphere"]
+__all__ = ["Euclidean", "Hyperbolic", "Manifold", "Sphere"]
