@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
 from rsgm.evaluation import evaluate
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, load
 
 __version__ = version("rsgm")
@@ -19,6 +19,7 @@ __all__ = [
     "KernelDensity",
     "Manifold",
     "ManifoldData",
+    "Product",
     "Sphere",
     "VonMisesFisherData",
     "evaluate",

@@ -3,6 +3,7 @@
 from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.hyperbolic import Hyperbolic
+from rsgm.manifolds.product import Product
 from rsgm.manifolds.sphere import Sphere
 
-__all__ = ["Euclidean", "Hyperbolic", "Manifold", "Sphere"]
+__all__ = ["Euclidean", "Hyperbolic", "Manifold", "Product", "Sphere"]
