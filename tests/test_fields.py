@@ -117,7 +117,7 @@ def test_manifolds_without_generators_are_refused():
             super().__init__(2)
             self.generators = 0
 
-    with pytest.raises(ValueError, match="DivergenceFreeField: .*no known divergence-free fields; use TangentField"):
+    with pytest.raises(ValueError, match=r"DivergenceFreeField: .*no known divergence-free fields; use TangentField"):
         DivergenceFreeField(Plain(), NETWORK)
     with pytest.raises(NotImplementedError, match="use TangentField"):
         Manifold.generate(Sphere(2), torch.ones(3), torch.ones(3))
