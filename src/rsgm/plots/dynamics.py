@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rsgm.plots.style import (
-    GREY,
     INK,
     REFERENCE,
     SAMPLES,
@@ -20,7 +19,6 @@ from rsgm.plots.style import (
     colour_bar,
     dots,
     frame,
-    legend,
     new_figure,
     square_axes,
     window,
@@ -86,8 +84,8 @@ def trajectories(
     figure, panels = _plane_panels(list(walks), places, title)
     for axes, walk in zip(panels, walks.values(), strict=True):
         if known is not None:
-            dots(axes, *known.T, "reference", "#d0d0d0", "none", zorder=1)
-        alpha = float(np.clip(20 / max(walk.shape[1], 1), 0.15, 0.8))
+            dots(axes, *known.T, "reference", "#a8a8a8", "none", zorder=1)
+        alpha = float(np.clip(4000 / max(walk[..., 0].size, 1), 0.12, 0.8))
         axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=alpha, zorder=2)
         axes.scatter(*walk[0].T, s=9, facecolors="white", edgecolors=INK, linewidths=0.5, label="start", zorder=3)
         axes.scatter(*walk[-1].T, s=9, c=REFERENCE, edgecolors="white", linewidths=0.3, label="end", zorder=4)

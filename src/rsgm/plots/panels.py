@@ -70,20 +70,16 @@ def pair_panels(
     shape = float(np.clip(np.ptp(limits[j]) / np.ptp(limits[i]), 0.4, 2.0)) if equal else 1.0
     # besides the panels there are labels, a heading above each row, the title
     height = rows * (shape * (side - 0.62) + 0.85) + (0.0 if title is None else 0.35)
-    figure = new_figure(side * columns, height, "constrained")
+    figure = new_figure(side * columns, height, "compressed")
     if title is not None:
         figure.suptitle(title, fontsize=13, color=INK)
-    boxes = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    panels = [axes for box in boxes for axes in box.subplots(1, columns, squeeze=False)[0]]
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     shown = [(part, pair) for part in parts for pair in pairs]
     for axes, ((_, points, color), pair) in zip(panels, shown, strict=True):
         _pair(axes, points, color, pair, names, limits, ticks, equal)
-    for k, (label, points, color) in enumerate(parts):
+    for axes, (label, points, color) in zip(panels[:: len(pairs)], parts, strict=True):
         heading = _heading(label, points, pairs, limits)
-        if rows == 1:
-            panels[k * len(pairs)].set_title(heading, fontsize=10, color=color)
-        else:
-            boxes[k].suptitle(heading, fontsize=10, color=color)
+        axes.set_title(heading, fontsize=10, color=color, loc="center" if rows == 1 else "left")
     return figure
 
 
