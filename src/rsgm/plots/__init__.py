@@ -1,4 +1,4 @@
-"""Pictures: pure functions from arrays to a `matplotlib.figure.Figure`.
+"""Pictures: pure functions from arrays to a `matplotlib.figure.Figure`, and which of them belong to a manifold.
 
 They never touch pyplot, whose global state is neither headless nor thread safe; the caller saves, logs or shows the
 figure.
@@ -12,6 +12,7 @@ from rsgm.plots.latents import latent_histograms
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples
 from rsgm.plots.rotations import rotation_histograms, tait_bryan
 from rsgm.plots.torus import angle_pairs, circle_density, circle_samples, interpolate_angles, torus_density
+from rsgm.plots.views import draw_density, draw_samples
 
 __all__ = [
     "angle_pairs",
@@ -21,6 +22,8 @@ __all__ = [
     "density_map",
     "disk_density",
     "disk_samples",
+    "draw_density",
+    "draw_samples",
     "image_grid",
     "interpolate",
     "interpolate_angles",

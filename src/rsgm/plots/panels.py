@@ -69,7 +69,7 @@ def pair_panels(
     i, j = pairs[0]
     shape = float(np.clip(np.ptp(limits[j]) / np.ptp(limits[i]), 0.4, 2.0)) if equal else 1.0
     # besides the panels there are labels, a heading above each row, the title
-    height = rows * (shape * (side - 0.62) + 0.85) + (0.0 if title is None else 0.35)
+    height = rows * (shape * (side - 0.62) + 0.8) + (0.0 if title is None else 0.35)
     figure = new_figure(side * columns, height, "compressed")
     if title is not None:
         figure.suptitle(title, fontsize=13, color=INK)
@@ -79,7 +79,7 @@ def pair_panels(
         _pair(axes, points, color, pair, names, limits, ticks, equal)
     for axes, (label, points, color) in zip(panels[:: len(pairs)], parts, strict=True):
         heading = _heading(label, points, pairs, limits)
-        axes.set_title(heading, fontsize=10, color=color, loc="center" if rows == 1 else "left")
+        axes.set_title(heading, fontsize=10, color=color, loc="center" if len(pairs) == 1 else "left")
     return figure
 
 
