@@ -210,7 +210,8 @@ def scattered(places: Floats, values: Floats, x: Floats, y: Floats) -> Floats:
     """Values at places (n, 2) brought onto a grid (len(y), len(x)): linear between them, the nearest beyond."""
     grid = np.meshgrid(x, y)
     linear = LinearNDInterpolator(places, values)(*grid)
-    return np.where(np.isnan(linear), NearestNDInterpolator(places, values)(*grid), linear)
+    # next to minus infinity nothing is linear
+    return np.where(np.isfinite(linear), linear, NearestNDInterpolator(places, values)(*grid))
 
 
 def bilinear(values: Floats, row: Floats, column: Floats) -> Floats:
