@@ -327,7 +327,7 @@ def test_first_use_in_inference_mode():
     """Tables of heat kernels that were made in inference mode must be good for training."""
     from rsgm import heat_kernels
 
-    heat_kernels._spectrum.cache_clear()
+    heat_kernels.compact._spectrum.cache_clear()
     process = Brownian(Sphere(2))
     x = on_a_meridian(2, [0.4, 1.4])
     with torch.inference_mode():
