@@ -140,8 +140,7 @@ def test_log_densities(cls):
 def test_density_integrates_to_one(cls):
     model = ready(cls)
     # 80 nodes resolve the narrowest kernel, of width 0.05, and any density that a fresh network has
-    nodes, weights = quadrature(SPHERE, 80 if not list(model.parameters()) else 24)
-    nodes, weights = SPHERE.quadrature(80 if not list(model.parameters()) else 40)
+    nodes, weights = quadrature(SPHERE, 80 if not list(model.parameters()) else 40)
     density = model.log_prob(nodes).exp()
     assert float(weights @ density) == pytest.approx(1, abs=1e-6 if not list(model.parameters()) else 1e-4)
     assert density.max() > 1.1 * density.mean()

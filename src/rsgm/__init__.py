@@ -5,6 +5,7 @@ from importlib.metadata import version
 from rsgm.data import (
     DihedralTableData,
     EarthData,
+    HyperbolicMixtureData,
     ManifoldData,
     RotationData,
     RotationMixtureData,
@@ -30,6 +31,7 @@ __all__ = [
     "FlowMatching",
     "GenerativeModel",
     "Hyperbolic",
+    "HyperbolicMixtureData",
     "KernelDensity",
     "Manifold",
     "ManifoldData",

@@ -4,12 +4,13 @@ from rsgm.data.base import Batch, ManifoldData, Split
 from rsgm.data.earth import EarthData
 from rsgm.data.so3 import RotationData, RotationMixtureData
 from rsgm.data.torus import DihedralTableData, TorusData, WrappedNormalTorusData
-from rsgm.data.toy import VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data.toy import HyperbolicMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
 
 __all__ = [
     "Batch",
     "DihedralTableData",
     "EarthData",
+    "HyperbolicMixtureData",
     "ManifoldData",
     "RotationData",
     "RotationMixtureData",
