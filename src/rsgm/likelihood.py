@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,7 +89,19 @@ def integrate(
     return manifold.projx(final[:, :-1].reshape(shape)), final[:, -1], evaluations
 
 
-class ProbabilityFlow:
+class ScoreLikelihood(ABC):
+    """How the log-density of a score model is computed."""
+
+    @abstractmethod
+    def __call__(self, process: Process, score: Field, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The log-density of ``x`` ``(B, *shape)``, or a bound on it."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Method, effort and dtype, for the record."""
+
+
+class ProbabilityFlow(ScoreLikelihood):
     r"""The log-density of a score model through its probability-flow ODE.
 
     .. math:: \dot x = b - \tfrac12 \beta s_\theta, \qquad
@@ -141,6 +154,10 @@ class ProbabilityFlow:
                 values.append(value)
                 counts.append(count)
         return LogProb(torch.cat(values), sum(counts) / len(counts))
+
+    def settings(self) -> dict[str, Any]:
+        """Method, tolerance and dtype, for the record."""
+        return {"method": "dopri5", "tolerance": self.tolerance, "dtype": self.dtype}
 
     def _solve(self, process: Process, score: Field, x: Tensor, context: Tensor | None) -> tuple[Tensor, int]:
         manifold = process.manifold

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsgm.elbo import EvidenceLowerBound
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
@@ -37,6 +38,7 @@ class RSGM(GenerativeModel):
         loss: the training objective
         sampler: how samples are drawn
         ode: how log-densities are computed
+        bound: a lower bound that is reported beside them
         optimizer: factory of the optimiser from the parameters
         learning_rate: factor on its learning rate over the run
 
@@ -55,14 +57,15 @@ class RSGM(GenerativeModel):
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
-        ode: ProbabilityFlow = ProbabilityFlow(),
+        ode: ScoreLikelihood = ProbabilityFlow(),
+        bound: EvidenceLowerBound | None = None,
         optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.process = process(manifold)
         self.score = Score(self.process, field(manifold, network))
-        self.objective, self.sampler, self.ode = loss, sampler, ode
+        self.objective, self.sampler, self.ode, self.bound = loss, sampler, ode, bound
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of each point."""
@@ -74,8 +77,12 @@ class RSGM(GenerativeModel):
         return self.sampler(self.process, self.score, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density by the probability-flow ODE."""
+        """The log-density, by the probability-flow ODE unless ``ode`` is something else."""
         return self.ode(self.process, self.score, x, context)
+
+    def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
+        """By ``bound``, if there is one."""
+        return None if self.bound is None else self.bound(self.process, self.score, x, context)
 
     def resolution(self) -> float:
         """``sqrt(s(eps))``."""
@@ -83,4 +90,4 @@ class RSGM(GenerativeModel):
 
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
-        return {"method": "dopri5", "tolerance": self.ode.tolerance, "dtype": self.ode.dtype}
+        return self.ode.settings()
