@@ -117,6 +117,7 @@ class DualLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, stacked: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """``stacked`` is ``(1 + k, B, in)``."""
         ctx.save_for_backward(stacked, weight)
         out = (stacked.flatten(0, 1) @ weight.T).unflatten(0, stacked.shape[:2])
         out[0] += bias
@@ -125,6 +126,7 @@ class DualLinear(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """With respect to all three."""
         stacked, weight = ctx.saved_tensors
         flat = grad.flatten(0, 1)
         return (flat @ weight).unflatten(0, grad.shape[:2]), flat.T @ stacked.flatten(0, 1), grad[0].sum(0)

@@ -110,11 +110,11 @@ class UNet(Network):
 
     def _check(self) -> tuple[int, int, int]:
         depth, height, width = self.shape
-        scale = 2 ** (len(self.multipliers) - 1)
-        if depth * height * width != self.in_features or self.out_features % (height * width):
+        size, scale = height * width, 2 ** (len(self.multipliers) - 1)
+        if depth * size != self.in_features or self.out_features % size:
             raise ValueError(
-                f"UNet: images of shape {tuple(self.shape)} have {depth * height * width} numbers; found points of "
-                f"{self.in_features} and an output of {self.out_features}, which must be a multiple of {height * width}."
+                f"UNet: images of shape {tuple(self.shape)} have {depth * size} numbers; found points of "
+                f"{self.in_features} and an output of {self.out_features}, which must be a multiple of {size}."
             )
         if height % scale or width % scale:
             raise ValueError(
