@@ -19,7 +19,7 @@ import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
-from rsgm.manifolds import Manifold
+from rsgm.manifolds import Euclidean, Manifold
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -33,6 +33,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "WarmupCosine": [{}, {"warmup": 0}],
     "ConstantRate": [{}, {"warmup": 10}],
 }
+
+#: where a process lives, if not on `Sphere(2)`; points of three numbers
+STATE_SPACES = {"VariancePreserving": Euclidean(3), "VarianceExploding": Euclidean(3)}
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import concrete, each
+from conftest import STATE_SPACES, concrete, each
 from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
 from rsgm.divergence import Divergence
@@ -129,7 +129,7 @@ def test_factories(base, cls):
     """Through the model that calls them."""
     skip = {Process: 1, Network: 2, NetworkField: 2}[base]
     make = unusual(cls, skip)
-    model = RSGM(Sphere(2), **{FACTORIES[base]: make})
+    model = RSGM(STATE_SPACES.get(cls.__name__, Sphere(2)), **{FACTORIES[base]: make})
     description = plain(model.description)
     again = build(description, GenerativeModel)
     assert tidy(again.description) == tidy(model.description)

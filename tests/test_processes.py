@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import each, variants, within
+from conftest import STATE_SPACES, each, variants, within
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
@@ -15,8 +15,6 @@ from rsgm.processes import Brownian, Process, Reverse, Score, VarianceExploding,
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
 SPHERE = Sphere(2)
-#: where a process is tested, if not on the sphere; points of three numbers
-MANIFOLDS = {"VariancePreserving": Euclidean(3), "VarianceExploding": Euclidean(3)}
 NORTH = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 every_process = pytest.mark.parametrize("cls", each(Process))
@@ -27,7 +25,7 @@ def start(n: int) -> torch.Tensor:
 
 
 def of(cls: type) -> Manifold:
-    return MANIFOLDS.get(cls.__name__, SPHERE)
+    return STATE_SPACES.get(cls.__name__, SPHERE)
 
 
 def origin(process: Process, n: int) -> torch.Tensor:
