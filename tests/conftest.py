@@ -6,23 +6,26 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 from abc import ABC
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
-from rsgm.manifolds import Euclidean
+from rsgm.manifolds import Euclidean, Manifold
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Sphere": [{"dim": dim} for dim in (1, 2, 3, 5)],
     "Euclidean": [{"dim": 1}, {"dim": 3}],
+    "Torus": [{"dim": dim} for dim in (1, 2, 5)],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],
@@ -110,3 +113,24 @@ def within(values: torch.Tensor, expected: torch.Tensor | float, sigmas: float =
     distance = (values.double().mean(0) - expected).abs()
     # a quantity without variance has to be equal, to rounding
     return bool((distance <= sigmas * error + 1e-12).all())
+
+
+def quadrature(
+    manifold: Manifold, resolution: int, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nodes and weights on a compact manifold's chart: even along the axes that close, Gauss-Legendre along others."""
+    nodes, weights = torch.zeros(1, 0, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for axis in range(manifold.dim):
+        ends = torch.full((2, manifold.dim), 0.3, dtype=torch.float64)
+        ends[:, axis] = torch.tensor([0.0, 1.0])
+        first, last = manifold.from_unit_cube(ends)
+        if torch.allclose(first, last, rtol=0, atol=1e-12):
+            node = (torch.arange(2 * resolution, dtype=torch.float64) + 0.5) / (2 * resolution)
+            weight = torch.full_like(node, 1 / (2 * resolution))
+        else:
+            height, weight = map(torch.from_numpy, np.polynomial.legendre.leggauss(resolution))
+            node, weight = (1 + height) / 2, weight / 2
+        count = len(node)
+        nodes = torch.cat([nodes.repeat_interleave(count, 0), node.repeat(len(nodes))[:, None]], 1)
+        weights = (weights[:, None] * weight).flatten()
+    return manifold.from_unit_cube(nodes).to(dtype), (math.exp(manifold.log_volume) * weights).to(dtype)

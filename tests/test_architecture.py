@@ -29,7 +29,7 @@ LAYERS = [
     {"losses", "samplers", "likelihood"},
     {"models", "data"},
     {"metrics", "plots", "callbacks", "evaluation"},
-    {"cli", "sweep"},
+    {"cli", "explain", "sweep"},
     {"train.py", "evaluate.py"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

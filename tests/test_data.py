@@ -11,13 +11,26 @@ import pytest
 import requests
 import torch
 
-from rsgm.data import EarthData, ManifoldData, VonMisesFisherData, sources
+from conftest import concrete, each, within
+from rsgm.data import (
+    DihedralTableData,
+    EarthData,
+    ManifoldData,
+    RotationData,
+    RotationMixtureData,
+    TorusData,
+    VonMisesFisherData,
+    WrappedNormalTorusData,
+    sources,
+)
 from rsgm.data.base import split_rows
 from rsgm.data.earth import from_degrees, read_degrees, to_degrees
-from rsgm.manifolds import Sphere
+from rsgm.data.synthetic import LawData, MixtureData
+from rsgm.manifolds import SpecialOrthogonal, Sphere
+from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
 
-NAMES = tuple(sources.SOURCES)
+NAMES = ("volcano", "earthquake", "flood", "fire")
 SIZES = {
     "volcano": (661, 82, 84),
     "earthquake": (4896, 612, 612),
@@ -182,7 +195,7 @@ def test_bad_rows_are_named_by_line(tmp_path):
     message = str(error.value)
     for line in (
         "line 4: latitude 95.5 is outside [-90, 90]",
-        "line 5: 'x', '2' are not two numbers",
+        "line 5: 'x', '2' are not 2 numbers",
         "line 7: 1 columns, expected at least 2",
         "line 8: longitude 361 is outside [-180, 360]",
         "line 9: latitude nan is outside",
@@ -324,20 +337,167 @@ def test_dequantize_moves_by_its_width_and_keeps_the_twins(tmp_path):
         EarthData(dequantize_deg=-1)
 
 
-def test_toy_knows_its_law():
-    data = VonMisesFisherData(train_size=10, val_size=100, test_size=20_000)
+# ---- laws
+
+SMALL = {"train_size": 20, "val_size": 50, "test_size": 4_000}
+every_law = pytest.mark.parametrize("cls", each(LawData))
+every_mixture = pytest.mark.parametrize("cls", each(MixtureData))
+
+
+@every_law
+def test_laws_know_their_density(cls):
+    data = cls(**SMALL)
     data.setup()
-    assert (len(data.train.points), len(data.val.points), len(data.test.points)) == (10, 100, 20_000)
-    assert data.law.entropy().item() == pytest.approx(0.1298268653, abs=1e-9)
-    assert -data.true_log_prob(data.test.points).mean().item() == pytest.approx(0.13, abs=0.03)
+    assert [len(part.points) for part in (data.train, data.val, data.test)] == [20, 50, 4_000]
     x, context = data.train_batch(0)
     assert context is None
-    assert not torch.isin(x, data.train.points.float()).any()
-    assert data.provenance()["source"].startswith("generated")
-    assert EarthData("volcano").true_log_prob(x) is None
+    assert x.shape == (512, *data.manifold.shape)
+    assert x.dtype == torch.float32
+    assert data.manifold.check_point_on_manifold(data.test.points, atol=1e-12, rtol=1e-12)
+    # fresh points, other than the fixed ones
+    assert (data.train.points.float()[:, None] != x[None]).flatten(2).any(-1).all()
+    record = data.provenance()
+    assert record["source"].startswith("generated")
+    # another seed is another draw, and the same seed the same
+    again, other = cls(**SMALL), cls(**SMALL, seed=1)
+    for one in (again, other):
+        one.setup()
+    assert again.fingerprint == data.fingerprint != other.fingerprint
+    # E_p[q / p] = 1 for a density q: here p's own law, translated by a walk that keeps the uniform measure
+    assert data.true_log_prob(data.test.points).shape == (4_000,)
+    assert data.true_log_prob(data.test.points).dtype == torch.float64
 
 
-@pytest.mark.parametrize("kind", [EarthData, VonMisesFisherData])
+@every_mixture
+def test_mixtures_give_their_component_as_context(cls):
+    data = cls(conditional=True, **SMALL)
+    data.setup()
+    x, context = data.test
+    assert context.shape == (4_000, data.law.count)
+    assert torch.equal(context.sum(1), torch.ones(4_000).double())
+    given, whole = data.true_log_prob(x, context), data.true_log_prob(x)
+    # log p(x) = log sum_k w_k p(x | k) lies between the given component's part and the largest
+    assert (whole >= given - math.log(data.law.count) - 1e-9).all()
+    assert given.mean() > whole.mean()
+    batch, one_hot = data.train_batch(0)
+    assert one_hot.shape == (len(batch), data.law.count)
+
+
+def test_von_mises_fisher_toy():
+    data = VonMisesFisherData(**SMALL)
+    data.setup()
+    assert data.law.entropy().item() == pytest.approx(0.1298268653, abs=1e-9)
+    assert within(-data.true_log_prob(data.test.points), 0.1298268653)
+    assert EarthData("volcano").true_log_prob(data.test.points) is None
+
+
+@pytest.mark.parametrize("dim", [1, 5, 50])
+def test_wrapped_normal_on_the_torus(dim):
+    data = WrappedNormalTorusData(dim, **SMALL)
+    data.setup()
+    assert within(data.true_log_prob(data.test.points) / dim, 0.190499379229)
+
+
+@pytest.mark.parametrize("components", [16, 32, 64])
+def test_rotation_mixture_has_the_perfect_value_of_the_paper_s_law(components, reference):
+    """Within five standard deviations over draws of the law, of the expected value."""
+    expected = reference("so3_torus_targets")["perfect_model_so3"][str(components)]
+    values = []
+    for seed in range(4):
+        data = RotationMixtureData(components, train_size=10, val_size=10, test_size=4_000, seed=seed)
+        data.setup()
+        values.append(data.true_log_prob(data.test.points).mean())
+        assert data.law.components.scale.mean() == pytest.approx(200**-0.5, rel=0.06)
+    assert abs(torch.stack(values).mean() - expected["expected_loglik"]) < 5 * expected["sd_over_draws"] / 2
+
+
+def test_rotation_mixture_given_its_component():
+    data = RotationMixtureData(32, conditional=True, **SMALL)
+    data.setup()
+    assert data.true_log_prob(*data.test).mean() == pytest.approx(3.6844, abs=0.2)
+
+
+# ---- angles and rotations
+
+
+def test_rna_splits_by_structure():
+    data = TorusData(path=str(local("rna")), split="group")
+    data.setup()
+    assert data.manifold.dim == 7
+    parts = [{data.rows.labels[k] for k in part.tolist()} for part in data._parts]
+    assert sum(map(len, parts)) == len(set(data.rows.labels)) == 113
+    record = data.provenance()
+    assert (record["name"], record["rows"], record["distinct_rows"]) == ("rna", 9478, 9478)
+    assert TorusData(path=str(local("rna"))).provenance()["split"]["sizes"] == {"train": 7582, "val": 947, "test": 949}
+
+
+def test_rna_in_its_original_layout(tmp_path, monkeypatch):
+    """Tabs and no header."""
+    path = tmp_path / "rna.tsv"
+    clean = local("rna").read_text().partition("\n")[2]
+    path.write_text(clean.replace(",", "\t"))
+    monkeypatch.setitem(sources.SOURCES, "rna", sources.SOURCES["rna"]._replace(sha256=sources._sha256(path)))
+    data = TorusData(path=str(path), split="group")
+    np.testing.assert_array_equal(data.rows.values, TorusData(path=str(local("rna")), split="group").rows.values)
+
+
+def test_angles_of_one_s_own(tmp_path):
+    rows = "".join(f"{k},{k % 3},{-k}\n" for k in range(40))
+    path = str(write(tmp_path, "phi,chain,psi\n" + rows))
+    data = TorusData(path=path, angles=["psi", "phi"])
+    data.setup()
+    assert data.columns == ("psi", "phi")
+    np.testing.assert_allclose(data.to_units(data.points()), [[-k, k] for k in range(40)], atol=1e-12)
+    assert TorusData(path=path).columns == ("phi", "chain", "psi")
+    assert TorusData(path=path, group="chain", split="group").columns == ("phi", "psi")
+    bare = TorusData(path=str(write(tmp_path, rows)))
+    assert bare.manifold.dim == 3
+    with pytest.raises(ValueError, match=r"line 3: phi 400 is outside \[-360, 360\]"):
+        TorusData(path=str(write(tmp_path, "phi,psi\n1,2\n400,1\n")), angles=["phi"]).setup()
+
+
+@pytest.mark.parametrize("name", ["ramachandran", "janin"])
+def test_dihedral_tables(name):
+    data = DihedralTableData(name, path=str(local(name)))
+    data.setup()
+    counts = np.load(local(name))
+    assert len(data.points()) == counts.sum()
+    share = counts[counts > 0] / counts.sum()
+    expected = (share * np.log(share / (2 * math.pi / len(counts)) ** 2)).sum()
+    assert data.true_log_prob(data.points()).mean().item() == pytest.approx(expected, abs=1e-9)
+    # the most common conformation of a backbone is the alpha helix
+    if name == "ramachandran":
+        log_prob = data.true_log_prob(data.test.points)
+        phi, psi = data.to_units(data.test.points)[log_prob.argmax()]
+        assert -80 < phi < -50
+        assert -60 < psi < -30
+
+
+def test_rotations_of_one_s_own(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    group = SpecialOrthogonal()
+    x = group.random_uniform(30, 3, 3, generator=generator, dtype=torch.float64)
+    quaternions = matrix_to_quaternion(x).numpy()
+    lines = "".join(",".join(f"{v:.12g}" for v in row) + "\n" for row in quaternions)
+    data = RotationData(str(write(tmp_path, "qw,qx,qy,qz\n" + lines)))
+    assert (data.points() - x).abs().max() < 1e-11
+    np.testing.assert_allclose(data.to_units(data.points()), quaternions * np.sign(quaternions[:, :1]), atol=1e-11)
+    assert (RotationData(str(write(tmp_path, lines))).points() - x).abs().max() < 1e-11
+    last = "".join(",".join(f"{v:.12g}" for v in np.roll(-row, -1)) + "\n" for row in quaternions)
+    assert (RotationData(str(write(tmp_path, "x,y,z,w\n" + last))).points() - x).abs().max() < 1e-11
+    vector = RotationData(str(write(tmp_path, "rx,ry,rz\n0,0,1.5707963267948966\n")))
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
+    assert (vector.points()[0] - turn).abs().max() < 1e-15
+    with pytest.raises(ValueError, match=r"line 2: a quaternion of length 1.414, expected 1"):
+        RotationData(str(write(tmp_path, "w,x,y,z\n1,1,0,0\n"))).setup()
+    with pytest.raises(ValueError, match="Expected a header with one column of qw, w"):
+        RotationData(str(write(tmp_path, "a,b\n1,1\n"))).setup()
+
+
+# ---- all data sets
+
+
+@pytest.mark.parametrize("kind", concrete(ManifoldData))
 def test_arguments_are_attributes(kind):
     for name, parameter in inspect.signature(kind).parameters.items():
         # without a command line to give the run's seed, it is 0

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
 from rsgm.evaluation import evaluate
-from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.models import RSGM, ChartSGM, CheckpointError, GenerativeModel, KernelDensity, load
 
 __version__ = version("rsgm")
@@ -19,7 +19,9 @@ __all__ = [
     "KernelDensity",
     "Manifold",
     "ManifoldData",
+    "SpecialOrthogonal",
     "Sphere",
+    "Torus",
     "VonMisesFisherData",
     "evaluate",
     "load",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import difflib
 import importlib
-import inspect
 import logging
 import os
 import re
@@ -28,6 +26,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, report
+from rsgm.explain import explain
 from rsgm.likelihood import SolveError
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.models.base import NonFiniteLossError
@@ -101,11 +100,11 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Choose the run folder; add the logger, the checkpoints and the record of the run."""
-        shapes = tuple(self.model.manifold.shape), tuple(self.datamodule.manifold.shape)
-        if shapes[0] != shapes[1]:
+        places = self.model.manifold, self.datamodule.manifold
+        if str(places[0]) != str(places[1]):
             raise UsageError(
-                f"The model is on {self.model.manifold}, with points of shape {shapes[0]}, and the data are on "
-                f"{self.datamodule.manifold}, with points of shape {shapes[1]}; give both the same manifold."
+                f"The model is on {places[0]}, with points of shape {tuple(places[0].shape)}, and the data are on "
+                f"{places[1]}, with points of shape {tuple(places[1].shape)}; give both the same manifold."
             )
         if _is_first():
             # a data set that is missing or wrong must not leave an empty run folder behind
@@ -286,56 +285,6 @@ def _write_new(path: Path, text: str) -> None:
 
 def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def explain(message: str, keys: list[str]) -> str:
-    """The cause in an error of the parser, in one line, with the nearest name where a name is unknown.
-
-    Arguments:
-        message: of jsonargparse, which nests the errors of all alternatives
-        keys: that the parser knows
-    """
-    text = " ".join(message.split())
-    # of the alternatives of an optional value, the first is the one that was meant
-    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
-    text = re.split(r" - Expected a <class 'NoneType'>", text)[0]
-    parents = re.findall(r'Parser key "([\w.]+)":', text)
-    text = re.sub(r'Parser key "[\w.]+": ?', "", text).strip(" -")
-    where = ".".join(dict.fromkeys(parents))
-    group = re.search(r"Group '(\w+)' does not accept option '([\w.]+)'", text)
-    if group:
-        return _did_you_mean("key", ".".join(group.groups()), "", keys)
-    unknown = re.search(r"[Uu]nrecognized arguments?: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted", text)
-    if unknown:
-        key = unknown.group(1) or unknown.group(2)
-        return _did_you_mean("key", key, where, [k for k in keys if not k.endswith("help")] + _argument_names())
-    if text.startswith("unknown "):
-        return text.replace(" '", f" '{where}.", 1) if where else text
-    name = re.search(r"Expected a dot import path string: (\S+)", text)
-    if name:
-        return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])
-    text = text.replace("typing.Literal", "one of ")
-    return f"{where}: {text}" if where else text
-
-
-def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:
-    head, heads = name.split(".")[0], [k.split(".")[0] for k in known]
-    wanted, pool = (name, known) if head in heads else (head, heads)
-    near = difflib.get_close_matches(wanted, pool, n=1, cutoff=0.3)
-    full = f"{where}.{name}" if where and kind == "key" else name
-    place = f"{where}: " if where and kind == "class" else ""
-    return f"{place}unknown {kind} {full!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-
-
-def _classes() -> list[type]:
-    """The classes of the package that a configuration may name."""
-    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "rsgm"]
-    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
-    return [c for c in found if c.__module__.startswith("rsgm.") and not issubclass(c, (tuple, BaseException))]
-
-
-def _argument_names() -> list[str]:
-    return sorted({name for cls in _classes() for name in inspect.signature(cls.__init__).parameters})
 
 
 def _quiet() -> None:

@@ -16,9 +16,15 @@ from rsgm.manifolds import Manifold, Sphere
 class ManifoldDistribution(Distribution, ABC):
     """A law on a manifold, with respect to its Riemannian volume, that draws from a given generator."""
 
+    manifold: Manifold
+
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, *batch, *event)`` from ``generator`` (default: the global one)."""
+
+    def take(self, index: Tensor) -> ManifoldDistribution:
+        """The members of a batch ``(K,)`` of laws that ``index`` selects."""
+        raise NotImplementedError(f"{type(self).__name__} does not select from a batch of laws.")
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator."""
@@ -139,6 +145,10 @@ class VonMisesFisher(ManifoldDistribution):
         self.loc, self.concentration = loc.expand(*batch, -1), kappa.expand(batch)
         super().__init__(batch, manifold.shape, validate_args=validate_args)
 
+    def take(self, index: Tensor) -> VonMisesFisher:
+        """The laws that ``index`` selects."""
+        return VonMisesFisher(self.manifold, self.loc[index], self.concentration[index], validate_args=False)
+
     @property
     def width(self) -> Tensor:
         r"""The scale :math:`\kappa^{-1/2}` of the manifold's kernel, radians, shape ``batch``."""
@@ -163,3 +173,132 @@ class VonMisesFisher(ManifoldDistribution):
         r"""Differential entropy :math:`-\log p(\mu) + \kappa(1 - A(\kappa))`, nats, shape ``batch``."""
         peak = self.log_prob(self.loc)
         return self.concentration * (1 - self.mean_resultant_length) - peak
+
+
+class WrappedNormal(ManifoldDistribution):
+    r"""A normal law in the tangent space of ``loc``, wrapped by the exponential map.
+
+    With :math:`v = \log_\mu x` in the frame of :math:`\mu`, :math:`\log p(x) = \log N(v; 0, \sigma^2) - \log|\det
+    d\exp_\mu(v)|`: exact where the exponential map is a bijection, and on compact manifolds up to the mass beyond
+    the injectivity radius, below 1e-8 for the scales that are admitted.
+
+    References: Mathieu et al. 2019, arXiv:1901.06033; De Bortoli et al. 2022, arXiv:2202.02763, section 5.2.
+
+    Arguments:
+        manifold: where the law lives
+        loc: centres, ``(*batch, *shape)``
+        scale: standard deviations in the frame of ``loc``: ``batch``-shaped or a number, or ``(*batch, dim)``
+
+    Raises:
+        ValueError: a scale above a sixth of the injectivity radius; use `BrownianLaw` there
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, manifold: Manifold, loc: Tensor, scale: Tensor | float) -> None:
+        batch = loc.shape[: loc.dim() - len(manifold.shape)]
+        scale = torch.as_tensor(scale, dtype=loc.dtype, device=loc.device)
+        if scale.shape != (*batch, manifold.dim):
+            scale = scale.expand(batch)[..., None].expand(*batch, manifold.dim)
+        if not 0 < float(scale.min()) <= float(scale.max()) <= manifold.injectivity_radius / 6:
+            raise ValueError(
+                f"WrappedNormal: scales on {manifold} must be in (0, {manifold.injectivity_radius / 6:.3g}], found "
+                f"{float(scale.min()):.3g} to {float(scale.max()):.3g}; wider laws wrap round: use BrownianLaw."
+            )
+        self.manifold, self.loc, self.scale = manifold, loc, scale
+        super().__init__(batch, torch.Size(manifold.shape), validate_args=False)
+
+    def take(self, index: Tensor) -> WrappedNormal:
+        """The laws that ``index`` selects."""
+        return WrappedNormal(self.manifold, self.loc[index], self.scale[index])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density, nats, of points ``(..., *batch, *shape)``."""
+        loc, value = torch.broadcast_tensors(self.loc, value)
+        v = self.manifold.logmap(loc, value)
+        coordinates = self.manifold.inner(loc, self.manifold.frame(loc), v).movedim(0, -1)
+        normal = -0.5 * (coordinates / self.scale).square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
+        return normal.sum(-1) - self.manifold.log_det_exp(loc, v)
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` draws ``(n, *batch, *shape)``."""
+        loc = self.loc.expand(n, *self.loc.shape)
+        z = self.scale * torch.randn(
+            n, *self.scale.shape, generator=generator, dtype=self.loc.dtype, device=self.loc.device
+        )
+        frame = self.manifold.frame(loc)
+        z = z.movedim(-1, 0).reshape(frame.shape[: frame.dim() - len(self.event_shape)] + (1,) * len(self.event_shape))
+        return self.manifold.expmap(loc, (z * frame).sum(0))
+
+
+class BrownianLaw(ManifoldDistribution):
+    r"""Brownian motion from ``loc`` at variance time s: the heat kernel, a normal law made for the manifold.
+
+    On flat space and flat tori it is the (wrapped) normal of variance s, on SO(3) the IGSO(3) law.
+
+    Arguments:
+        manifold: one with a known heat kernel
+        loc: the centre, one point
+        time: s > 0, radians\ :sup:`2`
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, manifold: Manifold, loc: Tensor, time: float) -> None:
+        self.manifold, self.loc, self.time = manifold, loc, time
+        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density, nats, of points ``(..., *shape)``."""
+        batch = value.shape[: value.dim() - len(self.event_shape)]
+        return self.manifold.heat_kernel_log_prob(self.loc.expand_as(value), value, value.new_full(batch, self.time))
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` exact draws ``(n, *shape)``."""
+        centre = self.loc.expand(n, *self.event_shape)
+        return self.manifold.heat_kernel_sample(centre, centre.new_full((n,), self.time), generator)
+
+
+class Mixture(ManifoldDistribution):
+    r"""A finite mixture, :math:`p = \sum_k w_k p_k`.
+
+    Arguments:
+        components: a law with batch shape ``(K,)``
+        weights: ``(K,)``, positive, of any sum; None for equal weights
+
+    Raises:
+        ValueError: components without a batch axis, or other weights
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, components: ManifoldDistribution, weights: Tensor | None = None) -> None:
+        if len(components.batch_shape) != 1:
+            raise ValueError(f"Mixture: components need batch shape (K,), found {tuple(components.batch_shape)}.")
+        self.components, self.manifold, self.count = components, components.manifold, components.batch_shape[0]
+        weights = torch.ones(self.count, dtype=torch.float64) if weights is None else weights
+        if weights.shape != (self.count,) or not bool((weights > 0).all()):
+            raise ValueError(f"Mixture: {self.count} positive weights are needed, found {weights}.")
+        self.weights = weights / weights.sum()
+        super().__init__((), components.event_shape, validate_args=False)
+
+    def component_log_prob(self, value: Tensor) -> Tensor:
+        """Log-densities ``(..., K)`` of points ``(..., *event)``."""
+        return self.components.log_prob(value.unsqueeze(value.dim() - len(self.event_shape)))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density, nats."""
+        parts = self.component_log_prob(value)
+        return (parts + self.weights.log().to(parts)).logsumexp(-1)
+
+    def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """``n`` draws and the component ``(n,)`` that each came from."""
+        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        return self.components.take(component).draw(1, generator)[0], component
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` draws."""
+        return self.draw_with_component(n, generator)[0]

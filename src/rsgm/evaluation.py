@@ -95,7 +95,7 @@ def evaluate(
         "checkpoint": path.name,
     }
     metrics["split"] = metrics["data"].pop("split")
-    truth = data.true_log_prob(data.test.points)
+    truth = data.true_log_prob(data.test.points, data.test.context)
     metrics["perfect_model"] = None if truth is None else summary(-truth)
     figures = _draw(model, data, density, samples)
     metrics["seconds"] = {
@@ -146,8 +146,8 @@ def report(metrics: dict[str, Any]) -> str:
 
 
 def _integral(model: GenerativeModel, data: ManifoldData) -> Integral | None:
-    """By the same function as the likelihood; None where there is no quadrature."""
-    if math.isinf(model.manifold.log_volume) or model.manifold.dim > 3 or data.test.context is not None:
+    """By the same function as the likelihood; None where there is no quadrature, and for conditional densities."""
+    if not model.manifold.unit_cube_extent or data.test.context is not None:
         return None
     return integral(lambda x: model.likelihood(x.to(model.device)).value, model.manifold, data.train.points)
 
@@ -159,6 +159,8 @@ def _resolution(radians: float | None) -> dict[str, float] | None:
 def _baselines(manifold: Any, data: ManifoldData) -> dict[str, Any]:
     if math.isinf(manifold.log_volume):
         return {"uniform": None, "kernel_density": None}
+    if data.test.context is not None:
+        return {"uniform": manifold.log_volume, "kernel_density": None}
     kde = KernelDensity(manifold)
     kde.fit_points(data.train.points, data.val.points)
     nll = -kde.likelihood(data.test.points).value

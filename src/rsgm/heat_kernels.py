@@ -127,19 +127,23 @@ class HeatKernel:
 # The approximate score of the original article ------------------------------------------
 
 
-def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int) -> Tensor:
-    r"""Return the score of the eigenfunction series of S^dim cut at degree `n_max`.
+def truncated_series_score(
+    dim: int, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int, sphere: bool = True
+) -> Tensor:
+    r"""Return the score of the eigenfunction series of S^dim, or of SO(3), cut at degree `n_max`.
 
     $p \propto \sum_{l\le n_{max}}e^{-l(l+dim-1)s/2}\,\tfrac{2l+dim-1}{dim-1}\,C_l^{((dim-1)/2)}(\cos d)$, on
-    the circle $1 + 2\sum_l e^{-l^2s/2}\cos ld$. At small s the cut series takes both signs and its score is
-    wrong; there De Bortoli et al. 2022 use Varadhan's.
+    the circle $1 + 2\sum_l e^{-l^2s/2}\cos ld$, on SO(3) $\sum_l e^{-l(l+1)s/2}(2l+1)\sin((l+\tfrac12)d)
+    /\sin\tfrac d2$. At small s the cut series takes both signs and its score is wrong; there De Bortoli et al.
+    2022 use Varadhan's.
 
     Arguments:
-        dim: dimension of the sphere, at least 1.
+        dim: dimension of the sphere, at least 1; 3 for SO(3).
         distance: angles in [0, pi].
         codistance: pi - distance.
         s: variance times, broadcast against the distances.
         n_max: last degree kept, at least 0 (the uniform law, of score 0).
+        sphere: False for SO(3).
 
     Raises:
         ValueError: if `dim` or `n_max` is out of range.
@@ -147,7 +151,7 @@ def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Te
     if dim < 1 or n_max < 0:
         raise ValueError(f"found dim={dim}, n_max={n_max}; a truncated series needs dim >= 1 and n_max >= 0")
     distance, codistance, s = torch.broadcast_tensors(distance, codistance, s)
-    spectrum = _spectrum(dim, True, n_max, distance.dtype, distance.device)
+    spectrum = _spectrum(dim, sphere, n_max, distance.dtype, distance.device)
     series, slope = _series(spectrum, distance, codistance, s)
     return slope / series
 

@@ -103,7 +103,7 @@ class ManifoldData(LightningDataModule, ABC):
         x, context = self.train.rows(torch.randint(len(self.train.points), (n,), generator=generator))
         return x, context
 
-    def true_log_prob(self, x: Tensor) -> Tensor | None:
+    def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor | None:
         """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""
         return None
 

@@ -1,4 +1,4 @@
-"""The files behind the Earth data sets: find, download, verify. The package holds none of them."""
+"""The files behind the named data sets: find, download, verify. The package holds none of them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TIMEOUT_SECONDS = 5
 
 
 class Source(NamedTuple):
-    """What a named set must be: the original file, its rows and SHA-256, and those of known copies."""
+    """What a named set must be: the original file, its rows and SHA-256, those of known copies, and its address.
+
+    ``url`` is pinned to a commit; None where the file is only known as part of a package.
+    """
 
     original: str
-    rows: int
+    rows: int | None
     sha256: str
     copies: tuple[str, ...]
-
-    @property
-    def url(self) -> str:
-        """The original, pinned to a commit."""
-        return f"{_URL}/{self.original}"
+    url: str | None
+    folder: str = "earth"
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -42,18 +42,21 @@ SOURCES = {
         827,
         "f7bbaf32a412f5fe82350f48e0c55100be260803969c16557343f687fd0593fc",
         ("210e4e722318284f79ec16bd8a5ab0414236561cc26a57d9d6fa12541f1eb3c5",),
+        f"{_URL}/volerup.csv",
     ),
     "earthquake": Source(
         "quakes_all.csv",
         6120,
         "3e5e1a10fb2faf1899106264289334037d039f00f5265d13dad388a93d8ff2f7",
         ("e1708dfb3b6b85693b94098c989cfe77b0a26cd46f7c5fb9c94dbda17de61d69",),
+        f"{_URL}/quakes_all.csv",
     ),
     "flood": Source(
         "flood.csv",
         4875,
         "ffb1e3182c3053afcdeceec4727c262a29da10255d20747c08144da5b0963486",
         ("24e31000d8ecea9bf28f3fd1139f3bbb0acc127e66e53d2f7c17a21a752da25c",),
+        f"{_URL}/flood.csv",
     ),
     "fire": Source(
         "fire.csv",
@@ -63,6 +66,23 @@ SOURCES = {
             "e848ae0b1527828f6d87e5deb1c95c6e4979ce66f0138ffc0872028ef8ae0fb9",
             "c1fb69d204ab2d743ed0234bb11c1d0692a994ef51788002ad795d1d632516c0",  # Moser flow's, with a header
         ),
+        f"{_URL}/fire.csv",
+    ),
+    "rna": Source(
+        "rna.tsv",
+        9478,
+        "189183ca25bd45c8a7578d3c1cd8a555b5139bb1ab0ac1a0bd25672be19badf7",
+        ("6a6f0e3f94022f8782479c7ee960a16cfc07da40067c2f0e2ba88b6f2f3512c1",),
+        "https://raw.githubusercontent.com/vislearn/FFF/02db8ec7e1a8cf87bd311893e1a24f4b0eb646d8/fff/data/raw_data/torus"
+        "/rna.tsv",
+        "torus",
+    ),
+    # MDAnalysis 2.11.0, analysis/data/{rama,janin}_ref_data.npy
+    "ramachandran": Source(
+        "rama_counts.npy", None, "183f860b2e0199ba7d350406176593b1d84dced63eb51a8016ebf887f8996272", (), None, "torus"
+    ),
+    "janin": Source(
+        "janin_counts.npy", None, "26a9923ce8fc26db10df8d1e8d4a676bd7effd877fb438272e3d927339151a48", (), None, "torus"
     ),
 }
 
@@ -98,6 +118,8 @@ def locate(name: str, path: str | None = None) -> Found:
     """
     if path is not None:
         return _explicit(name, Path(path).expanduser())
+    if name not in SOURCES and name != "gvp":
+        raise FileNotFoundError(f"No data set is named {name!r}; pass the file of your own with --data.path=FILE.")
     if name == "gvp":
         return _smithsonian()
     for folder in folders():
@@ -139,7 +161,7 @@ def _explicit(name: str, path: Path) -> Found:
 
 
 def _in_folder(name: str, folder: Path) -> Found | None:
-    for path in (folder / sub / file for sub in ("earth", "") for file in _names(name)):
+    for path in (folder / sub / file for sub in (SOURCES[name].folder, "") for file in _names(name)):
         if path.is_file():
             sha256 = _sha256(path)
             if sha256 not in SOURCES[name].hashes:
@@ -150,6 +172,8 @@ def _in_folder(name: str, folder: Path) -> Found | None:
 
 def _download(name: str) -> Found:
     source = SOURCES[name]
+    if source.url is None:
+        raise FileNotFoundError(_nowhere(name, "it has no address of its own"))
     try:
         path = pooch.retrieve(
             source.url,
@@ -169,7 +193,7 @@ def _download(name: str) -> Found:
                 stacklevel=2,
             )
             return found._replace(source=f"stand-in for volcano: {found.source}")
-        raise FileNotFoundError(_nowhere(name, error)) from error
+        raise FileNotFoundError(_nowhere(name, f"{type(error).__name__}: {error}")) from error
     return Found(name, Path(path), source.url, source.sha256, source.rows)
 
 
@@ -205,12 +229,13 @@ def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:
     )
 
 
-def _nowhere(name: str, error: Exception) -> str:
+def _nowhere(name: str, reason: str) -> str:
     looked = "".join(f"\n  {folder}" for folder in folders())
     demo = f"; or install the stand-in with {_INSTALL}" if name == "volcano" else ""
+    source = SOURCES[name]
     return (
-        f"The {name} set was not found. No {' or '.join(_names(name))}, nor either under earth/, in{looked}\n"
-        f"and the download of {SOURCES[name].url} failed: {type(error).__name__}: {error}\n"
-        "Put the file in one of these folders; or set RSGM_DATA to its folder; or pass --data.path=FILE (any "
-        f"CSV with lat,lon){demo}."
+        f"The {name} set was not found. No {' or '.join(_names(name))}, nor either under {source.folder}/, in{looked}\n"
+        f"and the download of {source.url} failed: {reason}\n"
+        "Put the file in one of these folders; or set RSGM_DATA to its folder; or pass --data.path=FILE (the set, or "
+        f"any CSV of your own){demo}. data/README.md says where each set comes from."
     )

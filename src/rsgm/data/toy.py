@@ -1,20 +1,18 @@
-"""Synthetic laws with a known density: training streams fresh points, validation and test sets are fixed."""
+"""Synthetic laws on spheres and in the hyperbolic plane."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from rsgm.data.base import Batch, ManifoldData
-from rsgm.distributions import VonMisesFisher
+from rsgm.data.synthetic import LawData, MixtureData
+from rsgm.distributions import Mixture, VonMisesFisher
 from rsgm.manifolds import Sphere
 from rsgm.seeding import generator_from
 
 
-class VonMisesFisherData(ManifoldData):
+class VonMisesFisherData(LawData):
     r"""The von Mises-Fisher law around the first axis of :math:`S^d`; by default the toy of the RSGM code.
 
     The best reachable negative log-likelihood is the entropy, 0.1298268653 nats for :math:`\kappa = 15` on
@@ -25,8 +23,7 @@ class VonMisesFisherData(ManifoldData):
     Arguments:
         dim: d
         concentration: :math:`\kappa`
-        train_size: fixed train points, for models that are fitted to a set; steps of training see fresh ones
-        val_size, test_size: points of the fixed sets
+        train_size, val_size, test_size: see `LawData`
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
 
     Example:
@@ -49,39 +46,52 @@ class VonMisesFisherData(ManifoldData):
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
     ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size)
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
         self.dim, self.concentration = dim, concentration
-        self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
-
-    @cached_property
-    def manifold(self) -> Sphere:
-        """The unit sphere in R^(dim + 1)."""
-        return Sphere(self.dim)
 
     @cached_property
     def law(self) -> VonMisesFisher:
-        """What the points are drawn from."""
+        """One component."""
         axis = torch.eye(self.dim + 1, dtype=torch.float64)[0]
-        return VonMisesFisher(self.manifold, axis, self.concentration)
+        return VonMisesFisher(Sphere(self.dim), axis, self.concentration)
 
-    def points(self) -> Tensor:
-        """The points of the three fixed sets."""
-        n = self.train_size + self.val_size + self.test_size
-        return self.law.draw(n, generator_from("points", self.seed))
 
-    def sizes(self, n: int) -> tuple[int, int]:
-        """The sizes asked for."""
-        return self.train_size, self.val_size
+class VonMisesFisherMixtureData(MixtureData):
+    r"""Von Mises-Fisher laws of one concentration around uniform random means on :math:`S^d`, equally likely.
 
-    def batch(self, generator: torch.Generator, n: int) -> Batch:
-        """``n`` fresh points."""
-        return self.law.draw(n, generator), None
+    The means are a function of the seed.
 
-    def true_log_prob(self, x: Tensor) -> Tensor:
-        """The exact log-density (B,), nats, float64."""
-        return self.law.log_prob(x.double())
+    Arguments:
+        dim: d
+        components: their number
+        concentration: :math:`\kappa`
+        conditional: give the component as context, and score given it
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
 
-    def provenance(self) -> dict[str, Any]:
-        """As the base class; the source is the law."""
-        source = f"generated: von Mises-Fisher on S^{self.dim}, concentration {self.concentration:g}"
-        return super().provenance() | {"source": source}
+    def __init__(
+        self,
+        dim: int = 2,
+        components: int = 4,
+        concentration: float = 15.0,
+        conditional: bool = False,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 10_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(
+            conditional, train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size
+        )
+        self.dim, self.components, self.concentration = dim, components, concentration
+
+    @cached_property
+    def law(self) -> Mixture:
+        """Equal weights."""
+        sphere, generator = Sphere(self.dim), generator_from("law", self.seed)
+        means = sphere.random_uniform(self.components, self.dim + 1, generator=generator, dtype=torch.float64)
+        return Mixture(VonMisesFisher(sphere, means, self.concentration))

@@ -2,6 +2,8 @@
 
 from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.so3 import SpecialOrthogonal
 from rsgm.manifolds.sphere import Sphere
+from rsgm.manifolds.torus import Torus
 
-__all__ = ["Euclidean", "Manifold", "Sphere"]
+__all__ = ["Euclidean", "Manifold", "SpecialOrthogonal", "Sphere", "Torus"]

@@ -130,10 +130,6 @@ class Manifold(geoopt.Manifold, ABC):
         """The point of a volume-preserving chart at ``u`` in [0, 1]^dim; compact manifolds up to dim 3."""
         raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no volume-preserving chart.")
 
-    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Nodes ``(n, *shape)`` and weights ``(n,)`` that sum to the volume; compact manifolds up to dim 3."""
-        raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no quadrature.")
-
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
         """Squared Riemannian length of a tangent vector, shape ``batch``."""
         return self.inner(x, u, u)
@@ -162,3 +158,11 @@ def safe_norm(u: Tensor, keepdim: bool = False) -> Tensor:
     square = (u * u).sum(-1, keepdim=keepdim)
     zero = square == 0
     return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
+
+
+def log_sinc(r: Tensor) -> Tensor:
+    """``log(|sin r| / r)`` for r >= 0, whose derivatives at zero are finite."""
+    small, square = r < 1e-2, r * r
+    large = torch.where(small, torch.ones_like(r), r)
+    series = -square / 6 * (1 + square / 30 * (1 + square * 4 / 63))
+    return torch.where(small, series, (large.sin() / large).abs().log())

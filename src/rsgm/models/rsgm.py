@@ -24,8 +24,8 @@ from rsgm.schedules import LearningRate, WarmupCosine
 class RSGM(GenerativeModel):
     r"""A score-based generative model on a manifold.
 
-    A network :math:`v_\theta` gives the score :math:`s_\theta = v_\theta / \sigma(t) + 2b/\beta` of a diffusion
-    from the data to a prior; reversing it draws samples, its probability flow gives exact log-densities.
+    A network :math:`v_\theta` gives the score :math:`s_\theta = v_\theta / \sigma(t) + 2b/\beta` of a diffusion from
+    the data to a prior; reversing it draws samples, its probability flow gives exact log-densities.
 
     References: De Bortoli, Mathieu, Hutchinson, Thornton, Teh, Doucet 2022, "Riemannian Score-Based Generative
     Modelling", arXiv:2202.02763; Huang et al. 2022, "Riemannian Diffusion Models", arXiv:2208.07949.

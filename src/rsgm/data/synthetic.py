@@ -1,0 +1,116 @@
+"""Laws with a known density as data: training streams fresh points, validation and test sets are fixed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rsgm.data.base import Batch, ManifoldData
+from rsgm.distributions import ManifoldDistribution, Mixture
+from rsgm.manifolds import Manifold
+from rsgm.seeding import generator_from
+
+
+class LawData(ManifoldData, ABC):
+    """Points drawn from a law. A subclass says what `law` is.
+
+    `true_log_prob` of the test points is what a perfect model reaches on the same draw.
+
+    Arguments:
+        train_size: fixed train points, for models that are fitted to a set; steps of training see fresh ones
+        val_size, test_size: points of the fixed sets
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        train_size: int,
+        val_size: int,
+        test_size: int,
+        batch_size: int,
+        seed: int | None,
+        steps_per_epoch: int,
+        eval_batch_size: int,
+    ) -> None:
+        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size)
+        self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
+
+    @property
+    @abstractmethod
+    def law(self) -> ManifoldDistribution:
+        """What the points are drawn from."""
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        """The law's."""
+        return self.law.manifold
+
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        """``n`` fresh points and their context."""
+        return self.law.draw(n, generator), None
+
+    def points(self) -> Tensor | tuple[Tensor, Tensor]:
+        """The points of the three fixed sets, with their context if there is one."""
+        x, context = self.draw(self.train_size + self.val_size + self.test_size, generator_from("points", self.seed))
+        return x if context is None else (x, context)
+
+    def sizes(self, n: int) -> tuple[int, int]:
+        """The sizes asked for."""
+        return self.train_size, self.val_size
+
+    def batch(self, generator: torch.Generator, n: int) -> Batch:
+        """``n`` fresh points."""
+        return self.draw(n, generator)
+
+    def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The exact log-density (B,), nats, float64."""
+        return self.law.log_prob(x.double())
+
+    def provenance(self) -> dict[str, Any]:
+        """As the base class; the points are generated."""
+        return super().provenance() | {"source": f"generated ({type(self.law).__name__} on {self.manifold})"}
+
+
+class MixtureData(LawData, ABC):
+    """Points drawn from a mixture; on request with the component, one-hot, as their context.
+
+    Arguments:
+        conditional: give the component as context, and score given it
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        conditional: bool,
+        train_size: int,
+        val_size: int,
+        test_size: int,
+        batch_size: int,
+        seed: int | None,
+        steps_per_epoch: int,
+        eval_batch_size: int,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.conditional = conditional
+
+    @property
+    @abstractmethod
+    def law(self) -> Mixture:
+        """What the points are drawn from."""
+
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        """``n`` fresh points and, if conditional, their components."""
+        x, component = self.law.draw_with_component(n, generator)
+        return x, F.one_hot(component, self.law.count).to(x) if self.conditional else None
+
+    def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The exact log-density (B,), given the component where there is a context; nats, float64."""
+        if context is None:
+            return self.law.log_prob(x.double())
+        return self.law.component_log_prob(x.double()).gather(1, context.argmax(1, keepdim=True))[:, 0]

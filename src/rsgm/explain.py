@@ -1,0 +1,58 @@
+"""An error of the command-line parser in one line, with the nearest name where a name is unknown."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import sys
+
+
+def explain(message: str, keys: list[str]) -> str:
+    """The cause in an error of the parser, in one line, with the nearest name where a name is unknown.
+
+    Arguments:
+        message: of jsonargparse, which nests the errors of all alternatives
+        keys: that the parser knows
+    """
+    text = " ".join(message.split())
+    # of the alternatives of an optional value, the first is the one that was meant
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
+    text = re.split(r" - Expected a <class 'NoneType'>", text)[0]
+    parents = re.findall(r'Parser key "([\w.]+)":', text)
+    text = re.sub(r'Parser key "[\w.]+": ?', "", text).strip(" -")
+    where = ".".join(dict.fromkeys(parents))
+    group = re.search(r"Group '(\w+)' does not accept option '([\w.]+)'", text)
+    if group:
+        return _did_you_mean("key", ".".join(group.groups()), "", keys)
+    unknown = re.search(r"[Uu]nrecognized arguments?: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted", text)
+    if unknown:
+        key = unknown.group(1) or unknown.group(2)
+        return _did_you_mean("key", key, where, [k for k in keys if not k.endswith("help")] + _argument_names())
+    if text.startswith("unknown "):
+        return text.replace(" '", f" '{where}.", 1) if where else text
+    name = re.search(r"Expected a dot import path string: (\S+)", text)
+    if name:
+        return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])
+    text = text.replace("typing.Literal", "one of ")
+    return f"{where}: {text}" if where else text
+
+
+def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:
+    head, heads = name.split(".")[0], [k.split(".")[0] for k in known]
+    wanted, pool = (name, known) if head in heads else (head, heads)
+    near = difflib.get_close_matches(wanted, pool, n=1, cutoff=0.3)
+    full = f"{where}.{name}" if where and kind == "key" else name
+    place = f"{where}: " if where and kind == "class" else ""
+    return f"{place}unknown {kind} {full!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _classes() -> list[type]:
+    """The classes of the package that a configuration may name."""
+    modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "rsgm"]
+    found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return [c for c in found if c.__module__.startswith("rsgm.") and not issubclass(c, (tuple, BaseException))]
+
+
+def _argument_names() -> list[str]:
+    return sorted({name for cls in _classes() for name in inspect.signature(cls.__init__).parameters})
