@@ -23,6 +23,9 @@ from rsgm.samplers import ReverseDiffusion
 
 #: arguments that make a model small; a new class is tested with its defaults
 SMALL = {
+    "CNF": {"network": partial(MLP, hidden=[16, 16])},
+    "FlowMatching": {"network": partial(MLP, hidden=[16, 16])},
+    "Moser": {"network": partial(MLP, hidden=[16, 16]), "uniform_points": 50},
     "RSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
     "ChartSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
+from rsgm.likelihood import ProbabilityFlow, ScoreFlow
 from rsgm.processes import Process, reverse
 from rsgm.schedules import TimeGrid, UniformTimeGrid
 
@@ -145,3 +146,28 @@ class ReverseDiffusion(Sampler):
             s = process.schedule.integral(t).reshape(-1, *(1,) * (x.dim() - 1))
             x = process.manifold.expmap(x, s * score(t, x, context))
         return x
+
+
+@dataclass(frozen=True)
+class ProbabilityFlowSampler(Sampler):
+    """The probability flow from the prior at t = 1 to ``process.eps``, in adaptive steps: samples of the very law
+    whose density the likelihood gives.
+
+    References: Song et al. 2021, arXiv:2011.13456, section 4.3.
+
+    Arguments:
+        ode: how the flow is solved
+    """
+
+    ode: ProbabilityFlow = ProbabilityFlow()
+
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        n: int,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """``(n, *shape)`` points."""
+        return self.ode.sample(ScoreFlow(process, score), n, context, generator)
