@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from rsgm.charts import Chart, Stereographic
+from rsgm.elbo import EvidenceLowerBound
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
@@ -40,6 +41,7 @@ class ChartSGM(GenerativeModel):
         loss: the training objective
         sampler: how samples are drawn
         ode: how log-densities are computed
+        bound: a lower bound that is reported beside them
         optimizer: factory of the optimiser from the parameters
         learning_rate: factor on its learning rate over the run
 
@@ -59,13 +61,14 @@ class ChartSGM(GenerativeModel):
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
-        ode: ProbabilityFlow = ProbabilityFlow(),
+        ode: ScoreLikelihood = ProbabilityFlow(),
+        bound: EvidenceLowerBound | None = None,
         optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.chart = chart(manifold)
-        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, loss, sampler, ode)
+        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, loss, sampler, ode, bound)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of the coordinates."""
@@ -75,11 +78,20 @@ class ChartSGM(GenerativeModel):
         """The points of ``n`` sampled coordinates."""
         return self.chart.forward(self.flat.sample(n, context, seed))
 
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Fit the chart."""
+        self.chart.fit(train)
+
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """That of the coordinates, less the log-determinant of the chart."""
-        y = self.chart.inverse(self.manifold.projx(x.double()))
-        result = self.flat.likelihood(y, context)
-        return result._replace(value=result.value - self.chart.log_det(y))
+        y = self._coordinates(x)
+        return self._pushed(self.flat.likelihood(y, context), y)
+
+    def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
+        """By ``bound``, if there is one."""
+        y = self._coordinates(x)
+        result = self.flat.lower_bound(y, context)
+        return None if result is None else self._pushed(result, y)
 
     def resolution(self) -> float:
         """That of the flat model, in units of length at the centre of the chart."""
@@ -89,3 +101,9 @@ class ChartSGM(GenerativeModel):
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
         return self.flat.solver()
+
+    def _coordinates(self, x: Tensor) -> Tensor:
+        return self.chart.inverse(self.manifold.projx(x.double()))
+
+    def _pushed(self, result: LogProb, y: Tensor) -> LogProb:
+        return result._replace(value=result.value - self.chart.log_det(y))
