@@ -88,6 +88,8 @@ def other(default: Any, annotation: Any) -> Any:
         return 3
     if isinstance(default, (tuple, list)) and all(isinstance(item, int) for item in default):
         return [item + 1 for item in default][:2]
+    if isinstance(default, tuple):
+        return [unusual(type(item))() for item in default]
     factory = typing.get_origin(annotation) is not None
     base = typing.get_args(annotation)[-1] if factory else annotation
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):

@@ -14,7 +14,7 @@ from rsgm.data import (
     WrappedNormalTorusData,
 )
 from rsgm.evaluation import evaluate
-from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.models import CNF, RSGM, ChartSGM, CheckpointError, FlowMatching, GenerativeModel, KernelDensity, Moser, load
 
 __version__ = version("rsgm")
@@ -29,10 +29,12 @@ __all__ = [
     "Euclidean",
     "FlowMatching",
     "GenerativeModel",
+    "Hyperbolic",
     "KernelDensity",
     "Manifold",
     "ManifoldData",
     "Moser",
+    "Product",
     "RotationData",
     "RotationMixtureData",
     "SpecialOrthogonal",
