@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rsgm.charts import Chart, Stereographic
+from rsgm.description import describe
 from rsgm.fields import NetworkField, TangentField
 from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, Loss
@@ -65,7 +66,7 @@ class ChartSGM(GenerativeModel):
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.chart = chart(manifold)
-        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, loss, sampler, ode)
+        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, loss=loss, sampler=sampler, ode=ode)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of the coordinates."""
@@ -80,6 +81,13 @@ class ChartSGM(GenerativeModel):
         y = self.chart.inverse(self.manifold.projx(x.double()))
         result = self.flat.likelihood(y, context)
         return result._replace(value=result.value - self.chart.log_det(y))
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Let a schedule that leaves its range to the training points see their coordinates."""
+        schedule = self.flat.process.schedule
+        self.flat.fit_points(self.chart.inverse(train), self.chart.inverse(val))
+        if self.flat.process.schedule is not schedule:
+            self.redescribe(process=describe(self.flat.process, skip=1))
 
     def resolution(self) -> float:
         """That of the flat model, in units of length at the centre of the chart."""
