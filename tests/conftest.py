@@ -19,13 +19,15 @@ import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
-from rsgm.manifolds import Euclidean, Manifold
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Sphere
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Sphere": [{"dim": dim} for dim in (1, 2, 3, 5)],
     "Euclidean": [{"dim": 1}, {"dim": 3}],
     "Torus": [{"dim": dim} for dim in (1, 2, 5)],
+    "Hyperbolic": [{"dim": dim} for dim in (1, 2, 3, 4)],
+    "Product": [{}, {"factors": [Sphere(1), Sphere(1)]}, {"factors": [Hyperbolic(2), Euclidean(1), Sphere(2)]}],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],

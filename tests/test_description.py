@@ -88,12 +88,16 @@ def other(default: Any, annotation: Any) -> Any:
         return 3
     if isinstance(default, (tuple, list)) and all(isinstance(item, int) for item in default):
         return [item + 1 for item in default][:2]
+    if isinstance(default, tuple):
+        return [unusual(type(item))() for item in default]
     factory = typing.get_origin(annotation) is not None
     base = typing.get_args(annotation)[-1] if factory else annotation
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):
         return None
-    usual = default if factory else type(default)
-    choices = [cls for cls in concrete(base) if cls is not usual] or concrete(base)
+    usual = getattr(default, "func", default) if factory else type(default)
+    # a process only for the state space of the usual one
+    alike = [cls for cls in concrete(base) if (cls.__name__ in STATE_SPACES) == (usual.__name__ in STATE_SPACES)]
+    choices = [cls for cls in alike if cls is not usual] or alike
     make = unusual(choices[-1], len(typing.get_args(annotation)[0]) if factory else 0)
     return make if factory else make()
 

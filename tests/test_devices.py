@@ -40,15 +40,16 @@ def outside(function):
 def far_away(monkeypatch):
     """A context of fake tensors, in which a tensor on the device that meets one on the CPU is an error."""
     # tables, made on the CPU as they always are, and moved; nothing fake is left in the caches
-    for name in ("_sampling_table", "_spectrum"):
-        table = outside(getattr(heat_kernels, name))
+    tables = [(heat_kernels.compact, "_sampling_table"), (heat_kernels.compact, "_spectrum")]
+    for module, name in [*tables, (heat_kernels.hyperbolic, "_sampling_table")]:
+        table = outside(getattr(module, name))
 
         def move(*arguments, table=table):
             *others, device = arguments
             found = table(*others, torch.device("cpu"))
             return tuple(part.to(device) for part in found) if isinstance(found, tuple) else found.to(device)
 
-        monkeypatch.setattr(heat_kernels, name, move)
+        monkeypatch.setattr(module, name, move)
     monkeypatch.setattr(losses, "_variance_ends", outside(losses._variance_ends))
     for grid in concrete(TimeGrid):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))

@@ -15,6 +15,8 @@ from rsgm.description import build, describe
 from rsgm.divergence import with_divergence
 from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 
+#: manifolds whose heat kernel has no formula here
+UNKNOWN_KERNELS = {("Sphere", 5), ("Hyperbolic", 1), ("Hyperbolic", 4)}
 LENGTHS = [1e-6, 1e-4, 1e-2, 1.0, 3.0, math.pi - 1e-4]
 SPHERES = [Sphere(dim) for dim in (1, 2, 3, 5)]
 
@@ -49,6 +51,14 @@ def worst(x: torch.Tensor) -> float:
     return float(x.abs().max())
 
 
+def stretch(manifold: Manifold, *points: torch.Tensor) -> float:
+    """The largest ambient length of a unit vector of the frame: what a rounding in coordinates may count for.
+
+    One where the metric is the ambient one; on hyperbolic space it grows with the distance from the origin.
+    """
+    return max(1.0, *(worst(flat(manifold, manifold.frame(x)).norm(dim=-1)) for x in points))
+
+
 EVERY = [param.values[0]() for param in variants(Manifold)]
 
 
@@ -72,14 +82,15 @@ every_kernel = pytest.mark.parametrize("manifold", [m for m in EVERY if has_kern
 # ---- the contract: construction
 
 
-@pytest.mark.parametrize("cls", each(Manifold))
-def test_needs_no_arguments_and_is_described(cls):
-    for manifold in (cls(), cls(3)):
+@every_manifold
+def test_needs_no_arguments_and_is_described(make):
+    for manifold in (make.func(), make()):
         description = describe(manifold)
         again = build(json.loads(json.dumps(description)), Manifold)
-        assert type(again) is cls
+        assert type(again) is make.func
         assert (again.dim, again.shape, again.log_volume) == (manifold.dim, manifold.shape, manifold.log_volume)
-    assert str(cls(3).dim) in str(cls(3))
+        assert str(manifold) == str(again)
+        assert f"dim={manifold.dim}" in str(manifold)
 
 
 @pytest.mark.parametrize("cls", each(Manifold))
@@ -102,7 +113,7 @@ def test_log_inverts_exp(make, dtype, length):
     u = tangents(manifold, x, length)
     y = manifold.expmap(x, u)
     # y is stored with a rounding error of eps per unit; next to the cut locus that turns the logarithm by eps / rest
-    rounding = torch.finfo(dtype).eps * (1 + worst(x))
+    rounding = torch.finfo(dtype).eps * (1 + worst(x)) * stretch(manifold, x, y)
     condition = 1 + length / min(1.0, math.pi - length)
     assert worst(manifold.logmap(x, y) - u) < 4 * rounding * condition
     # the vector that is stored has this length to eps, relatively
@@ -117,7 +128,7 @@ def test_exp_inverts_log(make, dtype):
     manifold = make()
     x, y = points(manifold, 500, dtype), points(manifold, 500, dtype, seed=3)
     near = manifold.expmap(x, tangents(manifold, x, 1e-6))
-    rounding = torch.finfo(dtype).eps * (1 + worst(x))
+    rounding = torch.finfo(dtype).eps * (1 + worst(x)) * stretch(manifold, x, y)
     for z in (y, near, x):
         assert worst(manifold.expmap(x, manifold.logmap(x, z)) - z) < 8 * rounding
         assert worst(manifold.dist(x, z) - manifold.squared_norm(x, manifold.logmap(x, z)).sqrt()) < 8 * rounding
@@ -132,11 +143,10 @@ def test_small_distances_keep_their_digits(make, dtype):
     manifold = make()
     x = points(manifold, 200, dtype)
     y = manifold.expmap(x, tangents(manifold, x, 1e-4))
-    a, b = (flat(manifold, z).numpy().astype(np.longdouble) for z in (x, y))
-    # the geodesic lies within O(distance^2) of the chord, whose length the metric may scale
-    e = manifold.frame(x)[0]
-    scale = manifold.squared_norm(x, e) / flat(manifold, e).square().sum(-1)
-    chord = np.sqrt(((a - b) ** 2).sum(-1) * float(scale.double().mean()))
+    a, b = (flat(manifold, manifold.projx(z.double())).numpy().astype(np.longdouble) for z in (x, y))
+    # the geodesic lies within O(distance^2) of the chord
+    gap = torch.from_numpy((a - b).astype(float)).reshape(x.shape)
+    chord = manifold.inner(x.double(), gap, gap).sqrt().numpy()
     found = manifold.dist(x, y).numpy().astype(np.longdouble)
     assert (abs(found / chord - 1)).max() < (1e-5 if dtype == torch.float32 else 1e-8)
 
@@ -152,7 +162,7 @@ def test_transport(make, dtype):
         u, w = tangents(manifold, x, seed=4), tangents(manifold, x, seed=5)
         there = [manifold.transp(x, y, z) for z in (u, w)]
         # the shortest geodesic turns by eps / rest where the rest to the cut locus is short
-        rounding = 8 * torch.finfo(dtype).eps * (1 + worst(x)) / min(1.0, math.pi - length)
+        rounding = 8 * torch.finfo(dtype).eps * (1 + worst(x)) / min(1.0, math.pi - length) * stretch(manifold, x, y)
         scale = max(worst(u), worst(w)) ** 2 * manifold.dim
         assert worst(manifold.inner(y, *there) - manifold.inner(x, u, w)) < rounding * scale
         assert manifold.check_vector_on_tangent(y, there[0], atol=rounding * scale, rtol=0)
@@ -210,10 +220,11 @@ def test_derivatives_of_what_is_near_zero_and_far(make, dtype):
         away = -manifold.logmap(y.detach(), x) / length
         # the direction at y is known to eps / length, and eps / rest
         known = torch.finfo(dtype).eps / min(1, length, math.pi - length)
-        slope = (gradient * away).flatten(1).sum(-1)
-        assert worst(slope - 1) < 16 * known * (1 + worst(x)), length
+        slope = flat(manifold, gradient * away).sum(-1)
+        known = known * (1 + worst(x)) * stretch(manifold, x, y.detach())
+        assert worst(slope - 1) < 16 * known, length
         _, forward = torch.func.jvp(lambda z, x=x: manifold.dist(x, z), (y.detach(),), (away,))
-        assert worst(forward - slope) < 16 * known * (1 + worst(x)), length
+        assert worst(forward - slope) < 16 * known, length
 
 
 # ---- the contract: projections, frame, tangent draws
@@ -228,11 +239,14 @@ def test_projections_are_idempotent(make, dtype):
     x = manifold.projx(anywhere)
     assert worst(manifold.projx(x) - x) <= rounding * worst(x)
     assert manifold.check_point_on_manifold(x, atol=rounding, rtol=0)
+    # a projection along the normal of another product lengthens vectors
+    rounding = rounding * stretch(manifold, x) ** 2
     u = manifold.proju(x, anywhere)
-    assert worst(manifold.proju(x, u) - u) <= rounding * worst(anywhere)
-    assert manifold.check_vector_on_tangent(x, u, atol=2 * rounding * worst(anywhere), rtol=0)
+    scale = max(worst(anywhere), worst(u))
+    assert worst(manifold.proju(x, u) - u) <= rounding * scale
+    assert manifold.check_vector_on_tangent(x, u, atol=2 * rounding * scale, rtol=0)
     # orthogonal: what is taken away is normal
-    assert worst(manifold.inner(x, u, manifold.proju(x, anywhere - u))) <= 2 * rounding * worst(anywhere) ** 2
+    assert worst(manifold.inner(x, u, manifold.proju(x, anywhere - u))) <= 2 * rounding * scale**2
 
 
 @every_dtype
@@ -248,7 +262,7 @@ def test_frame(make, dtype):
     assert frame.shape == (manifold.dim, *x.shape)
     assert frame.dtype == dtype
     gram = manifold.inner(x, frame[:, None], frame[None])
-    rounding = 8 * torch.finfo(dtype).eps
+    rounding = 8 * torch.finfo(dtype).eps * stretch(manifold, x) ** 2
     assert worst(gram - torch.eye(manifold.dim, dtype=dtype)[..., None]) < rounding
     for e in frame:
         assert manifold.check_vector_on_tangent(x, e, atol=rounding, rtol=0)
@@ -263,7 +277,7 @@ def test_tangent_draws_are_standard_normal(make):
     z = manifold.random_tangent(x, torch.Generator().manual_seed(0))
     components = manifold.inner(x, manifold.frame(x), z[None]).T
     # all of the vector is tangent
-    assert worst(components.square().sum(-1) - manifold.squared_norm(x, z)) < 1e-12
+    assert worst(components.square().sum(-1) - manifold.squared_norm(x, z)) < 1e-12 * stretch(manifold, x)
     assert within(components, 0.0)
     assert within(components[:, :, None] * components[:, None], torch.eye(manifold.dim))
     assert within(components**4, 3.0)
@@ -395,9 +409,10 @@ def test_mean_curvature(make):
     pushed = (flat(manifold, frame) @ matrix.T).reshape(frame.shape)
     curvature = manifold.mean_curvature(x)
     expected = manifold.inner(x, frame, pushed).sum(0) + manifold.inner(x, curvature, ambient(x))
-    assert worst(with_divergence(field, manifold, x, frame)[1] - expected) < 1e-12
+    rounding = 1e-12 * stretch(manifold, x) ** 2
+    assert worst(with_divergence(field, manifold, x, frame)[1] - expected) < rounding
     # the mean curvature is normal
-    assert worst(manifold.proju(x, curvature)) < 1e-14
+    assert worst(manifold.proju(x, curvature)) < 1e-2 * rounding
 
 
 # ---- the contract: bumps and heat kernels
@@ -453,12 +468,13 @@ def test_heat_kernel_score_is_the_gradient(make):
             assert "ImplicitScoreMatching" in str(error)  # noqa: PT017
             with pytest.raises(NotImplementedError, match="no known log-density"):
                 manifold.heat_kernel_log_prob(x0, x, time)
-            assert (type(manifold).__name__, manifold.dim) == ("Sphere", 5)
+            assert (type(manifold).__name__, manifold.dim) in UNKNOWN_KERNELS
             return
         y = x.clone().requires_grad_()
         log_prob = manifold.heat_kernel_log_prob(x0, manifold.projx(y), time)
         (gradient,) = torch.autograd.grad(log_prob.sum(), y)
-        assert worst(manifold.egrad2rgrad(x, gradient) - score) < 1e-8 * worst(score)
+        gradient = manifold.egrad2rgrad(x, gradient)
+        assert worst(gradient - score) < 1e-8 * worst(score)
         # a score at one's own place is a zero vector, and a flow has a divergence there
         assert worst(manifold.heat_kernel_score(x, x, time)) < 1e-12
         _, divergence = with_divergence(
@@ -480,7 +496,7 @@ def test_score_in_float32(manifold, s):
         doubles = manifold.projx(x0.double()), manifold.projx(x.double())
         expected = manifold.heat_kernel_score(*doubles, time.double())
         # the direction is known to eps over the distance, and over the rest to the antipode
-        known = 1.2e-7 * (1 + worst(x0)) * (1 + 1 / min(length, math.pi - length))
+        known = 1.2e-7 * (1 + worst(x0)) * stretch(manifold, x0, x) * (1 + 1 / min(length, math.pi - length))
         assert worst(score - expected) < 16 * known * worst(expected)
         assert worst(score - manifold.proju(x, score)) < 1e-6 * worst(score)
         assert (manifold.inner(x, score, manifold.logmap(x, x0)) > 0).all()

@@ -2,27 +2,48 @@
 
 from importlib.metadata import version
 
-from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
+from rsgm.data import (
+    DihedralTableData,
+    EarthData,
+    ManifoldData,
+    RotationData,
+    RotationMixtureData,
+    TorusData,
+    VonMisesFisherData,
+    VonMisesFisherMixtureData,
+    WrappedNormalTorusData,
+)
 from rsgm.evaluation import evaluate
-from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
-from rsgm.models import RSGM, ChartSGM, CheckpointError, GenerativeModel, KernelDensity, load
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
+from rsgm.models import CNF, RSGM, ChartSGM, CheckpointError, FlowMatching, GenerativeModel, KernelDensity, Moser, load
 
 __version__ = version("rsgm")
 
 __all__ = [
+    "CNF",
     "RSGM",
     "ChartSGM",
     "CheckpointError",
+    "DihedralTableData",
     "EarthData",
     "Euclidean",
+    "FlowMatching",
     "GenerativeModel",
+    "Hyperbolic",
     "KernelDensity",
     "Manifold",
     "ManifoldData",
+    "Moser",
+    "Product",
+    "RotationData",
+    "RotationMixtureData",
     "SpecialOrthogonal",
     "Sphere",
     "Torus",
+    "TorusData",
     "VonMisesFisherData",
+    "VonMisesFisherMixtureData",
+    "WrappedNormalTorusData",
     "evaluate",
     "load",
 ]

@@ -9,20 +9,23 @@ import platform
 import resource
 import subprocess
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from rsgm import plots
-from rsgm.data import ManifoldData
-from rsgm.data.earth import to_degrees
+from rsgm.data import ManifoldData, Split
 from rsgm.description import build
+from rsgm.likelihood import SolveError
 from rsgm.metrics import Integral, integral, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
 
-#: most train, and most test, points on a map
+#: most train, and most test, points in a picture
 _DOTS = 2000
 
 
@@ -59,7 +62,7 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        samples: points in the sample map
+        samples: points in the picture of samples
         device: where to compute
 
     Returns:
@@ -149,7 +152,11 @@ def _integral(model: GenerativeModel, data: ManifoldData) -> Integral | None:
     """By the same function as the likelihood; None where there is no quadrature, and for conditional densities."""
     if not model.manifold.unit_cube_extent or data.test.context is not None:
         return None
-    return integral(lambda x: model.likelihood(x.to(model.device)).value, model.manifold, data.train.points)
+    return integral(_log_density(model), model.manifold, data.train.points)
+
+
+def _log_density(model: GenerativeModel) -> Callable[[Tensor], Tensor]:
+    return lambda x: model.likelihood(x.to(model.device)).value
 
 
 def _resolution(radians: float | None) -> dict[str, float] | None:
@@ -172,16 +179,33 @@ def _baselines(manifold: Any, data: ManifoldData) -> dict[str, Any]:
     return {"uniform": manifold.log_volume, "kernel_density": row}
 
 
+def sample_like(model: GenerativeModel, reference: Split, n: int) -> Tensor:
+    """``n`` samples, the same at each call; those of a conditional model given the context of the reference's rows.
+
+    Where there are fewer rows than samples they are taken again from the first.
+    """
+    context = reference.context
+    if context is not None:
+        context = context[torch.arange(n) % len(context)].to(model.device)
+        context = context.float() if context.is_floating_point() else context
+    return model.sample(n, context, seed=0)
+
+
 def _draw(model: GenerativeModel, data: ManifoldData, density: Integral | None, samples: int) -> dict[str, Figure]:
-    """Maps, where the points lie on S²."""
-    if model.manifold.shape != (3,) or density is None:
-        return {}
-    train, test = (to_degrees(part.points[:_DOTS]) for part in (data.train, data.test))
-    longitude, latitude, values = plots.interpolate(to_degrees(density.nodes), density.log_density.numpy())
-    return {
-        "density": plots.density_map(longitude, latitude, values, train, test),
-        "samples": plots.sample_map(to_degrees(model.sample(samples, seed=0)), test),
-    }
+    """What `rsgm.plots.views` knows to draw on the manifold; of a conditional model no density."""
+    manifold, columns = model.manifold, data.columns
+    train, test = (part.rows(torch.arange(min(len(part.points), _DOTS))) for part in (data.train, data.test))
+    figures = {"samples": plots.draw_samples(manifold, sample_like(model, test, samples), test.points, columns)}
+    if test.context is None:
+        known = None if density is None else (density.nodes, density.log_density)
+        try:
+            figures["density"] = plots.draw_density(
+                manifold, _log_density(model), train.points, test.points, columns, known
+            )
+        except SolveError as error:
+            # far from the data, where nothing is scored
+            warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _versions() -> dict[str, str | None]:

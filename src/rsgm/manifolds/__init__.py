@@ -2,8 +2,10 @@
 
 from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.hyperbolic import Hyperbolic
+from rsgm.manifolds.product import Product
 from rsgm.manifolds.so3 import SpecialOrthogonal
 from rsgm.manifolds.sphere import Sphere
 from rsgm.manifolds.torus import Torus
 
-__all__ = ["Euclidean", "Manifold", "SpecialOrthogonal", "Sphere", "Torus"]
+__all__ = ["Euclidean", "Hyperbolic", "Manifold", "Product", "SpecialOrthogonal", "Sphere", "Torus"]

@@ -53,11 +53,20 @@ class Manifold(geoopt.Manifold, ABC):
 
     @abstractmethod
     def mean_curvature(self, x: Tensor) -> Tensor:
-        r"""Trace of the second fundamental form, :math:`H = \sum_a \mathrm{II}(e_a, e_a)`, a normal vector.
+        r"""The H of :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a\rangle + \langle H, f\rangle`.
 
-        For the tangent projection of an ambient field, :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a
-        \rangle + \langle H, f\rangle`: no projection has to be differentiated.
+        With it no tangent projection P has to be differentiated. Where the ambient inner product does not vary, H is
+        the trace of the second fundamental form, :math:`\sum_a \mathrm{II}(e_a, e_a)`, a normal vector; elsewhere it
+        has the tangent part of `connection_trace` too.
         """
+
+    def connection_trace(self, x: Tensor, v: Tensor) -> Tensor | float:
+        r"""What :math:`\sum_a \langle e_a, Dv\,e_a\rangle` lacks of the divergence of a tangent field v, ``batch``.
+
+        :math:`-\sum_a \langle e_a, D^2 \exp_x(0)[e_a, v]\rangle`, in a chart the contracted Christoffel symbols; zero
+        where the ambient inner product does not vary.
+        """
+        return 0.0
 
     @abstractmethod
     def origin(  # type: ignore[override]
@@ -76,6 +85,14 @@ class Manifold(geoopt.Manifold, ABC):
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         r"""Log-determinant of the differential of :math:`\exp_x` at ``u``, shape ``batch``; zero at ``u = 0``."""
         raise NotImplementedError(f"{self} does not know the volume distortion of its exponential map.")
+
+    def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        r"""Riemannian gradient in ``y`` of ``log_det_exp(x, log_x(y))``; this default differentiates it."""
+
+        def total(z: Tensor) -> Tensor:
+            return self.log_det_exp(x, self.logmap(x, z)).sum()
+
+        return self.egrad2rgrad(y, torch.func.grad(total)(y))
 
     @abstractmethod
     def random_uniform(

@@ -96,4 +96,4 @@ class RSGM(GenerativeModel):
 
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
-        return {"method": "dopri5", "tolerance": self.ode.tolerance, "dtype": self.ode.dtype}
+        return self.ode.settings()

@@ -1,7 +1,7 @@
 """Drawing from a score model: steps, the one loop over time, and the one loop of Langevin dynamics."""
 
 from rsgm.samplers.annealed import AnnealedLangevin, BoxStart, LangevinDynamics, PriorStart, Start
-from rsgm.samplers.base import ReverseDiffusion, Sampler
+from rsgm.samplers.base import ProbabilityFlowSampler, ReverseDiffusion, Sampler
 from rsgm.samplers.langevin import gradient_of, langevin
 from rsgm.samplers.steppers import (
     BridgeVariance,
@@ -25,6 +25,7 @@ __all__ = [
     "LargeVariance",
     "PredictorCorrector",
     "PriorStart",
+    "ProbabilityFlowSampler",
     "ReverseDiffusion",
     "Sampler",
     "SmallVariance",

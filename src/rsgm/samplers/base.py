@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
+from rsgm.likelihood import ProbabilityFlow, ScoreFlow
 from rsgm.processes import Process
 from rsgm.samplers.steppers import GeodesicEulerMaruyama, Stepper
 from rsgm.schedules import TimeGrid, UniformTimeGrid
@@ -71,3 +72,28 @@ class ReverseDiffusion(Sampler):
         if self.denoise:
             x = self.stepper.denoise(process, score, x, times[-1].expand(n), context)
         return x
+
+
+@dataclass(frozen=True)
+class ProbabilityFlowSampler(Sampler):
+    """The probability flow from the prior at t = 1 to ``process.eps``, in adaptive steps: samples of the very law
+    whose density the likelihood gives.
+
+    References: Song et al. 2021, arXiv:2011.13456, section 4.3.
+
+    Arguments:
+        ode: how the flow is solved
+    """
+
+    ode: ProbabilityFlow = ProbabilityFlow()
+
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        n: int,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """``(n, *shape)`` points."""
+        return self.ode.sample(ScoreFlow(process, score), n, context, generator)
