@@ -127,6 +127,10 @@ class GenerativeModel(LightningModule, ABC):
     def description(self, value: dict[str, Any]) -> None:
         self._description = value
 
+    def redescribe(self, **arguments: Any) -> None:
+        """Say in the description, and so in checkpoints, what fitting has made of constructor arguments."""
+        self.description = {**self.description, "init_args": {**self.description["init_args"], **arguments}}
+
     # Lightning's hooks
 
     def setup(self, stage: str) -> None:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from rsgm.charts import Chart, Stereographic
+from rsgm.description import describe
 from rsgm.elbo import EvidenceLowerBound
-from rsgm.fields import NetworkField, TangentField
+from rsgm.fields import Field, NetworkField, TangentField
 from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.models.rsgm import RSGM
 from rsgm.networks import MLP, Network
-from rsgm.processes import Process, VariancePreserving
+from rsgm.processes import Prediction, Process, Score, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LearningRate, LinearBeta, WarmupCosine
 
@@ -38,6 +39,7 @@ class ChartSGM(GenerativeModel):
         process: factory of the forward process from a Euclidean space
         network: factory of the network from its input and output sizes
         field: factory of the vector field from the Euclidean space and the network factory
+        prediction: factory of the score from the process and the vector field
         loss: the training objective
         sampler: how samples are drawn
         ode: how log-densities are computed
@@ -59,6 +61,7 @@ class ChartSGM(GenerativeModel):
         process: Callable[[Manifold], Process] = partial(VariancePreserving, schedule=LinearBeta(beta_1=6.0)),
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
+        prediction: Callable[[Process, Field], Prediction] = Score,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
         ode: ScoreLikelihood = ProbabilityFlow(),
@@ -68,7 +71,7 @@ class ChartSGM(GenerativeModel):
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.chart = chart(manifold)
-        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, loss, sampler, ode, bound)
+        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, prediction, loss, sampler, ode, bound)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of the coordinates."""
@@ -77,10 +80,6 @@ class ChartSGM(GenerativeModel):
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """The points of ``n`` sampled coordinates."""
         return self.chart.forward(self.flat.sample(n, context, seed))
-
-    def fit_points(self, train: Tensor, val: Tensor) -> None:
-        """Fit the chart."""
-        self.chart.fit(train)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """That of the coordinates, less the log-determinant of the chart."""
@@ -92,6 +91,14 @@ class ChartSGM(GenerativeModel):
         y = self._coordinates(x)
         result = self.flat.lower_bound(y, context)
         return None if result is None else self._pushed(result, y)
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Fit the chart, then a schedule that leaves its range to the coordinates of the training points."""
+        self.chart.fit(train)
+        schedule = self.flat.process.schedule
+        self.flat.fit_points(self.chart.inverse(train), self.chart.inverse(val))
+        if self.flat.process.schedule is not schedule:
+            self.redescribe(process=describe(self.flat.process, skip=1))
 
     def resolution(self) -> float:
         """That of the flat model, in units of length at the centre of the chart."""
