@@ -28,6 +28,13 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Torus": [{"dim": dim} for dim in (1, 2, 5)],
     "Hyperbolic": [{"dim": dim} for dim in (1, 2, 3, 4)],
     "Product": [{}, {"factors": [Sphere(1), Sphere(1)]}, {"factors": [Hyperbolic(2), Euclidean(1), Sphere(2)]}],
+    "GaussianMixture": [
+        {},
+        {"means": [[1.0, 1.0], [-1.0, -1.0]], "scale": 0.15, "weights": [0.7, 0.3]},
+        {"means": [[-1.0], [0.5], [2.0]], "scale": [0.3, 0.5, 0.2], "weights": None},
+    ],
+    "Moons": [{}, {"noise": 0.1}],
+    "Checkerboard": [{}, {"side": 4.0, "cells": 2}],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "rsgm"
 LAYERS = [
     {"heat_kernels", "schedules", "networks", "seeding", "description"},
     {"manifolds", "divergence"},
-    {"distributions", "fields", "charts"},
+    {"distributions", "densities", "fields", "charts"},
     {"processes"},
     {"losses", "samplers", "likelihood"},
     {"models", "data"},

@@ -33,7 +33,7 @@ def describe(value: Any, skip: int = 0) -> Any:
     Example:
         >>> from rsgm.schedules import LinearBeta
         >>> describe(LinearBeta(beta_1=3.0))
-        {'class_path': 'rsgm.schedules.LinearBeta', 'init_args': {'beta_0': 0.001, 'beta_1': 3.0}}
+        {'class_path': 'rsgm.schedules.rates.LinearBeta', 'init_args': {'beta_0': 0.001, 'beta_1': 3.0}}
     """
     if value is None or type(value) in _PLAIN:
         return value

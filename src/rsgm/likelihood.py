@@ -214,7 +214,19 @@ def log_prob(
     return flow.prior.log_prob(end) + integral + flow.boundary(x, context), count
 
 
-class ProbabilityFlow:
+class ScoreLikelihood(ABC):
+    """How the log-density of a score model is computed."""
+
+    @abstractmethod
+    def __call__(self, process: Process, score: Field, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The log-density of ``x`` ``(B, *shape)``, or a bound on it."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Method, effort and dtype, for the record."""
+
+
+class ProbabilityFlow(ScoreLikelihood):
     r"""How a flow is solved: log-densities from the data to the prior, samples the other way.
 
     A score model is solved as its `ScoreFlow`.

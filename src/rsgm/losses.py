@@ -12,11 +12,12 @@ from torch import Tensor
 from rsgm.divergence import Divergence, Exact, Hutchinson
 from rsgm.fields import Field
 from rsgm.processes import Process
+from rsgm.schedules import GridLadder, Ladder
 
 
 @dataclass(frozen=True)
 class TimeSampler(ABC):
-    """Draws one time per point, with the weight that keeps the loss an average over uniform times.
+    """Draws one time per point, with the weight that the loss gives it.
 
     Arguments:
         stratified: one draw in each of B equal slices of the law instead of B independent draws: the same mean,
@@ -27,7 +28,7 @@ class TimeSampler(ABC):
 
     @abstractmethod
     def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Times for the levels ``u`` in [0, 1), and the density of U(eps, 1) over that of the law."""
+        """Times for the levels ``u`` in [0, 1), and their weights, ``(B,)`` each."""
 
     def __call__(
         self, process: Process, like: Tensor, generator: torch.Generator | None = None
@@ -41,7 +42,20 @@ class TimeSampler(ABC):
 
 
 @dataclass(frozen=True)
-class UniformTime(TimeSampler):
+class ContinuousTime(TimeSampler, ABC):
+    """Times with a density in [eps, 1], and weights that keep the loss an average over uniform times.
+
+    Arguments:
+        stratified: see `TimeSampler`
+    """
+
+    @abstractmethod
+    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Times for the levels ``u`` in [0, 1), and the density of U(eps, 1) over that of the law."""
+
+
+@dataclass(frozen=True)
+class UniformTime(ContinuousTime):
     """t uniform in [eps, 1]."""
 
     def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +64,7 @@ class UniformTime(TimeSampler):
 
 
 @dataclass(frozen=True)
-class LogUniformTime(TimeSampler):
+class LogUniformTime(ContinuousTime):
     """log s(t) uniform: every decade of scale is seen equally often."""
 
     def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +76,7 @@ class LogUniformTime(TimeSampler):
 
 
 @dataclass(frozen=True)
-class ImportanceTime(TimeSampler):
+class ImportanceTime(ContinuousTime):
     r"""t with density proportional to :math:`\beta/\sigma^2`: the least variance under likelihood weighting.
 
     The density integrates in closed form, :math:`\int \beta/(1 - e^{-s})\,dt = \log(e^s - 1)`.
@@ -76,6 +90,25 @@ class ImportanceTime(TimeSampler):
         s = torch.nn.functional.softplus(low + (high - low) * u)
         t = process.schedule.inverse(s).clamp(process.eps, 1)
         return t, -torch.expm1(-s) * (high - low) / (process.schedule.beta(t) * (1 - process.eps))
+
+
+@dataclass(frozen=True)
+class LadderTime(TimeSampler):
+    """The levels of a ladder, equally often: the noise levels of NCSN, or the steps of the chain of DDPM.
+
+    References: Song and Ermon 2019, arXiv:1907.05600, equation 6; Ho et al. 2020, arXiv:2006.11239, algorithm 1.
+
+    Arguments:
+        stratified: see `TimeSampler`
+        ladder: the levels; of a chain of T steps ``GridLadder(T, UniformTimeGrid())`` with ``eps = 1 / T``
+    """
+
+    ladder: Ladder = GridLadder()
+
+    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The level, lowest times first; weight one, so that the loss is an average over levels."""
+        times = self.ladder(process.schedule, process.manifold.dim, process.eps).flip(0).to(u)
+        return times[(u * len(times)).long().clamp_max(len(times) - 1)], torch.ones_like(u)
 
 
 def _variance_ends(process: Process) -> list[float]:

@@ -2,19 +2,33 @@
 
 from rsgm.data.base import Batch, ManifoldData, Split
 from rsgm.data.earth import EarthData
+from rsgm.data.plane import (
+    BlobsData,
+    CheckerboardData,
+    EightGaussiansData,
+    GaussianMixtureData,
+    MoonsData,
+    SwissRollData,
+)
 from rsgm.data.so3 import RotationData, RotationMixtureData
 from rsgm.data.torus import DihedralTableData, TorusData, WrappedNormalTorusData
 from rsgm.data.toy import HyperbolicMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
 
 __all__ = [
     "Batch",
+    "BlobsData",
+    "CheckerboardData",
     "DihedralTableData",
     "EarthData",
+    "EightGaussiansData",
+    "GaussianMixtureData",
     "HyperbolicMixtureData",
     "ManifoldData",
+    "MoonsData",
     "RotationData",
     "RotationMixtureData",
     "Split",
+    "SwissRollData",
     "TorusData",
     "VonMisesFisherData",
     "VonMisesFisherMixtureData",

@@ -14,6 +14,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
+from rsgm.densities import EuclideanLaw
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
@@ -53,6 +54,13 @@ class ManifoldData(LightningDataModule, ABC):
     train: Split
     val: Split
     test: Split
+
+    #: the law on flat space that samples can be held against, where there is one
+    reference_law: EuclideanLaw | None = None
+    #: grey levels K of the numbers of a picture, which are served as (k + u) / K with uniform u
+    levels: int | None = None
+    #: height, width and channels of a picture, of which a point is the flattened form
+    image_shape: tuple[int, int, int] | None = None
 
     def __init__(
         self,
@@ -98,6 +106,11 @@ class ManifoldData(LightningDataModule, ABC):
         """Rows of train and val, of ``n``; test gets the rest."""
         return n * 8 // 10, n // 10
 
+    def parts(self) -> list[Tensor]:
+        """Rows of train, val and test, by the protocol `split`."""
+        groups = self.groups(self._locations)
+        return split_rows(groups, self.sizes(len(groups)), generator_from("split", self.seed))
+
     def batch(self, generator: torch.Generator, n: int) -> Batch:
         """``n`` training rows drawn with replacement; a stream of fresh points overrides this method."""
         x, context = self.train.rows(torch.randint(len(self.train.points), (n,), generator=generator))
@@ -125,8 +138,7 @@ class ManifoldData(LightningDataModule, ABC):
         points = self.points()
         everything = Split(*points) if isinstance(points, tuple) else Split(points)
         self._locations = self.locations(everything.points)
-        groups = self.groups(self._locations)
-        self._parts = split_rows(groups, self.sizes(len(groups)), generator_from("split", self.seed))
+        self._parts = self.parts()
         self.train, self.val, self.test = (everything.rows(part) for part in self._parts)
 
     def twins(self) -> Tensor:

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from rsgm.charts import Chart, Stereographic
-from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.description import describe
+from rsgm.elbo import EvidenceLowerBound
+from rsgm.fields import Field, NetworkField, TangentField
+from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.models.rsgm import RSGM
 from rsgm.networks import MLP, Network
-from rsgm.processes import Process, VariancePreserving
+from rsgm.processes import Prediction, Process, Score, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LearningRate, LinearBeta, WarmupCosine
 
@@ -37,9 +39,11 @@ class ChartSGM(GenerativeModel):
         process: factory of the forward process from a Euclidean space
         network: factory of the network from its input and output sizes
         field: factory of the vector field from the Euclidean space and the network factory
+        prediction: factory of the score from the process and the vector field
         loss: the training objective
         sampler: how samples are drawn
         ode: how log-densities are computed
+        bound: a lower bound that is reported beside them
         optimizer: factory of the optimiser from the parameters
         learning_rate: factor on its learning rate over the run
 
@@ -57,15 +61,17 @@ class ChartSGM(GenerativeModel):
         process: Callable[[Manifold], Process] = partial(VariancePreserving, schedule=LinearBeta(beta_1=6.0)),
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
+        prediction: Callable[[Process, Field], Prediction] = Score,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
-        ode: ProbabilityFlow = ProbabilityFlow(),
+        ode: ScoreLikelihood = ProbabilityFlow(),
+        bound: EvidenceLowerBound | None = None,
         optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.chart = chart(manifold)
-        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, loss, sampler, ode)
+        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, prediction, loss, sampler, ode, bound)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of the coordinates."""
@@ -77,9 +83,22 @@ class ChartSGM(GenerativeModel):
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """That of the coordinates, less the log-determinant of the chart."""
-        y = self.chart.inverse(self.manifold.projx(x.double()))
-        result = self.flat.likelihood(y, context)
-        return result._replace(value=result.value - self.chart.log_det(y))
+        y = self._coordinates(x)
+        return self._pushed(self.flat.likelihood(y, context), y)
+
+    def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
+        """By ``bound``, if there is one."""
+        y = self._coordinates(x)
+        result = self.flat.lower_bound(y, context)
+        return None if result is None else self._pushed(result, y)
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Fit the chart, then a schedule that leaves its range to the coordinates of the training points."""
+        self.chart.fit(train)
+        schedule = self.flat.process.schedule
+        self.flat.fit_points(self.chart.inverse(train), self.chart.inverse(val))
+        if self.flat.process.schedule is not schedule:
+            self.redescribe(process=describe(self.flat.process, skip=1))
 
     def resolution(self) -> float:
         """That of the flat model, in units of length at the centre of the chart."""
@@ -89,3 +108,9 @@ class ChartSGM(GenerativeModel):
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
         return self.flat.solver()
+
+    def _coordinates(self, x: Tensor) -> Tensor:
+        return self.chart.inverse(self.manifold.projx(x.double()))
+
+    def _pushed(self, result: LogProb, y: Tensor) -> LogProb:
+        return result._replace(value=result.value - self.chart.log_det(y))

@@ -1,45 +1,15 @@
-"""Charts: bijections from flat space to a manifold, with their change of volume."""
+"""Charts of curved manifolds."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
+from rsgm.charts.base import Chart
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import safe_norm
-
-
-class Chart(ABC):
-    r"""A bijection from :math:`\mathbb R^d`, or a ball of it, to almost all of a manifold.
-
-    A law q on flat space becomes :math:`\log p(x) = \log q(y) - \log|\det \partial x/\partial y|`, with respect to
-    the Riemannian volume. Coordinates are ``(*batch, dim)``, points ``(*batch, *manifold.shape)``; zero is
-    `Manifold.origin`.
-
-    Arguments:
-        manifold: the image
-    """
-
-    #: length of the coordinates below which the chart is one-to-one
-    radius: float = math.inf
-
-    def __init__(self, manifold: Manifold) -> None:
-        self.manifold = manifold
-
-    @abstractmethod
-    def forward(self, y: Tensor) -> Tensor:
-        """The point with the coordinates ``y``."""
-
-    @abstractmethod
-    def inverse(self, x: Tensor) -> Tensor:
-        """The coordinates of the point ``x``."""
-
-    @abstractmethod
-    def log_det(self, y: Tensor) -> Tensor:
-        """Log-determinant of the differential of `forward` at ``y`` in orthonormal frames, shape ``batch``."""
 
 
 class Stereographic(Chart):

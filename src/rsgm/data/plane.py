@@ -1,0 +1,214 @@
+"""Toy laws in the plane, with exact densities."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+
+from rsgm.data.synthetic import LawData
+from rsgm.densities import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SwissRoll
+
+
+class PlaneData(LawData, ABC):
+    """Points drawn from a law in the plane, which samples are held against. A subclass says what `law` is."""
+
+    @property
+    @abstractmethod
+    def law(self) -> EuclideanLaw:
+        """What the points are drawn from."""
+
+    @property
+    def reference_law(self) -> EuclideanLaw:  # type: ignore[override]
+        """The law."""
+        return self.law
+
+
+class MoonsData(PlaneData):
+    r"""The two moons; see `Moons`.
+
+    Arguments:
+        noise: standard deviation of the noise
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+
+    Example:
+        >>> data = MoonsData(train_size=10, val_size=10, test_size=100)
+        >>> data.setup()
+        >>> data.true_log_prob(data.test.points).shape
+        torch.Size([100])
+    """
+
+    def __init__(
+        self,
+        noise: float = 0.05,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 2_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.noise = noise
+
+    @cached_property
+    def law(self) -> Moons:
+        """Two half circles."""
+        return Moons(self.noise)
+
+
+class SwissRollData(PlaneData):
+    r"""The spiral; see `SwissRoll`.
+
+    Arguments:
+        noise: standard deviation of the noise
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        noise: float = 0.05,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 2_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.noise = noise
+
+    @cached_property
+    def law(self) -> SwissRoll:
+        """One curve."""
+        return SwissRoll(self.noise)
+
+
+class GaussianMixtureData(PlaneData):
+    r"""Isotropic normal laws; by default two far ones of unequal weight, on which Langevin dynamics errs.
+
+    Song and Ermon's figures have the weights 0.2 and 0.8. Means (1, 1) and (-1, -1), a scale of 0.15 and weights 0.7
+    and 0.3 make a close pair, on which samplers are told apart quickly.
+
+    References: Song and Ermon 2019, arXiv:1907.05600, section 3.2.2.
+
+    Arguments:
+        means, scale, weights: see `GaussianMixture`
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        means: Sequence[Sequence[float]] = ((-5.0, -5.0), (5.0, 5.0)),
+        scale: float | Sequence[float] = 1.0,
+        weights: Sequence[float] | None = (0.95, 0.05),
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 2_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.means, self.scale, self.weights = means, scale, weights
+
+    @cached_property
+    def law(self) -> GaussianMixture:
+        """The mixture."""
+        return GaussianMixture(self.means, self.scale, self.weights)
+
+
+class EightGaussiansData(PlaneData):
+    r"""Eight equal normal laws on a circle.
+
+    Arguments:
+        radius: of the circle
+        scale: standard deviation of each law
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        radius: float = 2.0,
+        scale: float = 0.2,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 2_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.radius, self.scale = radius, scale
+
+    @cached_property
+    def law(self) -> GaussianMixture:
+        """Eight components."""
+        return GaussianMixture.ring(8, self.radius, self.scale)
+
+
+class BlobsData(PlaneData):
+    r"""Two equal normal laws around (-2, 0) and (2, 0).
+
+    Arguments:
+        scale: standard deviation of each law
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        scale: float = 0.5,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 2_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.scale = scale
+
+    @cached_property
+    def law(self) -> GaussianMixture:
+        """Two components."""
+        return GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], self.scale, None)
+
+
+class CheckerboardData(PlaneData):
+    r"""The uniform law on the dark cells of a board; see `Checkerboard`.
+
+    Arguments:
+        side, cells: see `Checkerboard`
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        side: float = 8.0,
+        cells: int = 4,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 2_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
+        self.side, self.cells = side, cells
+
+    @cached_property
+    def law(self) -> Checkerboard:
+        """The board."""
+        return Checkerboard(self.side, self.cells)

@@ -1,0 +1,298 @@
+r"""Laws on :math:`\mathbb R^d` with exact densities: what toy models learn, and what their samples are held against."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from rsgm.distributions import ManifoldDistribution
+from rsgm.manifolds import Euclidean
+
+#: most numbers of one temporary tensor, which then stays in a processor's cache
+_CHUNK = 2**18
+
+
+class EuclideanLaw(ManifoldDistribution, ABC):
+    r"""A law on :math:`\mathbb R^d` that samples can be held against: exact draws, density and entropy, in float64.
+
+    Arguments:
+        dim: d
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    manifold: Euclidean
+    #: shares ``(K,)`` of the separate modes, where there are some
+    mode_weights: Tensor | None = None
+
+    def __init__(self, dim: int) -> None:
+        self.manifold = Euclidean(dim)
+        super().__init__((), torch.Size((dim,)), validate_args=False)
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """Differential entropy, nats."""
+
+    def modes(self, x: Tensor) -> Tensor:
+        """The mode ``(n,)`` that each point ``(n, d)`` belongs to; only where there are `mode_weights`."""
+        raise NotImplementedError(f"{type(self).__name__} has no separate modes.")
+
+
+class SmoothedLaw(EuclideanLaw, ABC):
+    r"""Points of a set plus normal noise, :math:`p(x) = \sum_k w_k N(x; c_k, s_k^2 I)`.
+
+    Arguments:
+        centres: :math:`c_k`, ``(K, d)``, float64
+        scales: :math:`s_k`, ``(K,)``, or ``(1,)`` where all are equal
+        weights: :math:`w_k`, ``(K,)``, that sum to 1
+    """
+
+    def __init__(self, centres: Tensor, scales: Tensor, weights: Tensor) -> None:
+        super().__init__(centres.shape[1])
+        self._centres, self._scales, self._log_weights = centres, scales, weights.log()
+
+    def log_prob(self, value: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
+        r"""Log-density of :math:`\alpha X + \tau \epsilon`, X of this law and :math:`\epsilon` standard normal.
+
+        Arguments:
+            value: points ``(*batch, d)``
+            alpha, std: :math:`\alpha` and :math:`\tau`, numbers or tensors that broadcast to ``batch``; by default X
+
+        Returns:
+            ``(*batch,)``, nats, float64
+        """
+        parts = [terms.logsumexp(1) for _, _, _, terms in self._chunks(value.double(), alpha, std)]
+        return torch.cat(parts).reshape(value.shape[:-1])
+
+    def score(self, x: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
+        r"""The gradient of `log_prob`, :math:`\sum_k r_k(x) (\alpha c_k - x) / (\alpha^2 s_k^2 + \tau^2)`.
+
+        Takes what `log_prob` takes; ``(*batch, d)``, of the dtype of ``x``.
+        """
+        parts = []
+        for rows, a, variance, terms in self._chunks(x.double(), alpha, std):
+            share = terms.softmax(1) / variance
+            parts.append(a * (share @ self._centres.to(rows)) - share.sum(1, keepdim=True) * rows)
+        return torch.cat(parts).reshape(x.shape).to(x)
+
+    def entropy(self) -> Tensor:
+        """By a sum over a lattice, whose error is below 1e-5; up to three dimensions."""
+        return torch.tensor(self._entropy, dtype=torch.float64)
+
+    @cached_property
+    def _entropy(self) -> float:
+        # the trapezoidal rule is exponentially accurate on what is smooth on the scale of its step
+        step = float(self._scales.min()) / 1.5
+        nodes = lattice(self._centres, step, 8 * float(self._scales.max()))
+        log_density = self.log_prob(nodes)
+        return -float((log_density.exp() * log_density).sum()) * step**self.manifold.dim
+
+    def _chunks(
+        self, x: Tensor, alpha: Tensor | float, std: Tensor | float
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Some rows ``(r, d)`` at a time; their alpha, variances and weighted log-densities ``(r, K)``."""
+        centres, scales, log_weights = (part.to(x) for part in (self._centres, self._scales, self._log_weights))
+        square_norms = centres.square().sum(1)
+        alpha, std = (torch.as_tensor(c).to(x).expand(x.shape[:-1]).reshape(-1, 1) for c in (alpha, std))
+        parts = (part.split(max(1, _CHUNK // len(centres))) for part in (x.reshape(-1, x.shape[-1]), alpha, std))
+        for rows, a, tau in zip(*parts, strict=True):
+            variance = (a * scales).square() + tau.square()
+            # |x - a c|^2 by a matrix product, which float64 can afford
+            square = rows.square().sum(1, keepdim=True) + (a.square() * square_norms - 2 * a * (rows @ centres.T))
+            normaliser = self.manifold.dim * (2 * math.pi * variance).log()
+            yield rows, a, variance, log_weights - 0.5 * (square / variance + normaliser)
+
+
+class GaussianMixture(SmoothedLaw):
+    r"""Isotropic normal laws, :math:`p(x) = \sum_k w_k N(x; \mu_k, s_k^2 I)`; by default the target of NCSN's figures.
+
+    References: Song and Ermon 2019, arXiv:1907.05600, section 3.2.2 (with weights 0.8 and 0.2).
+
+    Arguments:
+        means: :math:`\mu_k`, ``(K, d)``
+        scale: :math:`s_k`, one number or K
+        weights: :math:`w_k`, positive, of any sum; None for equal weights
+
+    Raises:
+        ValueError: other numbers of means, scales and weights, or one of the latter that is not positive
+
+    Example:
+        >>> law = GaussianMixture(means=[[-2.0, 0.0], [2.0, 0.0]], scale=0.5)
+        >>> law.draw(3, torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 2])
+        >>> law.modes(torch.tensor([[2.0, 0.5], [-1.0, 1.0]]))
+        tensor([1, 0])
+    """
+
+    def __init__(
+        self,
+        means: Sequence[Sequence[float]] = ((-5.0, -5.0), (5.0, 5.0)),
+        scale: float | Sequence[float] = 1.0,
+        weights: Sequence[float] | None = (0.95, 0.05),
+    ) -> None:
+        self.means, self.scale, self.weights = means, scale, weights
+        centres = torch.as_tensor(means, dtype=torch.float64)
+        numbers = [torch.as_tensor(1.0 if part is None else part, dtype=torch.float64) for part in (scale, weights)]
+        for name, part in zip(("scale", "weights"), numbers, strict=True):
+            if part.shape not in ((), centres.shape[:1]) or centres.dim() != 2 or not bool((part > 0).all()):
+                raise ValueError(
+                    f"GaussianMixture: means must be K points and {name} one positive number each, found means of "
+                    f"shape {tuple(centres.shape)} and {name} {part.tolist()}."
+                )
+        shares = numbers[1].expand(len(centres))
+        self.mode_weights = shares / shares.sum()
+        super().__init__(centres, numbers[0].reshape(-1), self.mode_weights)
+
+    @classmethod
+    def ring(cls, count: int = 8, radius: float = 2.0, scale: float = 0.2) -> GaussianMixture:
+        """Equal components, evenly on a circle."""
+        angles = [2 * math.pi * k / count for k in range(count)]
+        return cls([[radius * math.cos(angle), radius * math.sin(angle)] for angle in angles], scale, None)
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` draws ``(n, d)``."""
+        device = None if generator is None else generator.device
+        component = torch.multinomial(self.mode_weights.to(device), n, replacement=True, generator=generator)
+        centre, scale = self._centres.to(device), self._scales.to(device).expand(len(self._centres))
+        return self.manifold.kernel_sample(centre[component], scale[component], generator)
+
+    def modes(self, x: Tensor) -> Tensor:
+        """The component ``(n,)`` that each point most likely came from."""
+        return torch.cat([terms.argmax(1) for *_, terms in self._chunks(x.double(), 1.0, 0.0)])
+
+
+class NoisyCurves(SmoothedLaw, ABC):
+    """A uniform point of one of some curves in the plane, equally likely, plus normal noise.
+
+    The density is a midpoint sum of 4000 nodes on each curve, exact to rounding while the noise spans their distance.
+
+    Arguments:
+        noise: standard deviation of the noise, in units of the plane
+
+    Raises:
+        ValueError: where the noise is finer than the nodes
+    """
+
+    nodes = 4000
+
+    def __init__(self, noise: float) -> None:
+        self.noise = noise
+        nodes = self.curves((torch.arange(self.nodes, dtype=torch.float64) + 0.5) / self.nodes)
+        gap = float(nodes.diff(dim=1).norm(dim=-1).max())
+        if noise < gap:
+            raise ValueError(f"{type(self).__name__}: noise must be at least {gap:.2g}, found {noise}.")
+        centres = nodes.flatten(0, 1)
+        super().__init__(centres, centres.new_tensor([noise]), centres.new_full((len(centres),), 1 / len(centres)))
+
+    @abstractmethod
+    def curves(self, u: Tensor) -> Tensor:
+        """The points ``(curves, n, 2)`` at ``u`` in [0, 1], which must run at constant probability, not speed."""
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` draws ``(n, 2)``."""
+        device = None if generator is None else generator.device
+        u = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
+        curves = self.curves(u)
+        which = torch.randint(len(curves), (n,), generator=generator, device=device)
+        x = curves[which, torch.arange(n, device=device)]
+        return self.manifold.kernel_sample(x, x.new_full((n,), self.noise), generator)
+
+
+class Moons(NoisyCurves):
+    r"""Two half circles, :math:`(\cos\pi u, \sin\pi u)` and :math:`(1 - \cos\pi u, \tfrac12 - \sin\pi u)`, plus noise.
+
+    This is the law of scikit-learn's ``make_moons``.
+
+    Arguments:
+        noise: standard deviation of the noise
+
+    Example:
+        >>> round(Moons(0.05).entropy().item(), 2)
+        0.29
+    """
+
+    def __init__(self, noise: float = 0.05) -> None:
+        super().__init__(noise)
+
+    def curves(self, u: Tensor) -> Tensor:
+        """Upper and lower moon."""
+        cos, sin = torch.cos(math.pi * u), torch.sin(math.pi * u)
+        return torch.stack([torch.stack([cos, sin], -1), torch.stack([1 - cos, 0.5 - sin], -1)])
+
+
+class SwissRoll(NoisyCurves):
+    r"""The spiral :math:`\theta(\cos\theta, \sin\theta) / 10`, :math:`\theta = 1.5\pi(1 + 2u)`, plus noise.
+
+    This is a tenth of two coordinates of scikit-learn's ``make_swiss_roll``, whose noise is ten times as large.
+
+    Arguments:
+        noise: standard deviation of the noise, after the division by 10
+    """
+
+    def __init__(self, noise: float = 0.05) -> None:
+        super().__init__(noise)
+
+    def curves(self, u: Tensor) -> Tensor:
+        """One curve."""
+        theta = 1.5 * math.pi * (1 + 2 * u)
+        return 0.1 * (theta[:, None] * torch.stack([theta.cos(), theta.sin()], -1))[None]
+
+
+class Checkerboard(EuclideanLaw):
+    """The uniform law on the dark cells of a board around the origin: cell (i, j) is dark where i + j is even.
+
+    The density is zero elsewhere, and the log-density minus infinity.
+
+    Arguments:
+        side: of the board
+        cells: along each side, an even number
+
+    Raises:
+        ValueError: another number of cells, or a side that is not positive
+    """
+
+    def __init__(self, side: float = 8.0, cells: int = 4) -> None:
+        if cells < 2 or cells % 2 or side <= 0:
+            raise ValueError(f"Checkerboard: expected side > 0 and an even number of cells, found {side} and {cells}.")
+        self.side, self.cells = side, cells
+        super().__init__(2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density ``(*batch,)`` of points ``(*batch, 2)``, float64."""
+        cell = ((value.double() / self.side + 0.5) * self.cells).floor()
+        dark = (cell.sum(-1) % 2 == 0) & ((cell >= 0) & (cell < self.cells)).all(-1)
+        return torch.where(dark, -self.entropy().to(value.device), -math.inf)
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` draws ``(n, 2)``."""
+        device = None if generator is None else generator.device
+        column = torch.randint(self.cells, (n,), generator=generator, device=device)
+        row = 2 * torch.randint(self.cells // 2, (n,), generator=generator, device=device) + column % 2
+        place = torch.rand(n, 2, generator=generator, dtype=torch.float64, device=device)
+        return ((torch.stack([column, row], -1) + place) / self.cells - 0.5) * self.side
+
+    def entropy(self) -> Tensor:
+        """The logarithm of half the area."""
+        return torch.tensor(self.side**2 / 2, dtype=torch.float64).log()
+
+
+def lattice(centres: Tensor, step: float, radius: float) -> Tensor:
+    """The points ``(n, d)`` of a cubic lattice that are within about ``radius`` of one of the centres ``(K, d)``.
+
+    Raises:
+        NotImplementedError: beyond three dimensions, where they are too many
+    """
+    dim = centres.shape[1]
+    if dim > 3:
+        raise NotImplementedError(f"A lattice in {dim} dimensions has too many points; at most 3 are expected.")
+    reach = math.ceil(radius / step)
+    near = torch.cartesian_prod(*[torch.arange(-reach, reach + 1)] * dim).reshape(-1, dim)
+    cells = torch.unique((centres / step).round().long(), dim=0)
+    return torch.unique((cells[:, None] + near).flatten(0, 1), dim=0).double() * step

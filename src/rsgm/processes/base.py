@@ -1,0 +1,136 @@
+"""Forward noising processes and their reversals."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from rsgm import divergence
+from rsgm.distributions import ManifoldDistribution
+from rsgm.fields import Field
+from rsgm.manifolds import Manifold
+from rsgm.schedules import Schedule
+
+
+class Process(nn.Module, ABC):
+    r"""A forward diffusion :math:`dX = b(t, X)\,dt + \sqrt{\beta(t)}\,dB` from the data (t = 0) to a prior (t = 1).
+
+    Arguments:
+        manifold: the state space
+        schedule: β and its integral
+        eps: smallest time that is trained on, sampled to and scored from; it sets the finest resolved scale
+            sqrt(s(eps))
+    """
+
+    def __init__(self, manifold: Manifold, schedule: Schedule, eps: float) -> None:
+        super().__init__()
+        if not 0 <= eps < 1:
+            raise ValueError(f"{type(self).__name__}: eps must be in [0, 1), found {eps}.")
+        if not float(schedule.integral(torch.tensor(eps, dtype=torch.float64))) > 0:
+            raise ValueError(
+                f"{type(self).__name__}: no noise at eps = {eps}, where the score is infinite; use eps > 0 or a "
+                "schedule that starts above zero, such as GeometricVariance."
+            )
+        self.manifold, self.schedule, self.eps = manifold, schedule, eps
+
+    @property
+    @abstractmethod
+    def prior(self) -> ManifoldDistribution:
+        """The law at t = 1 from which samples start."""
+
+    @abstractmethod
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """``b(t, x)``, a tangent vector."""
+
+    @abstractmethod
+    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A draw of X_t given X_0 = ``x0``, at one time ``(B,)`` per point."""
+
+    @abstractmethod
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
+
+    @abstractmethod
+    def std(self, t: Tensor) -> Tensor:
+        """The scale σ(t) of the noise, by which a network's output is divided to make a score."""
+
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The drift and its divergence ``(B,)`` measured along ``directions`` (see `rsgm.divergence`)."""
+        return divergence.with_divergence(lambda y: self.drift(t, y), self.manifold, x, directions)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """``sqrt(β(t))``."""
+        return self.schedule.beta(t).sqrt()
+
+    def signal(self, t: Tensor) -> Tensor:
+        """The factor α(t) of ``X_t = α x0 + σ z``.
+
+        Raises:
+            ValueError: where the law of X_t given X_0 is not of this form
+        """
+        raise ValueError(
+            f"{type(self).__name__} on {self.manifold} has no normal law α x0 + σ z at time t, so the noise and the "
+            "data are no predictions of a network; choose Score, or VariancePreserving or VarianceExploding."
+        )
+
+    def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
+        """The factor on the mean of X from ``t_next`` to ``t``: one for Brownian motion."""
+        return torch.ones_like(t)
+
+    def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
+        """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
+        return self.manifold.expmap(x, _like(self.schedule.integral(t), x) * score)
+
+    def fit(self, points: Tensor) -> None:
+        """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them."""
+        self.schedule = self.schedule.fit(points)
+
+    def resolution(self) -> float:
+        """The finest resolved scale ``sqrt(s(eps))``, radians on a unit sphere."""
+        return float(self.schedule.integral(torch.tensor(self.eps, dtype=torch.float64)).sqrt())
+
+
+class Reverse:
+    r"""The λ-family of reversals of a process, all with its marginals if the score is exact.
+
+    .. math:: dX = [-b + (1 - \lambda/2)\,\beta\,s_\theta]\,d\tau + \sqrt{(1 - \lambda)\beta}\,dB,\quad \tau = 1 - t
+
+    References: Huang et al. 2021, arXiv:2106.02808, section 5; on manifolds De Bortoli et al. 2022, section 3.
+
+    Arguments:
+        process: the forward process
+        score: the field :math:`s_\theta`
+        lmbd: λ in [0, 1]; 0 is the reverse SDE, 1 the probability-flow ODE
+    """
+
+    def __init__(self, process: Process, score: Field, lmbd: float) -> None:
+        if not 0 <= lmbd <= 1:
+            raise ValueError(f"reverse: lmbd must be in [0, 1], found {lmbd}.")
+        self.process, self.score, self.lmbd = process, score, lmbd
+
+    def drift(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The drift in reversed time, a tangent vector."""
+        beta = _like(self.process.schedule.beta(t), x)
+        return (1 - self.lmbd / 2) * beta * self.score(t, x, context) - self.process.drift(t, x)
+
+    def diffusion(self, t: Tensor) -> Tensor:
+        """``sqrt((1 - λ) β(t))``."""
+        return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
+
+    def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs."""
+        integral = self.process.schedule.integral
+        ds = integral(t) - integral(t_next)
+        move = (1 - self.lmbd / 2) * _like(ds, x) * self.score(t, x, context)
+        return move - _like(t - t_next, x) * self.process.drift(t, x), ((1 - self.lmbd) * ds).sqrt()
+
+
+def reverse(process: Process, score: Field, lmbd: float) -> Reverse:
+    """The reversal of ``process`` with index λ (see `Reverse`)."""
+    return Reverse(process, score, lmbd)
+
+
+def _like(coefficient: Tensor, x: Tensor) -> Tensor:
+    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))
