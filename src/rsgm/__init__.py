@@ -5,7 +5,7 @@ from importlib.metadata import version
 from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
 from rsgm.evaluation import evaluate
 from rsgm.manifolds import Euclidean, Manifold, Sphere
-from rsgm.models import RSGM, ChartSGM, CheckpointError, GenerativeModel, KernelDensity, load
+from rsgm.models import RSGM, ChartSGM, CheckpointError, GenerativeModel, KentMixture, KernelDensity, load
 
 __version__ = version("rsgm")
 
@@ -16,6 +16,7 @@ __all__ = [
     "EarthData",
     "Euclidean",
     "GenerativeModel",
+    "KentMixture",
     "KernelDensity",
     "Manifold",
     "ManifoldData",

@@ -4,6 +4,16 @@ from rsgm.models.base import GenerativeModel
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.kde import KernelDensity
+from rsgm.models.kent import KentMixture
 from rsgm.models.rsgm import RSGM
 
-__all__ = ["RSGM", "ChartSGM", "CheckpointError", "GenerativeModel", "KernelDensity", "load", "read_checkpoint"]
+__all__ = [
+    "RSGM",
+    "ChartSGM",
+    "CheckpointError",
+    "GenerativeModel",
+    "KentMixture",
+    "KernelDensity",
+    "load",
+    "read_checkpoint",
+]

@@ -1,29 +1,16 @@
-"""Probability laws on manifolds, as `torch.distributions`."""
+"""The uniform, the normal and the von Mises-Fisher law."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
+from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Manifold, Sphere
-
-
-class ManifoldDistribution(Distribution, ABC):
-    """A law on a manifold, with respect to its Riemannian volume, that draws from a given generator."""
-
-    @abstractmethod
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *batch, *event)`` from ``generator`` (default: the global one)."""
-
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator."""
-        shape = torch.Size(sample_shape)
-        return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
 
 
 class Uniform(ManifoldDistribution):
