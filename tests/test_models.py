@@ -41,6 +41,7 @@ SMALL = {
     "Moser": {"network": partial(MLP, hidden=[16, 16]), "uniform_points": 50},
     "RSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
     "ChartSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
+    "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
 }
 SPHERE = Sphere(2)  # of the points; each model has its own

@@ -22,7 +22,18 @@ from rsgm.data import (
 )
 from rsgm.evaluation import evaluate
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
-from rsgm.models import CNF, RSGM, ChartSGM, CheckpointError, FlowMatching, GenerativeModel, KernelDensity, Moser, load
+from rsgm.models import (
+    CNF,
+    RSGM,
+    ChartSGM,
+    CheckpointError,
+    FlowMatching,
+    GenerativeModel,
+    KentMixture,
+    KernelDensity,
+    Moser,
+    load,
+)
 
 __version__ = version("rsgm")
 
@@ -42,6 +53,7 @@ __all__ = [
     "GenerativeModel",
     "Hyperbolic",
     "HyperbolicMixtureData",
+    "KentMixture",
     "KernelDensity",
     "Manifold",
     "ManifoldData",

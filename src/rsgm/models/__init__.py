@@ -6,6 +6,7 @@ from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
+from rsgm.models.kent import KentMixture
 from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointError",
     "FlowMatching",
     "GenerativeModel",
+    "KentMixture",
     "KernelDensity",
     "Moser",
     "load",
