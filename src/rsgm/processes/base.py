@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rsgm import divergence
-from rsgm.distributions import ManifoldDistribution, Uniform
+from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
-from rsgm.schedules import LinearBeta, Schedule
+from rsgm.schedules import Schedule
 
 
 class Process(nn.Module, ABC):
@@ -50,11 +50,18 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
+        """``∇_x log p_t(x | x0)``: the target of denoising score matching.
 
-    @abstractmethod
+        Raises:
+            NotImplementedError: where there is no formula; train with implicit score matching
+        """
+
     def std(self, t: Tensor) -> Tensor:
-        """The scale σ(t) of the noise, by which a network's output is divided to make a score."""
+        """The scale σ(t) of the noise, by which a network's output is divided to make a score.
+
+        ``sqrt(1 - exp(-s(t)))``: one at late times, ``sqrt(s)`` at early ones.
+        """
+        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The drift and its divergence ``(B,)`` measured along ``directions`` (see `rsgm.divergence`)."""
@@ -67,60 +74,6 @@ class Process(nn.Module, ABC):
     def resolution(self) -> float:
         """The finest resolved scale ``sqrt(s(eps))``, radians on a unit sphere."""
         return float(self.schedule.integral(torch.tensor(self.eps, dtype=torch.float64)).sqrt())
-
-
-class Brownian(Process):
-    r"""Brownian motion on a compact manifold, run at rate β: no drift, uniform prior, the heat kernel in between.
-
-    :math:`p_{t|0}` is the heat kernel at :math:`s(t) = \int_0^t \beta`, sampled exactly where the manifold knows
-    how (no simulation while training).
-
-    References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.1.
-
-    Arguments:
-        manifold: a compact manifold
-        schedule: β and its integral; at s(1) = 2.5 the slowest mode of S² is left with 8 % of its amplitude
-        eps: smallest time
-
-    Raises:
-        ValueError: where the manifold is not compact
-
-    Example:
-        >>> from rsgm.manifolds import Sphere
-        >>> process = Brownian(Sphere(2))
-        >>> north = torch.tensor([[0.0, 0.0, 1.0]])
-        >>> process.perturb(north, torch.tensor([0.5])).shape
-        torch.Size([1, 3])
-    """
-
-    def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(), eps: float = 1e-3) -> None:
-        super().__init__(manifold, schedule, eps)
-        self._prior = Uniform(manifold)
-
-    @property
-    def prior(self) -> Uniform:
-        """The uniform law."""
-        return self._prior
-
-    def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Zero."""
-        return torch.zeros_like(x)
-
-    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros."""
-        return torch.zeros_like(x), torch.zeros_like(t)
-
-    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A heat-kernel draw at variance time s(t), counted from 0."""
-        return self.manifold.heat_kernel_sample(x0, self.schedule.integral(t), generator)
-
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The heat kernel's score at s(t)."""
-        return self.manifold.heat_kernel_score(x0, x, self.schedule.integral(t))
-
-    def std(self, t: Tensor) -> Tensor:
-        """``sqrt(1 - exp(-s(t)))``."""
-        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
 
 
 class Score(Field):
