@@ -19,7 +19,7 @@ import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -44,7 +44,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 
 #: where a process lives, if not on `Sphere(2)`; points of three numbers
-STATE_SPACES = {"VariancePreserving": Euclidean(3), "VarianceExploding": Euclidean(3)}
+STATE_SPACES = {"VariancePreserving": Euclidean(3), "VarianceExploding": Euclidean(3), "ProductProcess": Product()}
 
 
 @functools.cache

@@ -18,10 +18,10 @@ from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, TimeSampler, UniformTime, Weighting
-from rsgm.manifolds import Manifold, Sphere
+from rsgm.manifolds import Euclidean, Manifold, Product, Sphere
 from rsgm.models import RSGM, GenerativeModel
 from rsgm.networks import MLP, Activation, Network, PositionFeatures, RandomFourier, RawTime, SiLU, Sin, TimeFeatures
-from rsgm.processes import Brownian, Process
+from rsgm.processes import Brownian, Langevin, Process, ProductProcess
 from rsgm.samplers import GeodesicEulerMaruyama, Sampler, Stepper
 from rsgm.schedules import LearningRate, LinearBeta, Schedule, TimeGrid
 
@@ -145,6 +145,18 @@ def test_factories(base, cls):
     found = describe(made, skip)["init_args"]
     for name, value in describe(make)["init_args"].items():
         assert found[name] == value, name
+
+
+def test_factories_in_a_list():
+    """Each is written without what the product supplies, and comes back in its place."""
+    factors = [functools.partial(Langevin, scale=0.25), functools.partial(Langevin, scale=2.0, steps=7)]
+    process = functools.partial(ProductProcess, factors=factors)
+    model = RSGM(Product([Sphere(2), Euclidean(1)]), process=process)
+    again = build(plain(model.description), GenerativeModel)
+    for found in (again, build(plain(again.description), GenerativeModel)):
+        assert [(f.scale, f.steps) for f in found.process.factors] == [(0.25, 100), (2.0, 7)]
+    made = describe(model.process, 1)["init_args"]["factors"]
+    assert [set(item["init_args"]) for item in made] == [{"scale", "steps"}] * 2
 
 
 @pytest.mark.parametrize("cls", each(PositionFeatures))

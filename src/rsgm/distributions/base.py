@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from rsgm.manifolds import Manifold
+
 
 class ManifoldDistribution(Distribution, ABC):
     """A law on a manifold, with respect to its Riemannian volume, that draws from a given generator."""
