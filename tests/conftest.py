@@ -36,6 +36,9 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ConstantRate": [{}, {"warmup": 10}],
 }
 
+#: where a process lives, if not on `Sphere(2)`; points of three numbers
+STATE_SPACES = {"VariancePreserving": Euclidean(3), "VarianceExploding": Euclidean(3)}
+
 
 @functools.cache
 def import_everything() -> None:

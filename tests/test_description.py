@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import concrete, each
+from conftest import STATE_SPACES, concrete, each
 from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
 from rsgm.divergence import Divergence
@@ -94,8 +94,10 @@ def other(default: Any, annotation: Any) -> Any:
     base = typing.get_args(annotation)[-1] if factory else annotation
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):
         return None
-    usual = default if factory else type(default)
-    choices = [cls for cls in concrete(base) if cls is not usual] or concrete(base)
+    usual = getattr(default, "func", default) if factory else type(default)
+    # a process only for the state space of the usual one
+    alike = [cls for cls in concrete(base) if (cls.__name__ in STATE_SPACES) == (usual.__name__ in STATE_SPACES)]
+    choices = [cls for cls in alike if cls is not usual] or alike
     make = unusual(choices[-1], len(typing.get_args(annotation)[0]) if factory else 0)
     return make if factory else make()
 
@@ -131,7 +133,7 @@ def test_factories(base, cls):
     """Through the model that calls them."""
     skip = {Process: 1, Network: 2, NetworkField: 2}[base]
     make = unusual(cls, skip)
-    model = RSGM(Sphere(2), **{FACTORIES[base]: make})
+    model = RSGM(STATE_SPACES.get(cls.__name__, Sphere(2)), **{FACTORIES[base]: make})
     description = plain(model.description)
     again = build(description, GenerativeModel)
     assert tidy(again.description) == tidy(model.description)

@@ -24,12 +24,12 @@ from rsgm.losses import (
     VarianceWeighting,
     Weighting,
 )
-from rsgm.manifolds import Euclidean, Sphere
+from rsgm.manifolds import Euclidean, SpecialOrthogonal, Sphere, Torus
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, Score
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
 
-S0 = 0.3  # of the data law, a heat kernel around the first axis
+S0 = 0.3  # of the data law, a heat kernel around the origin
 TRUTH = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 ASTRAY = torch.tensor([0.6, 0.8, -0.5], dtype=torch.float64)
 
@@ -46,18 +46,20 @@ class Family(Field):
         self.process, self.theta = process, theta
 
     def exact(self, t, x):
-        centre = torch.eye(x.shape[1], dtype=x.dtype)[0].expand_as(x)
+        centre = self.manifold.origin(*x.shape, dtype=x.dtype)
         return self.manifold.heat_kernel_score(centre, self.manifold.projx(x), S0 + self.process.schedule.integral(t))
 
     def forward(self, t, x, context=None):
         x = self.manifold.projx(x)
-        aside = torch.eye(x.shape[1], dtype=x.dtype)[1].expand_as(x)
+        aside = torch.zeros_like(x[0]).flatten()
+        aside[1] = 1
+        column = (-1, *(1,) * (x.dim() - 1))
         fields = [
             self.exact(t, x),
-            self.manifold.proju(x, (1 + t)[:, None] * aside),
-            self.manifold.proju(x, x.flip(-1) * x[:, :1]),
+            self.manifold.proju(x, (1 + t).reshape(column) * aside.reshape(x.shape[1:])),
+            self.manifold.proju(x, x.flip(-1) * x.flatten(1)[:, 0].reshape(column)),
         ]
-        return sum(self.theta[:, k, None] * field for k, field in enumerate(fields))
+        return sum(self.theta[:, k].reshape(column) * field for k, field in enumerate(fields))
 
 
 class Explicit(Loss):
@@ -75,7 +77,7 @@ class Explicit(Loss):
 
 def gradients(loss, process, theta, n=10_000):
     """One gradient with respect to theta per data point, with the same points and times for every loss."""
-    centre = torch.eye(process.manifold.dim + 1, dtype=torch.float64)[0].expand(n, -1)
+    centre = process.manifold.origin(n, *process.manifold.shape, dtype=torch.float64)
     x0 = process.manifold.heat_kernel_sample(centre, torch.full((n,), S0, dtype=torch.float64), seeded())
     per_point = theta.expand(n, 3).clone().requires_grad_()
     values = loss(Family(process, per_point), process, x0, generator=seeded(1))
@@ -84,12 +86,17 @@ def gradients(loss, process, theta, n=10_000):
     return found
 
 
+every_compact = pytest.mark.parametrize(
+    "manifold", [Sphere(1), Sphere(2), Sphere(3), Torus(2), SpecialOrthogonal()], ids=str
+)
+
+
 @pytest.mark.parametrize("make", variants(Loss))
-@pytest.mark.parametrize("dim", [1, 2, 3])
+@every_compact
 @pytest.mark.parametrize("make_weighting", variants(Weighting))
-def test_all_losses_have_the_gradient_of_the_explicit_one(make, dim, make_weighting):
+def test_all_losses_have_the_gradient_of_the_explicit_one(make, manifold, make_weighting):
     """At the truth it vanishes, elsewhere it is the explicit one; 5 standard errors, false alarm 6e-7 per number."""
-    process, weighting = Brownian(Sphere(dim), LinearBeta(0.1, 4.0), eps=0.01), make_weighting()
+    process, weighting = Brownian(manifold, LinearBeta(0.1, 4.0), eps=0.01), make_weighting()
     loss = make(time=UniformTime(), weighting=weighting)
     assert within(gradients(loss, process, TRUTH), 0.0)
     explicit = gradients(Explicit(UniformTime(), weighting), process, ASTRAY)
@@ -270,12 +277,12 @@ def test_no_target_without_a_kernel():
 
 
 @pytest.mark.parametrize("make", variants(Loss))
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_losses_are_finite_and_train_every_parameter(make, dim):
+@every_compact
+def test_losses_are_finite_and_train_every_parameter(make, manifold):
     torch.manual_seed(0)
-    process = Brownian(Sphere(dim))
+    process = Brownian(manifold)
     score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[8, 8], context_features=2)))
-    x0 = process.manifold.random_uniform(64, dim + 1, generator=seeded())
+    x0 = manifold.random_uniform(64, *manifold.shape, generator=seeded())
     context = torch.randn(64, 2, generator=seeded())
     values, same, other = (make()(score, process, x0, context, seeded(seed)) for seed in (1, 1, 2))
     assert values.shape == (64,)

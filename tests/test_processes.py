@@ -6,11 +6,12 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import each, variants, within
+from conftest import STATE_SPACES, each, variants, within
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
-from rsgm.manifolds import Euclidean, Sphere
-from rsgm.processes import Brownian, Process, Reverse, Score, reverse
+from rsgm.likelihood import ProbabilityFlow
+from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.processes import Brownian, Process, Reverse, Score, VarianceExploding, VariancePreserving, reverse
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
 SPHERE = Sphere(2)
@@ -21,6 +22,18 @@ every_process = pytest.mark.parametrize("cls", each(Process))
 
 def start(n: int) -> torch.Tensor:
     return NORTH.expand(n, 3)
+
+
+def of(cls: type) -> Manifold:
+    return STATE_SPACES.get(cls.__name__, SPHERE)
+
+
+def origin(process: Process, n: int) -> torch.Tensor:
+    return process.manifold.origin(n, *process.manifold.shape, dtype=torch.float64)
+
+
+def anywhere(process: Process, n: int) -> torch.Tensor:
+    return process.manifold.heat_kernel_sample(origin(process, n), torch.ones(n, dtype=torch.float64), seeded())
 
 
 def at(t: float, n: int) -> torch.Tensor:
@@ -44,8 +57,8 @@ class Tilt(Field):
 @every_process
 def test_reaches_its_prior(cls):
     """After a long time, mean and second moments are the prior's; 5 standard errors, false alarm 6e-7 per number."""
-    process, n = cls(SPHERE, schedule=ConstantBeta(40.0)), 20_000
-    x = process.perturb(start(n), at(1.0, n), seeded())
+    process, n = cls(of(cls), schedule=ConstantBeta(40.0)), 20_000
+    x = process.perturb(origin(process, n), at(1.0, n), seeded())
     y = process.prior.draw(n, seeded(1)).double()
     assert process.manifold.check_point_on_manifold(y.float(), atol=1e-6, rtol=0)
     for moment in (lambda z: z, lambda z: z[:, :, None] * z[:, None]):
@@ -56,31 +69,31 @@ def test_reaches_its_prior(cls):
 @pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 1.0])
 def test_score_belongs_to_the_law(cls, t):
     """Stein's identity E[<score, V> + div V] = 0 for a tangent field V; false alarm 6e-7 each."""
-    process, n = cls(SPHERE), 20_000
+    process, n = cls(of(cls)), 20_000
     times = at(t, n)
-    x = process.perturb(start(n), times, seeded())
+    x = process.perturb(origin(process, n), times, seeded())
     assert process.manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
-    score = process.conditional_score(start(n), x, times)
+    score = process.conditional_score(origin(process, n), x, times)
     assert process.manifold.check_vector_on_tangent(x, score, atol=1e-11 * float(score.abs().max()), rtol=0)
     for vector in (NORTH, torch.tensor([1.0, 0, 0], dtype=torch.float64)):
 
         def field(y, vector=vector):
-            y = SPHERE.projx(y)
-            return SPHERE.proju(y, (1 + y[:, :1]) * vector)
+            y = process.manifold.projx(y)
+            return process.manifold.proju(y, (1 + y[:, :1]) * vector)
 
-        value, divergence = with_divergence(field, SPHERE, x, SPHERE.frame(x))
-        assert within(SPHERE.inner(x, score, value) + divergence, 0.0)
+        value, divergence = with_divergence(field, process.manifold, x, process.manifold.frame(x))
+        assert within(process.manifold.inner(x, score, value) + divergence, 0.0)
 
 
 @every_process
 def test_drift_and_its_divergence(cls):
-    process = cls(SPHERE)
-    x = SPHERE.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+    process = cls(of(cls))
+    x = anywhere(process, 10)
     t = torch.linspace(0.01, 1, 10, dtype=torch.float64)
-    assert SPHERE.check_vector_on_tangent(x, process.drift(t, x), atol=1e-13, rtol=0)
-    drift, divergence = process.drift_with_divergence(t, x, SPHERE.frame(x))
+    assert process.manifold.check_vector_on_tangent(x, process.drift(t, x), atol=1e-13, rtol=0)
+    drift, divergence = process.drift_with_divergence(t, x, process.manifold.frame(x))
     assert torch.allclose(drift, process.drift(t, x))
-    _, expected = Process.drift_with_divergence(process, t, x, SPHERE.frame(x))
+    _, expected = Process.drift_with_divergence(process, t, x, process.manifold.frame(x))
     assert divergence.shape == (10,)
     assert torch.allclose(divergence, expected, atol=1e-12)
 
@@ -88,24 +101,25 @@ def test_drift_and_its_divergence(cls):
 @every_process
 def test_score(cls):
     """v / σ + 2 b / β, with its divergence."""
-    process = cls(SPHERE)
-    x = SPHERE.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+    process = cls(of(cls))
+    x = anywhere(process, 10)
     t = torch.linspace(0.01, 1, 10, dtype=torch.float64)
-    score, inner, frame = Score(process, Tilt(SPHERE)), Tilt(SPHERE), SPHERE.frame(x)
+    score, inner, frame = Score(process, Tilt(process.manifold)), Tilt(process.manifold), process.manifold.frame(x)
     value, divergence = score.with_divergence(t, x, frame)
     expected = inner(t, x) / process.std(t)[:, None] + 2 * process.drift(t, x) / process.schedule.beta(t)[:, None]
     assert torch.allclose(value, expected, atol=1e-13)
     assert torch.allclose(score(t, x), expected, atol=1e-13)
     assert torch.allclose(divergence, Field.with_divergence(score, t, x, frame)[1], atol=1e-11)
-    assert score.manifold is SPHERE
+    assert score.manifold is process.manifold
 
 
 @every_process
 def test_times_are_per_point(cls):
     """Short times stay near the start, long ones go far, in one batch."""
-    process, n = cls(SPHERE), 2_000
+    process, n = cls(of(cls)), 2_000
     t = torch.tensor([1e-3, 1.0], dtype=torch.float64).repeat(n)
-    distance = SPHERE.dist(start(2 * n), process.perturb(start(2 * n), t, seeded())).reshape(n, 2)
+    x0 = origin(process, 2 * n)
+    distance = process.manifold.dist(x0, process.perturb(x0, t, seeded())).reshape(n, 2)
     assert distance[:, 0].max() < 10 * process.resolution()
     assert distance[:, 1].mean() > 1
     std = process.std(t)
@@ -119,22 +133,22 @@ def test_times_are_per_point(cls):
 @pytest.mark.parametrize("eps", [-0.1, 1.0, math.nan])
 def test_eps_is_checked(cls, eps):
     with pytest.raises(ValueError, match=rf"{cls.__name__}: eps must be in \[0, 1\), found {eps}"):
-        cls(SPHERE, eps=eps)
+        cls(of(cls), eps=eps)
 
 
 @every_process
 def test_no_noise_at_eps_is_refused(cls):
     with pytest.raises(ValueError, match=rf"{cls.__name__}: no noise at eps = 0.*use eps > 0 or .*GeometricVariance"):
-        cls(SPHERE, eps=0.0)
+        cls(of(cls), schedule=LinearBeta(), eps=0.0)
     # a schedule with noise at zero may start there
-    process = cls(SPHERE, schedule=GeometricVariance(s_min=1e-4), eps=0.0)
+    process = cls(of(cls), schedule=GeometricVariance(s_min=1e-4), eps=0.0)
     assert process.resolution() == pytest.approx(1e-2)
 
 
 @every_process
 def test_perturbations_are_functions_of_the_generator(cls):
-    process = cls(SPHERE)
-    x0, t = SPHERE.random_uniform(5, 3, generator=seeded()), torch.rand(5, generator=seeded())
+    process = cls(of(cls))
+    x0, t = anywhere(process, 5).float(), torch.rand(5, generator=seeded())
     one, same, other = (process.perturb(x0, t, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -175,6 +189,77 @@ def test_brownian_motion_needs_a_compact_manifold():
 def test_resolution_of_the_published_runs():
     """0.107 degrees at eps = 1e-3 with beta from 0.001 to 5."""
     assert math.degrees(Brownian(SPHERE).resolution()) == pytest.approx(0.1072, abs=1e-4)
+
+
+# ---- flat space
+
+
+@pytest.mark.parametrize("cls", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("t", [1e-3, 0.3, 1.0])
+def test_flat_processes_by_formula(cls, t):
+    """N(exp(-s/2) x0, 1 - exp(-s)) or N(x0, s); means and variances to 5 standard errors, the score by autograd."""
+    process, n = cls(Euclidean(2), LinearBeta(0.1, 4.0)), 20_000
+    s = 0.1 * t + 1.95 * t * t
+    x0 = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    mean, std = (math.exp(-s / 2) * x0, (1 - math.exp(-s)) ** 0.5) if cls is VariancePreserving else (x0, s**0.5)
+    x, times = process.perturb(x0.expand(n, 2), at(t, n), seeded()), at(t, n)
+    assert within(x, mean)
+    assert within((x - mean).square(), std**2)
+    assert torch.allclose(process.std(times), torch.tensor(std, dtype=torch.float64))
+    y = x[:5].clone().requires_grad_()
+    (score,) = torch.autograd.grad(torch.distributions.Normal(mean, std).log_prob(y).sum(), y)
+    assert torch.allclose(process.conditional_score(x0.expand(5, 2), y, times[:5]), score)
+
+
+def test_flat_processes_against_reference(reference):
+    for case in reference("euclidean")["VP_linear_beta"]:
+        process = VariancePreserving(Euclidean(1), LinearBeta(case["beta_min"], case["beta_max"]))
+        t, one = at(case["t"], 1), torch.ones(1, 1, dtype=torch.float64)
+        assert float(process.std(t).square()) == pytest.approx(case["var"], rel=1e-12)
+        # the score at x = 0 is the mean over the variance
+        score = float(process.conditional_score(one, 0 * one, t))
+        assert score == pytest.approx(case["mean_coeff"] / case["var"], rel=1e-12)
+
+
+@pytest.mark.parametrize("cls", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+def test_flat_processes_need_a_vector_space(cls):
+    with pytest.raises(ValueError, match=r"Sphere.* is not a vector space.*choose Euclidean"):
+        cls(SPHERE)
+
+
+class ExactScore(Field):
+    """Of data from N(mean, scale² I) under a flat process."""
+
+    def __init__(self, process: Process, mean: torch.Tensor, scale: float) -> None:
+        super().__init__(process.manifold)
+        self.process, self.mean, self.scale = process, mean, scale
+
+    def forward(self, t, x, context=None):
+        s = self.process.schedule.integral(t)[:, None]
+        preserving = self.process.prior.scale == 1
+        decay = (-s / 2).exp() if preserving else torch.ones_like(s)
+        return (decay * self.mean - x) / ((decay * self.scale) ** 2 + self.process.std(t)[:, None] ** 2)
+
+
+@pytest.mark.parametrize("make", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+def test_flat_likelihoods_of_a_normal_law(make):
+    """With the exact score the flow is linear: N(mean, scale²) at eps is carried to a law that the prior scores."""
+    process, scale, n = make(Euclidean(2), ConstantBeta(40.0)), 0.5, 50
+    mean = torch.tensor([0.7, -0.4], dtype=torch.float64)
+    x = mean + torch.randn(n, 2, generator=seeded(), dtype=torch.float64)
+    ends = process.schedule.integral(torch.tensor([process.eps, 1.0], dtype=torch.float64))
+    preserving = make is VariancePreserving
+    decay = (-ends / 2).exp() if preserving else torch.ones(2, dtype=torch.float64)
+    variance = decay.square() * scale**2 + (-torch.expm1(-ends) if preserving else ends)
+    # the flow maps standard deviations onto one another
+    ratio = (variance[1] / variance[0]).sqrt()
+    end = decay[1] * mean + ratio * (x - decay[0] * mean)
+    expected = process.prior.log_prob(end) + 2 * ratio.log()
+    found = ProbabilityFlow(tolerance=1e-9)(process, ExactScore(process, mean, scale), x).value
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    if preserving:  # whose prior is reached, to exp(-20): what is left is the law at eps itself
+        target = torch.distributions.Normal(decay[0] * mean, variance[0].sqrt())
+        assert torch.allclose(found, target.log_prob(x).sum(1), rtol=0, atol=1e-6)
 
 
 # ---- the reversal

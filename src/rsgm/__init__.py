@@ -15,13 +15,14 @@ from rsgm.data import (
 )
 from rsgm.evaluation import evaluate
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
-from rsgm.models import CNF, RSGM, CheckpointError, FlowMatching, GenerativeModel, KernelDensity, Moser, load
+from rsgm.models import CNF, RSGM, ChartSGM, CheckpointError, FlowMatching, GenerativeModel, KernelDensity, Moser, load
 
 __version__ = version("rsgm")
 
 __all__ = [
     "CNF",
     "RSGM",
+    "ChartSGM",
     "CheckpointError",
     "DihedralTableData",
     "EarthData",

@@ -66,6 +66,45 @@ class Uniform(ManifoldDistribution):
         return torch.tensor(self.manifold.log_volume)
 
 
+class Normal(ManifoldDistribution):
+    """The isotropic normal law of flat space with mean zero.
+
+    Arguments:
+        manifold: a Euclidean space
+        scale: standard deviation of each coordinate
+
+    Raises:
+        ValueError: where the manifold is not a vector space, and for a scale that is not positive
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, manifold: Manifold, scale: float = 1.0) -> None:
+        x = torch.ones(manifold.shape)
+        # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
+        if manifold.dim != x.numel() or not torch.equal(manifold.expmap(5 * x, 3 * x), 8 * x):
+            raise ValueError(f"{manifold} is not a vector space, so it has no normal law; choose Euclidean.")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"Normal: scale must be positive and finite, found {scale}.")
+        self.manifold, self.scale = manifold, scale
+        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density, nats, of points ``(*batch, *shape)``."""
+        square = (value / self.scale).square().flatten(value.dim() - len(self.event_shape)).sum(-1)
+        return -0.5 * square - self.manifold.dim * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``(n, *shape)`` points on the generator's device."""
+        device = None if generator is None else generator.device
+        return self.scale * torch.randn(n, *self.manifold.shape, generator=generator, device=device)
+
+    def entropy(self) -> Tensor:
+        """``dim (log(2 π e) / 2 + log scale)``."""
+        return torch.tensor(self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale)))
+
+
 class VonMisesFisher(ManifoldDistribution):
     r"""The von Mises-Fisher law on a sphere, :math:`p(x) \propto \exp(\kappa\langle\mu, x\rangle)`.
 

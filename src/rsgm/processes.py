@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rsgm import divergence
-from rsgm.distributions import ManifoldDistribution, Uniform
+from rsgm.distributions import ManifoldDistribution, Normal, Uniform
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
-from rsgm.schedules import LinearBeta, Schedule
+from rsgm.schedules import GeometricVariance, LinearBeta, Schedule
 
 
 class Process(nn.Module, ABC):
@@ -121,6 +121,119 @@ class Brownian(Process):
     def std(self, t: Tensor) -> Tensor:
         """``sqrt(1 - exp(-s(t)))``."""
         return (-torch.expm1(-self.schedule.integral(t))).sqrt()
+
+
+class VariancePreserving(Process):
+    r"""The Ornstein-Uhlenbeck process of flat space, :math:`dX = -\tfrac12\beta X\,dt + \sqrt\beta\,dB`, prior N(0, I).
+
+    .. math:: X_t = e^{-s/2} x_0 + \sigma z, \qquad \sigma^2 = 1 - e^{-s}, \qquad s(t) = \int_0^t \beta
+
+    Data of mean zero and unit variance keep both; scale other data first.
+
+    References: Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C.
+
+    Arguments:
+        manifold: a Euclidean space
+        schedule: β and its integral; at s(1) = 10 the data are left with 0.7 % of their amplitude
+        eps: smallest time
+
+    Raises:
+        ValueError: where the manifold is not a vector space
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> process = VariancePreserving(Euclidean(2))
+        >>> process.conditional_score(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([1.0]))
+        tensor([[-1.0000, -1.0000]])
+    """
+
+    def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float = 1e-3) -> None:
+        super().__init__(manifold, schedule, eps)
+        self._prior = Normal(manifold)
+
+    @property
+    def prior(self) -> Normal:
+        """The standard normal law."""
+        return self._prior
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """``-β x / 2``."""
+        return -0.5 * _like(self.schedule.beta(t), x) * x
+
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The divergence is ``-β dim / 2``."""
+        return self.drift(t, x), -0.5 * self.manifold.dim * self.schedule.beta(t)
+
+    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``exp(-s/2) x0 + σ z``."""
+        return self._decay(x0, t) + _like(self.std(t), x0) * self.manifold.random_tangent(x0, generator)
+
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """``(exp(-s/2) x0 - x) / σ²``."""
+        return (self._decay(x0, t) - x) / _like(self.std(t).square(), x)
+
+    def std(self, t: Tensor) -> Tensor:
+        """``sqrt(1 - exp(-s(t)))``."""
+        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
+
+    def _decay(self, x0: Tensor, t: Tensor) -> Tensor:
+        return _like((-0.5 * self.schedule.integral(t)).exp(), x0) * x0
+
+
+class VarianceExploding(Process):
+    r"""Brownian motion in flat space, :math:`X_t \sim N(x_0, s(t) I)`, with the prior :math:`N(0, s(1) I)`.
+
+    The prior is that of data at the origin: s(1) must be large against their spread.
+
+    References: Song and Ermon 2019, arXiv:1907.05600; Song et al. 2021, arXiv:2011.13456, section 3.4.
+
+    Arguments:
+        manifold: a Euclidean space
+        schedule: β and its integral
+        eps: smallest time
+
+    Raises:
+        ValueError: where the manifold is not a vector space
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> VarianceExploding(Euclidean(2)).prior.entropy()
+        tensor(7.4430)
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        schedule: Schedule = GeometricVariance(s_min=1e-4, s_max=100.0),
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(manifold, schedule, eps)
+        self._prior = Normal(manifold, float(schedule.integral(torch.tensor(1.0, dtype=torch.float64)).sqrt()))
+
+    @property
+    def prior(self) -> Normal:
+        """``N(0, s(1) I)``."""
+        return self._prior
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(x)
+
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Zeros."""
+        return torch.zeros_like(x), torch.zeros_like(t)
+
+    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``x0 + sqrt(s) z``."""
+        return self.manifold.heat_kernel_sample(x0, self.schedule.integral(t), generator)
+
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """``(x0 - x) / s``."""
+        return self.manifold.heat_kernel_score(x0, x, self.schedule.integral(t))
+
+    def std(self, t: Tensor) -> Tensor:
+        """``sqrt(s(t))``."""
+        return self.schedule.integral(t).sqrt()
 
 
 class Score(Field):

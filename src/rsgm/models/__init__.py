@@ -1,6 +1,7 @@
 """Generative models: each a final LightningModule made of shared parts."""
 
 from rsgm.models.base import GenerativeModel
+from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
 from rsgm.models.flow_matching import FlowMatching
@@ -11,6 +12,7 @@ from rsgm.models.rsgm import RSGM
 __all__ = [
     "CNF",
     "RSGM",
+    "ChartSGM",
     "CheckpointError",
     "FlowMatching",
     "GenerativeModel",

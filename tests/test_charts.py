@@ -1,0 +1,155 @@
+"""Charts: the contract, on every manifold that each of them takes."""
+
+import math
+
+import pytest
+import torch
+
+from conftest import concrete, variants
+from rsgm.charts import Chart, ExponentialWrap, Stereographic, TanhExponential
+from rsgm.manifolds import Euclidean, Manifold, Sphere
+
+
+def pairs() -> list:
+    """Every chart of every manifold that has it."""
+    found = []
+    for cls in concrete(Chart):
+        for make in variants(Manifold):
+            try:
+                chart = cls(make.values[0]())
+            except (ValueError, NotImplementedError):
+                continue
+            found.append(pytest.param(chart, id=f"{cls.__name__}-{make.id}"))
+    return found
+
+
+every_chart = pytest.mark.parametrize("chart", pairs())
+
+
+def coordinates(chart: Chart, length: float, n: int = 20) -> torch.Tensor:
+    """Of such a length, in every direction."""
+    y = torch.randn(n, chart.manifold.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return length * y / y.norm(dim=-1, keepdim=True)
+
+
+def lengths(chart: Chart) -> list[float]:
+    return [length for length in (0.0, 1e-6, 1e-3, 0.0099, 0.0101, 0.5, 1.5, 3.0, 6.0) if length < 0.99 * chart.radius]
+
+
+def test_every_chart_is_tested():
+    assert {type(pair.values[0]) for pair in pairs()} == set(concrete(Chart))
+
+
+@every_chart
+def test_inverse(chart):
+    for length in lengths(chart):
+        y = coordinates(chart, length)
+        x = chart.forward(y)
+        assert x.shape == (20, *chart.manifold.shape)
+        assert chart.manifold.check_point_on_manifold(x, atol=1e-12, rtol=1e-12)
+        # at 6 a rounding error of tanh is one of 1e-11 in y
+        assert torch.allclose(chart.inverse(x), y, rtol=1e-12, atol=1e-9 if length > 4 else 1e-12)
+
+
+@every_chart
+def test_float32(chart):
+    """Relative accuracy in the coordinates; in the log-determinant an absolute one."""
+    for length in lengths(chart):
+        y = coordinates(chart, length)
+        single = chart.log_det(y.float())
+        assert single.dtype == torch.float32
+        assert torch.allclose(single.double(), chart.log_det(y.float().double()), rtol=1e-6, atol=2e-6)
+        if length < 2:
+            x = chart.forward(y.float())
+            assert x.dtype == torch.float32
+            assert torch.allclose(chart.inverse(x).double(), y, rtol=0, atol=1e-5 * length)
+
+
+@every_chart
+def test_log_determinant_against_the_jacobian(chart):
+    manifold = chart.manifold
+    for length in lengths(chart):
+        y = coordinates(chart, length, 5)
+        x = chart.forward(y)
+        jacobian = torch.func.vmap(torch.func.jacfwd(chart.forward))(y)  # (B, *shape, dim)
+        frame = manifold.frame(x)
+        matrix = torch.stack(
+            [torch.stack([manifold.inner(x, e, column) for e in frame], -1) for column in jacobian.movedim(-1, 0)],
+            -1,
+        )
+        assert torch.allclose(chart.log_det(y), torch.linalg.slogdet(matrix)[1], rtol=1e-9, atol=1e-9)
+
+
+@every_chart
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite(chart, dtype):
+    """At zero, next to it, and away from it; for both directions."""
+    for length in (0.0, 1e-20, 1e-4, 1.0):
+        y = coordinates(chart, length).to(dtype).requires_grad_()
+        loss = chart.forward(y).square().sum() + chart.log_det(y).sum()
+        assert torch.isfinite(torch.autograd.grad(loss, y)[0]).all()
+        x = chart.forward(y).detach().requires_grad_()
+        assert torch.isfinite(torch.autograd.grad(chart.inverse(x).sum(), x)[0]).all()
+        assert torch.isfinite(torch.func.vmap(torch.func.jacfwd(chart.forward))(y.detach())).all()
+
+
+@every_chart
+def test_zero_is_the_origin(chart):
+    manifold = chart.manifold
+    zero = torch.zeros(manifold.dim)
+    assert torch.allclose(chart.forward(zero), manifold.origin(*manifold.shape))
+    assert torch.equal(chart.inverse(manifold.origin(*manifold.shape)), zero)
+
+
+# ---- each
+
+
+def test_stereographic_against_reference(reference):
+    chart = Stereographic(Sphere(2))
+    for case in reference("densities")["stereographic_gaussian"]["records"]:
+        y, x = (torch.tensor(case[name], dtype=torch.float64) for name in ("y", "x"))
+        assert torch.allclose(chart.forward(y), x, rtol=1e-14)
+        assert torch.allclose(chart.inverse(x), y, rtol=1e-13)
+        assert float(chart.log_det(y)) == pytest.approx(case["logdet_inverse_stereo"], rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stereographic_far_out(dtype):
+    """Relative accuracy up to a rounding error from the antipode, which itself stays finite."""
+    chart = Stereographic(Sphere(2))
+    for length in (1e2, 1e4, 1e6):
+        y = coordinates(chart, length).to(dtype)
+        assert torch.allclose(chart.inverse(chart.forward(y)), y, rtol=10 * torch.finfo(dtype).eps)
+        assert torch.allclose(
+            chart.log_det(y), torch.tensor(2 * math.log(2) - 4 * math.log(length), dtype=dtype), atol=2e-4
+        )
+    pole = torch.tensor([-1.0, 0.0, 0.0], dtype=dtype)
+    y = chart.inverse(pole)
+    assert y.norm() > 1e6
+    assert torch.allclose(chart.forward(y), pole, atol=1e-6)
+
+
+def test_tanh_exponential_at_the_edge():
+    """Finite where the coordinates are not."""
+    chart = TanhExponential(Sphere(2))
+    for dtype in (torch.float32, torch.float64):
+        pole = torch.tensor([-1.0, 0.0, 0.0], dtype=dtype)
+        y = chart.inverse(pole)
+        assert 8 < y.norm() < 9
+        assert torch.isfinite(chart.log_det(y))
+        assert torch.isfinite(chart.log_det(3 * y))
+
+
+def test_exponential_wrap_is_not_injective():
+    """Beyond the injectivity radius the shortest of the coordinates is found."""
+    chart = ExponentialWrap(Sphere(2))
+    y = torch.tensor([4.0, 0.0], dtype=torch.float64)
+    assert chart.radius == math.pi
+    assert torch.allclose(chart.inverse(chart.forward(y)), y - torch.tensor([2 * math.pi, 0.0], dtype=torch.float64))
+
+
+def test_charts_name_what_they_need():
+    with pytest.raises(ValueError, match=r"Stereographic: Euclidean.* is not a sphere; choose ExponentialWrap"):
+        Stereographic(Euclidean(2))
+    with pytest.raises(ValueError, match=r"TanhExponential: Euclidean.* infinite injectivity radius"):
+        TanhExponential(Euclidean(2))
