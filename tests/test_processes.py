@@ -332,7 +332,7 @@ def test_langevin_drifts_to_its_prior(manifold):
 
 
 def test_langevin_errors():
-    with pytest.raises(ValueError, match=r"the tails wrap round Sphere.*heat kernel"):
+    with pytest.raises(ValueError, match=r"the tails wrap round Sphere.*use BrownianLaw"):
         Langevin(Sphere(2), scale=1.0)
     with pytest.raises(ValueError, match="Langevin: steps must be at least 1, found 0"):
         Langevin(Hyperbolic(2), steps=0)

@@ -50,11 +50,18 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
+        """``∇_x log p_t(x | x0)``: the target of denoising score matching.
 
-    @abstractmethod
+        Raises:
+            NotImplementedError: where there is no formula; train with implicit score matching
+        """
+
     def std(self, t: Tensor) -> Tensor:
-        """The scale σ(t) of the noise, by which a network's output is divided to make a score."""
+        """The scale σ(t) of the noise, by which a network's output is divided to make a score.
+
+        ``sqrt(1 - exp(-s(t)))``: one at late times, ``sqrt(s)`` at early ones.
+        """
+        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The drift and its divergence ``(B,)`` measured along ``directions`` (see `rsgm.divergence`)."""
