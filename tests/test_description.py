@@ -78,6 +78,8 @@ def unusual(cls: type, skip: int = 0) -> functools.partial:
 
 def other(default: Any, annotation: Any) -> Any:
     """A value of the same type that is not the default; None where there is no telling."""
+    if only_one(annotation):
+        return None
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
@@ -102,6 +104,11 @@ def other(default: Any, annotation: Any) -> Any:
     return make if factory else make()
 
 
+def only_one(annotation: Any) -> bool:
+    """Whether a single value is admitted."""
+    return typing.get_origin(annotation) is typing.Literal and len(typing.get_args(annotation)) == 1
+
+
 def names(description: Any) -> list[str]:
     """All classes in a description."""
     if isinstance(description, list):
@@ -123,6 +130,7 @@ def test_values(base, cls):
         assert type(again) is cls
         assert describe(again) == plain(description) == description
     arguments = {name for name, value in usual["init_args"].items() if value is not None and not isinstance(value, str)}
+    arguments -= {name for name, hint in typing.get_type_hints(cls.__init__).items() if only_one(hint)}
     assert all(usual["init_args"][name] != other_one["init_args"][name] for name in arguments)
 
 

@@ -10,12 +10,12 @@ from scipy import special
 
 from conftest import concrete, each, variants, within
 from rsgm.fields import Field
-from rsgm.manifolds import Sphere
+from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
 from rsgm.processes import Brownian
 from rsgm.samplers import GeodesicEulerMaruyama, Heun, ReverseDiffusion, Sampler, Stepper
 from rsgm.schedules import ConstantBeta, GeometricVarianceGrid, LinearBeta, TimeGrid, UniformVarianceGrid
 
-S0 = 0.3  # of the law that is sampled, a heat kernel around the first axis
+S0 = 0.3  # of the law that is sampled, a heat kernel around the origin
 CENTRE = torch.tensor([1.0, 0.0, 0.0])
 
 
@@ -32,7 +32,7 @@ class ExactScore(Field):
 
     def forward(self, t, x, context=None):
         s = S0 + self.process.schedule.integral(t)
-        return self.manifold.heat_kernel_score(CENTRE.to(x).expand_as(x), x, s)
+        return self.manifold.heat_kernel_score(self.manifold.origin(*x.shape, dtype=x.dtype), x, s)
 
 
 class NoScore(Field):
@@ -92,6 +92,17 @@ def test_moments_from_the_prior():
     """As above; at s = 6 the uniform law is the law at t = 1 to exp(-6), less than a standard error."""
     sampler = ReverseDiffusion(steps=60, stepper=Heun(), grid=GeometricVarianceGrid(), denoise=False)
     assert has_the_law(PROCESS, sampler(PROCESS, SCORE, 2_000, generator=seeded()))
+
+
+@pytest.mark.parametrize("make", [Heun, GeodesicEulerMaruyama])
+@pytest.mark.parametrize("manifold, rate", [(Torus(3), 0.5), (SpecialOrthogonal(), 1.0)], ids=str)
+def test_moments_on_tori_and_rotations(make, manifold, rate):
+    """E cos = exp(-s / 2), E tr R = 3 exp(-s), and E x is so much of the origin; from the uniform law, as above."""
+    process = Brownian(manifold, LinearBeta(0.1, 24.0))
+    sampler = ReverseDiffusion(steps=100, stepper=make(), grid=GeometricVarianceGrid(), denoise=False)
+    x = sampler(process, ExactScore(process), 2_000, generator=seeded())
+    assert manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
+    assert within(x, math.exp(-rate * remaining(process)) * manifold.origin(*manifold.shape, dtype=torch.float64))
 
 
 @every_stepper
