@@ -4,6 +4,7 @@ from rsgm.models.base import GenerativeModel
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
+from rsgm.models.exact import ExactScore
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
 from rsgm.models.moser import Moser
@@ -14,6 +15,7 @@ __all__ = [
     "RSGM",
     "ChartSGM",
     "CheckpointError",
+    "ExactScore",
     "FlowMatching",
     "GenerativeModel",
     "KernelDensity",

@@ -84,9 +84,7 @@ class ChartSGM(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor) -> None:
         """Let a schedule that leaves its range to the training points see their coordinates."""
-        schedule = self.flat.process.schedule
-        self.flat.fit_points(self.chart.inverse(train), self.chart.inverse(val))
-        if self.flat.process.schedule is not schedule:
+        if self.flat.process.fit(self.chart.inverse(train)):
             self.redescribe(process=describe(self.flat.process, skip=1))
 
     def resolution(self) -> float:
