@@ -18,17 +18,18 @@ from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, TimeSampler, UniformTime, Weighting
-from rsgm.manifolds import Euclidean, Manifold, Product, Sphere
+from rsgm.manifolds import Euclidean, Manifold, Sphere
 from rsgm.models import RSGM, GenerativeModel
 from rsgm.networks import MLP, Activation, Network, PositionFeatures, RandomFourier, RawTime, SiLU, Sin, TimeFeatures
-from rsgm.processes import Brownian, Langevin, Process, ProductProcess
-from rsgm.samplers import GeodesicEulerMaruyama, Sampler, Stepper
-from rsgm.schedules import LearningRate, LinearBeta, Schedule, TimeGrid
+from rsgm.processes import Brownian, Prediction, Process, VariancePreserving
+from rsgm.samplers import BridgeVariance, GeodesicEulerMaruyama, Sampler, Start, Stepper
+from rsgm.schedules import Ladder, LearningRate, LinearBeta, Schedule, TimeGrid
 
 #: what stands by itself in a description: constructed without what a caller supplies
 VALUES = [
     Schedule,
     TimeGrid,
+    Ladder,
     LearningRate,
     Divergence,
     Manifold,
@@ -36,7 +37,9 @@ VALUES = [
     Weighting,
     ScoreTarget,
     Loss,
+    BridgeVariance,
     Stepper,
+    Start,
     Sampler,
     Activation,
     TimeFeatures,
@@ -44,7 +47,11 @@ VALUES = [
     ManifoldData,
 ]
 #: what a model makes from a factory, and the argument that takes it
-FACTORIES = {Process: "process", Network: "network", NetworkField: "field"}
+FACTORIES = {Process: "process", Network: "network", NetworkField: "field", Prediction: "prediction"}
+
+
+#: where a model lives, if not on the sphere
+HOMES = {"ExactScore": Euclidean(2)}
 
 
 def plain(description: Any) -> Any:
@@ -99,7 +106,9 @@ def other(default: Any, annotation: Any) -> Any:
     usual = getattr(default, "func", default) if factory else type(default)
     # a process only for the state space of the usual one
     alike = [cls for cls in concrete(base) if (cls.__name__ in STATE_SPACES) == (usual.__name__ in STATE_SPACES)]
-    choices = [cls for cls in alike if cls is not usual] or alike
+    # and nothing that is made of its own kind, without end
+    plain_ones = [cls for cls in alike if base not in typing.get_type_hints(cls.__init__).values()]
+    choices = [cls for cls in plain_ones if cls is not usual] or plain_ones
     make = unusual(choices[-1], len(typing.get_args(annotation)[0]) if factory else 0)
     return make if factory else make()
 
@@ -139,9 +148,10 @@ def test_values(base, cls):
 )
 def test_factories(base, cls):
     """Through the model that calls them."""
-    skip = {Process: 1, Network: 2, NetworkField: 2}[base]
+    skip = {Process: 1, Network: 2, NetworkField: 2, Prediction: 2}[base]
     make = unusual(cls, skip)
-    model = RSGM(STATE_SPACES.get(cls.__name__, Sphere(2)), **{FACTORIES[base]: make})
+    flat = {"process": VariancePreserving} if cls.__name__ in STATE_SPACES else {}
+    model = RSGM(STATE_SPACES.get(cls.__name__, Sphere(2)), **{**flat, FACTORIES[base]: make})
     description = plain(model.description)
     again = build(description, GenerativeModel)
     assert tidy(again.description) == tidy(model.description)
@@ -181,7 +191,7 @@ def test_position_features(cls):
 
 @pytest.mark.parametrize("cls", each(GenerativeModel))
 def test_models(cls):
-    model = unusual(cls, 1)(Sphere(2))
+    model = unusual(cls, 1)(HOMES.get(cls.__name__, Sphere(2)))
     again = build(plain(model.description), GenerativeModel)
     assert type(again) is cls
     assert tidy(again.description) == tidy(model.description)

@@ -11,7 +11,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
 
-from conftest import concrete, each, variants
+from conftest import STATE_SPACES, concrete, each, variants
 from rsgm import RSGM, KernelDensity, Sphere, heat_kernels, losses
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence
@@ -20,8 +20,8 @@ from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, Sco
 from rsgm.manifolds import Manifold
 from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
 from rsgm.processes import Brownian
-from rsgm.samplers import ReverseDiffusion, Stepper
-from rsgm.schedules import Schedule, TimeGrid
+from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion, Stepper
+from rsgm.schedules import Ladder, Schedule, TimeGrid
 
 N = 8
 
@@ -51,8 +51,9 @@ def far_away(monkeypatch):
 
         monkeypatch.setattr(module, name, move)
     monkeypatch.setattr(losses, "_variance_ends", outside(losses._variance_ends))
-    for grid in concrete(TimeGrid):
+    for grid in concrete(TimeGrid) + concrete(Ladder):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
+    monkeypatch.setattr(AnnealedLangevin, "_solved", outside(AnnealedLangevin._solved))
     # there is no generator on the device that could say where to draw
     monkeypatch.setattr(
         Uniform,
@@ -158,10 +159,18 @@ def test_fields_with_divergence(cls, make, far_away):
             assert value.device.type == "meta"
 
 
-@pytest.mark.parametrize("make", variants(Stepper))
-@pytest.mark.parametrize("make_grid", variants(TimeGrid))
-def test_samplers(make, make_grid, far_away):
-    model = small(sampler=ReverseDiffusion(steps=2, stepper=make(), grid=make_grid()))
+#: on the sphere, where there are no processes with normal laws
+SAMPLERS = [
+    pytest.param(ReverseDiffusion(2, make.values[0](), make_grid.values[0]()), id=f"{make.id}-{make_grid.id}")
+    for make in variants(Stepper)
+    for make_grid in variants(TimeGrid)
+    if make.values[0].func.__name__ not in STATE_SPACES
+] + [pytest.param(sampler, id=type(sampler).__name__) for sampler in (AnnealedLangevin(steps=2), LangevinDynamics(2))]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers(sampler, far_away):
+    model = small(sampler=sampler)
     with far_away():
         x = model.sampler(model.process, model.score, N)
         assert x.device.type == "meta"

@@ -10,6 +10,7 @@ from conftest import each, variants, within
 from rsgm.divergence import Exact, Hutchinson
 from rsgm.fields import Field, TangentField
 from rsgm.losses import (
+    ContinuousTime,
     DenoisingScoreMatching,
     ExactTarget,
     ImplicitScoreMatching,
@@ -114,7 +115,7 @@ SCHEDULES = {"linear": LinearBeta(), "constant": ConstantBeta(2.0), "geometric":
 
 @pytest.mark.parametrize("stratified", [False, True])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize("cls", each(TimeSampler))
+@pytest.mark.parametrize("cls", each(ContinuousTime))
 def test_weighted_times_are_uniform(cls, schedule, stratified):
     """E[w f(t)] is the mean of f over [eps, 1]; 5 standard errors of independent draws, false alarm 6e-7 each."""
     n, process = 100_000, Brownian(Sphere(2), schedule, eps=1e-3)
@@ -135,7 +136,7 @@ def test_weighted_times_are_uniform(cls, schedule, stratified):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize("cls", each(TimeSampler))
+@pytest.mark.parametrize("cls", each(ContinuousTime))
 def test_times_follow_their_quantiles(cls, schedule):
     """The weight is 1 / ((1 - eps) density) = (dt / du) / (1 - eps), here by differentiating the quantile."""
     process = Brownian(Sphere(2), schedule, eps=1e-3)

@@ -390,7 +390,7 @@ def test_reverse_formulas(lmbd):
     assert torch.allclose(flow.diffusion(t), ((1 - lmbd) * beta).sqrt(), rtol=1e-13)
     move, std = flow.increment(t, t_next, x)
     ds = 0.1 * (t - t_next) + 1.45 * (t.square() - t_next.square())
-    expected = (1 - lmbd / 2) * ds[:, None] * score(t, x) - (t - t_next)[:, None] * process.drift(t, x)
+    expected = ds[:, None] * ((1 - lmbd / 2) * score(t, x) - process.drift(t, x) / beta[:, None])
     assert torch.allclose(move, expected, rtol=1e-12, atol=1e-15)
     assert torch.allclose(std, ((1 - lmbd) * ds).sqrt(), rtol=1e-12)
 

@@ -4,6 +4,7 @@ from rsgm.models.base import GenerativeModel
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
+from rsgm.models.exact import ExactScore
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
 from rsgm.models.kent import KentMixture
@@ -15,6 +16,7 @@ __all__ = [
     "RSGM",
     "ChartSGM",
     "CheckpointError",
+    "ExactScore",
     "FlowMatching",
     "GenerativeModel",
     "KentMixture",

@@ -90,9 +90,10 @@ class Process(nn.Module, ABC):
         """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
         return self.manifold.expmap(x, _like(self.schedule.integral(t), x) * score)
 
-    def fit(self, points: Tensor) -> None:
-        """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them."""
-        self.schedule = self.schedule.fit(points)
+    def fit(self, points: Tensor) -> bool:
+        """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them; whether one did."""
+        before, self.schedule = self.schedule, self.schedule.fit(points)
+        return self.schedule is not before
 
     def resolution(self) -> float:
         """The finest resolved scale ``sqrt(s(eps))``, radians on a unit sphere."""
@@ -127,11 +128,15 @@ class Reverse:
         return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
 
     def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs."""
+        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs.
+
+        The drift runs for Δs / β, not for Δt: where it and the score cancel, as in the prior, nothing moves.
+        """
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)
-        move = (1 - self.lmbd / 2) * _like(ds, x) * self.score(t, x, context)
-        return move - _like(t - t_next, x) * self.process.drift(t, x), ((1 - self.lmbd) * ds).sqrt()
+        drift = self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
+        move = _like(ds, x) * ((1 - self.lmbd / 2) * self.score(t, x, context) - drift)
+        return move, ((1 - self.lmbd) * ds).sqrt()
 
 
 def reverse(process: Process, score: Field, lmbd: float) -> Reverse:
