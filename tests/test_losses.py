@@ -14,6 +14,7 @@ from rsgm.losses import (
     DenoisingScoreMatching,
     ExactTarget,
     ImplicitScoreMatching,
+    ImportanceTime,
     LikelihoodWeighting,
     Loss,
     NoiseWeighting,
@@ -27,7 +28,7 @@ from rsgm.losses import (
 )
 from rsgm.manifolds import Euclidean, SpecialOrthogonal, Sphere, Torus
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Score
+from rsgm.processes import Brownian, Score, VarianceExploding, VariancePreserving
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
 
 S0 = 0.3  # of the data law, a heat kernel around the origin
@@ -173,6 +174,66 @@ def test_times_are_functions_of_the_generator(cls):
     one, same, other = (cls()(process, like, seeded(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [Brownian(Sphere(2)), VariancePreserving(Euclidean(2)), VarianceExploding(Euclidean(2))],
+    ids=lambda process: type(process).__name__,
+)
+def test_importance_times_follow_the_noise_to_signal_ratio(process):
+    """Its logarithm is uniform, its derivative is β/σ², and log(σ²/α²) where there is an α."""
+    t = torch.linspace(process.eps, 1, 50, dtype=torch.float64, requires_grad=True)
+    ratio = process.log_noise_to_signal(t)
+    (slope,) = torch.autograd.grad(ratio.sum(), t)
+    assert torch.allclose(slope, process.schedule.beta(t) / process.std(t).square(), rtol=1e-9)
+    assert torch.allclose(process.time_of_ratio(ratio), t, rtol=1e-9)
+    u = (ratio - ratio[0]) / (ratio[-1] - ratio[0])
+    times, weight = ImportanceTime().quantile(process, u.detach())
+    assert torch.allclose(times, t, rtol=1e-9)
+    # with the weight the integrand β/σ² is constant
+    assert torch.allclose(weight * slope, (ratio[-1] - ratio[0]) / (1 - process.eps), rtol=1e-9)
+    if not isinstance(process, Brownian):
+        assert torch.allclose(ratio, 2 * (process.std(t) / process.signal(t)).log(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "beta, hold, normaliser, below",
+    [
+        ((0.1, 20.0), 1e-3, 20.256, {1e-3: 0.0538, 0.1: 0.3974}),
+        ((0.1, 20.0), 0.0, 19.165, {}),
+        ((2.0, 5.0), 1e-3, None, {}),
+    ],
+    ids=["published", "from 1e-3", "other rates"],
+)
+def test_importance_times_of_the_sdeflow_paper(beta, hold, normaliser, below):
+    """On [0, 1], with the density constant below 1e-3, or on [1e-3, 1]; 3 standard errors, false alarm 3e-3."""
+    process, n = VariancePreserving(Euclidean(2), LinearBeta(*beta), eps=1e-9 if hold else 1e-3), 200_000
+    start = hold or process.eps
+
+    def ratio(t: float) -> float:
+        return math.log(math.expm1(beta[0] * t + (beta[1] - beta[0]) * t * t / 2))
+
+    rate = (beta[0] + (beta[1] - beta[0]) * start) / -math.expm1(-(beta[0] + (beta[1] - beta[0]) * start / 2) * start)
+    total = (rate * start if hold else 0) + ratio(1) - ratio(start)
+    if normaliser:
+        assert total == pytest.approx(normaliser, abs=1e-3)
+    t, weight = ImportanceTime(hold=hold)(process, torch.zeros(n, 2, dtype=torch.float64), seeded())
+    high = t > start
+    slope = process.schedule.beta(t) / process.std(t).square()
+    assert torch.allclose(weight * torch.where(high, slope, rate) * (1 - process.eps), torch.tensor(total).double())
+    known = below or {q: (rate * hold + ratio(q) - ratio(start)) / total for q in (0.01, 0.3)}
+    for q, share in known.items():
+        # the published shares have four digits
+        assert abs(float((t < q).double().mean()) - share) < 3 * (share * (1 - share) / n) ** 0.5 + 5e-5
+    # whatever the law, an average over uniform times
+    assert within(weight * t, (1 + process.eps) / 2)
+
+
+@pytest.mark.parametrize("hold", [-0.1, 1.0, math.nan])
+def test_hold_is_checked(hold):
+    with pytest.raises(ValueError, match=r"ImportanceTime: hold must be in \[0, 1\), found"):
+        ImportanceTime(hold=hold)
 
 
 # ---- weightings

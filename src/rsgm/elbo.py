@@ -13,7 +13,7 @@ from rsgm.distributions import Normal
 from rsgm.divergence import Divergence, Hutchinson
 from rsgm.fields import Field
 from rsgm.likelihood import LogProb, ScoreLikelihood
-from rsgm.losses import ImportanceTime, TimeSampler
+from rsgm.losses import ContinuousTime, ImportanceTime
 from rsgm.processes import Process
 
 
@@ -41,7 +41,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
     def __init__(
         self,
         slices: int = 64,
-        time: TimeSampler = ImportanceTime(),
+        time: ContinuousTime = ImportanceTime(),
         dtype: Literal["float64", "float32"] = "float32",
         batch_size: int = 4096,
         seed: int = 0,
@@ -93,7 +93,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
                 self._ends(process, score, part, label, generator) - self._path(process, score, part, label, generator)
                 for part, label in zip(parts, labels, strict=True)
             ]
-        return LogProb(torch.cat(values), self.slices + 1, exact=False)
+        return LogProb(torch.cat(values), float(self.slices + 1), exact=False)
 
     def settings(self) -> dict[str, Any]:
         """Method, slices and dtype."""
@@ -114,10 +114,10 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         value, target = score(first, x, context), process.conditional_score(x0, x, first)
         # the expectation of |σ target|², which is dim, in place of its draw
         rest = process.std(first).square() * (0.5 * value.square() - value * target).flatten(1).sum(1)
-        ratio = process.std(start) * _decay(process, first) / process.std(first)
+        ratio = process.std(start) * process.signal(first) / process.std(first)
+        # the mean of the prior's log-density over the normal law at the last time
         spread = process.std(last) / process.prior.scale
-        # of the normal law at the last time, under the prior
-        prior = process.prior.log_prob(_mean(process, x0, last)) - 0.5 * dim * spread.square()
+        prior = process.prior.log_prob(_like(process.signal(last), x0) * x0) - 0.5 * dim * spread.square()
         return prior - rest + dim * ratio.log()
 
     def _path(
@@ -186,7 +186,7 @@ class DivergenceBound(EvidenceLowerBound):
     def __init__(
         self,
         slices: int = 64,
-        time: TimeSampler = ImportanceTime(),
+        time: ContinuousTime = ImportanceTime(),
         dtype: Literal["float64", "float32"] = "float32",
         batch_size: int = 4096,
         seed: int = 0,
@@ -214,18 +214,6 @@ class DivergenceBound(EvidenceLowerBound):
         value, div = score.with_divergence(t, x, directions, context)
         _, drift_div = process.drift_with_divergence(t, x, directions)
         return process.schedule.beta(t) * (0.5 * process.manifold.squared_norm(x, value) + div) - drift_div
-
-
-def _mean(process: Process, x0: Tensor, t: Tensor) -> Tensor:
-    """``α x0``: of a normal law, from its score at the origin."""
-    origin = torch.zeros_like(x0)
-    return _like(process.std(t).square(), x0) * process.conditional_score(x0, origin, t)
-
-
-def _decay(process: Process, t: Tensor) -> Tensor:
-    """α."""
-    one = torch.ones(len(t), *process.manifold.shape, dtype=t.dtype, device=t.device)
-    return _mean(process, one, t).flatten(1)[:, 0]
 
 
 def _like(coefficient: Tensor, x: Tensor) -> Tensor:

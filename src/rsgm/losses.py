@@ -79,17 +79,34 @@ class LogUniformTime(ContinuousTime):
 class ImportanceTime(ContinuousTime):
     r"""t with density proportional to :math:`\beta/\sigma^2`: the least variance under likelihood weighting.
 
-    The density integrates in closed form, :math:`\int \beta/(1 - e^{-s})\,dt = \log(e^s - 1)`.
+    It is uniform in the logarithm of the noise-to-signal ratio, :math:`\int \beta/\sigma^2\,dt =
+    \log(\sigma^2/\alpha^2)`.
 
     References: Song et al. 2021, arXiv:2101.09258, section 5.1; Huang et al. 2021, arXiv:2106.02808, appendix E.
+
+    Arguments:
+        stratified: see `TimeSampler`
+        hold: below this time the density stays what it is there, as in the second paper with 1e-3; by default it
+            grows down to the process's eps
     """
 
+    hold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hold < 1:
+            raise ValueError(f"ImportanceTime: hold must be in [0, 1), found {self.hold}.")
+
     def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of ``log(exp(s) - 1)``."""
-        low, high = (math.log(math.expm1(value)) for value in _variance_ends(process))
-        s = torch.nn.functional.softplus(low + (high - low) * u)
-        t = process.schedule.inverse(s).clamp(process.eps, 1)
-        return t, -torch.expm1(-s) * (high - low) / (process.schedule.beta(t) * (1 - process.eps))
+        """The inverse of the ratio's logarithm, after a straight piece below ``hold``."""
+        ends = torch.tensor([max(self.hold, process.eps), 1.0], dtype=torch.float64)
+        low, high = process.log_noise_to_signal(ends).tolist()
+        rate = float(process.schedule.beta(ends[0]) / process.std(ends[0]).square())
+        held = rate * (float(ends[0]) - process.eps)
+        level = u * (held + high - low) - held
+        t = process.time_of_ratio(low + level.clamp_min(0))
+        slope = process.schedule.beta(t) / process.std(t).square()
+        t = torch.where(level < 0, process.eps + (level + held) / rate, t).clamp(process.eps, 1)
+        return t, (held + high - low) / (torch.where(level < 0, rate, slope) * (1 - process.eps))
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,15 @@ class Process(nn.Module, ABC):
             "data are no predictions of a network; choose Score, or VariancePreserving or VarianceExploding."
         )
 
+    def log_noise_to_signal(self, t: Tensor) -> Tensor:
+        """The integral of β/σ² and the logarithm of σ²/α²; ``log(exp(s) - 1)`` where ``σ² = 1 - exp(-s)``."""
+        s = self.schedule.integral(t)
+        return s + (-torch.expm1(-s)).log()
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        """The t with ``log_noise_to_signal(t) == ratio``."""
+        return self.schedule.inverse(torch.nn.functional.softplus(ratio))
+
     def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
         """The factor on the mean of X from ``t_next`` to ``t``: one for Brownian motion."""
         return torch.ones_like(t)

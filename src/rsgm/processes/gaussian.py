@@ -137,3 +137,11 @@ class VarianceExploding(GaussianProcess):
     def std(self, t: Tensor) -> Tensor:
         """``sqrt(s(t))``."""
         return self.schedule.integral(t).sqrt()
+
+    def log_noise_to_signal(self, t: Tensor) -> Tensor:
+        """``log s``."""
+        return self.schedule.integral(t).log()
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        """``s = exp(ratio)``."""
+        return self.schedule.inverse(ratio.exp())
