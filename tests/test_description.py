@@ -18,10 +18,10 @@ from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, TimeSampler, UniformTime, Weighting
-from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Manifold, Product, Sphere
 from rsgm.models import RSGM, GenerativeModel
 from rsgm.networks import MLP, Activation, Network, PositionFeatures, RandomFourier, RawTime, SiLU, Sin, TimeFeatures
-from rsgm.processes import Brownian, Prediction, Process, VariancePreserving
+from rsgm.processes import Brownian, Langevin, Prediction, Process, ProductProcess, VariancePreserving
 from rsgm.samplers import BridgeVariance, GeodesicEulerMaruyama, Sampler, Start, Stepper
 from rsgm.schedules import Ladder, LearningRate, LinearBeta, Schedule, TimeGrid
 

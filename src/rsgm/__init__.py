@@ -24,23 +24,23 @@ from rsgm.evaluation import evaluate
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.models import (
     CNF,
-    RSGM,
     ChartSGM,
     CheckpointError,
+    ExactScore,
     FlowMatching,
     GenerativeModel,
     KentMixture,
     KernelDensity,
     Moser,
+    RSGM,
     load,
 )
 
 __version__ = version("rsgm")
 
 __all__ = [
-    "CNF",
-    "RSGM",
     "BlobsData",
+    "CNF",
     "ChartSGM",
     "CheckerboardData",
     "CheckpointError",
@@ -48,6 +48,7 @@ __all__ = [
     "EarthData",
     "EightGaussiansData",
     "Euclidean",
+    "ExactScore",
     "FlowMatching",
     "GaussianMixtureData",
     "GenerativeModel",
@@ -60,6 +61,7 @@ __all__ = [
     "MoonsData",
     "Moser",
     "Product",
+    "RSGM",
     "RotationData",
     "RotationMixtureData",
     "SpecialOrthogonal",
