@@ -24,6 +24,7 @@ from rsgm.evaluation import evaluate
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.models import (
     CNF,
+    RSGM,
     ChartSGM,
     CheckpointError,
     ExactScore,
@@ -32,15 +33,15 @@ from rsgm.models import (
     KentMixture,
     KernelDensity,
     Moser,
-    RSGM,
     load,
 )
 
 __version__ = version("rsgm")
 
 __all__ = [
-    "BlobsData",
     "CNF",
+    "RSGM",
+    "BlobsData",
     "ChartSGM",
     "CheckerboardData",
     "CheckpointError",
@@ -61,7 +62,6 @@ __all__ = [
     "MoonsData",
     "Moser",
     "Product",
-    "RSGM",
     "RotationData",
     "RotationMixtureData",
     "SpecialOrthogonal",
