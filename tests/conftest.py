@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 from abc import ABC
 from collections.abc import Callable
@@ -25,6 +26,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Euclidean": [{"dim": 1}, {"dim": 3}],
     "Hyperbolic": [{"dim": dim} for dim in (1, 2, 3, 4)],
     "Product": [{}, {"factors": [Sphere(1), Sphere(1)]}, {"factors": [Hyperbolic(2), Euclidean(1), Sphere(2)]}],
+    "Adapted": [{"volume": 8 * 2**0.5 * math.pi**2, "isotropic": True}],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],

@@ -4,13 +4,14 @@ from importlib.metadata import version
 
 from rsgm.data import EarthData, ManifoldData, VonMisesFisherData
 from rsgm.evaluation import evaluate
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
+from rsgm.manifolds import Adapted, Euclidean, Hyperbolic, Manifold, Product, Sphere
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, load
 
 __version__ = version("rsgm")
 
 __all__ = [
     "RSGM",
+    "Adapted",
     "CheckpointError",
     "EarthData",
     "Euclidean",
