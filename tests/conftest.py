@@ -36,6 +36,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "Moons": [{}, {"noise": 0.1}],
     "Checkerboard": [{}, {"side": 4.0, "cells": 2}],
+    "Adapted": [{"volume": 8 * 2**0.5 * math.pi**2, "isotropic": True}],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
     "DiscreteLinear": [{}, {"count": 40}],

@@ -8,6 +8,7 @@ import sys
 import typing
 from typing import Any
 
+import geoopt
 import pytest
 import torch
 
@@ -101,6 +102,8 @@ def other(default: Any, annotation: Any) -> Any:
         return [unusual(type(item))() for item in default]
     factory = typing.get_origin(annotation) is not None
     base = typing.get_args(annotation)[-1] if factory else annotation
+    if base is geoopt.Manifold:
+        return functools.partial(geoopt.EuclideanStiefelExact)
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):
         return None
     usual = getattr(default, "func", default) if factory else type(default)

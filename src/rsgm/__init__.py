@@ -21,7 +21,7 @@ from rsgm.data import (
     WrappedNormalTorusData,
 )
 from rsgm.evaluation import evaluate
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Adapted, Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.models import (
     CNF,
     RSGM,
@@ -41,6 +41,7 @@ __version__ = version("rsgm")
 __all__ = [
     "CNF",
     "RSGM",
+    "Adapted",
     "BlobsData",
     "ChartSGM",
     "CheckerboardData",
