@@ -50,7 +50,8 @@ def far_away(monkeypatch):
             return tuple(part.to(device) for part in found) if isinstance(found, tuple) else found.to(device)
 
         monkeypatch.setattr(module, name, move)
-    monkeypatch.setattr(losses, "_variance_ends", outside(losses._variance_ends))
+    for name in ("_variance_ends", "_ratio_ends"):
+        monkeypatch.setattr(losses, name, outside(getattr(losses, name)))
     for grid in concrete(TimeGrid):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
     # there is no generator on the device that could say where to draw
