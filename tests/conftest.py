@@ -19,7 +19,8 @@ import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
+from rsgm.schedules import GridLadder
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -35,16 +36,33 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "Moons": [{}, {"noise": 0.1}],
     "Checkerboard": [{}, {"side": 4.0, "cells": 2}],
+    "Adapted": [{"volume": 8 * 2**0.5 * math.pi**2, "isotropic": True}],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
+    "DiscreteLinear": [{}, {"count": 40}],
+    "DiscreteCosine": [{"count": 100}],
+    "PowerTimeGrid": [{}, {"power": 0.5}],
+    "GridLadder": [{}, {"count": 1}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],
+    "AnnealedLangevin": [{"ladder": GridLadder(5), "steps": 3}],
+    "LangevinDynamics": [{"steps": 20}],
     "SlicedScoreMatching": [{}, {"divergence": GaussianHutchinson()}],
     "WarmupCosine": [{}, {"warmup": 0}],
     "ConstantRate": [{}, {"warmup": 10}],
 }
 
-#: where a process lives, if not on `Sphere(2)`; points of three numbers
-STATE_SPACES = {"VariancePreserving": Euclidean(3), "VarianceExploding": Euclidean(3)}
+#: where a process, or a part that needs one with normal laws, lives, if not on `Sphere(2)`; points of three numbers
+STATE_SPACES = dict.fromkeys(
+    [
+        "VariancePreserving",
+        "VarianceExploding",
+        "NoisePrediction",
+        "DataPrediction",
+        "VelocityPrediction",
+        "GaussianBridge",
+    ],
+    Euclidean(3),
+) | {"ProductProcess": Product()}
 
 
 @functools.cache

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ import torch
 from conftest import concrete, each, quadrature, variants, within
 from rsgm.description import build, describe
 from rsgm.divergence import with_divergence
-from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Adapted, Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 
 #: manifolds whose heat kernel has no formula here
-UNKNOWN_KERNELS = {("Sphere", 5), ("Hyperbolic", 1), ("Hyperbolic", 4)}
+UNKNOWN_KERNELS = {("Adapted", 3), ("Sphere", 5), ("Hyperbolic", 1), ("Hyperbolic", 4)}
 LENGTHS = [1e-6, 1e-4, 1e-2, 1.0, 3.0, math.pi - 1e-4]
 SPHERES = [Sphere(dim) for dim in (1, 2, 3, 5)]
 
@@ -40,6 +41,19 @@ def tangents(manifold: Manifold, x: torch.Tensor, length: float | None = None, s
         norm = manifold.squared_norm(x, u).sqrt()
         u = manifold.proju(x, u * (length / norm).reshape(-1, *(1,) * len(manifold.shape)))
     return u
+
+
+def knows(manifold: Manifold, *methods: str) -> Manifold:
+    """The manifold, if it knows these; one that stands for another of geoopt's may not, and then says so."""
+    x = points(manifold, 2)
+    arguments = {"logmap": (x, x), "dist": (x, x), "kernel_sample": (x, torch.ones(2).to(x))}
+    for method in methods:
+        try:
+            getattr(manifold, method)(*arguments[method])
+        except NotImplementedError as error:
+            assert re.match(r"Adapted\(.* has no", str(error))  # noqa: PT017
+            pytest.skip(str(error))
+    return manifold
 
 
 def flat(manifold: Manifold, x: torch.Tensor) -> torch.Tensor:
@@ -108,7 +122,7 @@ def test_dimension_is_checked(cls):
 @every_manifold
 @pytest.mark.parametrize("length", LENGTHS)
 def test_log_inverts_exp(make, dtype, length):
-    manifold = make()
+    manifold = knows(make(), "logmap", "dist")
     x = points(manifold, 200, dtype)
     u = tangents(manifold, x, length)
     y = manifold.expmap(x, u)
@@ -125,7 +139,7 @@ def test_log_inverts_exp(make, dtype, length):
 @every_dtype
 @every_manifold
 def test_exp_inverts_log(make, dtype):
-    manifold = make()
+    manifold = knows(make(), "logmap", "dist")
     x, y = points(manifold, 500, dtype), points(manifold, 500, dtype, seed=3)
     near = manifold.expmap(x, tangents(manifold, x, 1e-6))
     rounding = torch.finfo(dtype).eps * (1 + worst(x)) * stretch(manifold, x, y)
@@ -140,7 +154,7 @@ def test_exp_inverts_log(make, dtype):
 @every_manifold
 def test_small_distances_keep_their_digits(make, dtype):
     """Of the points as they are stored: against the chord of the same points in long double."""
-    manifold = make()
+    manifold = knows(make(), "dist")
     x = points(manifold, 200, dtype)
     y = manifold.expmap(x, tangents(manifold, x, 1e-4))
     a, b = (flat(manifold, manifold.projx(z.double())).numpy().astype(np.longdouble) for z in (x, y))
@@ -154,7 +168,7 @@ def test_small_distances_keep_their_digits(make, dtype):
 @every_dtype
 @every_manifold
 def test_transport(make, dtype):
-    manifold = make()
+    manifold = knows(make(), "logmap")
     for length in (0.0, 1e-6, 1.0, 3.0):
         x = points(manifold, 200, dtype)
         v = tangents(manifold, x, length or None) * (length > 0)
@@ -192,7 +206,7 @@ def modes(function, x, y):
 @every_manifold
 def test_derivatives_at_zero(make, dtype):
     """To first order exp at u = 0 and log at y = x are the identity on tangent vectors."""
-    manifold = make()
+    manifold = knows(make(), "logmap", "dist")
     x = points(manifold, 3, dtype)
     u = tangents(manifold, x)
     rounding = 16 * torch.finfo(dtype).eps * (1 + worst(x)) * worst(u)
@@ -211,7 +225,7 @@ def test_derivatives_at_zero(make, dtype):
 @every_manifold
 def test_derivatives_of_what_is_near_zero_and_far(make, dtype):
     """At every length forward and backward agree, and along the geodesic the derivative of the distance is one."""
-    manifold = make()
+    manifold = knows(make(), "logmap", "dist")
     for length in LENGTHS:
         x = points(manifold, 20, dtype)
         u = tangents(manifold, x, length)
@@ -235,7 +249,8 @@ def test_derivatives_of_what_is_near_zero_and_far(make, dtype):
 def test_projections_are_idempotent(make, dtype):
     manifold = make()
     anywhere = 3 * torch.randn(200, *manifold.shape, generator=torch.Generator().manual_seed(7), dtype=dtype)
-    rounding = 4 * torch.finfo(dtype).eps
+    # a matrix is projected by a decomposition, which rounds more often
+    rounding = 4 ** len(manifold.shape) * torch.finfo(dtype).eps
     x = manifold.projx(anywhere)
     assert worst(manifold.projx(x) - x) <= rounding * worst(x)
     assert manifold.check_point_on_manifold(x, atol=rounding, rtol=0)
@@ -258,6 +273,11 @@ def test_frame(make, dtype):
         manifold.expmap(origin, angle * manifold.frame(origin[0])) for angle in (-math.pi / 2, math.pi / 2, math.pi)
     ]
     x = torch.cat([points(manifold, 100, dtype), origin, *turns])
+    axes = torch.eye(torch.Size(manifold.shape).numel(), dtype=dtype).reshape(-1, *manifold.shape)
+    corners = torch.cat([axes, -axes])
+    x = torch.cat([points(manifold, 100, dtype), manifold.projx(corners)])
+    x = x[torch.isfinite(x).flatten(1).all(-1)]  # a corner of a product may be the centre of a sphere
+    x = torch.cat([x, manifold.origin(1, *manifold.shape, dtype=dtype)])
     frame = manifold.frame(x)
     assert frame.shape == (manifold.dim, *x.shape)
     assert frame.dtype == dtype
@@ -364,7 +384,7 @@ def test_uniform_draws(make):
 
 @every_manifold
 def test_draws_are_functions_of_the_generator(make):
-    manifold = make()
+    manifold = knows(make(), "kernel_sample")
     x = points(manifold, 4, torch.float32)
     s = torch.tensor(0.3).expand(4)
     draws = {
@@ -409,10 +429,12 @@ def test_mean_curvature(make):
     pushed = (flat(manifold, frame) @ matrix.T).reshape(frame.shape)
     curvature = manifold.mean_curvature(x)
     expected = manifold.inner(x, frame, pushed).sum(0) + manifold.inner(x, curvature, ambient(x))
-    rounding = 1e-12 * stretch(manifold, x) ** 2
+    # differences along geodesics stand for derivatives where there is no formula
+    rounding = (1e-11 if type(manifold) is Adapted else 1e-12) * stretch(manifold, x) ** 2
     assert worst(with_divergence(field, manifold, x, frame)[1] - expected) < rounding
-    # the mean curvature is normal
-    assert worst(manifold.proju(x, curvature)) < 1e-2 * rounding
+    # the mean curvature is normal, but for what the connection adds to any field's divergence
+    for e in frame:
+        assert worst(manifold.inner(x, curvature, e) - manifold.connection_trace(x, e)) < 1e-2 * rounding
 
 
 # ---- the contract: bumps and heat kernels
@@ -498,7 +520,8 @@ def test_score_in_float32(manifold, s):
         # the direction is known to eps over the distance, and over the rest to the antipode
         known = 1.2e-7 * (1 + worst(x0)) * stretch(manifold, x0, x) * (1 + 1 / min(length, math.pi - length))
         assert worst(score - expected) < 16 * known * worst(expected)
-        assert worst(score - manifold.proju(x, score)) < 1e-6 * worst(score)
+        # the projection itself multiplies by the point twice
+        assert worst(score - manifold.proju(x, score)) < 1e-6 * stretch(manifold, x) ** 2 * worst(score)
         assert (manifold.inner(x, score, manifold.logmap(x, x0)) > 0).all()
 
 
@@ -674,7 +697,7 @@ def test_bump_on_spheres_is_normalised_at_every_width(sphere, width):
 @pytest.mark.parametrize("width", [1e-5, 1e-3])
 def test_narrow_bumps_are_sampled(make, dtype, width):
     """Their squares are those of a normal vector, in float32 too; 5 standard errors, false alarm 6e-7 each."""
-    manifold = make()
+    manifold = knows(make(), "kernel_sample")
     centre = manifold.origin(10_000, *manifold.shape, dtype=dtype)
     x = manifold.kernel_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
     u = manifold.inner(centre, manifold.frame(centre), (x - centre)[None]).T.double() / width

@@ -22,11 +22,15 @@ from rsgm import plots
 from rsgm.data import ManifoldData, Split
 from rsgm.description import build
 from rsgm.likelihood import SolveError
-from rsgm.metrics import Integral, integral, summary
+from rsgm.manifolds import Manifold
+from rsgm.metrics import Integral, integral, sampled_integral, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
+from rsgm.seeding import generator_from
 
 #: most train, and most test, points in a picture
 _DOTS = 2000
+#: draws of the importance sampling of the integral
+_NODES = 4000
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
@@ -80,7 +84,8 @@ def evaluate(
     context = None if data.test.context is None else data.test.context.to(device)
     score, bound = model.likelihood(test, context), model.lower_bound(test, context)
     twins = data.twins().to(device)
-    density = _integral(model, data)
+    kde = _kernel_density(model.manifold, data)
+    density = _integral(model, data, kde)
     training = checkpoint["rsgm"].get("training", {})
     metrics: dict[str, Any] = {
         "model": checkpoint["rsgm"]["model"]["class_path"],
@@ -94,10 +99,11 @@ def evaluate(
         "nll_exact": score.exact,
         "nll_bound": None if bound is None else summary(-bound.value),
         "normalisation": None if density is None else density.value,
+        "normalisation_error": None if density is None else density.standard_error,
         "nfe": score.nfe,
         "solver": model.solver(),
         "resolution": _resolution(model.resolution()),
-        "baselines": _baselines(model.manifold, data),
+        "baselines": _baselines(model.manifold, data, kde),
         "checkpoint": path.name,
     }
     metrics["split"] = metrics["data"].pop("split")
@@ -141,7 +147,9 @@ def report(metrics: dict[str, Any]) -> str:
     if metrics["baselines"]["uniform"] is not None:
         lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
     if metrics["normalisation"] is not None:
-        lines.append(f"{'integral of the density':<34} {metrics['normalisation']:.5f}")
+        error = metrics["normalisation_error"]
+        text = "" if error is None else f" ± {error:.5f} (importance sampling)"
+        lines.append(f"{'integral of the density':<34} {metrics['normalisation']:.5f}{text}")
     if metrics["resolution"]:
         lines.append(f"{'smallest resolved scale':<34} {metrics['resolution']['degrees']:.4f} degrees")
     if metrics["solver"]:
@@ -150,11 +158,29 @@ def report(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _integral(model: GenerativeModel, data: ManifoldData) -> Integral | None:
-    """By the same function as the likelihood; None where there is no quadrature, and for conditional densities."""
-    if not model.manifold.unit_cube_extent or data.test.context is not None:
+def _kernel_density(manifold: Manifold, data: ManifoldData) -> KernelDensity | None:
+    """The yardstick, fitted; None where it has no uniform part, and for conditional data."""
+    if math.isinf(manifold.log_volume) or data.test.context is not None:
         return None
-    return integral(_log_density(model), model.manifold, data.train.points)
+    kde = KernelDensity(manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    return kde
+
+
+def _integral(model: GenerativeModel, data: ManifoldData, kde: KernelDensity | None) -> Integral | None:
+    """By the same function as the likelihood: quadrature up to dimension 2, beyond it importance sampling.
+
+    Half of the proposals are the kernel density's draws, half are uniform. None where there is no kernel density.
+    """
+    if kde is None:
+        return None
+    if model.manifold.unit_cube_extent and model.manifold.dim <= 2:
+        return integral(_log_density(model), model.manifold, data.train.points)
+    generator, half = generator_from("normalisation"), _NODES // 2
+    uniform = model.manifold.random_uniform(half, *model.manifold.shape, generator=generator, dtype=torch.float64)
+    nodes = torch.cat([kde.sample(half, seed=0).double(), uniform])
+    proposal = torch.logaddexp(kde.likelihood(nodes).value, torch.tensor(-model.manifold.log_volume)) - math.log(2)
+    return sampled_integral(_log_density(model), nodes, proposal)
 
 
 def _log_density(model: GenerativeModel) -> Callable[[Tensor], Tensor]:
@@ -165,20 +191,17 @@ def _resolution(radians: float | None) -> dict[str, float] | None:
     return None if radians is None else {"radians": radians, "degrees": math.degrees(radians)}
 
 
-def _baselines(manifold: Any, data: ManifoldData) -> dict[str, Any]:
-    if math.isinf(manifold.log_volume):
-        return {"uniform": None, "kernel_density": None}
-    if data.test.context is not None:
-        return {"uniform": manifold.log_volume, "kernel_density": None}
-    kde = KernelDensity(manifold)
-    kde.fit_points(data.train.points, data.val.points)
+def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None) -> dict[str, Any]:
+    uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
+    if kde is None:
+        return {"uniform": uniform, "kernel_density": None}
     nll = -kde.likelihood(data.test.points).value
     row = {
         "nll": summary(nll),
         "nll_without_twins": summary(nll[~data.twins()]),
         "min_width_radians": kde.min_width,
     }
-    return {"uniform": manifold.log_volume, "kernel_density": row}
+    return {"uniform": uniform, "kernel_density": row}
 
 
 def sample_like(model: GenerativeModel, reference: Split, n: int) -> Tensor:

@@ -12,7 +12,7 @@ from rsgm.data.plane import (
 )
 from rsgm.data.so3 import RotationData, RotationMixtureData
 from rsgm.data.torus import DihedralTableData, TorusData, WrappedNormalTorusData
-from rsgm.data.toy import VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data.toy import HyperbolicMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
 
 __all__ = [
     "Batch",
@@ -22,6 +22,7 @@ __all__ = [
     "EarthData",
     "EightGaussiansData",
     "GaussianMixtureData",
+    "HyperbolicMixtureData",
     "ManifoldData",
     "MoonsData",
     "RotationData",

@@ -71,7 +71,7 @@ class RotationMixtureData(MixtureData):
         # the sum of 100 exponential draws: torch's gamma sampler takes no generator
         uniform = torch.rand(self.components, 100, generator=generator, dtype=torch.float64)
         precision = -uniform.clamp_min(1e-300).log().sum(1)
-        return Mixture(WrappedNormal(group, means, (2 * precision).rsqrt()))
+        return Mixture(WrappedNormal(group, means, (2 * precision).rsqrt()[:, None]))
 
 
 class RotationData(TableData):

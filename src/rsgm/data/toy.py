@@ -7,8 +7,8 @@ from functools import cached_property
 import torch
 
 from rsgm.data.synthetic import LawData, MixtureData
-from rsgm.distributions import Mixture, VonMisesFisher
-from rsgm.manifolds import Sphere
+from rsgm.distributions import Mixture, VonMisesFisher, WrappedNormal
+from rsgm.manifolds import Hyperbolic, Sphere
 from rsgm.seeding import generator_from
 
 
@@ -95,3 +95,41 @@ class VonMisesFisherMixtureData(MixtureData):
         sphere, generator = Sphere(self.dim), generator_from("law", self.seed)
         means = sphere.random_uniform(self.components, self.dim + 1, generator=generator, dtype=torch.float64)
         return Mixture(VonMisesFisher(sphere, means, self.concentration))
+
+
+class HyperbolicMixtureData(MixtureData):
+    r"""Four wrapped normals in the hyperbolic plane, each long in one direction: the experiment of the RSGM code.
+
+    The means are :math:`(\pm0.4, 0)` and :math:`(0, \pm0.4)` in the Poincaré disk; the standard deviations are 0.15
+    along one axis of the disk and 0.5 along the other.
+
+    References: De Bortoli et al. (2022), arXiv:2202.02763, code ``hyperboloid``.
+
+    Arguments:
+        conditional: give the component as context, and score given it
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    def __init__(
+        self,
+        conditional: bool = False,
+        train_size: int = 4_000,
+        val_size: int = 1_000,
+        test_size: int = 10_000,
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+    ) -> None:
+        super().__init__(
+            conditional, train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size
+        )
+
+    @cached_property
+    def law(self) -> Mixture:
+        """Four components."""
+        plane = Hyperbolic(2)
+        disk = 0.4 * torch.tensor([[1, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
+        scales = torch.tensor([[0.15, 0.5], [0.15, 0.5], [0.5, 0.15], [0.5, 0.15]], dtype=torch.float64)
+        return Mixture(WrappedNormal(plane, plane.from_ball(disk), scales))

@@ -94,6 +94,26 @@ def rotation_vector_to_quaternion(w: Tensor) -> Tensor:
     return torch.cat([cosine, sinc * w / 2], -1)
 
 
+def bingham(kappa: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    r"""Draws ``(*batch, 4)`` of the unit quaternions of density :math:`\propto e^{-2\kappa|v|^2}`, v the vector part.
+
+    Rejection from the angular central Gaussian law, which accepts at least two of five (Kent, Ganeiber & Mardia
+    2018, J. Comput. Graph. Statist. 27).
+    """
+    b = 2 * kappa / (kappa - 1 + ((kappa - 1).square() + kappa).sqrt())
+    std = (1 + 4 * kappa / b).rsqrt()
+    q, open_ = kappa.new_zeros(*kappa.shape, 4), torch.ones_like(kappa, dtype=torch.bool)
+    while bool(open_.any()):
+        gauss = torch.randn(q.shape, generator=generator, dtype=q.dtype, device=q.device)
+        proposal = torch.cat([gauss[..., :1], std[..., None] * gauss[..., 1:]], -1)
+        proposal = proposal / proposal.norm(dim=-1, keepdim=True)
+        energy = 2 * kappa * proposal[..., 1:].square().sum(-1)
+        level = torch.rand(kappa.shape, generator=generator, dtype=q.dtype, device=q.device)
+        accept = 2 * ((1 + 2 * energy / b) * b / 4).log() + 2 - b / 2 - energy >= level.log()
+        q, open_ = torch.where((open_ & accept)[..., None], proposal, q), open_ & ~accept
+    return q
+
+
 def turned(x: Tensor, q: Tensor) -> Tensor:
     """``x`` times the rotation of the unit quaternion."""
     v = q[..., None, 1:]

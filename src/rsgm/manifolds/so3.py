@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from rsgm.heat_kernels import ROTATION, truncated_series_score
 from rsgm.manifolds.base import Manifold, log_sinc, safe_norm
 from rsgm.manifolds.rotations import (
+    bingham,
     cross,
     matrix_to_quaternion,
     matrix_to_rotation_vector,
@@ -65,7 +67,7 @@ class SpecialOrthogonal(Manifold):
     injectivity_radius = math.pi
     unit_cube_extent = (2 * math.pi, 2.0, 2 * math.pi)
 
-    def __init__(self, n: int = 3) -> None:
+    def __init__(self, n: Literal[3] = 3) -> None:
         if n != 3:
             raise ValueError(f"SpecialOrthogonal: n must be 3, the rotations of space, found {n}.")
         super().__init__()
@@ -185,24 +187,8 @@ class SpecialOrthogonal(Manifold):
         return -0.25 * kappa * (x - centre).square().sum((-2, -1)) - self.log_volume - _log_bessel_difference(kappa)
 
     def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        r"""Exact: the quaternion is Bingham distributed, :math:`p(q) \propto e^{-2\kappa|v|^2}`.
-
-        Rejection from the angular central Gaussian law, which accepts about half at every width (Kent, Ganeiber &
-        Mardia 2018, J. Comput. Graph. Statist. 27).
-        """
-        kappa = width.pow(-2).expand(centre.shape[:-2])
-        b = 2 * kappa / (kappa - 1 + ((kappa - 1).square() + kappa).sqrt())
-        std = (1 + 4 * kappa / b).rsqrt()
-        q, open_ = centre.new_zeros(*kappa.shape, 4), torch.ones_like(kappa, dtype=torch.bool)
-        while bool(open_.any()):
-            gauss = torch.randn(q.shape, generator=generator, dtype=q.dtype, device=q.device)
-            proposal = torch.cat([gauss[..., :1], std[..., None] * gauss[..., 1:]], -1)
-            proposal = proposal / proposal.norm(dim=-1, keepdim=True)
-            energy = 2 * kappa * proposal[..., 1:].square().sum(-1)
-            level = torch.rand(kappa.shape, generator=generator, dtype=q.dtype, device=q.device)
-            accept = 2 * ((1 + 2 * energy / b) * b / 4).log() + 2 - b / 2 - energy >= level.log()
-            q, open_ = torch.where((open_ & accept)[..., None], proposal, q), open_ & ~accept
-        return turned(centre, q)
+        """Exact: turned by Bingham distributed quaternions."""
+        return turned(centre, bingham(width.pow(-2).expand(centre.shape[:-2]), generator))
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a Gaussian rotation vector with its length mapped to the kernel's radial law."""

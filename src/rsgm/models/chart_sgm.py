@@ -95,9 +95,7 @@ class ChartSGM(GenerativeModel):
     def fit_points(self, train: Tensor, val: Tensor) -> None:
         """Fit the chart, then a schedule that leaves its range to the coordinates of the training points."""
         self.chart.fit(train)
-        schedule = self.flat.process.schedule
-        self.flat.fit_points(self.chart.inverse(train), self.chart.inverse(val))
-        if self.flat.process.schedule is not schedule:
+        if self.flat.process.fit(self.chart.inverse(train)):
             self.redescribe(process=describe(self.flat.process, skip=1))
 
     def resolution(self) -> float:

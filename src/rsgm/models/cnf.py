@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsgm.distributions import ManifoldDistribution, Uniform
+from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
 from rsgm.likelihood import FieldFlow, LogProb, ProbabilityFlow, log_prob
@@ -20,9 +20,9 @@ from rsgm.schedules import LearningRate, WarmupCosine
 
 
 class CNF(GenerativeModel):
-    r"""A Riemannian continuous normalising flow, :math:`\dot x = v_\theta(t, x)` from the data to a prior.
+    r"""A Riemannian continuous normalising flow, :math:`\dot x = v_\theta(t, x)` from the data to the uniform law.
 
-    .. math:: \mathcal L = -\log p_\theta(x) = -\log p_{\mathrm{prior}}(x_1)
+    .. math:: \mathcal L = -\log p_\theta(x) = -\log \nu
         - \int_0^1 \mathrm{div}\,v_\theta(t, x_t)\,dt
 
     Every step of training solves the augmented ODE.
@@ -31,10 +31,9 @@ class CNF(GenerativeModel):
     2018, arXiv:1806.07366; Grathwohl et al. 2019, arXiv:1810.01367 (stochastic divergence).
 
     Arguments:
-        manifold: where the points live
+        manifold: where the points live; compact
         network: factory of the network from its input and output sizes
         field: factory of the tangent field from the manifold and the network factory
-        prior: factory of the law at t = 1 from the manifold
         tolerance: of the solves of training, relative and absolute
         divergence: of training
         checkpoint: compute each evaluation again in the backward pass: 1.6 times the cost of a step, and memory
@@ -42,6 +41,9 @@ class CNF(GenerativeModel):
         ode: how log-densities and samples are computed
         optimizer: factory of the optimiser from the parameters
         learning_rate: factor on its learning rate over the run
+
+    Raises:
+        ValueError: for a manifold that is not compact
 
     Example:
         >>> from rsgm.manifolds import Sphere
@@ -55,7 +57,6 @@ class CNF(GenerativeModel):
         manifold: Manifold,
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
-        prior: Callable[[Manifold], ManifoldDistribution] = Uniform,
         tolerance: float = 1e-5,
         divergence: Divergence = Exact(),
         checkpoint: bool = False,
@@ -64,7 +65,7 @@ class CNF(GenerativeModel):
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
-        self.flow = FieldFlow(field(manifold, network), prior(manifold))
+        self.flow = FieldFlow(field(manifold, network), Uniform(manifold))
         self.tolerance, self.divergence, self.checkpoint, self.ode = tolerance, divergence, checkpoint, ode
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
@@ -77,7 +78,7 @@ class CNF(GenerativeModel):
         return {"loss": -value, "nfe": torch.full_like(value, count)}
 
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
-        """``n`` points: the prior's, carried back."""
+        """``n`` points: uniform ones, carried back."""
         return self.ode.sample(self.flow, n, context, self.generator(seed))
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:

@@ -92,9 +92,7 @@ class RSGM(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor) -> None:
         """Let a schedule that leaves its range to the training points see them."""
-        schedule = self.process.schedule
-        self.process.fit(train)
-        if self.process.schedule is not schedule:
+        if self.process.fit(train):
             self.redescribe(process=describe(self.process, skip=1))
 
     def resolution(self) -> float:

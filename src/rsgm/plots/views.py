@@ -8,6 +8,7 @@ Two generic functions on the class of the manifold. A manifold from outside the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsgm.data.earth import to_degrees
-from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.plots.disk import disk_density, disk_samples
 from rsgm.plots.earth import density_map, interpolate, sample_map
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples
 from rsgm.plots.rotations import rotation_histograms
@@ -122,6 +124,32 @@ def _(manifold: SpecialOrthogonal, samples: Tensor, reference: Tensor, columns: 
 
 
 @draw_samples.register
+def _(manifold: Hyperbolic, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
+    return disk_samples(_ball(manifold, samples), _ball(manifold, reference)) if manifold.dim == 2 else None
+
+
+@draw_density.register
+def _(
+    manifold: Hyperbolic,
+    log_density: Density,
+    train: Tensor,
+    test: Tensor,
+    columns: Sequence[str] = (),
+    known: Known | None = None,
+) -> Figure | None:
+    if manifold.dim != 2:
+        return None
+    fitted, scored = _ball(manifold, train), _ball(manifold, test)
+    # beyond the data the density need not be evaluated, nor can it be up to the boundary
+    furthest = 2 * np.arctanh(np.hypot(*np.concatenate([fitted, scored]).T).max()) + 0.5
+    radius = torch.tanh(torch.linspace(0, furthest, _CELLS // 2 + 1, dtype=torch.float64) / 2)
+    angle = torch.arange(_CELLS, dtype=torch.float64) * (2 * math.pi / _CELLS)
+    places = radius[:, None, None] * torch.stack([angle.cos(), angle.sin()], -1)
+    values = _array(log_density(manifold.from_ball(places.flatten(0, 1)))).reshape(len(radius), _CELLS)
+    return disk_density(radius, angle, values, fitted[:_DOTS], scored[:_DOTS])
+
+
+@draw_samples.register
 def _(manifold: Euclidean, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
     drawn, expected, names = _array(samples), _array(reference), _names(manifold, columns)
     if manifold.dim == 1:
@@ -177,3 +205,7 @@ def _longitude(x: Tensor) -> NDArray[np.float64]:
 
 def _angles(manifold: Torus, x: Tensor) -> NDArray[np.float64]:
     return _array(manifold.angles(x.detach().double()))
+
+
+def _ball(manifold: Hyperbolic, x: Tensor) -> NDArray[np.float64]:
+    return _array(manifold.to_ball(x.detach().double()))

@@ -3,6 +3,7 @@
 from rsgm.processes.base import Process, Reverse, reverse
 from rsgm.processes.brownian import Brownian
 from rsgm.processes.gaussian import GaussianProcess, VarianceExploding, VariancePreserving
+from rsgm.processes.langevin import Langevin
 from rsgm.processes.predictions import (
     DataPrediction,
     DriftPrediction,
@@ -11,15 +12,18 @@ from rsgm.processes.predictions import (
     Score,
     VelocityPrediction,
 )
+from rsgm.processes.product import ProductProcess
 
 __all__ = [
     "Brownian",
     "DataPrediction",
     "DriftPrediction",
     "GaussianProcess",
+    "Langevin",
     "NoisePrediction",
     "Prediction",
     "Process",
+    "ProductProcess",
     "Reverse",
     "Score",
     "VarianceExploding",

@@ -50,11 +50,18 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
+        """``∇_x log p_t(x | x0)``: the target of denoising score matching.
 
-    @abstractmethod
+        Raises:
+            NotImplementedError: where there is no formula; train with implicit score matching
+        """
+
     def std(self, t: Tensor) -> Tensor:
-        """The scale σ(t) of the noise, by which a network's output is divided to make a score."""
+        """The scale σ(t) of the noise, by which a network's output is divided to make a score.
+
+        ``sqrt(1 - exp(-s(t)))``: one at late times, ``sqrt(s)`` at early ones.
+        """
+        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The drift and its divergence ``(B,)`` measured along ``directions`` (see `rsgm.divergence`)."""
@@ -92,9 +99,10 @@ class Process(nn.Module, ABC):
         """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
         return self.manifold.expmap(x, _like(self.schedule.integral(t), x) * score)
 
-    def fit(self, points: Tensor) -> None:
-        """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them."""
-        self.schedule = self.schedule.fit(points)
+    def fit(self, points: Tensor) -> bool:
+        """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them; whether one did."""
+        before, self.schedule = self.schedule, self.schedule.fit(points)
+        return self.schedule is not before
 
     def resolution(self) -> float:
         """The finest resolved scale ``sqrt(s(eps))``, radians on a unit sphere."""
@@ -129,11 +137,15 @@ class Reverse:
         return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
 
     def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs."""
+        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs.
+
+        The drift runs for Δs / β, not for Δt: where it and the score cancel, as in the prior, nothing moves.
+        """
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)
-        move = (1 - self.lmbd / 2) * _like(ds, x) * self.score(t, x, context)
-        return move - _like(t - t_next, x) * self.process.drift(t, x), ((1 - self.lmbd) * ds).sqrt()
+        drift = self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
+        move = _like(ds, x) * ((1 - self.lmbd / 2) * self.score(t, x, context) - drift)
+        return move, ((1 - self.lmbd) * ds).sqrt()
 
 
 def reverse(process: Process, score: Field, lmbd: float) -> Reverse:

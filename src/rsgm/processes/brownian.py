@@ -59,7 +59,3 @@ class Brownian(Process):
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The heat kernel's score at s(t)."""
         return self.manifold.heat_kernel_score(x0, x, self.schedule.integral(t))
-
-    def std(self, t: Tensor) -> Tensor:
-        """``sqrt(1 - exp(-s(t)))``."""
-        return (-torch.expm1(-self.schedule.integral(t))).sqrt()

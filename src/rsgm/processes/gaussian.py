@@ -85,10 +85,6 @@ class VariancePreserving(GaussianProcess):
         """``exp(-s/2)``."""
         return (-0.5 * self.schedule.integral(t)).exp()
 
-    def std(self, t: Tensor) -> Tensor:
-        """``sqrt(1 - exp(-s(t)))``."""
-        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
-
 
 class VarianceExploding(GaussianProcess):
     r"""Brownian motion in flat space, :math:`X_t \sim N(x_0, s(t) I)`, with the prior :math:`N(0, s(1) I)`.
