@@ -19,7 +19,7 @@ from rsgm import plots
 from rsgm.data import ManifoldData
 from rsgm.data.earth import to_degrees
 from rsgm.description import build
-from rsgm.metrics import Integral, integral, summary
+from rsgm.metrics import Integral, bits_per_dim, compare, integral, sample_report, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
 
 #: most train, and most test, points on a map
@@ -59,7 +59,7 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        samples: points in the sample map
+        samples: points in the sample map, and samples that are held against a known law
         device: where to compute
 
     Returns:
@@ -97,6 +97,12 @@ def evaluate(
     metrics["split"] = metrics["data"].pop("split")
     truth = data.true_log_prob(data.test.points, data.test.context)
     metrics["perfect_model"] = None if truth is None else summary(-truth)
+    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu())
+    metrics["bits_per_dim"] = (
+        None if data.levels is None else summary(bits_per_dim(-score.value, model.manifold.dim, data.levels))
+    )
+    law = data.reference_law
+    metrics["samples"] = None if law is None else compare(model.sample(samples, seed=0), law)
     figures = _draw(model, data, density, samples)
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
@@ -130,6 +136,9 @@ def report(metrics: dict[str, Any]) -> str:
     ]
     if metrics["perfect_model"]:
         lines.append(line("  perfect model, same points", metrics["perfect_model"]))
+        lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
+    if metrics["bits_per_dim"]:
+        lines.append(line("bits per dimension", metrics["bits_per_dim"]))
     if metrics["baselines"]["uniform"] is not None:
         lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
     if metrics["normalisation"] is not None:
@@ -142,7 +151,7 @@ def report(metrics: dict[str, Any]) -> str:
             f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver['method']}, {solver['tolerance']:g}, "
             f"{solver['dtype']})"
         )
-    return "\n".join(lines)
+    return "\n".join(lines + ([] if metrics["samples"] is None else sample_report(metrics["samples"])))
 
 
 def _integral(model: GenerativeModel, data: ManifoldData) -> Integral | None:
