@@ -6,22 +6,29 @@ import functools
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 from abc import ABC
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
+from rsgm.schedules import GridLadder
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Sphere": [{"dim": dim} for dim in (1, 2, 3, 5)],
     "Euclidean": [{"dim": 1}, {"dim": 3}],
+    "Torus": [{"dim": dim} for dim in (1, 2, 5)],
+    "Hyperbolic": [{"dim": dim} for dim in (1, 2, 3, 4)],
+    "Product": [{}, {"factors": [Sphere(1), Sphere(1)]}, {"factors": [Hyperbolic(2), Euclidean(1), Sphere(2)]}],
     "GaussianMixture": [
         {},
         {"means": [[1.0, 1.0], [-1.0, -1.0]], "scale": 0.15, "weights": [0.7, 0.3]},
@@ -29,13 +36,33 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "Moons": [{}, {"noise": 0.1}],
     "Checkerboard": [{}, {"side": 4.0, "cells": 2}],
+    "Adapted": [{"volume": 8 * 2**0.5 * math.pi**2, "isotropic": True}],
     "LinearBeta": [{}, {"beta_0": 4.0, "beta_1": 0.5}, {"beta_0": 2.0, "beta_1": 2.0}],
     "GeometricVariance": [{}, {"s_min": 0.01, "s_max": 3.0}],
+    "DiscreteLinear": [{}, {"count": 40}],
+    "DiscreteCosine": [{"count": 100}],
+    "PowerTimeGrid": [{}, {"power": 0.5}],
+    "GridLadder": [{}, {"count": 1}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],
+    "AnnealedLangevin": [{"ladder": GridLadder(5), "steps": 3}],
+    "LangevinDynamics": [{"steps": 20}],
     "SlicedScoreMatching": [{}, {"divergence": GaussianHutchinson()}],
     "WarmupCosine": [{}, {"warmup": 0}],
     "ConstantRate": [{}, {"warmup": 10}],
 }
+
+#: where a process, or a part that needs one with normal laws, lives, if not on `Sphere(2)`; points of three numbers
+STATE_SPACES = dict.fromkeys(
+    [
+        "VariancePreserving",
+        "VarianceExploding",
+        "NoisePrediction",
+        "DataPrediction",
+        "VelocityPrediction",
+        "GaussianBridge",
+    ],
+    Euclidean(3),
+) | {"ProductProcess": Product()}
 
 
 @functools.cache
@@ -113,3 +140,24 @@ def within(values: torch.Tensor, expected: torch.Tensor | float, sigmas: float =
     distance = (values.double().mean(0) - expected).abs()
     # a quantity without variance has to be equal, to rounding
     return bool((distance <= sigmas * error + 1e-12).all())
+
+
+def quadrature(
+    manifold: Manifold, resolution: int, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nodes and weights on a compact manifold's chart: even along the axes that close, Gauss-Legendre along others."""
+    nodes, weights = torch.zeros(1, 0, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for axis in range(manifold.dim):
+        ends = torch.full((2, manifold.dim), 0.3, dtype=torch.float64)
+        ends[:, axis] = torch.tensor([0.0, 1.0])
+        first, last = manifold.from_unit_cube(ends)
+        if torch.allclose(first, last, rtol=0, atol=1e-12):
+            node = (torch.arange(2 * resolution, dtype=torch.float64) + 0.5) / (2 * resolution)
+            weight = torch.full_like(node, 1 / (2 * resolution))
+        else:
+            height, weight = map(torch.from_numpy, np.polynomial.legendre.leggauss(resolution))
+            node, weight = (1 + height) / 2, weight / 2
+        count = len(node)
+        nodes = torch.cat([nodes.repeat_interleave(count, 0), node.repeat(len(nodes))[:, None]], 1)
+        weights = (weights[:, None] * weight).flatten()
+    return manifold.from_unit_cube(nodes).to(dtype), (math.exp(manifold.log_volume) * weights).to(dtype)

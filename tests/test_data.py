@@ -26,8 +26,8 @@ from rsgm.data import (
 from rsgm.data.base import split_rows
 from rsgm.data.earth import from_degrees, read_degrees, to_degrees
 from rsgm.data.synthetic import LawData, MixtureData
-from rsgm.manifolds import Sphere, SpecialOrthogonal
-from rsgm.manifolds.so3 import to_quaternion
+from rsgm.manifolds import SpecialOrthogonal, Sphere
+from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
 
 NAMES = ("volcano", "earthquake", "flood", "fire")
@@ -477,7 +477,7 @@ def test_rotations_of_one_s_own(tmp_path):
     generator = torch.Generator().manual_seed(0)
     group = SpecialOrthogonal()
     x = group.random_uniform(30, 3, 3, generator=generator, dtype=torch.float64)
-    quaternions = to_quaternion(x).numpy()
+    quaternions = matrix_to_quaternion(x).numpy()
     lines = "".join(",".join(f"{v:.12g}" for v in row) + "\n" for row in quaternions)
     data = RotationData(str(write(tmp_path, "qw,qx,qy,qz\n" + lines)))
     assert (data.points() - x).abs().max() < 1e-11

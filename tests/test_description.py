@@ -8,27 +8,29 @@ import sys
 import typing
 from typing import Any
 
+import geoopt
 import pytest
 import torch
 
-from conftest import concrete, each
+from conftest import STATE_SPACES, concrete, each
 from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
 from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, TimeSampler, UniformTime, Weighting
-from rsgm.manifolds import Manifold, Sphere
+from rsgm.manifolds import Euclidean, Manifold, Product, Sphere
 from rsgm.models import RSGM, GenerativeModel
 from rsgm.networks import MLP, Activation, Network, PositionFeatures, RandomFourier, RawTime, SiLU, Sin, TimeFeatures
-from rsgm.processes import Brownian, Process
-from rsgm.samplers import GeodesicEulerMaruyama, Sampler, Stepper
-from rsgm.schedules import LearningRate, LinearBeta, Schedule, TimeGrid
+from rsgm.processes import Brownian, Langevin, Prediction, Process, ProductProcess, VariancePreserving
+from rsgm.samplers import BridgeVariance, GeodesicEulerMaruyama, Sampler, Start, Stepper
+from rsgm.schedules import Ladder, LearningRate, LinearBeta, Schedule, TimeGrid
 
 #: what stands by itself in a description: constructed without what a caller supplies
 VALUES = [
     Schedule,
     TimeGrid,
+    Ladder,
     LearningRate,
     Divergence,
     Manifold,
@@ -36,7 +38,9 @@ VALUES = [
     Weighting,
     ScoreTarget,
     Loss,
+    BridgeVariance,
     Stepper,
+    Start,
     Sampler,
     Activation,
     TimeFeatures,
@@ -44,7 +48,11 @@ VALUES = [
     ManifoldData,
 ]
 #: what a model makes from a factory, and the argument that takes it
-FACTORIES = {Process: "process", Network: "network", NetworkField: "field"}
+FACTORIES = {Process: "process", Network: "network", NetworkField: "field", Prediction: "prediction"}
+
+
+#: where a model lives, if not on the sphere
+HOMES = {"ExactScore": Euclidean(2)}
 
 
 def plain(description: Any) -> Any:
@@ -78,6 +86,8 @@ def unusual(cls: type, skip: int = 0) -> functools.partial:
 
 def other(default: Any, annotation: Any) -> Any:
     """A value of the same type that is not the default; None where there is no telling."""
+    if only_one(annotation):
+        return None
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):
@@ -88,14 +98,27 @@ def other(default: Any, annotation: Any) -> Any:
         return 3
     if isinstance(default, (tuple, list)) and all(isinstance(item, int) for item in default):
         return [item + 1 for item in default][:2]
+    if isinstance(default, tuple):
+        return [unusual(type(item))() for item in default]
     factory = typing.get_origin(annotation) is not None
     base = typing.get_args(annotation)[-1] if factory else annotation
+    if base is geoopt.Manifold:
+        return functools.partial(geoopt.EuclideanStiefelExact)
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):
         return None
-    usual = default if factory else type(default)
-    choices = [cls for cls in concrete(base) if cls is not usual] or concrete(base)
+    usual = getattr(default, "func", default) if factory else type(default)
+    # a process only for the state space of the usual one
+    alike = [cls for cls in concrete(base) if (cls.__name__ in STATE_SPACES) == (usual.__name__ in STATE_SPACES)]
+    # and nothing that is made of its own kind, without end
+    plain_ones = [cls for cls in alike if base not in typing.get_type_hints(cls.__init__).values()]
+    choices = [cls for cls in plain_ones if cls is not usual] or plain_ones
     make = unusual(choices[-1], len(typing.get_args(annotation)[0]) if factory else 0)
     return make if factory else make()
+
+
+def only_one(annotation: Any) -> bool:
+    """Whether a single value is admitted."""
+    return typing.get_origin(annotation) is typing.Literal and len(typing.get_args(annotation)) == 1
 
 
 def names(description: Any) -> list[str]:
@@ -119,6 +142,7 @@ def test_values(base, cls):
         assert type(again) is cls
         assert describe(again) == plain(description) == description
     arguments = {name for name, value in usual["init_args"].items() if value is not None and not isinstance(value, str)}
+    arguments -= {name for name, hint in typing.get_type_hints(cls.__init__).items() if only_one(hint)}
     assert all(usual["init_args"][name] != other_one["init_args"][name] for name in arguments)
 
 
@@ -127,9 +151,10 @@ def test_values(base, cls):
 )
 def test_factories(base, cls):
     """Through the model that calls them."""
-    skip = {Process: 1, Network: 2, NetworkField: 2}[base]
+    skip = {Process: 1, Network: 2, NetworkField: 2, Prediction: 2}[base]
     make = unusual(cls, skip)
-    model = RSGM(Sphere(2), **{FACTORIES[base]: make})
+    flat = {"process": VariancePreserving} if cls.__name__ in STATE_SPACES else {}
+    model = RSGM(STATE_SPACES.get(cls.__name__, Sphere(2)), **{**flat, FACTORIES[base]: make})
     description = plain(model.description)
     again = build(description, GenerativeModel)
     assert tidy(again.description) == tidy(model.description)
@@ -141,6 +166,18 @@ def test_factories(base, cls):
     found = describe(made, skip)["init_args"]
     for name, value in describe(make)["init_args"].items():
         assert found[name] == value, name
+
+
+def test_factories_in_a_list():
+    """Each is written without what the product supplies, and comes back in its place."""
+    factors = [functools.partial(Langevin, scale=0.25), functools.partial(Langevin, scale=2.0, steps=7)]
+    process = functools.partial(ProductProcess, factors=factors)
+    model = RSGM(Product([Sphere(2), Euclidean(1)]), process=process)
+    again = build(plain(model.description), GenerativeModel)
+    for found in (again, build(plain(again.description), GenerativeModel)):
+        assert [(f.scale, f.steps) for f in found.process.factors] == [(0.25, 100), (2.0, 7)]
+    made = describe(model.process, 1)["init_args"]["factors"]
+    assert [set(item["init_args"]) for item in made] == [{"scale", "steps"}] * 2
 
 
 @pytest.mark.parametrize("cls", each(PositionFeatures))
@@ -157,7 +194,7 @@ def test_position_features(cls):
 
 @pytest.mark.parametrize("cls", each(GenerativeModel))
 def test_models(cls):
-    model = unusual(cls, 1)(Sphere(2))
+    model = unusual(cls, 1)(HOMES.get(cls.__name__, Sphere(2)))
     again = build(plain(model.description), GenerativeModel)
     assert type(again) is cls
     assert tidy(again.description) == tidy(model.description)

@@ -11,7 +11,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
 
-from conftest import concrete, each, variants
+from conftest import STATE_SPACES, concrete, each, variants
 from rsgm import RSGM, KernelDensity, Sphere, heat_kernels, losses
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence
@@ -20,8 +20,8 @@ from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, Sco
 from rsgm.manifolds import Manifold
 from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
 from rsgm.processes import Brownian
-from rsgm.samplers import ReverseDiffusion, Stepper
-from rsgm.schedules import Schedule, TimeGrid
+from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion, Stepper
+from rsgm.schedules import Ladder, Schedule, TimeGrid
 
 N = 8
 
@@ -40,18 +40,20 @@ def outside(function):
 def far_away(monkeypatch):
     """A context of fake tensors, in which a tensor on the device that meets one on the CPU is an error."""
     # tables, made on the CPU as they always are, and moved; nothing fake is left in the caches
-    for name in ("_sampling_table", "_spectrum"):
-        table = outside(getattr(heat_kernels, name))
+    tables = [(heat_kernels.compact, "_sampling_table"), (heat_kernels.compact, "_spectrum")]
+    for module, name in [*tables, (heat_kernels.hyperbolic, "_sampling_table")]:
+        table = outside(getattr(module, name))
 
         def move(*arguments, table=table):
             *others, device = arguments
             found = table(*others, torch.device("cpu"))
             return tuple(part.to(device) for part in found) if isinstance(found, tuple) else found.to(device)
 
-        monkeypatch.setattr(heat_kernels, name, move)
+        monkeypatch.setattr(module, name, move)
     monkeypatch.setattr(losses, "_variance_ends", outside(losses._variance_ends))
-    for grid in concrete(TimeGrid):
+    for grid in concrete(TimeGrid) + concrete(Ladder):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
+    monkeypatch.setattr(AnnealedLangevin, "_solved", outside(AnnealedLangevin._solved))
     # there is no generator on the device that could say where to draw
     monkeypatch.setattr(
         Uniform,
@@ -157,10 +159,18 @@ def test_fields_with_divergence(cls, make, far_away):
             assert value.device.type == "meta"
 
 
-@pytest.mark.parametrize("make", variants(Stepper))
-@pytest.mark.parametrize("make_grid", variants(TimeGrid))
-def test_samplers(make, make_grid, far_away):
-    model = small(sampler=ReverseDiffusion(steps=2, stepper=make(), grid=make_grid()))
+#: on the sphere, where there are no processes with normal laws
+SAMPLERS = [
+    pytest.param(ReverseDiffusion(2, make.values[0](), make_grid.values[0]()), id=f"{make.id}-{make_grid.id}")
+    for make in variants(Stepper)
+    for make_grid in variants(TimeGrid)
+    if make.values[0].func.__name__ not in STATE_SPACES
+] + [pytest.param(sampler, id=type(sampler).__name__) for sampler in (AnnealedLangevin(steps=2), LangevinDynamics(2))]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers(sampler, far_away):
+    model = small(sampler=sampler)
     with far_away():
         x = model.sampler(model.process, model.score, N)
         assert x.device.type == "meta"
@@ -181,19 +191,23 @@ def test_manifolds(make, far_away):
     with far_away():
         x, y = (manifold.projx(torch.randn(N, *manifold.shape, device="meta")) for _ in range(2))
         u, s = manifold.random_tangent(x), torch.rand(N, device="meta")
-        results = {
-            "random_tangent": u,
-            "expmap": manifold.expmap(x, u),
-            "logmap": manifold.logmap(x, y),
-            "dist": manifold.dist(x, y),
-            "transp": manifold.transp(x, y, u),
-            "frame": manifold.frame(x),
-            "mean_curvature": manifold.mean_curvature(x),
-            "heat_kernel_sample": manifold.heat_kernel_sample(x, s),
+        methods = {
+            "random_tangent": lambda: u,
+            "expmap": lambda: manifold.expmap(x, u),
+            "logmap": lambda: manifold.logmap(x, y),
+            "dist": lambda: manifold.dist(x, y),
+            "transp": lambda: manifold.transp(x, y, u),
+            "frame": lambda: manifold.frame(x),
+            "mean_curvature": lambda: manifold.mean_curvature(x),
+            "heat_kernel_sample": lambda: manifold.heat_kernel_sample(x, s),
+            "heat_kernel_score": lambda: manifold.heat_kernel_score(x, y, s),
+            "heat_kernel_log_prob": lambda: manifold.heat_kernel_log_prob(x, y, s),
         }
-        with contextlib.suppress(NotImplementedError):
-            results["heat_kernel_score"] = manifold.heat_kernel_score(x, y, s)
-            results["heat_kernel_log_prob"] = manifold.heat_kernel_log_prob(x, y, s)
+        results = {}
+        for name, method in methods.items():
+            with contextlib.suppress(NotImplementedError):
+                results[name] = method()
+        assert {"expmap", "frame", "mean_curvature", "heat_kernel_sample"} <= results.keys()
         for name, value in results.items():
             assert value.device.type == "meta", name
 

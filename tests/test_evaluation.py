@@ -1,17 +1,24 @@
 """From a checkpoint to ``metrics.json``: complete, repeatable, and of the averaged weights."""
 
+import io
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import rsgm
+from conftest import variants
+from rsgm import plots
+from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
-from rsgm.data import VonMisesFisherData
-from rsgm.evaluation import evaluate, load_data, report
+from rsgm.data import Split, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.evaluation import _draw, evaluate, load_data, report, sample_like
 from rsgm.likelihood import LogProb, SolveError
+from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
 from test_cli import (
@@ -242,6 +249,175 @@ def test_no_integral_and_no_maps_beyond_dimension_three(folder, monkeypatch, cap
     assert found["baselines"]["uniform"] == pytest.approx(3 * math.log(math.pi))  # the volume of S^5 is pi^3
     assert not best().with_name("figures").exists()
     assert "integral" not in capsys.readouterr().out
+
+
+# ---- figures
+
+#: the pictures of samples and of a density, by class and dimension; others have none
+PICTURES = {
+    ("Sphere", 1): ("circle", "circle"),
+    ("Sphere", 2): ("globe", "globe"),
+    ("Torus", 1): ("circle", "circle"),
+    ("Torus", 2): ("pairs", "square"),
+    ("Torus", 5): ("pairs", None),
+    ("SpecialOrthogonal", 3): ("angles", None),
+    ("Hyperbolic", 2): ("disks", "disk"),
+    ("Euclidean", 1): ("line", "line"),
+    ("Euclidean", 2): ("pairs", "square"),
+    ("Euclidean", 3): ("pairs", None),
+}
+
+
+def kind(figure):
+    """What a figure shows, from its axes."""
+    if figure is None:
+        return None
+    axes, *others = figure.axes
+    name, titles = type(axes).__name__, [axes.get_title() + axes.get_title(loc="left") for axes in figure.axes]
+    if name != "Axes":
+        return {"MollweideAxes": "globe", "PolarAxes": "circle"}[name]
+    if not axes.axison:
+        return "disk" if axes.images else "disks"
+    if axes.images:
+        return "square"
+    if axes.get_ylabel().startswith("density"):
+        return "angles" if others else "line"
+    assert titles[0].startswith("samples (40")
+    return "pairs"
+
+
+def cloud(manifold, n, generator):
+    """Points around the origin of a manifold."""
+    origin = manifold.origin(n, *manifold.shape, dtype=torch.float64)
+    return manifold.expmap(origin, 0.5 * manifold.random_tangent(origin, generator))
+
+
+@pytest.mark.parametrize("make", [*variants(Manifold), pytest.param(Euclidean, id="Euclidean-2")])
+def test_pictures_of_each_manifold(make, generator):
+    manifold = make()
+    samples, reference, test = (cloud(manifold, n, generator) for n in (40, 30, 20))
+    expected = PICTURES.get((type(manifold).__name__, manifold.dim), (None, None))
+    assert kind(plots.draw_samples(manifold, samples.float(), reference)) == expected[0]
+    asked = []
+
+    def log_density(x):
+        assert manifold.check_point_on_manifold(x)
+        asked.append(x)
+        return -(x - samples[0]).flatten(1).square().sum(1)
+
+    figure = plots.draw_density(manifold, log_density, reference, test)
+    assert kind(figure) == expected[1]
+    assert bool(asked) == (figure is not None)
+    if figure is not None:
+        figure.savefig(io.BytesIO(), format="png")
+    if asked and math.isfinite(manifold.log_volume):
+        # what has been evaluated is not evaluated again, and gives the same picture
+        (nodes,) = asked
+        again = plots.draw_density(manifold, None, reference, test, known=(nodes, log_density(nodes)))
+        for one, other in zip(figure.axes[0].images, again.axes[0].images, strict=True):
+            assert (one.get_array() == other.get_array()).all()
+
+
+def test_axes_bear_the_names_of_columns(generator):
+    for manifold in (Torus(3), Euclidean(3)):
+        x = cloud(manifold, 40, generator)
+        figure = plots.draw_samples(manifold, x, x, ("first", "second", "third"))
+        assert [axes.get_xlabel().split()[0] for axes in figure.axes[:2]] == ["first", "second"]
+        # ambient coordinates are no angles
+        figure = plots.draw_samples(manifold, x, x, tuple(f"x{k}" for k in range(6)))
+        assert figure.axes[0].get_xlabel().startswith("$")
+
+
+def test_a_manifold_from_outside_registers_its_pictures(generator):
+    class Elsewhere(Manifold):
+        pass
+
+    for draw in (plots.draw_samples, plots.draw_density):
+        assert draw.dispatch(Elsewhere) is draw.dispatch(object)
+    assert plots.draw_samples(object(), None, None) is plots.draw_density(object(), None, None, None) is None
+    figure = Figure()
+    plots.draw_samples.register(Elsewhere, lambda manifold, samples, reference, columns=(): figure)
+    assert plots.draw_samples.dispatch(Elsewhere)(None, None, None) is figure
+    assert plots.draw_samples(Sphere(5), torch.zeros(2, 6), torch.zeros(2, 6)) is None
+
+
+class Echo(GenerativeModel):
+    """Gives back its context: a sample stands where its condition says."""
+
+    def __init__(self):
+        super().__init__(Sphere(2))
+        self.asked = []
+
+    def loss(self, x, context=None):
+        return {"loss": x.sum()}
+
+    def sample(self, n, context=None, seed=None):
+        self.asked.append((n, context, seed))
+        x = torch.zeros(n, 3)
+        x[torch.arange(n), 0 if context is None else context.argmax(1)] = 1
+        return x
+
+    def likelihood(self, x, context=None):
+        raise SolveError("far away")
+
+
+@pytest.fixture
+def conditional():
+    data = VonMisesFisherMixtureData(components=3, conditional=True, train_size=40, val_size=12, test_size=30)
+    data.setup()
+    return data
+
+
+def test_samples_have_the_context_of_the_reference(conditional):
+    model, reference = Echo(), conditional.test
+    x = sample_like(model, reference, 70)
+    ((n, context, seed),) = model.asked
+    assert (n, seed, context.dtype) == (70, 0, torch.float32)
+    assert torch.equal(context.double(), torch.cat([reference.context, reference.context, reference.context[:10]]))
+    assert torch.equal(x[30:60], x[:30])
+    # integers, such as labels, stay what they are, and unconditional models get none
+    sample_like(model, Split(reference.points, reference.context.long()), 5)
+    sample_like(model, Split(reference.points), 5)
+    assert model.asked[1][1].dtype == torch.int64
+    assert model.asked[2][1] is None
+
+
+def test_figures_of_a_conditional_model(conditional):
+    """Its samples; there is no one density."""
+    model = Echo()
+    figures = _draw(model, conditional, None, 60)
+    assert list(figures) == ["samples"]
+    assert torch.equal(model.asked[0][1].double(), conditional.test.context.repeat(2, 1))
+    texts = [text.get_text() for text in figures["samples"].axes[0].get_legend().get_texts()]
+    assert texts == ["samples (60)", "reference (30)"]
+
+
+def test_a_density_that_cannot_be_drawn_costs_no_numbers():
+    data = VonMisesFisherData(train_size=20, val_size=10, test_size=12)
+    data.setup()
+    with pytest.warns(UserWarning, match="There is no picture of the density: far away"):
+        assert list(_draw(Echo(), data, None, 10)) == ["samples"]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_figure_after_validation(bad, conditional, monkeypatch):
+    """Of samples with the validation points' context; none of samples that are not finite."""
+    model, drawn = Echo(), []
+    if bad:
+        monkeypatch.setattr(model, "sample", lambda *_, **__: torch.full((1, 3), math.nan))
+    logger = SimpleNamespace(experiment=SimpleNamespace(add_figure=lambda *args: drawn.append(args)))
+    trainer = SimpleNamespace(
+        sanity_checking=False, is_global_zero=True, logger=logger, datamodule=conditional, global_step=7
+    )
+    SampleFigure(count=24).on_validation_end(trainer, model)
+    if bad:
+        assert drawn == []
+        return
+    ((name, figure, step),) = drawn
+    assert (name, step) == ("samples", 7)
+    assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["samples (24)", "reference (12)"]
 
 
 # ---- nothing is overwritten

@@ -272,8 +272,8 @@ class TestDerivatives:
         ]
         expected = score(r)
         for first in firsts:
-            heat_kernels._spectrum.cache_clear()
-            heat_kernels._sampling_table.cache_clear()
+            heat_kernels.compact._spectrum.cache_clear()
+            heat_kernels.compact._sampling_table.cache_clear()
             found = first()
             assert found.dtype == torch.float32
             leaf = r.clone().requires_grad_()
@@ -508,7 +508,7 @@ class TestSpeed:
 
     @every_kernel
     def test_tables_are_quick_to_build(self, kernel):
-        heat_kernels._sampling_table.cache_clear()
+        heat_kernels.compact._sampling_table.cache_clear()
         start = time.process_time()
         kernel.sample_distance(torch.ones(1), torch.ones(1))
         assert time.process_time() - start < 1.5

@@ -7,25 +7,25 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import variants
+from conftest import quadrature, variants
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, TangentField
 from rsgm.likelihood import ProbabilityFlow, SolveError, integrate
-from rsgm.manifolds import Sphere
+from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, Score
 from rsgm.schedules import ConstantBeta, LinearBeta, Schedule
 
 
 class ExactScore(Field):
-    """The score at time t of the law whose data are a heat kernel at s0 around the first axis."""
+    """The score at time t of the law whose data are a heat kernel at s0 around the origin."""
 
     def __init__(self, process, s0):
         super().__init__(process.manifold)
         self.process, self.s0 = process, s0
 
     def forward(self, t, x, context=None):
-        centre = torch.eye(x.shape[1], dtype=x.dtype)[0].expand_as(x)
+        centre = self.manifold.origin(*x.shape, dtype=x.dtype)
         s = self.s0 + self.process.schedule.integral(t)
         return self.manifold.heat_kernel_score(centre, self.manifold.projx(x), s)
 
@@ -34,8 +34,8 @@ class ExactScore(Field):
         with torch.enable_grad():
             y = x.detach().requires_grad_()
             value = self(t, y)
-            rows = [torch.autograd.grad(column.sum(), y, retain_graph=True)[0] for column in value.T]
-        return value.detach(), sum(row[:, i] for i, row in enumerate(rows))
+            rows = [torch.autograd.grad((value * e).sum(), y, retain_graph=True)[0] for e in directions]
+        return value.detach(), self.manifold.inner(x, directions, torch.stack(rows)).sum(0)
 
 
 class Recorded(Field):
@@ -86,22 +86,40 @@ def random_score(process: Brownian, context: int = 0, scale: float = 1.0) -> Sco
 # ---- exact values
 
 
-@pytest.mark.parametrize("manifold", ["S1", "S2"])
-def test_reference(reference, manifold):
-    """36 records at 1e-5: heat kernels as data, uniform base, tolerance 1e-7."""
+KNOWN = {"S1": Sphere(1), "S2": Sphere(2), "SO3": SpecialOrthogonal()}
+
+
+def grouped(records):
+    """By the law and the length of the flow, for one solution each."""
     groups = defaultdict(list)
-    for record in reference("pf_ode_likelihood")["records"]:
-        if record["manifold"] == manifold:
-            groups[record["s0"], record["tau"]].append(record)
+    for record in records:
+        groups[record["s0"], record["tau"]].append(record)
     assert groups
-    sphere = Sphere(int(manifold[1]))
-    for (s0, tau), records in groups.items():
-        process = Brownian(sphere, ConstantBeta(tau), eps=1e-9)
-        x = on_a_meridian(sphere.dim, [record["dist0"] for record in records])
+    return groups.items()
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_reference(reference, name):
+    """36 records at 1e-5: heat kernels as data, uniform base, tolerance 1e-7."""
+    manifold = KNOWN[name]
+    for (s0, tau), records in grouped(r for r in reference("pf_ode_likelihood")["records"] if r["manifold"] == name):
+        process = Brownian(manifold, ConstantBeta(tau), eps=1e-9)
+        origin = manifold.origin(len(records), *manifold.shape, dtype=torch.float64)
+        far = torch.tensor([record["dist0"] for record in records], dtype=torch.float64)
+        x = manifold.expmap(origin, far.reshape(-1, *(1,) * len(manifold.shape)) * manifold.frame(origin)[0])
         found = ProbabilityFlow(tolerance=1e-7)(process, ExactScore(process, s0), x)
         expected = [record["loglik_with_uniform_base"] for record in records]
         assert found.value.tolist() == pytest.approx(expected, abs=1e-5)
         assert found.exact
+
+
+def test_torus_reference(reference):
+    """12 records, as above, of two different angles."""
+    for (s0, tau), records in grouped(reference("pf_ode_likelihood")["T2"]):
+        process = Brownian(Torus(2), ConstantBeta(tau), eps=1e-9)
+        angles = torch.tensor([record["dtheta0"] for record in records], dtype=torch.float64)
+        found = ProbabilityFlow(tolerance=1e-7)(process, ExactScore(process, s0), Torus(2).from_angles(angles))
+        assert found.value.tolist() == pytest.approx([r["loglik_with_uniform_base"] for r in records], abs=1e-5)
 
 
 class OwnLaw:
@@ -167,10 +185,12 @@ def test_zero_score_is_the_uniform_law():
 # ---- normalisation
 
 
-@pytest.mark.parametrize("dim, resolution", [(1, 100), (2, 24)])
-def test_density_of_a_random_network_integrates_to_one(dim, resolution):
-    process = Brownian(Sphere(dim))
-    nodes, weights = process.manifold.quadrature(resolution)
+@pytest.mark.parametrize(
+    "manifold, resolution", [(Sphere(1), 100), (Sphere(2), 24), (Torus(2), 16), (SpecialOrthogonal(), 8)], ids=str
+)
+def test_density_of_a_random_network_integrates_to_one(manifold, resolution):
+    process = Brownian(manifold)
+    nodes, weights = quadrature(process.manifold, resolution)
     value = ProbabilityFlow(tolerance=1e-6)(process, random_score(process), nodes).value
     # it is far from uniform
     assert value.max() - value.min() > 0.5
@@ -180,7 +200,7 @@ def test_density_of_a_random_network_integrates_to_one(dim, resolution):
 @pytest.mark.parametrize("context", [[0.0, 0.0], [1.0, -2.0]])
 def test_conditional_density_integrates_to_one(context):
     process = Brownian(Sphere(1))
-    nodes, weights = process.manifold.quadrature(40)
+    nodes, weights = quadrature(process.manifold, 40)
     labels = torch.tensor(context).expand(len(nodes), 2)
     score = random_score(process, context=2)
     value = ProbabilityFlow(tolerance=1e-6, batch_size=30)(process, score, nodes, labels).value
@@ -327,7 +347,7 @@ def test_first_use_in_inference_mode():
     """Tables of heat kernels that were made in inference mode must be good for training."""
     from rsgm import heat_kernels
 
-    heat_kernels._spectrum.cache_clear()
+    heat_kernels.compact._spectrum.cache_clear()
     process = Brownian(Sphere(2))
     x = on_a_meridian(2, [0.4, 1.4])
     with torch.inference_mode():

@@ -10,9 +10,11 @@ from conftest import each, variants, within
 from rsgm.divergence import Exact, Hutchinson
 from rsgm.fields import Field, TangentField
 from rsgm.losses import (
+    ContinuousTime,
     DenoisingScoreMatching,
     ExactTarget,
     ImplicitScoreMatching,
+    ImportanceTime,
     LikelihoodWeighting,
     Loss,
     NoiseWeighting,
@@ -24,12 +26,12 @@ from rsgm.losses import (
     VarianceWeighting,
     Weighting,
 )
-from rsgm.manifolds import Euclidean, Sphere
+from rsgm.manifolds import Euclidean, SpecialOrthogonal, Sphere, Torus
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Score
+from rsgm.processes import Brownian, Score, VarianceExploding, VariancePreserving
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
 
-S0 = 0.3  # of the data law, a heat kernel around the first axis
+S0 = 0.3  # of the data law, a heat kernel around the origin
 TRUTH = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 ASTRAY = torch.tensor([0.6, 0.8, -0.5], dtype=torch.float64)
 
@@ -46,18 +48,20 @@ class Family(Field):
         self.process, self.theta = process, theta
 
     def exact(self, t, x):
-        centre = torch.eye(x.shape[1], dtype=x.dtype)[0].expand_as(x)
+        centre = self.manifold.origin(*x.shape, dtype=x.dtype)
         return self.manifold.heat_kernel_score(centre, self.manifold.projx(x), S0 + self.process.schedule.integral(t))
 
     def forward(self, t, x, context=None):
         x = self.manifold.projx(x)
-        aside = torch.eye(x.shape[1], dtype=x.dtype)[1].expand_as(x)
+        aside = torch.zeros_like(x[0]).flatten()
+        aside[1] = 1
+        column = (-1, *(1,) * (x.dim() - 1))
         fields = [
             self.exact(t, x),
-            self.manifold.proju(x, (1 + t)[:, None] * aside),
-            self.manifold.proju(x, x.flip(-1) * x[:, :1]),
+            self.manifold.proju(x, (1 + t).reshape(column) * aside.reshape(x.shape[1:])),
+            self.manifold.proju(x, x.flip(-1) * x.flatten(1)[:, 0].reshape(column)),
         ]
-        return sum(self.theta[:, k, None] * field for k, field in enumerate(fields))
+        return sum(self.theta[:, k].reshape(column) * field for k, field in enumerate(fields))
 
 
 class Explicit(Loss):
@@ -75,7 +79,7 @@ class Explicit(Loss):
 
 def gradients(loss, process, theta, n=10_000):
     """One gradient with respect to theta per data point, with the same points and times for every loss."""
-    centre = torch.eye(process.manifold.dim + 1, dtype=torch.float64)[0].expand(n, -1)
+    centre = process.manifold.origin(n, *process.manifold.shape, dtype=torch.float64)
     x0 = process.manifold.heat_kernel_sample(centre, torch.full((n,), S0, dtype=torch.float64), seeded())
     per_point = theta.expand(n, 3).clone().requires_grad_()
     values = loss(Family(process, per_point), process, x0, generator=seeded(1))
@@ -84,12 +88,17 @@ def gradients(loss, process, theta, n=10_000):
     return found
 
 
+every_compact = pytest.mark.parametrize(
+    "manifold", [Sphere(1), Sphere(2), Sphere(3), Torus(2), SpecialOrthogonal()], ids=str
+)
+
+
 @pytest.mark.parametrize("make", variants(Loss))
-@pytest.mark.parametrize("dim", [1, 2, 3])
+@every_compact
 @pytest.mark.parametrize("make_weighting", variants(Weighting))
-def test_all_losses_have_the_gradient_of_the_explicit_one(make, dim, make_weighting):
+def test_all_losses_have_the_gradient_of_the_explicit_one(make, manifold, make_weighting):
     """At the truth it vanishes, elsewhere it is the explicit one; 5 standard errors, false alarm 6e-7 per number."""
-    process, weighting = Brownian(Sphere(dim), LinearBeta(0.1, 4.0), eps=0.01), make_weighting()
+    process, weighting = Brownian(manifold, LinearBeta(0.1, 4.0), eps=0.01), make_weighting()
     loss = make(time=UniformTime(), weighting=weighting)
     assert within(gradients(loss, process, TRUTH), 0.0)
     explicit = gradients(Explicit(UniformTime(), weighting), process, ASTRAY)
@@ -107,7 +116,7 @@ SCHEDULES = {"linear": LinearBeta(), "constant": ConstantBeta(2.0), "geometric":
 
 @pytest.mark.parametrize("stratified", [False, True])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize("cls", each(TimeSampler))
+@pytest.mark.parametrize("cls", each(ContinuousTime))
 def test_weighted_times_are_uniform(cls, schedule, stratified):
     """E[w f(t)] is the mean of f over [eps, 1]; 5 standard errors of independent draws, false alarm 6e-7 each."""
     n, process = 100_000, Brownian(Sphere(2), schedule, eps=1e-3)
@@ -128,7 +137,7 @@ def test_weighted_times_are_uniform(cls, schedule, stratified):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize("cls", each(TimeSampler))
+@pytest.mark.parametrize("cls", each(ContinuousTime))
 def test_times_follow_their_quantiles(cls, schedule):
     """The weight is 1 / ((1 - eps) density) = (dt / du) / (1 - eps), here by differentiating the quantile."""
     process = Brownian(Sphere(2), schedule, eps=1e-3)
@@ -165,6 +174,66 @@ def test_times_are_functions_of_the_generator(cls):
     one, same, other = (cls()(process, like, seeded(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [Brownian(Sphere(2)), VariancePreserving(Euclidean(2)), VarianceExploding(Euclidean(2))],
+    ids=lambda process: type(process).__name__,
+)
+def test_importance_times_follow_the_noise_to_signal_ratio(process):
+    """Its logarithm is uniform, its derivative is β/σ², and log(σ²/α²) where there is an α."""
+    t = torch.linspace(process.eps, 1, 50, dtype=torch.float64, requires_grad=True)
+    ratio = process.log_noise_to_signal(t)
+    (slope,) = torch.autograd.grad(ratio.sum(), t)
+    assert torch.allclose(slope, process.schedule.beta(t) / process.std(t).square(), rtol=1e-9)
+    assert torch.allclose(process.time_of_ratio(ratio), t, rtol=1e-9)
+    u = (ratio - ratio[0]) / (ratio[-1] - ratio[0])
+    times, weight = ImportanceTime().quantile(process, u.detach())
+    assert torch.allclose(times, t, rtol=1e-9)
+    # with the weight the integrand β/σ² is constant
+    assert torch.allclose(weight * slope, (ratio[-1] - ratio[0]) / (1 - process.eps), rtol=1e-9)
+    if not isinstance(process, Brownian):
+        assert torch.allclose(ratio, 2 * (process.std(t) / process.signal(t)).log(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "beta, hold, normaliser, below",
+    [
+        ((0.1, 20.0), 1e-3, 20.256, {1e-3: 0.0538, 0.1: 0.3974}),
+        ((0.1, 20.0), 0.0, 19.165, {}),
+        ((2.0, 5.0), 1e-3, None, {}),
+    ],
+    ids=["published", "from 1e-3", "other rates"],
+)
+def test_importance_times_of_the_sdeflow_paper(beta, hold, normaliser, below):
+    """On [0, 1], with the density constant below 1e-3, or on [1e-3, 1]; 3 standard errors, false alarm 3e-3."""
+    process, n = VariancePreserving(Euclidean(2), LinearBeta(*beta), eps=1e-9 if hold else 1e-3), 200_000
+    start = hold or process.eps
+
+    def ratio(t: float) -> float:
+        return math.log(math.expm1(beta[0] * t + (beta[1] - beta[0]) * t * t / 2))
+
+    rate = (beta[0] + (beta[1] - beta[0]) * start) / -math.expm1(-(beta[0] + (beta[1] - beta[0]) * start / 2) * start)
+    total = (rate * start if hold else 0) + ratio(1) - ratio(start)
+    if normaliser:
+        assert total == pytest.approx(normaliser, abs=1e-3)
+    t, weight = ImportanceTime(hold=hold)(process, torch.zeros(n, 2, dtype=torch.float64), seeded())
+    high = t > start
+    slope = process.schedule.beta(t) / process.std(t).square()
+    assert torch.allclose(weight * torch.where(high, slope, rate) * (1 - process.eps), torch.tensor(total).double())
+    known = below or {q: (rate * hold + ratio(q) - ratio(start)) / total for q in (0.01, 0.3)}
+    for q, share in known.items():
+        # the published shares have four digits
+        assert abs(float((t < q).double().mean()) - share) < 3 * (share * (1 - share) / n) ** 0.5 + 5e-5
+    # whatever the law, an average over uniform times
+    assert within(weight * t, (1 + process.eps) / 2)
+
+
+@pytest.mark.parametrize("hold", [-0.1, 1.0, math.nan])
+def test_hold_is_checked(hold):
+    with pytest.raises(ValueError, match=r"ImportanceTime: hold must be in \[0, 1\), found"):
+        ImportanceTime(hold=hold)
 
 
 # ---- weightings
@@ -270,12 +339,12 @@ def test_no_target_without_a_kernel():
 
 
 @pytest.mark.parametrize("make", variants(Loss))
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_losses_are_finite_and_train_every_parameter(make, dim):
+@every_compact
+def test_losses_are_finite_and_train_every_parameter(make, manifold):
     torch.manual_seed(0)
-    process = Brownian(Sphere(dim))
+    process = Brownian(manifold)
     score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[8, 8], context_features=2)))
-    x0 = process.manifold.random_uniform(64, dim + 1, generator=seeded())
+    x0 = manifold.random_uniform(64, *manifold.shape, generator=seeded())
     context = torch.randn(64, 2, generator=seeded())
     values, same, other = (make()(score, process, x0, context, seeded(seed)) for seed in (1, 1, 2))
     assert values.shape == (64,)

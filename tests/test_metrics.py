@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsgm.distributions import Uniform, VonMisesFisher
-from rsgm.manifolds import Sphere
+from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.metrics import integral, summary
 from rsgm.seeding import generator_from
 
@@ -63,6 +63,17 @@ def test_sharp_densities_integrate_to_one_where_their_points_are_known(dim, widt
     law = around(dim, width, seed)
     points = law.draw(50, generator_from("points", seed))
     assert integral(law.log_prob, Sphere(dim), points).value == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("manifold", [Torus(1), Torus(2), Torus(3), SpecialOrthogonal()], ids=str)
+@pytest.mark.parametrize("width", [1.0, 0.3, 0.1])
+def test_bumps_on_tori_and_rotations_integrate_to_one(manifold: Manifold, width: float):
+    generator = generator_from("bump", manifold.dim)
+    centre = manifold.random_uniform(*manifold.shape, generator=generator, dtype=torch.float64)
+    h = torch.tensor(width, dtype=torch.float64)
+    points = manifold.kernel_sample(centre.expand(20, *manifold.shape), h, generator)
+    found = integral(lambda x: manifold.kernel_log_prob(x, centre, h), manifold, points)
+    assert found.value == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("dim", SPHERES)

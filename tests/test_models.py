@@ -11,22 +11,47 @@ import torch
 from pytorch_lightning import Trainer
 
 import rsgm
-from conftest import each
-from rsgm import RSGM, CheckpointError, Euclidean, GenerativeModel, KernelDensity, Sphere, VonMisesFisherData
+from conftest import each, quadrature
+from rsgm import (
+    RSGM,
+    ChartSGM,
+    CheckpointError,
+    Euclidean,
+    GenerativeModel,
+    KernelDensity,
+    SpecialOrthogonal,
+    Sphere,
+    Torus,
+    VonMisesFisherData,
+)
+from rsgm.charts import Stereographic, TanhExponential
+from rsgm.densities import GaussianMixture
+from rsgm.fields import NetworkField
 from rsgm.losses import ImplicitScoreMatching
 from rsgm.models import read_checkpoint
 from rsgm.models.base import NonFiniteLossError
 from rsgm.networks import MLP
+from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import ReverseDiffusion
+from rsgm.schedules import LinearBeta
 
 #: arguments that make a model small; a new class is tested with its defaults
 SMALL = {
+    "CNF": {"network": partial(MLP, hidden=[16, 16])},
+    "FlowMatching": {"network": partial(MLP, hidden=[16, 16])},
+    "Moser": {"network": partial(MLP, hidden=[16, 16]), "uniform_points": 50},
     "RSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
+    "ChartSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
+    "ExactScore": {"law": GaussianMixture([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]], 0.5, [0.7, 0.3])},
+    "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
 }
 SPHERE = Sphere(2)  # of the points; each model has its own
+#: where a model lives, if not on the sphere; points of three numbers
+HOMES = {"ExactScore": Euclidean(3)}
 
 every_model = pytest.mark.parametrize("cls", each(GenerativeModel))
+every_compact_model = pytest.mark.parametrize("cls", [p for p in each(GenerativeModel) if p.id not in HOMES])
 
 
 def points(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -38,7 +63,7 @@ def points(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.T
 def ready(cls: type, **arguments) -> GenerativeModel:
     """A small model, fresh, or fitted if it is of those that need no training."""
     torch.manual_seed(0)
-    model = cls(Sphere(2), **SMALL.get(cls.__name__, {}), **arguments)
+    model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}), **arguments)
     model.fit_points(points(80), points(30, seed=1))
     return model
 
@@ -46,7 +71,7 @@ def ready(cls: type, **arguments) -> GenerativeModel:
 def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path]:
     """A model after two steps, and its checkpoint."""
     torch.manual_seed(0)
-    model = cls(Sphere(2), **SMALL.get(cls.__name__, {}))
+    model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
     data = VonMisesFisherData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
     trainer = Trainer(
         accelerator="cpu",
@@ -89,7 +114,7 @@ def test_samples(cls):
     assert x.shape == (200, 3)
     assert x.dtype == torch.float32
     assert not x.requires_grad
-    assert SPHERE.check_point_on_manifold(x, atol=1e-6, rtol=0)
+    assert model.manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
     assert torch.equal(x, same)
     assert not torch.equal(x, other)
     # without a seed each call is fresh, and leaves the global generator alone
@@ -117,11 +142,11 @@ def test_log_densities(cls):
         assert torch.equal(model.log_prob(x.clone()), log_prob)
 
 
-@every_model
+@every_compact_model
 def test_density_integrates_to_one(cls):
     model = ready(cls)
     # 80 nodes resolve the narrowest kernel, of width 0.05, and any density that a fresh network has
-    nodes, weights = SPHERE.quadrature(80 if not list(model.parameters()) else 24)
+    nodes, weights = quadrature(SPHERE, 80 if not list(model.parameters()) else 40)
     density = model.log_prob(nodes).exp()
     assert float(weights @ density) == pytest.approx(1, abs=1e-6 if not list(model.parameters()) else 1e-4)
     assert density.max() > 1.1 * density.mean()
@@ -134,7 +159,7 @@ def test_points_of_the_wrong_shape(cls, shape):
         ready(cls).log_prob(torch.ones(shape) / 3**0.5)
 
 
-@every_model
+@every_compact_model
 @pytest.mark.parametrize("factor", [1.01, 0.0, math.nan])
 def test_points_off_the_manifold(cls, factor):
     x = points(4)
@@ -150,6 +175,53 @@ def test_resolution_and_solver_are_plain(cls):
     assert resolution is None or 0 < resolution < math.pi
     solver = model.solver()
     assert solver is None or all(isinstance(value, (str, float, int)) for value in solver.values())
+
+
+@every_model
+@pytest.mark.parametrize("manifold", [Torus(2), Torus(5), SpecialOrthogonal()], ids=str)
+def test_points_that_are_matrices(cls, manifold, tmp_path):
+    """A loss, samples and log-densities on manifolds whose points have two axes; through a file too."""
+    torch.manual_seed(0)
+    model = cls(manifold, **SMALL.get(cls.__name__, {}))
+    generator = torch.Generator().manual_seed(0)
+    x = manifold.random_uniform(40, *manifold.shape, generator=generator, dtype=torch.float64)
+    model.fit_points(x[:30], x[30:])
+    loss = model.loss(x.float())["loss"]
+    assert loss.shape == (40,)
+    assert torch.isfinite(loss).all()
+    y = model.sample(20, seed=0)
+    assert y.shape == (20, *manifold.shape)
+    assert manifold.check_point_on_manifold(y, atol=1e-6, rtol=0)
+    log_prob = model.log_prob(y)
+    assert log_prob.shape == (20,)
+    assert torch.isfinite(log_prob).all()
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    assert torch.equal(rsgm.load(tmp_path / "model.ckpt").sample(20, seed=0), y)
+
+
+@pytest.mark.parametrize("field", each(NetworkField))
+@pytest.mark.parametrize("manifold", [Torus(2), SpecialOrthogonal()], ids=str)
+def test_score_models_learn_on_tori_and_rotations(manifold, field):
+    """In 150 steps two thirds of the way from the uniform law's likelihood to the data's."""
+    torch.manual_seed(0)
+    process = partial(Brownian, schedule=LinearBeta(beta_1=10.0))
+    model = RSGM(manifold, process, network=partial(MLP, hidden=[64, 64]), field=field)
+    generator, width = torch.Generator().manual_seed(0), torch.tensor(0.4)
+    centre = manifold.random_uniform(*manifold.shape, generator=generator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        x = manifold.kernel_sample(centre.expand(256, *manifold.shape), width, generator)
+        optimizer.zero_grad()
+        model.loss(x)["loss"].mean().backward()
+        optimizer.step()
+    x = manifold.kernel_sample(centre.expand(100, *manifold.shape), width, generator)
+    best, found = (float(values.mean()) for values in (manifold.kernel_log_prob(x, centre, width), model.log_prob(x)))
+    assert found > -manifold.log_volume + (best + manifold.log_volume) * 2 / 3
+    # samples are where the data are
+    sampled = manifold.dist(model.sample(300, seed=0), centre).square().mean()
+    assert float(sampled / manifold.dist(x, centre).square().mean()) == pytest.approx(1, abs=0.5)
 
 
 # ---- checkpoints
@@ -347,7 +419,7 @@ def test_kernel_density_by_formula():
 def test_kernel_density_samples_follow_its_density():
     """E log q by samples and by quadrature; 5 standard errors, false alarm 6e-7."""
     model = ready(KernelDensity)
-    nodes, weights = SPHERE.quadrature(80)
+    nodes, weights = quadrature(SPHERE, 80)
     log_prob = model.log_prob(nodes)
     expected = float(weights @ (log_prob.exp() * log_prob))
     found = model.log_prob(model.sample(5_000, seed=0))
@@ -406,6 +478,24 @@ def test_rsgm_on_other_spheres(dim):
     assert torch.isfinite(model.log_prob(x[:3])).all()
 
 
+@pytest.mark.parametrize("process", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+def test_rsgm_in_flat_space(process):
+    """A few hundred steps on a bump away from the origin."""
+    torch.manual_seed(0)
+    model = RSGM(Euclidean(2), process=process, network=partial(MLP, hidden=[32, 32]))
+    x = torch.tensor([1.0, -1.0]) + 0.3 * torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    before, optimizer = model.log_prob(x[:100]).mean(), torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(500):
+        optimizer.zero_grad()
+        model.loss(x)["loss"].mean().backward()
+        optimizer.step()
+    # minus the entropy of the data is -0.43
+    assert model.log_prob(x[:100]).mean() > max(before + 0.5, -1.2)
+    samples = model.sample(500, seed=0)
+    # of the data this is 0.2, of the priors 1 and more
+    assert (samples - torch.tensor([1.0, -1.0])).abs().median() < 0.35
+
+
 def test_conditional_rsgm():
     """Two classes: samples and densities follow the context of each point."""
     torch.manual_seed(0)
@@ -418,3 +508,54 @@ def test_conditional_rsgm():
     assert (both[0] - both[1]).abs() > 1e-3
     with pytest.raises(ValueError, match="context_features is 2, found a context of 0 features"):
         model.sample(4, seed=0)
+
+
+# ---- score models in a chart
+
+
+def silent(model: GenerativeModel) -> GenerativeModel:
+    """With a network of zeros."""
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    return model
+
+
+@pytest.mark.parametrize("chart", [Stereographic, TanhExponential], ids=lambda cls: cls.__name__)
+def test_chart_model_without_a_score_is_the_pushed_prior(chart):
+    model = silent(ChartSGM(Sphere(2), chart=chart, network=partial(MLP, hidden=[4])))
+    x = SPHERE.random_uniform(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = chart(SPHERE).inverse(x)
+    normal = torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
+    expected = normal.log_prob(y).sum(1) - chart(SPHERE).log_det(y)
+    assert torch.allclose(model.log_prob(x), expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("dim", "resolution"), [(1, 50), (2, 30), (3, 14)])
+def test_chart_model_integrates_to_one(dim, resolution):
+    """Without a score; and the samples have this density."""
+    sphere = Sphere(dim)
+    model = silent(ChartSGM(sphere, network=partial(MLP, hidden=[4])))
+    nodes, weights = sphere.quadrature(resolution)
+    density = model.log_prob(nodes).exp()
+    assert float(weights @ density) == pytest.approx(1, abs=1e-3)
+    first = model.sample(4000, seed=0)[:, 0].double()
+    # the prior is the law of the samples, but for the discretisation of the flow
+    assert abs(float(first.mean()) - float(weights @ (density * nodes[:, 0]))) < 5 * float(first.std()) / 4000**0.5
+
+
+def test_chart_model_resolution():
+    """Twice that of the plane at the centre of the stereographic projection."""
+    model = ChartSGM(Sphere(2), network=partial(MLP, hidden=[4]))
+    assert model.resolution() == pytest.approx(2 * model.flat.process.resolution())
+
+
+def test_chart_model_learns():
+    torch.manual_seed(0)
+    model = ChartSGM(Sphere(2), network=partial(MLP, hidden=[32, 32]))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(300):
+        optimizer.zero_grad()
+        model.loss(points(128, seed=step, dtype=torch.float32))["loss"].mean().backward()
+        optimizer.step()
+    assert model.log_prob(points(100, seed=1000)).mean() > -math.log(4 * math.pi) + 0.8
+    assert (model.sample(500, seed=0) @ torch.tensor([0.6, 0.0, 0.8])).mean() > 0.5

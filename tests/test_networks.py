@@ -11,41 +11,61 @@ from rsgm.networks import (
     MLP,
     Activation,
     FourierTime,
+    LogSNR,
     LogTime,
     Network,
     PositionFeatures,
     RandomFourier,
     RawTime,
+    ResidualMLP,
     Sin,
     TimeFeatures,
+    UNet,
 )
+from rsgm.schedules import LinearBeta
 
 BATCH, IN, OUT, TANGENTS = 7, 3, 4, 2
 
-#: small networks of each kind: where a class has parts, every choice of part
-CASES = {
-    "MLP": [
-        partial(
-            MLP,
-            hidden=[6, 5],
-            activation=activation(),
-            time=time(),
-            position=position,
-            context_features=context,
-        )
+IMAGE = [2, 4, 4]
+
+
+def choices(cls: type, **size) -> list[partial]:
+    """Every choice of part."""
+    return [
+        partial(cls, **size, activation=activation(), time=time(), position=position, context_features=context)
         for activation, time, position, context in itertools.product(
             concrete(Activation), concrete(TimeFeatures), concrete(PositionFeatures), (0, 2)
         )
     ]
+
+
+#: small networks of each kind
+CASES = {
+    "MLP": choices(MLP, hidden=[6, 5]),
+    "ResidualMLP": choices(ResidualMLP, width=5, blocks=2),
+    "UNet": [
+        partial(
+            UNet,
+            shape=IMAGE,
+            channels=4,
+            multipliers=multipliers,
+            blocks=1,
+            attention=attention,
+            groups=2,
+            context_features=context,
+        )
+        for multipliers, attention, context in (([1, 2], [4], 0), ([1], [], 2), ([2, 1, 1], [2, 1], 0))
+    ],
 }
+#: of input and output, where not any will do
+SIZES = {"UNet": (32, 16)}
 
 
 def name(make: partial) -> str:
-    parts = make.keywords
-    if not parts:
-        return make.func.__name__
-    kinds = [type(parts["activation"]), type(parts["time"]), parts["position"]]
-    return "-".join([make.func.__name__, *(kind.__name__ for kind in kinds), str(parts["context_features"])])
+    def short(part) -> str:
+        return part.__name__ if isinstance(part, type) else str(part).partition("(")[0]
+
+    return "-".join([make.func.__name__, *map(short, make.keywords.values())])
 
 
 def networks() -> list:
@@ -57,14 +77,15 @@ every_network = pytest.mark.parametrize("make", networks())
 
 
 def built(make: partial) -> tuple[Network, tuple[torch.Tensor, ...]]:
-    """A network in float64 with biases that matter, and its inputs: t, x, tangents, context."""
+    """A network in float64 without zeros, and its inputs: t, x, tangents, context."""
     torch.manual_seed(0)
-    network = make(IN, OUT).double()
+    sizes = SIZES.get(make.func.__name__, (IN, OUT))
+    network = make(*sizes).double()
     for parameter in network.parameters():
-        if parameter.dim() == 1:
+        if parameter.dim() == 1 or not parameter.any():
             torch.nn.init.normal_(parameter)
     size = make.keywords.get("context_features", 0)
-    t, x, tangents = torch.rand(BATCH), torch.randn(BATCH, IN), torch.randn(TANGENTS, BATCH, IN)
+    t, x, tangents = torch.rand(BATCH), torch.randn(BATCH, sizes[0]), torch.randn(TANGENTS, BATCH, sizes[0])
     context = torch.randn(BATCH, size).double() if size else None
     return network, (t.double(), x.double(), tangents.double(), context)
 
@@ -73,15 +94,18 @@ def built(make: partial) -> tuple[Network, tuple[torch.Tensor, ...]]:
 def test_value_and_derivative(make):
     network, (t, x, tangents, context) = built(make)
     value, derivative = network.jvp(t, x, tangents, context)
-    assert value.shape == (BATCH, OUT)
-    assert derivative.shape == (TANGENTS, BATCH, OUT)
-    assert torch.allclose(value, network(t, x, context), rtol=1e-13, atol=1e-13)
+    assert value.shape == (BATCH, network.out_features)
+    assert derivative.shape == (TANGENTS, BATCH, network.out_features)
+    assert torch.allclose(value, network(t, x, context), rtol=1e-13, atol=1e-12)
     for u, found in zip(tangents, derivative, strict=True):
         _, expected = torch.func.jvp(lambda y: network(t, y, context), (x,), (u,))
-        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-11)
+    step = 1e-6
+    ahead, behind = (network(t, x + sign * step * tangents[0], context) for sign in (1, -1))
+    assert torch.allclose(derivative[0], (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-6)
     # each point has its own value
     alone, _ = network.jvp(t[:1], x[:1], tangents[:, :1], None if context is None else context[:1])
-    assert torch.allclose(alone, value[:1], rtol=1e-13, atol=1e-13)
+    assert torch.allclose(alone, value[:1], rtol=1e-13, atol=1e-12)
 
 
 @every_network
@@ -90,7 +114,8 @@ def test_gradients_of_the_derivative(make):
     network, (t, x, tangents, context) = built(make)
     x.requires_grad_()
     torch.manual_seed(1)
-    weights = torch.randn(BATCH, OUT).double(), torch.randn(TANGENTS, BATCH, OUT).double()
+    out = network.out_features
+    weights = torch.randn(BATCH, out).double(), torch.randn(TANGENTS, BATCH, out).double()
 
     def gradients(jvp) -> list[torch.Tensor]:
         value, derivative = jvp(t, x, tangents, context)
@@ -141,6 +166,17 @@ def test_size_of_the_published_network():
     assert sum(p.numel() for p in MLP(3, 3).parameters()) == 1_054_723
 
 
+def test_sizes_of_the_other_published_networks():
+    """The prototype on the plane; CIFAR-10's 35,746,307 with 128 sines and cosines of the time, which is one more."""
+    assert sum(p.numel() for p in ResidualMLP(2, 2).parameters()) == 75_010
+    cifar = UNet(3072, 3072, channels=128, multipliers=[1, 2, 2, 2], time=FourierTime(64), dropout=0.1)
+    assert cifar.shape == [3, 32, 32]
+    assert sum(p.numel() for p in cifar.parameters()) == 35_746_307 + 4 * 128
+    mnist = UNet(784, 784, channels=32, multipliers=[1, 2, 2])
+    assert mnist.shape == [1, 28, 28]
+    assert mnist(torch.rand(1), torch.rand(1, 784)).shape == (1, 784)
+
+
 def test_initial_weights_are_bounded():
     """Truncated normal of standard deviation 1/sqrt(fan-in), cut at two of them; zero biases."""
     torch.manual_seed(0)
@@ -161,6 +197,9 @@ def test_context_of_the_wrong_size():
         MLP(3, 3, hidden=[4], context_features=5)(t, x)
     with pytest.raises(ValueError, match=r"context_features is 5, found a context of 4 features"):
         MLP(3, 3, hidden=[4], context_features=5).jvp(t, x, x[None], torch.rand(2, 4))
+    for network in (ResidualMLP(3, 3, context_features=1), UNet(3, 3, shape=[3, 1, 1], multipliers=[1])):
+        with pytest.raises(ValueError, match=r"context_features is \d, found a context of 2 features"):
+            network(t, x, torch.rand(2, 2))
 
 
 @pytest.mark.parametrize("hidden", [[], [4, 0], [-1]])
@@ -173,6 +212,56 @@ def test_the_context_matters():
     network = MLP(3, 3, hidden=[8], context_features=2)
     t, x = torch.rand(1), torch.rand(1, 3)
     assert not torch.equal(network(t, x, torch.zeros(1, 2)), network(t, x, torch.ones(1, 2)))
+
+
+@pytest.mark.parametrize("arguments", [{"width": 0}, {"blocks": 0}], ids=str)
+def test_residual_sizes_are_checked(arguments):
+    with pytest.raises(ValueError, match="width and blocks must be at least 1, found"):
+        ResidualMLP(3, 3, **arguments)
+
+
+# ---- the U-net
+
+
+def test_the_unet_starts_at_zero_and_then_sees_the_time():
+    """In its first output and in every block; times a thousandth apart differ (an embedding of the bare t does not)."""
+    torch.manual_seed(0)
+    network = UNet(64, 64, channels=8, multipliers=[1, 2], blocks=1, groups=4)
+    x, t = torch.randn(1, 64).expand(5, 64), torch.tensor([0.001, 0.002, 0.1, 0.5, 1.0])
+    assert (network(t, x) == 0).all()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    out = network(t, x)
+    distance = torch.cdist(out, out) + torch.eye(5)
+    assert distance.min() > 1e-2 * out.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize(
+    "sizes, arguments, message",
+    [
+        ((60, 60), {}, "60 numbers are no square image of one or three channels; give shape"),
+        ((64, 64), {"shape": [1, 8, 4]}, r"shape \(1, 8, 4\) have 32 numbers; found points of 64"),
+        ((64, 65), {}, "an output of 65, which must be a multiple of 64"),
+        ((36, 36), {"multipliers": [1, 2, 2]}, "an image of 6 x 6 cannot be halved 2 times; use fewer multipliers"),
+        ((32, 32), {"shape": [1, 8, 4], "multipliers": [1, 1, 1, 1]}, "cannot be halved 3 times"),
+    ],
+)
+def test_shapes_of_the_unet_are_checked(sizes, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UNet(*sizes, **arguments)
+
+
+def test_dropout_is_off_in_evaluation():
+    torch.manual_seed(0)
+    network = UNet(64, 64, channels=8, multipliers=[1], blocks=1, groups=4, dropout=0.5)
+    torch.nn.init.normal_(network.last.weight)
+    for part in [*network.down, *network.up]:
+        torch.nn.init.normal_(part.conv2.weight)
+    t, x = torch.rand(2), torch.randn(2, 64)
+    assert not torch.equal(network(t, x), network(t, x))
+    network.eval()
+    assert torch.equal(network(t, x), network(t, x))
 
 
 # ---- features
@@ -194,6 +283,11 @@ def test_time_features_by_formula():
     t = torch.tensor([0.25], dtype=torch.float64)
     assert RawTime()(t).tolist() == [[0.25]]
     assert LogTime(0.01)(t).tolist() == [[0.25, pytest.approx(torch.tensor(0.26).double().log().item())]]
+    # s = 0.1 t + 9.95 t^2; the log-signal-to-noise ratio with the slowest and the fastest frequency
+    s = torch.tensor(0.025 + 9.95 / 16, dtype=torch.float64)
+    features = LogSNR(LinearBeta(0.1, 20.0), 2, min_frequency=0.5, max_frequency=4.0).double()(t)[0]
+    angles = s.expm1().log() * torch.tensor([0.5, 4.0], dtype=torch.float64)
+    assert torch.allclose(features, torch.cat([angles.sin(), angles.cos()]), atol=1e-6)
     # the slowest and the fastest frequency, in cycles per unit of t
     fourier = FourierTime(2, max_frequency=10.0).double()(t)[0]
     angles = 2 * torch.pi * 0.25 * torch.tensor([0.1, 10.0], dtype=torch.float64)

@@ -5,8 +5,32 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, imread
+from scipy.spatial.transform import Rotation
+from scipy.stats import gaussian_kde
 
-from rsgm.plots import coastline, density_map, sample_map
+from rsgm.plots import (
+    angle_pairs,
+    circle_density,
+    circle_samples,
+    coastline,
+    density_map,
+    disk_density,
+    disk_samples,
+    image_grid,
+    interpolate_angles,
+    latent_histograms,
+    line_density,
+    line_samples,
+    plane_density,
+    plane_samples,
+    rotation_histograms,
+    sample_map,
+    score_field,
+    snapshots,
+    tait_bryan,
+    torus_density,
+    trajectories,
+)
 
 NODES = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(40)[0]))  # Gauss-Legendre, not equidistant
 CENTRES = -180 + (np.arange(80) + 0.5) * 4.5
@@ -176,3 +200,369 @@ def test_pyplot_is_not_involved() -> None:
     before = pyplot.get_fignums()
     sample_map(POINTS)
     assert pyplot.get_fignums() == before
+
+
+# ---- what the figures beside the Earth share
+
+
+def dots(axes) -> np.ndarray:
+    """Places of the dots on some axes, in the order in which they were drawn."""
+    return np.concatenate([np.asarray(found.get_offsets()) for found in axes.collections])
+
+
+def headings(figure: Figure) -> list[str]:
+    return [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]
+
+
+def draws(figure: Figure) -> bool:
+    """Whether it can be saved, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(io.BytesIO(), format="png")
+    return True
+
+
+RNG = np.random.default_rng(0)
+EYES = np.broadcast_to(np.eye(3), (4, 3, 3))
+GRID = np.linspace(-3.1, 3.1, 20)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: angle_pairs(np.zeros(3)), r"samples: found the shape \(3,\); expected \(n, d\)"),
+        (lambda: angle_pairs(np.zeros((3, 2)), np.zeros((3, 4))), r"reference: .*\(3, 4\); expected \(n, 2\)"),
+        (lambda: angle_pairs([[0.0, 1.0], [np.nan, 0.0]]), r"samples: 1 of 2 points are not finite.*row 1: .nan"),
+        (lambda: angle_pairs(np.zeros((3, 1))), "pairs: expected 1 to 5 pairs .* found ..$"),
+        (lambda: angle_pairs(np.zeros((3, 2)), pairs=[(0, 2)]), r"coordinates 0 to 1, found .\(0, 2\)"),
+        (lambda: angle_pairs(np.zeros((3, 2)), names=["a"]), "names: expected 2, .* found 1: .'a'"),
+        (lambda: circle_samples(np.zeros((3, 2))), r"samples: found the shape \(3, 2\); expected \(n\)"),
+        (lambda: circle_density(np.zeros(3), np.zeros(4)), r"log_density has shape \(4,\); expected \(3,\)"),
+        (lambda: circle_density(np.zeros(3), [0, np.nan, 0]), "1 of 3 values are NaN"),
+        (lambda: torus_density(GRID, GRID, np.zeros((20, 19))), r"\(20, 19\), with first .* expected \(20, 20\)"),
+        (lambda: torus_density(GRID, GRID[::-1], np.zeros((20, 20))), "second: expected at least 2 ascending"),
+        (lambda: torus_density(GRID * 57, GRID, np.zeros((20, 20))), "first: expected radians .* found -176.7"),
+        (lambda: torus_density(GRID, GRID, np.full((20, 20), np.nan)), "400 of 400 values are NaN"),
+        (lambda: torus_density(GRID, GRID, np.zeros((20, 20)), test=np.zeros(2)), r"test: found the shape \(2,\)"),
+        (lambda: interpolate_angles(np.zeros((3, 2)), np.zeros(2)), r"log_density has shape \(2,\)"),
+        (lambda: rotation_histograms(np.zeros((4, 9))), r"rotations: .*\(4, 9\); expected \(n, 3, 3\)"),
+        (lambda: rotation_histograms(-EYES), "rotations: 4 of 4 points are no rotations"),
+        (lambda: rotation_histograms(EYES, 1.01 * EYES), "4 of 4 points are no rotations"),
+        (lambda: disk_samples(np.zeros((2, 3))), r"samples: .*\(2, 3\); expected \(n, 2\)"),
+        (lambda: disk_samples([[0.0, 0.5]], [[0.8, 0.7]]), "reference: 1 of 1 points are not in the open unit disk"),
+        (lambda: disk_density([0.1, 0.5], GRID, np.zeros((2, 20))), "radius: expected values from 0 .* found 0.1"),
+        (lambda: disk_density([0.0, 1.0], GRID, np.zeros((2, 20))), "less than 1, found 0 to 1"),
+        (lambda: disk_density([0.0, 0.5], GRID / 2, np.zeros((2, 20))), "angle: expected radians once around"),
+        (lambda: plane_samples([[np.inf, 0.0]]), "samples: 1 of 1 points are not finite"),
+        (lambda: plane_density(GRID**3, GRID, np.zeros((20, 20))), "x: expected equidistant values, found gaps"),
+        (lambda: plane_density(GRID, GRID, np.full((20, 20), -np.inf)), "zero everywhere"),
+        (lambda: line_samples(np.zeros((2, 1))), r"samples: found the shape \(2, 1\)"),
+        (lambda: line_density(GRID, np.full(20, np.inf)), "20 of 20 values are NaN or .inf"),
+        (lambda: score_field(GRID, GRID, np.zeros((20, 20))), r"vectors: .*\(20, 20\); expected \(n, d, 2\)"),
+        (lambda: score_field(GRID, GRID, np.zeros((19, 20, 2))), r"vectors has shape \(19, 20\)"),
+        (lambda: trajectories({}), "at least one panel"),
+        (lambda: trajectories({"a": np.zeros((4, 2))}), r"a: found the shape \(4, 2\); expected \(n, d, 2\)"),
+        (lambda: snapshots(np.zeros((2, 4, 2)), [0.0]), "times: expected 2, .* found 1"),
+        (lambda: latent_histograms({}), "expected 1 to 4 laws, found 0"),
+        (lambda: latent_histograms({"a": [1.0, np.nan]}), "a: 1 of 2 points are not finite"),
+        (lambda: image_grid(np.zeros((2, 2, 8, 8))), r"found the shape \(2, 2, 8, 8\)"),
+        (lambda: image_grid(np.zeros((0, 8, 8))), r"found the shape \(0, 8, 8\)"),
+        (lambda: image_grid(np.full((1, 8, 8), np.nan)), "1 of 1 points are not finite"),
+        (lambda: image_grid(np.zeros((1, 8, 8)), vmin=1.0), "expected vmin < vmax"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(call, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ---- angles
+
+
+def test_pairs_of_angles() -> None:
+    samples = np.array([[0.5, 3.5, 0.0], [np.pi, -np.pi, 7.0]])
+    figure = angle_pairs(samples, samples[:1] + 0.1, names=["a", "b", "c"], title="three")
+    assert headings(figure) == ["samples (2)", "", "reference (1)", ""]
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
+        ("a (°)", "b (°)"),
+        ("b (°)", "c (°)"),
+    ] * 2
+    np.testing.assert_allclose(dots(figure.axes[0]), [[28.6478898, -159.4647715], [180, 180]])
+    np.testing.assert_allclose(dots(figure.axes[1])[1], [180, 41.0704566])
+    np.testing.assert_allclose(dots(figure.axes[2]), np.degrees([[0.6, 3.6 - 2 * np.pi]]))
+    for axes in figure.axes:
+        assert axes.get_xlim() == axes.get_ylim() == (-180, 180)
+        assert axes.get_xticks().tolist() == axes.get_yticks().tolist() == [-180, -90, 0, 90, 180]
+    assert draws(figure)
+    # one pair: side by side
+    left, right = angle_pairs(samples[:, :2], samples[:, 1:]).axes
+    assert left.get_subplotspec().rowspan == right.get_subplotspec().rowspan
+    assert left.get_xlabel() == r"$\theta_{1}$ (°)"
+    assert draws(angle_pairs(np.empty((0, 2))))
+
+
+@pytest.mark.parametrize("dim, count", [(2, 1), (3, 2), (4, 2), (7, 4), (10, 5), (20, 5)])
+def test_every_angle_is_seen_up_to_ten(dim: int, count: int) -> None:
+    figure = angle_pairs(np.zeros((1, dim)), names=[str(k) for k in range(dim)])
+    shown = {name for axes in figure.axes for name in (axes.get_xlabel(), axes.get_ylabel())}
+    assert len(figure.axes) == count
+    assert len(shown) == min(dim, 10)
+
+
+def test_histogram_on_the_circle() -> None:
+    figure = circle_samples([0.02, 0.03, 3.2, -3.1], reference=[1.0], title="a circle")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["samples (4)", "reference (1)"]
+    (filled,) = axes.collections
+    outline = filled.get_paths()[0].vertices
+    cell = np.radians(5)
+    base, top = 0.7 / cell, 1.7 / cell  # the highest cell is that of the one reference point
+    heights = {angle: outline[np.abs(outline[:, 0] - np.radians(angle)) < 0.02, 1].max() for angle in (2.5, -177.5, 90)}
+    assert heights == pytest.approx({2.5: base + 0.5 / cell, -177.5: base + 0.5 / cell, 90: base})
+    turn, height = axes.lines[0].get_data()
+    assert height[np.abs(turn - 1.0).argmin()] == pytest.approx(top)
+    assert (height > base + 1).sum() == 20
+    assert draws(figure)
+
+
+def test_density_on_the_circle_is_closed() -> None:
+    turn = RNG.permutation(np.linspace(-np.pi, np.pi, 200, endpoint=False))
+    figure = circle_density(turn, 3 * np.cos(turn) - 2, train=[0.1, 0.2], test=[0.3])
+    (axes,) = figure.axes
+    angle, height = next(line for line in axes.lines if line.get_label() == "model").get_data()
+    base = height.min() - np.exp(-5)
+    np.testing.assert_allclose(height - base, np.exp(3 * np.cos(angle) - 2), atol=1e-9)
+    assert angle[-1] - angle[0] == pytest.approx(2 * np.pi)
+    assert draws(figure)
+
+
+def bump_on_torus(first, second) -> np.ndarray:
+    """Around a corner of the square."""
+    return 5 * (np.cos(first - 3.1) + np.cos(second + 3.0) - 2)
+
+
+def pixels(figure: Figure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates (columns), (rows) of the pixels of a picture, and their values."""
+    picture = image(figure)
+    values = np.asarray(picture.get_array())
+    left, right, bottom, top = picture.get_extent()
+    rows, columns = ((np.arange(n) + 0.5) / n for n in values.shape)
+    return left + columns * (right - left), bottom + rows * (top - bottom), values
+
+
+@pytest.mark.parametrize("kind", ["grid", "edges", "scattered"])
+def test_density_on_the_torus_is_closed(kind: str) -> None:
+    if kind == "scattered":
+        places = RNG.uniform(-np.pi, np.pi, (20_000, 2))
+        first, second, values = interpolate_angles(places, bump_on_torus(*places.T))
+    else:
+        first = np.linspace(-np.pi, np.pi, 121)[1:] - (np.pi / 120 if kind == "grid" else 0)
+        second = np.sort(first + 0.01 * np.sin(7 * first)).clip(-np.pi, np.pi)
+        values = bump_on_torus(first, second[:, None])
+    points = np.array([[3.1, -3.0], [3.5, 0.0]])
+    figure = torus_density(first, second, values, points, points[:1], ["phi", "psi"], vmin=-20, vmax=0)
+    x, y, found = pixels(figure)
+    expected = bump_on_torus(np.radians(x), np.radians(y)[:, None])
+    assert np.abs(found - expected).max() < (0.1 if kind == "scattered" else 0.02)
+    axes = figure.axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("phi (°)", "psi (°)")
+    assert axes.get_xticks().tolist() == axes.get_yticks().tolist() == [-180, -90, 0, 90, 180]
+    np.testing.assert_allclose(dots(axes), np.degrees([[3.1, -3.0], [3.5 - 2 * np.pi, 0.0], [3.1, -3.0]]))
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["train (2)", "test (1)"]
+    assert draws(figure)
+
+
+def test_density_of_zero_on_the_torus() -> None:
+    places = RNG.uniform(-np.pi, np.pi, (2000, 2))
+    grid = interpolate_angles(places, np.where(places[:, 0] > 0, 1.0, -np.inf))
+    assert not np.isnan(grid[2]).any()
+    _, _, found = pixels(torus_density(*grid))
+    assert found.min() < found.max()
+
+
+# ---- rotations
+
+
+def test_tait_bryan() -> None:
+    angles = RNG.uniform([-3.1, -1.5, -3.1], [3.1, 1.5, 3.1], (100, 3))
+    matrices = Rotation.from_euler("ZYX", angles).as_matrix()
+    np.testing.assert_allclose(tait_bryan(matrices), angles, atol=1e-12)
+    locked = Rotation.from_euler("ZYX", [[0.4, np.pi / 2, 0.0]]).as_matrix()
+    assert tait_bryan(locked)[0, 1] == pytest.approx(np.pi / 2)
+
+
+def test_histograms_of_rotations() -> None:
+    uniform = Rotation.random(20_000, random_state=0).as_matrix()
+    figure = rotation_histograms(uniform, uniform[:100], title="uniform")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "samples (20000)",
+        "reference (100)",
+        "uniform",
+    ]
+    assert len(figure.axes) == 3
+    for axes, half in zip(figure.axes, (180, 90, 180), strict=True):
+        samples, _ = (patch.get_data() for patch in axes.patches)
+        assert samples.edges[[0, -1]].tolist() == [-half, half]
+        assert samples.values @ np.diff(samples.edges) == pytest.approx(1)
+        angle, curve = axes.lines[0].get_data()
+        assert np.trapezoid(curve, angle) == pytest.approx(1, abs=1e-3)
+        middle = (samples.edges[1:] + samples.edges[:-1]) / 2
+        error = np.sqrt(curve.max() / (20_000 * np.diff(samples.edges)[0]))
+        assert np.abs(samples.values - np.interp(middle, angle, curve)).max() < 5 * error
+    assert np.ptp(figure.axes[0].lines[0].get_ydata()) == 0
+    assert figure.axes[1].lines[0].get_ydata()[[0, 90]] == pytest.approx([0, np.pi / 360])
+    assert draws(figure)
+
+
+# ---- the disk
+
+
+def test_samples_in_the_disk() -> None:
+    samples, reference = RNG.uniform(-0.6, 0.6, (2, 30, 2))
+    figure = disk_samples(samples, reference[:20], title="a disk")
+    assert headings(figure) == ["samples (30)", "reference (20)"]
+    np.testing.assert_allclose(dots(figure.axes[0]), samples)
+    np.testing.assert_allclose(dots(figure.axes[1]), reference[:20])
+    # the boundary, and the circles of hyperbolic radius 1, 2, 3
+    radii = sorted(patch.get_radius() for patch in figure.axes[0].patches)
+    np.testing.assert_allclose(radii, [*np.tanh([0.5, 1.0, 1.5]), 1])
+    assert draws(figure)
+
+
+def test_density_in_the_disk() -> None:
+    radius, angle = np.linspace(0, 0.9, 200), np.linspace(-np.pi, np.pi, 200, endpoint=False)
+
+    def density(x, y):
+        return -10 * ((x + 0.5) ** 2 + (y - 0.1) ** 2)
+
+    values = density(radius[:, None] * np.cos(angle), radius[:, None] * np.sin(angle))
+    figure = disk_density(radius, angle, values, [[0.1, 0.2]], [[0.3, 0.4]], vmin=-30, vmax=0)
+    x, y, found = pixels(figure)
+    inside = np.hypot(x, y[:, None]) < 0.9
+    assert np.abs(found - density(x, y[:, None]))[inside].max() < 0.02
+    # nothing is said about what was not evaluated
+    clip = image(figure).get_clip_path().get_fully_transformed_path()
+    outline = figure.axes[0].transData.inverted().transform(clip.vertices)
+    assert np.hypot(*outline.T).min() == pytest.approx(0.9, rel=1e-3)
+    np.testing.assert_allclose(dots(figure.axes[0]), [[0.1, 0.2], [0.3, 0.4]])
+    assert draws(figure)
+
+
+# ---- flat space
+
+
+def test_samples_in_the_plane() -> None:
+    reference = RNG.uniform([-2, 0], [2, 1], (500, 2))
+    samples = np.concatenate([reference[:300], [[9.0, 0.5], [0.0, -9.0]]])
+    figure = plane_samples(samples, reference)
+    assert headings(figure) == ["samples (302, 2 outside)", "reference (500)"]
+    np.testing.assert_allclose(dots(figure.axes[0]), samples)
+    np.testing.assert_allclose(dots(figure.axes[1]), reference)
+    assert {axes.get_aspect() for axes in figure.axes} == {1.0}
+    assert {axes.get_xlim() for axes in figure.axes} == {figure.axes[0].get_xlim()}
+    assert figure.axes[0].get_xlim() == pytest.approx((-2.6, 2.6), abs=0.05)
+    assert draws(figure)
+
+
+def test_pairs_of_coordinates() -> None:
+    samples = RNG.normal(size=(50, 5))
+    figure = plane_samples(samples, samples, pairs=[(0, 4), (2, 1)])
+    np.testing.assert_allclose(dots(figure.axes[1]), samples[:, [2, 1]])
+    assert figure.axes[0].get_ylabel() == "$x_{5}$"
+    assert draws(figure)
+    assert len(plane_samples(samples).axes) == 3
+
+
+def test_density_in_the_plane() -> None:
+    x, y = np.linspace(-2, 2, 41), np.linspace(0, 1, 21)
+    figure = plane_density(x, y, x - 3 * y[:, None], [[0.5, 0.5]], [[1.0, 0.2]])
+    columns, rows, found = pixels(figure)
+    np.testing.assert_allclose(columns, x, atol=1e-12)
+    np.testing.assert_allclose(rows, y, atol=1e-12)
+    np.testing.assert_allclose(found, np.minimum(x - 3 * y[:, None], 2))
+    np.testing.assert_allclose(dots(figure.axes[0]), [[0.5, 0.5], [1.0, 0.2]])
+    assert figure.axes[1].get_ylabel() == "log density (nats)"
+    assert draws(figure)
+
+
+def test_samples_and_density_on_the_line() -> None:
+    values = RNG.normal(size=2000)
+    figure = line_samples(values, values[:500], name="height")
+    (axes,) = figure.axes
+    samples, _ = (patch.get_data() for patch in axes.patches)
+    inside = np.mean((values >= samples.edges[0]) & (values <= samples.edges[-1]))
+    assert samples.values @ np.diff(samples.edges) == pytest.approx(inside)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["samples (2000)", "reference (500)"]
+    assert axes.get_xlabel() == "height"
+    assert draws(figure)
+    figure = line_density(GRID, -(GRID**2) / 2, values, values[:100], title="normal")
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), np.exp(-(GRID**2) / 2))
+    assert draws(figure)
+
+
+# ---- over time
+
+
+def test_field_of_scores() -> None:
+    x, y = np.linspace(-2, 2, 50), np.linspace(-1, 1, 30)
+    field = np.stack(np.broadcast_arrays(-x, 3 - y[:, None]), -1)
+    figure = score_field(x, y, field, title="a score")
+    axes = figure.axes[0]
+    (arrows,) = (found for found in axes.collections if type(found).__name__ == "Quiver")
+    assert (len(np.unique(arrows.X)), len(np.unique(arrows.Y))) == (25, 15)
+    direction = np.stack([-arrows.X, 3 - arrows.Y], -1)
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    np.testing.assert_allclose(np.stack([arrows.U, arrows.V], -1), direction, atol=1e-12)
+    (contours,) = (found for found in axes.collections if type(found).__name__ == "QuadContourSet")
+    assert contours.zmax == pytest.approx(np.hypot(2, 4))
+    assert figure.axes[1].get_ylabel() == "norm"
+    assert draws(figure)
+    assert draws(score_field(x, y, 0 * field))
+
+
+def test_trajectories() -> None:
+    walk = RNG.normal(size=(20, 5, 2)).cumsum(0)
+    figure = trajectories({"one": walk, "two": walk[:10], "three": walk}, reference=walk[-1], title="walks")
+    assert headings(figure) == ["one", "two", "three"]
+    axes = figure.axes[1]
+    np.testing.assert_allclose(axes.lines[3].get_xydata(), walk[:10, 3])
+    by_name = {found.get_label(): np.asarray(found.get_offsets()) for found in axes.collections}
+    np.testing.assert_allclose(by_name["start"], walk[0])
+    np.testing.assert_allclose(by_name["end"], walk[9])
+    np.testing.assert_allclose(by_name["reference"], walk[-1])
+    assert {axes.get_xlim() for axes in figure.axes} == {figure.axes[0].get_xlim()}
+    assert draws(figure)
+
+
+def test_snapshots() -> None:
+    points = RNG.normal(size=(6, 40, 2))
+    figure = snapshots(points, times=np.linspace(0, 1, 6))
+    assert headings(figure) == ["t = 0", "t = 0.2", "t = 0.4", "t = 0.6", "t = 0.8", "t = 1"]
+    np.testing.assert_allclose(dots(figure.axes[4]), points[4])
+    assert draws(figure)
+
+
+def test_latents() -> None:
+    values = {"prior": RNG.normal(size=300), "atom": np.zeros(7), "none": []}
+    figure = latent_histograms(values)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["prior (300)", "atom (7)", "none (0)"]
+    (curve,) = axes.lines
+    x, y = curve.get_data()
+    np.testing.assert_allclose(y, gaussian_kde(values["prior"])(x))
+    assert draws(figure)
+
+
+def test_grid_of_images() -> None:
+    images = RNG.random((5, 4, 6))
+    (picture,) = image_grid(images, columns=3, title="images").axes[0].images
+    mosaic = np.asarray(picture.get_array())
+    assert mosaic.shape == (9, 20, 3)
+    np.testing.assert_allclose(mosaic[5:, 7:13], np.broadcast_to(images[4][..., None], (4, 6, 3)))
+    assert (mosaic[5:, 14:] == 1).all()  # no sixth image
+    assert (mosaic[4] == 1).all()
+    colours = RNG.random((2, 3, 4, 6)) * 2 - 1
+    mosaic = np.asarray(image_grid(colours, vmin=-1).axes[0].images[0].get_array())
+    np.testing.assert_allclose(mosaic[:, 7:], (colours[1].transpose(1, 2, 0) + 1) / 2)
+    assert draws(image_grid(colours, title="colours"))

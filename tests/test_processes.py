@@ -6,21 +6,54 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import each, variants, within
+from conftest import STATE_SPACES, concrete, variants, within
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
-from rsgm.manifolds import Euclidean, Sphere
-from rsgm.processes import Brownian, Process, Reverse, Score, reverse
+from rsgm.likelihood import ProbabilityFlow
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
+from rsgm.processes import (
+    Brownian,
+    Langevin,
+    Process,
+    ProductProcess,
+    Reverse,
+    Score,
+    VarianceExploding,
+    VariancePreserving,
+    reverse,
+)
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
 SPHERE = Sphere(2)
 NORTH = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
-every_process = pytest.mark.parametrize("cls", each(Process))
+#: where a process is tested; elsewhere than on the sphere if it lives elsewhere
+MANIFOLDS = {
+    "Langevin": [Hyperbolic(2), Euclidean(3)],
+    "ProductProcess": [Product([Hyperbolic(2), Sphere(2)]), Product([Sphere(1), Sphere(2)])],
+}
+every_process = pytest.mark.parametrize(
+    "cls, manifold",
+    [
+        pytest.param(cls, manifold, id=f"{cls.__name__}-{manifold}")
+        for cls in concrete(Process)
+        for manifold in MANIFOLDS.get(cls.__name__, [STATE_SPACES.get(cls.__name__, SPHERE)])
+    ],
+)
 
 
 def start(n: int) -> torch.Tensor:
     return NORTH.expand(n, 3)
+
+
+def begin(manifold: Manifold, n: int) -> torch.Tensor:
+    """One point, at most 2 from the origin, repeated."""
+    x = manifold.origin(*manifold.shape, dtype=torch.float64)
+    return manifold.expmap(x, 2 * manifold.frame(x)[-1]).expand(n, *manifold.shape)
+
+
+def anywhere(manifold: Manifold, n: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return manifold.projx(torch.randn(n, *manifold.shape, generator=seeded(), dtype=dtype))
 
 
 def at(t: float, n: int) -> torch.Tensor:
@@ -35,17 +68,20 @@ class Tilt(Field):
     """The tangent part of a constant vector, times 1 + t."""
 
     def forward(self, t, x, context=None):
-        return (1 + t)[:, None] * self.manifold.proju(x, torch.tensor([0.3, -0.2, 0.5]).to(x).expand_as(x))
+        vector = torch.tensor([0.3, -0.2, 0.5, 0.1, -0.4, 0.6])[: x.shape[-1]].to(x)
+        return (1 + t)[:, None] * self.manifold.proju(x, vector.expand_as(x))
 
 
 # ---- the contract
 
 
 @every_process
-def test_reaches_its_prior(cls):
+def test_reaches_its_prior(cls, manifold):
     """After a long time, mean and second moments are the prior's; 5 standard errors, false alarm 6e-7 per number."""
-    process, n = cls(SPHERE, schedule=ConstantBeta(40.0)), 20_000
-    x = process.perturb(start(n), at(1.0, n), seeded())
+    process, n = cls(manifold, schedule=ConstantBeta(20.0)), 20_000
+    # an exploding process forgets its start only beside its own width
+    x0 = manifold.origin(n, *manifold.shape, dtype=torch.float64) if cls is VarianceExploding else begin(manifold, n)
+    x = process.perturb(x0, at(1.0, n), seeded())
     y = process.prior.draw(n, seeded(1)).double()
     assert process.manifold.check_point_on_manifold(y.float(), atol=1e-6, rtol=0)
     for moment in (lambda z: z, lambda z: z[:, :, None] * z[:, None]):
@@ -54,58 +90,64 @@ def test_reaches_its_prior(cls):
 
 @every_process
 @pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 1.0])
-def test_score_belongs_to_the_law(cls, t):
+def test_score_belongs_to_the_law(cls, manifold, t):
     """Stein's identity E[<score, V> + div V] = 0 for a tangent field V; false alarm 6e-7 each."""
-    process, n = cls(SPHERE), 20_000
-    times = at(t, n)
-    x = process.perturb(start(n), times, seeded())
+    process, n = cls(manifold), 20_000
+    try:
+        process.conditional_score(begin(manifold, 1), anywhere(manifold, 1), at(t, 1))
+    except NotImplementedError as error:
+        assert "ImplicitScoreMatching" in str(error)  # noqa: PT017
+        n = 10
+    x0, times = begin(manifold, n), at(t, n)
+    x = process.perturb(x0, times, seeded())
     assert process.manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
-    score = process.conditional_score(start(n), x, times)
+    if n == 10:
+        return
+    score = process.conditional_score(x0, x, times)
     assert process.manifold.check_vector_on_tangent(x, score, atol=1e-11 * float(score.abs().max()), rtol=0)
-    for vector in (NORTH, torch.tensor([1.0, 0, 0], dtype=torch.float64)):
+    for vector in torch.eye(manifold.shape[0], dtype=torch.float64):
 
         def field(y, vector=vector):
-            y = SPHERE.projx(y)
-            return SPHERE.proju(y, (1 + y[:, :1]) * vector)
+            y = manifold.projx(y)
+            return manifold.proju(y, (1 + y[:, :1]) * vector)
 
-        value, divergence = with_divergence(field, SPHERE, x, SPHERE.frame(x))
-        assert within(SPHERE.inner(x, score, value) + divergence, 0.0)
+        value, divergence = with_divergence(field, manifold, x, manifold.frame(x))
+        assert within(manifold.inner(x, score, value) + divergence, 0.0)
 
 
 @every_process
-def test_drift_and_its_divergence(cls):
-    process = cls(SPHERE)
-    x = SPHERE.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+def test_drift_and_its_divergence(cls, manifold):
+    process, x = cls(manifold), anywhere(manifold, 10)
     t = torch.linspace(0.01, 1, 10, dtype=torch.float64)
-    assert SPHERE.check_vector_on_tangent(x, process.drift(t, x), atol=1e-13, rtol=0)
-    drift, divergence = process.drift_with_divergence(t, x, SPHERE.frame(x))
+    drift, divergence = process.drift_with_divergence(t, x, manifold.frame(x))
+    assert manifold.check_vector_on_tangent(x, drift, atol=1e-13 * (1 + float(drift.abs().max())), rtol=0)
     assert torch.allclose(drift, process.drift(t, x))
-    _, expected = Process.drift_with_divergence(process, t, x, SPHERE.frame(x))
+    _, expected = Process.drift_with_divergence(process, t, x, manifold.frame(x))
     assert divergence.shape == (10,)
     assert torch.allclose(divergence, expected, atol=1e-12)
 
 
 @every_process
-def test_score(cls):
+def test_score(cls, manifold):
     """v / σ + 2 b / β, with its divergence."""
-    process = cls(SPHERE)
-    x = SPHERE.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
+    process, x = cls(manifold), anywhere(manifold, 10)
     t = torch.linspace(0.01, 1, 10, dtype=torch.float64)
-    score, inner, frame = Score(process, Tilt(SPHERE)), Tilt(SPHERE), SPHERE.frame(x)
+    score, inner, frame = Score(process, Tilt(manifold)), Tilt(manifold), manifold.frame(x)
     value, divergence = score.with_divergence(t, x, frame)
     expected = inner(t, x) / process.std(t)[:, None] + 2 * process.drift(t, x) / process.schedule.beta(t)[:, None]
     assert torch.allclose(value, expected, atol=1e-13)
     assert torch.allclose(score(t, x), expected, atol=1e-13)
     assert torch.allclose(divergence, Field.with_divergence(score, t, x, frame)[1], atol=1e-11)
-    assert score.manifold is SPHERE
+    assert score.manifold is manifold
 
 
 @every_process
-def test_times_are_per_point(cls):
+def test_times_are_per_point(cls, manifold):
     """Short times stay near the start, long ones go far, in one batch."""
-    process, n = cls(SPHERE), 2_000
+    process, n = cls(manifold), 2_000
     t = torch.tensor([1e-3, 1.0], dtype=torch.float64).repeat(n)
-    distance = SPHERE.dist(start(2 * n), process.perturb(start(2 * n), t, seeded())).reshape(n, 2)
+    x0 = begin(manifold, 2 * n)
+    distance = manifold.dist(x0, process.perturb(x0, t, seeded())).reshape(n, 2)
     assert distance[:, 0].max() < 10 * process.resolution()
     assert distance[:, 1].mean() > 1
     std = process.std(t)
@@ -117,24 +159,24 @@ def test_times_are_per_point(cls):
 
 @every_process
 @pytest.mark.parametrize("eps", [-0.1, 1.0, math.nan])
-def test_eps_is_checked(cls, eps):
+def test_eps_is_checked(cls, manifold, eps):
     with pytest.raises(ValueError, match=rf"{cls.__name__}: eps must be in \[0, 1\), found {eps}"):
-        cls(SPHERE, eps=eps)
+        cls(manifold, eps=eps)
 
 
 @every_process
-def test_no_noise_at_eps_is_refused(cls):
+def test_no_noise_at_eps_is_refused(cls, manifold):
     with pytest.raises(ValueError, match=rf"{cls.__name__}: no noise at eps = 0.*use eps > 0 or .*GeometricVariance"):
-        cls(SPHERE, eps=0.0)
+        cls(manifold, schedule=LinearBeta(), eps=0.0)
     # a schedule with noise at zero may start there
-    process = cls(SPHERE, schedule=GeometricVariance(s_min=1e-4), eps=0.0)
+    process = cls(manifold, schedule=GeometricVariance(s_min=1e-4), eps=0.0)
     assert process.resolution() == pytest.approx(1e-2)
 
 
 @every_process
-def test_perturbations_are_functions_of_the_generator(cls):
-    process = cls(SPHERE)
-    x0, t = SPHERE.random_uniform(5, 3, generator=seeded()), torch.rand(5, generator=seeded())
+def test_perturbations_are_functions_of_the_generator(cls, manifold):
+    process = cls(manifold)
+    x0, t = anywhere(manifold, 5, torch.float32), torch.rand(5, generator=seeded())
     one, same, other = (process.perturb(x0, t, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -177,6 +219,154 @@ def test_resolution_of_the_published_runs():
     assert math.degrees(Brownian(SPHERE).resolution()) == pytest.approx(0.1072, abs=1e-4)
 
 
+# ---- flat space
+
+
+@pytest.mark.parametrize("cls", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("t", [1e-3, 0.3, 1.0])
+def test_flat_processes_by_formula(cls, t):
+    """N(exp(-s/2) x0, 1 - exp(-s)) or N(x0, s); means and variances to 5 standard errors, the score by autograd."""
+    process, n = cls(Euclidean(2), LinearBeta(0.1, 4.0)), 20_000
+    s = 0.1 * t + 1.95 * t * t
+    x0 = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    mean, std = (math.exp(-s / 2) * x0, (1 - math.exp(-s)) ** 0.5) if cls is VariancePreserving else (x0, s**0.5)
+    x, times = process.perturb(x0.expand(n, 2), at(t, n), seeded()), at(t, n)
+    assert within(x, mean)
+    assert within((x - mean).square(), std**2)
+    assert torch.allclose(process.std(times), torch.tensor(std, dtype=torch.float64))
+    y = x[:5].clone().requires_grad_()
+    (score,) = torch.autograd.grad(torch.distributions.Normal(mean, std).log_prob(y).sum(), y)
+    assert torch.allclose(process.conditional_score(x0.expand(5, 2), y, times[:5]), score)
+
+
+def test_flat_processes_against_reference(reference):
+    for case in reference("euclidean")["VP_linear_beta"]:
+        process = VariancePreserving(Euclidean(1), LinearBeta(case["beta_min"], case["beta_max"]))
+        t, one = at(case["t"], 1), torch.ones(1, 1, dtype=torch.float64)
+        assert float(process.std(t).square()) == pytest.approx(case["var"], rel=1e-12)
+        # the score at x = 0 is the mean over the variance
+        score = float(process.conditional_score(one, 0 * one, t))
+        assert score == pytest.approx(case["mean_coeff"] / case["var"], rel=1e-12)
+
+
+@pytest.mark.parametrize("cls", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+def test_flat_processes_need_a_vector_space(cls):
+    with pytest.raises(ValueError, match=r"Sphere.* is not a vector space.*choose Euclidean"):
+        cls(SPHERE)
+
+
+class ExactScore(Field):
+    """Of data from N(mean, scale² I) under a flat process."""
+
+    def __init__(self, process: Process, mean: torch.Tensor, scale: float) -> None:
+        super().__init__(process.manifold)
+        self.process, self.mean, self.scale = process, mean, scale
+
+    def forward(self, t, x, context=None):
+        s = self.process.schedule.integral(t)[:, None]
+        preserving = self.process.prior.scale == 1
+        decay = (-s / 2).exp() if preserving else torch.ones_like(s)
+        return (decay * self.mean - x) / ((decay * self.scale) ** 2 + self.process.std(t)[:, None] ** 2)
+
+
+@pytest.mark.parametrize("make", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
+def test_flat_likelihoods_of_a_normal_law(make):
+    """With the exact score the flow is linear: N(mean, scale²) at eps is carried to a law that the prior scores."""
+    process, scale, n = make(Euclidean(2), ConstantBeta(40.0)), 0.5, 50
+    mean = torch.tensor([0.7, -0.4], dtype=torch.float64)
+    x = mean + torch.randn(n, 2, generator=seeded(), dtype=torch.float64)
+    ends = process.schedule.integral(torch.tensor([process.eps, 1.0], dtype=torch.float64))
+    preserving = make is VariancePreserving
+    decay = (-ends / 2).exp() if preserving else torch.ones(2, dtype=torch.float64)
+    variance = decay.square() * scale**2 + (-torch.expm1(-ends) if preserving else ends)
+    # the flow maps standard deviations onto one another
+    ratio = (variance[1] / variance[0]).sqrt()
+    end = decay[1] * mean + ratio * (x - decay[0] * mean)
+    expected = process.prior.log_prob(end) + 2 * ratio.log()
+    found = ProbabilityFlow(tolerance=1e-9)(process, ExactScore(process, mean, scale), x).value
+    assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+    if preserving:  # whose prior is reached, to exp(-20): what is left is the law at eps itself
+        target = torch.distributions.Normal(decay[0] * mean, variance[0].sqrt())
+        assert torch.allclose(found, target.log_prob(x).sum(1), rtol=0, atol=1e-6)
+
+
+# ---- Langevin diffusions
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("t", [0.05, 0.4, 1.0])
+def test_langevin_in_flat_space_is_variance_preserving(t, steps):
+    """With unit scale N(exp(-s/2) x0, 1 - exp(-s)), for any number of steps; false alarm 6e-7 per number."""
+    process, n = Langevin(Euclidean(2), scale=1.0, steps=steps), 20_000
+    s = float(process.schedule.integral(torch.tensor(t, dtype=torch.float64)))
+    x0 = torch.tensor([2.0, -1.0], dtype=torch.float64)
+    x = process.perturb(x0.expand(n, 2), at(t, n), seeded())
+    assert within(x, math.exp(-s / 2) * x0)
+    rest = x - math.exp(-s / 2) * x0
+    assert within(rest[:, :, None] * rest[:, None], (1 - math.exp(-s)) * torch.eye(2))
+    y, ones = torch.randn(5, 2, generator=seeded(), dtype=torch.float64), at(t, 5)
+    assert torch.allclose(process.drift(ones, y), -process.schedule.beta(ones)[:, None] * y / 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize("manifold", [Hyperbolic(2), Hyperbolic(4), Sphere(2), Product(), Euclidean(2)], ids=str)
+def test_langevin_drifts_to_its_prior(manifold):
+    """2 b / beta is the gradient of the prior's log-density, and in closed form on hyperbolic space."""
+    process, t = Langevin(manifold, scale=0.4), torch.linspace(0.1, 1, 20, dtype=torch.float64)
+    x = anywhere(manifold, 20)
+    y = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(process.prior.log_prob(manifold.projx(y)).sum(), y)
+    score = 2 * process.drift(t, x) / process.schedule.beta(t)[:, None]
+    assert torch.allclose(score, manifold.egrad2rgrad(x, gradient), rtol=1e-9, atol=1e-9)
+    if manifold.__class__ is Hyperbolic:
+        origin = manifold.origin(20, *manifold.shape, dtype=torch.float64)
+        r = manifold.dist(origin, x)
+        expected = r / 0.4**2 + (manifold.dim - 1) * (1 / r.tanh() - 1 / r)
+        assert torch.allclose(manifold.inner(x, score, manifold.logmap(x, origin)) / r, expected, rtol=1e-10)
+    # and no step leaves the law of the prior, to the order of the step
+    n = 10_000
+    short = Langevin(manifold, ConstantBeta(1.0), scale=0.4, steps=30)
+    start = process.prior.draw(n, seeded(3)).double()
+    x = short.perturb(start, at(1.0, n), seeded(4))
+    square = manifold.dist(manifold.origin(n, *manifold.shape, dtype=torch.float64), x).square()
+    assert within(square, manifold.dim * 0.4**2)
+
+
+def test_langevin_errors():
+    with pytest.raises(ValueError, match=r"the tails wrap round Sphere.*use BrownianLaw"):
+        Langevin(Sphere(2), scale=1.0)
+    with pytest.raises(ValueError, match="Langevin: steps must be at least 1, found 0"):
+        Langevin(Hyperbolic(2), steps=0)
+
+
+# ---- products
+
+
+def test_factors_run_on_their_own():
+    """Each factor's law is that of the process alone; the processes share schedule and eps."""
+    product = Product([Sphere(2), Euclidean(2)])
+    schedule = LinearBeta(0.01, 3.0)
+    process = ProductProcess(product, schedule, 0.01, [Brownian, partial(Langevin, scale=1.0, steps=2)])
+    assert [factor.eps for factor in process.factors] == [0.01, 0.01]
+    assert all(factor.schedule is schedule for factor in process.factors)
+    n, s = 20_000, float(schedule.integral(torch.tensor(0.6, dtype=torch.float64)))
+    flat = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    x = process.perturb(product.join([start(n), flat.expand(n, 2)]), at(0.6, n), seeded())
+    on_sphere, on_plane = product.split(x)
+    assert within(on_sphere[:, 2], math.exp(-s))
+    assert within(on_plane, math.exp(-s / 2) * flat)
+    assert within(on_plane[:, 0] * on_sphere[:, 2], math.exp(-s / 2 - s))
+    y = process.prior.draw(5, seeded())
+    expected = -math.log(4 * math.pi) + torch.distributions.Normal(0, 1).log_prob(y[:, 3:]).sum(-1)
+    assert torch.allclose(process.prior.log_prob(y), expected)
+
+
+def test_default_factors_and_errors():
+    process = ProductProcess(Product([Sphere(2), Hyperbolic(2), Euclidean(1)]))
+    assert [type(factor) for factor in process.factors] == [Brownian, Langevin, Langevin]
+    with pytest.raises(ValueError, match=r"has 2 factors, found 1 processes"):
+        ProductProcess(Product(), factors=[Brownian])
+
+
 # ---- the reversal
 
 
@@ -200,7 +390,7 @@ def test_reverse_formulas(lmbd):
     assert torch.allclose(flow.diffusion(t), ((1 - lmbd) * beta).sqrt(), rtol=1e-13)
     move, std = flow.increment(t, t_next, x)
     ds = 0.1 * (t - t_next) + 1.45 * (t.square() - t_next.square())
-    expected = (1 - lmbd / 2) * ds[:, None] * score(t, x) - (t - t_next)[:, None] * process.drift(t, x)
+    expected = ds[:, None] * ((1 - lmbd / 2) * score(t, x) - process.drift(t, x) / beta[:, None])
     assert torch.allclose(move, expected, rtol=1e-12, atol=1e-15)
     assert torch.allclose(std, ((1 - lmbd) * ds).sqrt(), rtol=1e-12)
 

@@ -14,8 +14,9 @@ from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rsgm import plots
-from rsgm.data.earth import to_degrees
+from rsgm.data import ManifoldData
 from rsgm.description import describe
+from rsgm.evaluation import sample_like
 
 
 class EMA(WeightAveraging):
@@ -160,13 +161,14 @@ class SampleFigure(Callback):
         self.count = count
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the figure, on the first process, where the points lie on S²."""
+        """Add the figure, on the first process, where the manifold has one."""
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
             return
-        if pl_module.manifold.shape != (3,):
-            return
-        samples = pl_module.sample(self.count, seed=0)
+        data: ManifoldData = trainer.datamodule
+        reference = data.val.rows(torch.arange(min(len(data.val.points), 4 * self.count)))
+        samples = sample_like(pl_module, reference, self.count)
         if not bool(torch.isfinite(samples).all()):
             return
-        figure = plots.sample_map(to_degrees(samples), to_degrees(trainer.datamodule.val.points))
-        trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)
+        figure = plots.draw_samples(pl_module.manifold, samples, reference.points, data.columns)
+        if figure is not None:
+            trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

@@ -33,12 +33,12 @@ def describe(value: Any, skip: int = 0) -> Any:
     Example:
         >>> from rsgm.schedules import LinearBeta
         >>> describe(LinearBeta(beta_1=3.0))
-        {'class_path': 'rsgm.schedules.LinearBeta', 'init_args': {'beta_0': 0.001, 'beta_1': 3.0}}
+        {'class_path': 'rsgm.schedules.rates.LinearBeta', 'init_args': {'beta_0': 0.001, 'beta_1': 3.0}}
     """
     if value is None or type(value) in _PLAIN:
         return value
     if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
+        return [describe(item, skip) for item in value]
     if isinstance(value, dict):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, type):
@@ -119,10 +119,10 @@ def _admitted(annotation: Any) -> tuple[tuple[type, ...], tuple[type, ...]]:
 
 def _supplied(annotation: Any) -> int:
     """How many leading arguments the caller of an annotated factory supplies."""
-    for option in (annotation, *typing.get_args(annotation)):
-        if typing.get_origin(option) is collections.abc.Callable:
-            return len(typing.get_args(option)[0])
-    return 0
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is collections.abc.Callable:
+        return len(arguments[0])
+    return max(map(_supplied, arguments), default=0)
 
 
 def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:

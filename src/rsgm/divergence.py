@@ -64,12 +64,12 @@ def with_divergence(
 ) -> tuple[Tensor, Tensor]:
     """The value ``(B, *shape)`` and divergence ``(B,)`` of any tangent field, by forward-mode derivatives.
 
-    The tangent part of an ambient derivative along a tangent direction is the covariant derivative, so the inner
-    product with that direction is the Riemannian one.
+    Where the ambient inner product does not vary, the tangent part of an ambient derivative along a tangent direction
+    is the covariant derivative; elsewhere `Manifold.connection_trace` adds what it lacks.
     """
 
     def push(u: Tensor) -> tuple[Tensor, Tensor]:
         return torch.func.jvp(field, (x,), (u,))
 
     value, derivative = torch.func.vmap(push, out_dims=(None, 0))(directions)
-    return value, manifold.inner(x, directions, derivative).sum(0)
+    return value, manifold.inner(x, directions, derivative).sum(0) + manifold.connection_trace(x, value)

@@ -1,15 +1,19 @@
-"""Exact log-densities: the instantaneous change of variables, integrated adaptively."""
+"""Flows between data and a prior: exact log-densities and samples, integrated adaptively."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 from torchdiffeq import odeint
 
+from rsgm.distributions import ManifoldDistribution
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
@@ -88,14 +92,144 @@ def integrate(
     return manifold.projx(final[:, :-1].reshape(shape)), final[:, -1], evaluations
 
 
-class ProbabilityFlow:
-    r"""The log-density of a score model through its probability-flow ODE.
+class Flow(nn.Module, ABC):
+    r"""An ODE :math:`\dot x = v(t, x)` that carries the data, at t = ``start``, to a prior, at t = 1.
 
-    .. math:: \dot x = b - \tfrac12 \beta s_\theta, \qquad
-        \log p(x) = \log p_{\mathrm{prior}}(x_1) + \int_\varepsilon^1 \mathrm{div}\,\dot x\,dt
+    .. math:: \log p(x) = \log p_{\mathrm{prior}}(x_1) + \int_{\mathrm{start}}^1 \mathrm{div}\,v(t, x_t)\,dt
+
+    A subclass may take a total derivative :math:`\tfrac{d}{dt} h(t, x_t)` out of the divergence, where that is
+    cheaper or smoother, and give its integral in `boundary`.
+
+    References: Chen et al. 2018, arXiv:1806.07366; Mathieu and Nickel 2020, arXiv:2006.10605.
+
+    Arguments:
+        manifold: where the points live
+        prior: the law at t = 1
+        start: the time of the data
+    """
+
+    def __init__(self, manifold: Manifold, prior: ManifoldDistribution, start: float = 0.0) -> None:
+        super().__init__()
+        self.manifold, self.prior, self.start = manifold, prior, start
+
+    @abstractmethod
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """``v(t, x)``, a tangent vector."""
+
+    @abstractmethod
+    def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The velocity, and its divergence ``(B,)`` but for the total derivative of `boundary`."""
+
+    def boundary(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """What `rate` leaves out of the integral from the data points ``x``, ``(B,)``; nothing by default."""
+        return x.new_zeros(len(x))
+
+
+class FieldFlow(Flow):
+    """The flow of a field.
+
+    Arguments:
+        field: the velocity
+        prior: the law at t = 1
+    """
+
+    def __init__(self, field: Field, prior: ManifoldDistribution) -> None:
+        super().__init__(field.manifold, prior)
+        self.field = field
+
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The field."""
+        return self.field(t, x, context)
+
+    def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The field and its divergence."""
+        return self.field.with_divergence(t, x, directions, context)
+
+
+class ScoreFlow(Flow):
+    r"""The probability flow of a score model, :math:`v = b - \tfrac12 \beta s_\theta`, from ``process.eps`` on.
 
     References: Song et al. 2021, arXiv:2011.13456, section 4.3; De Bortoli et al. 2022, arXiv:2202.02763,
-    appendix D; Chen et al. 2018, arXiv:1806.07366.
+    appendix D.
+
+    Arguments:
+        process: the forward process
+        score: the field :math:`s_\theta`
+    """
+
+    def __init__(self, process: Process, score: Field) -> None:
+        super().__init__(process.manifold, process.prior, process.eps)
+        self.process, self.score = process, score
+
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The drift less half the score."""
+        return self.process.drift(t, x) - _like(self._half(t), x) * self.score(t, x, context)
+
+    def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The two parts' values and divergences."""
+        score, div = self.score.with_divergence(t, x, directions, context)
+        drift, drift_div = self.process.drift_with_divergence(t, x, directions)
+        half = self._half(t)
+        return drift - _like(half, x) * score, drift_div - half * div
+
+    def _half(self, t: Tensor) -> Tensor:
+        return 0.5 * self.process.schedule.beta(t)
+
+
+def log_prob(
+    flow: Flow,
+    x: Tensor,
+    context: Tensor | None = None,
+    tolerance: float = 1e-5,
+    divergence: Divergence = Exact(),
+    seed: int = 0,
+    checkpoint: bool = False,
+) -> tuple[Tensor, int]:
+    """The log-density of ``x`` ``(B, *shape)`` by one solve, and the number of evaluations.
+
+    Differentiable with respect to the flow's parameters, through the steps of the solver.
+
+    Arguments:
+        flow: the law
+        x: points ``(B, *shape)``
+        context: ``(B, features)``, if the flow is conditional
+        tolerance: relative and absolute
+        divergence: exact by default
+        seed: of a stochastic divergence
+        checkpoint: compute each evaluation again in the backward pass instead of keeping what it needs
+
+    Raises:
+        SolveError: if the solve fails
+    """
+
+    def slope(t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        # the same draw at every stage of a stochastic divergence: the solver needs one smooth field
+        generator = torch.Generator(y.device).manual_seed(seed)
+        directions = divergence.directions(flow.manifold, y, generator)
+        return flow.rate(t.to(y.dtype).expand(len(y)), y, directions, context)
+
+    if checkpoint:
+        slope = partial(recompute, slope, use_reentrant=False, preserve_rng_state=False)
+    end, integral, count = integrate(slope, flow.manifold, x, flow.start, 1.0, tolerance)
+    return flow.prior.log_prob(end) + integral + flow.boundary(x, context), count
+
+
+class ScoreLikelihood(ABC):
+    """How the log-density of a score model is computed."""
+
+    @abstractmethod
+    def __call__(self, process: Process, score: Field, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The log-density of ``x`` ``(B, *shape)``, or a bound on it."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Method, effort and dtype, for the record."""
+
+
+class ProbabilityFlow(ScoreLikelihood):
+    r"""How a flow is solved: log-densities from the data to the prior, samples the other way.
+
+    A score model is solved as its `ScoreFlow`.
 
     Arguments:
         tolerance: relative and absolute, of the state and of the log-density
@@ -115,45 +249,60 @@ class ProbabilityFlow:
             raise ValueError(
                 f"ProbabilityFlow: tolerance and batch_size must be positive, found {tolerance} and {batch_size}."
             )
-        self.tolerance, self.dtype, self.divergence, self.batch_size = (
-            tolerance,
-            dtype,
-            divergence,
-            batch_size,
-        )
+        self.tolerance, self.dtype, self.divergence, self.batch_size = tolerance, dtype, divergence, batch_size
 
     def __call__(self, process: Process, score: Field, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The log-density of ``x`` ``(B, *shape)`` under a score model; see `log_prob`."""
+        return self.log_prob(ScoreFlow(process, score), x, context)
+
+    def log_prob(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density of ``x`` ``(B, *shape)``.
 
         Raises:
             SolveError: if a solve fails
         """
-        dtype = {"float64": torch.float64, "float32": torch.float32}[self.dtype]
         # derivatives with respect to x do not exist in inference mode
         with torch.inference_mode(False), torch.no_grad():
-            score = copy.deepcopy(score).to(dtype).eval()
-            x = process.manifold.projx(x.clone().to(dtype))
-            context = None if context is None else context.clone().to(dtype)
-            values, counts = [], []
-            for chunk in range(0, len(x), self.batch_size):
-                part = slice(chunk, chunk + self.batch_size)
-                value, count = self._solve(process, score, x[part], None if context is None else context[part])
-                values.append(value)
-                counts.append(count)
+            flow, x, context = self._exactly(flow, x, context)
+            batches = self._batches(x, context)
+            solved = [log_prob(flow, part, labels, self.tolerance, self.divergence) for part, labels in batches]
+        values, counts = zip(*solved, strict=True)
         return LogProb(torch.cat(values), sum(counts) / len(counts))
 
-    def _solve(self, process: Process, score: Field, x: Tensor, context: Tensor | None) -> tuple[Tensor, int]:
-        manifold = process.manifold
+    def sample(
+        self, flow: Flow, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``n`` points ``(n, *shape)``: draws of the prior, carried back to the data. No divergence is computed.
 
+        Raises:
+            SolveError: if a solve fails
+        """
+        start = flow.prior.draw(n, generator)
+        with torch.inference_mode(False), torch.no_grad():
+            flow, x, context = self._exactly(flow, start, context)
+            ends = [self._back(flow, part, labels) for part, labels in self._batches(x, context)]
+        return torch.cat(ends).to(start.dtype)
+
+    def settings(self) -> dict[str, Any]:
+        """Method, tolerance and dtype, for the record."""
+        return {"method": "dopri5", "tolerance": self.tolerance, "dtype": self.dtype}
+
+    def _exactly(self, flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Flow, Tensor, Tensor | None]:
+        """Copies in the precision of the solve, outside of inference mode; the model stays as it is."""
+        dtype = {"float64": torch.float64, "float32": torch.float32}[self.dtype]
+        flow = copy.deepcopy(flow).to(dtype).eval()
+        return flow, flow.manifold.projx(x.clone().to(dtype)), None if context is None else context.clone().to(dtype)
+
+    def _batches(self, x: Tensor, context: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        parts = x.split(self.batch_size)
+        return list(zip(parts, [None] * len(parts) if context is None else context.split(self.batch_size), strict=True))
+
+    def _back(self, flow: Flow, x: Tensor, context: Tensor | None) -> Tensor:
         def slope(t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            t = t.to(y.dtype).expand(len(y))
-            # the same draw at every stage of a stochastic divergence: the solver needs one smooth field
-            generator = torch.Generator(y.device).manual_seed(0)
-            directions = self.divergence.directions(manifold, y, generator)
-            value, div = score.with_divergence(t, y, directions, context)
-            drift, drift_div = process.drift_with_divergence(t, y, directions)
-            half = 0.5 * process.schedule.beta(t)
-            return drift - half.reshape(-1, *(1,) * (y.dim() - 1)) * value, drift_div - half * div
+            return flow.velocity(t.to(y.dtype).expand(len(y)), y, context), y.new_zeros(len(y))
 
-        end, integral, count = integrate(slope, manifold, x, process.eps, 1.0, self.tolerance)
-        return process.prior.log_prob(end) + integral, count
+        return integrate(slope, flow.manifold, x, 1.0, flow.start, self.tolerance)[0]
+
+
+def _like(coefficient: Tensor, x: Tensor) -> Tensor:
+    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

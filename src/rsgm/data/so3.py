@@ -15,7 +15,7 @@ from rsgm.data.synthetic import MixtureData
 from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
 from rsgm.distributions import Mixture, WrappedNormal
 from rsgm.manifolds import SpecialOrthogonal
-from rsgm.manifolds.so3 import from_quaternion, from_rotation_vector, to_quaternion
+from rsgm.manifolds.so3 import matrix_to_quaternion, quaternion_to_matrix, rotation_vector_to_matrix
 from rsgm.seeding import generator_from
 
 _QUATERNION = tuple(Column(f"q{c}", (f"q{c}", c), -1.01, 1.01) for c in "wxyz")
@@ -71,7 +71,7 @@ class RotationMixtureData(MixtureData):
         # the sum of 100 exponential draws: torch's gamma sampler takes no generator
         uniform = torch.rand(self.components, 100, generator=generator, dtype=torch.float64)
         precision = -uniform.clamp_min(1e-300).log().sum(1)
-        return Mixture(WrappedNormal(group, means, (2 * precision).rsqrt()))
+        return Mixture(WrappedNormal(group, means, (2 * precision).rsqrt()[:, None]))
 
 
 class RotationData(TableData):
@@ -125,11 +125,11 @@ class RotationData(TableData):
     def from_units(self, values: Floats) -> Tensor:
         """Rotation matrices."""
         numbers = torch.from_numpy(values)
-        return from_quaternion(numbers) if numbers.shape[1] == 4 else from_rotation_vector(numbers)
+        return quaternion_to_matrix(numbers) if numbers.shape[1] == 4 else rotation_vector_to_matrix(numbers)
 
     def to_units(self, x: Tensor) -> Floats:
         """Unit quaternions with a scalar part that is not negative, (B, 4)."""
-        return to_quaternion(x.detach().double()).cpu().numpy()
+        return matrix_to_quaternion(x.detach().double()).cpu().numpy()
 
 
 def _length(row: list[float]) -> str | None:

@@ -1,7 +1,12 @@
 """Geometry: every manifold is one file and one class, constructible without arguments."""
 
+from rsgm.manifolds.adapted import Adapted
 from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.hyperbolic import Hyperbolic
+from rsgm.manifolds.product import Product
+from rsgm.manifolds.so3 import SpecialOrthogonal
 from rsgm.manifolds.sphere import Sphere
+from rsgm.manifolds.torus import Torus
 
-__all__ = ["Euclidean", "Manifold", "Sphere"]
+__all__ = ["Adapted", "Euclidean", "Hyperbolic", "Manifold", "Product", "SpecialOrthogonal", "Sphere", "Torus"]

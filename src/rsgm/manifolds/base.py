@@ -53,11 +53,20 @@ class Manifold(geoopt.Manifold, ABC):
 
     @abstractmethod
     def mean_curvature(self, x: Tensor) -> Tensor:
-        r"""Trace of the second fundamental form, :math:`H = \sum_a \mathrm{II}(e_a, e_a)`, a normal vector.
+        r"""The H of :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a\rangle + \langle H, f\rangle`.
 
-        For the tangent projection of an ambient field, :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a
-        \rangle + \langle H, f\rangle`: no projection has to be differentiated.
+        With it no tangent projection P has to be differentiated. Where the ambient inner product does not vary, H is
+        the trace of the second fundamental form, :math:`\sum_a \mathrm{II}(e_a, e_a)`, a normal vector; elsewhere it
+        has the tangent part of `connection_trace` too.
         """
+
+    def connection_trace(self, x: Tensor, v: Tensor) -> Tensor | float:
+        r"""What :math:`\sum_a \langle e_a, Dv\,e_a\rangle` lacks of the divergence of a tangent field v, ``batch``.
+
+        :math:`-\sum_a \langle e_a, D^2 \exp_x(0)[e_a, v]\rangle`, in a chart the contracted Christoffel symbols; zero
+        where the ambient inner product does not vary.
+        """
+        return 0.0
 
     @abstractmethod
     def origin(  # type: ignore[override]
@@ -76,6 +85,14 @@ class Manifold(geoopt.Manifold, ABC):
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         r"""Log-determinant of the differential of :math:`\exp_x` at ``u``, shape ``batch``; zero at ``u = 0``."""
         raise NotImplementedError(f"{self} does not know the volume distortion of its exponential map.")
+
+    def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        r"""Riemannian gradient in ``y`` of ``log_det_exp(x, log_x(y))``; this default differentiates it."""
+
+        def total(z: Tensor) -> Tensor:
+            return self.log_det_exp(x, self.logmap(x, z)).sum()
+
+        return self.egrad2rgrad(y, torch.func.grad(total)(y))
 
     @abstractmethod
     def random_uniform(
@@ -130,10 +147,6 @@ class Manifold(geoopt.Manifold, ABC):
         """The point of a volume-preserving chart at ``u`` in [0, 1]^dim; compact manifolds up to dim 3."""
         raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no volume-preserving chart.")
 
-    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Nodes ``(n, *shape)`` and weights ``(n,)`` that sum to the volume; compact manifolds up to dim 3."""
-        raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no quadrature.")
-
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
         """Squared Riemannian length of a tangent vector, shape ``batch``."""
         return self.inner(x, u, u)
@@ -162,3 +175,11 @@ def safe_norm(u: Tensor, keepdim: bool = False) -> Tensor:
     square = (u * u).sum(-1, keepdim=keepdim)
     zero = square == 0
     return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
+
+
+def log_sinc(r: Tensor) -> Tensor:
+    """``log(|sin r| / r)`` for r >= 0, whose derivatives at zero are finite."""
+    small, square = r < 1e-2, r * r
+    large = torch.where(small, torch.ones_like(r), r)
+    series = -square / 6 * (1 + square / 30 * (1 + square * 4 / 63))
+    return torch.where(small, series, (large.sin() / large).abs().log())

@@ -60,6 +60,10 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """Zero."""
         return u.new_zeros(u.shape[:-1])
 
+    def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(y)
+
     def random_uniform(
         self,
         *size: int,

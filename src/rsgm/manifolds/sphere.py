@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, safe_norm
+from rsgm.manifolds.base import Manifold, log_sinc, safe_norm
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
 
@@ -111,12 +111,7 @@ class Sphere(Manifold, geoopt.Sphere):
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``(dim - 1) log(sin r / r)``."""
-        r = safe_norm(u)
-        small = r < 1e-2
-        large = torch.where(small, torch.ones_like(r), r)
-        square = r * r
-        series = -square / 6 - square * square / 180
-        return (self.dim - 1) * torch.where(small, series, (large.sin() / large).log())
+        return (self.dim - 1) * log_sinc(safe_norm(u))
 
     def random_uniform(
         self,
@@ -209,25 +204,6 @@ class Sphere(Manifold, geoopt.Sphere):
         return torch.cat(
             [u[..., :1].sqrt() * torch.cat([other.cos(), other.sin()], -1), (1 - u[..., :1]).sqrt() * circle], -1
         )
-
-    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Gauss-Jacobi in each polar coordinate (``resolution`` nodes) times ``2 * resolution`` longitudes.
-
-        On S^2 the nodes are ordered by latitude, then longitude in [-pi, pi).
-        """
-        if self.dim > 3:
-            return super().quadrature(resolution, dtype)
-        count = 2 * resolution
-        longitude = -math.pi + (torch.arange(count, dtype=torch.float64) + 0.5) * (2 * math.pi / count)
-        nodes = torch.stack([longitude.cos(), longitude.sin()], -1)
-        weights = torch.full((count,), 2 * math.pi / count, dtype=torch.float64)
-        for d in range(2, self.dim + 1):
-            height, weight = map(torch.as_tensor, scipy.special.roots_jacobi(resolution, d / 2 - 1, d / 2 - 1))
-            radius = ((1 - height) * (1 + height)).sqrt()
-            equator = radius[:, None, None] * nodes
-            nodes = torch.cat([equator, height[:, None, None].expand(*equator.shape[:2], 1)], -1).flatten(0, 1)
-            weights = (weight[:, None] * weights).flatten()
-        return nodes.to(dtype), weights.to(dtype)
 
     def _away(self, x0: Tensor, x: Tensor, theta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """``sin(theta)`` times the unit vector at ``x`` that leads away from ``x0``, and the sine itself."""

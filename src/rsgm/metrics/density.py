@@ -56,11 +56,13 @@ class Integral(NamedTuple):
         value: the integral
         nodes: points ``(n, *shape)``
         log_density: there, nats
+        standard_error: of a random value
     """
 
     value: float
     nodes: Tensor
     log_density: Tensor
+    standard_error: float | None = None
 
 
 def integral(
@@ -123,6 +125,25 @@ def integral(
             break
         centres, size = (centres[split, None] + offsets * (size / 2)).flatten(0, 1), size / 2
     return Integral(total, torch.cat(nodes), torch.cat(values))
+
+
+def sampled_integral(log_density: Callable[[Tensor], Tensor], nodes: Tensor, log_proposal: Tensor) -> Integral:
+    r"""The integral of a density by importance sampling, :math:`\tfrac1n \sum_i p(x_i) / q(x_i)`.
+
+    Arguments:
+        log_density: ``(n, *shape) -> (n,)``, nats
+        nodes: draws of the proposal q, ``(n, *shape)``; its density must be bounded away from zero, as that of a
+            mixture with the uniform law is
+        log_proposal: ``log q`` there, ``(n,)``, nats
+
+    Example:
+        >>> nodes = torch.linspace(-1, 1, 101)[:, None]
+        >>> sampled_integral(lambda x: torch.full((len(x),), -1.0), nodes, torch.full((101,), -1.0))[0]
+        1.0
+    """
+    value = log_density(nodes).double().cpu()
+    ratio = (value - log_proposal.double().cpu()).exp()
+    return Integral(float(ratio.mean()), nodes, value, float(ratio.std() / len(ratio) ** 0.5))
 
 
 def _highest(manifold: Manifold, corners: Tensor, centres: Tensor, hints: Integral) -> Tensor:

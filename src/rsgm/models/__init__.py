@@ -1,8 +1,27 @@
 """Generative models: each a final LightningModule made of shared parts."""
 
 from rsgm.models.base import GenerativeModel
+from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
+from rsgm.models.cnf import CNF
+from rsgm.models.exact import ExactScore
+from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
+from rsgm.models.kent import KentMixture
+from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 
-__all__ = ["RSGM", "CheckpointError", "GenerativeModel", "KernelDensity", "load", "read_checkpoint"]
+__all__ = [
+    "CNF",
+    "RSGM",
+    "ChartSGM",
+    "CheckpointError",
+    "ExactScore",
+    "FlowMatching",
+    "GenerativeModel",
+    "KentMixture",
+    "KernelDensity",
+    "Moser",
+    "load",
+    "read_checkpoint",
+]

@@ -73,6 +73,10 @@ class GenerativeModel(LightningModule, ABC):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density of points of the manifold and what it cost."""
 
+    def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
+        """A lower bound on the log-density, reported beside `likelihood`; None where there is none."""
+        return None
+
     def fit_points(self, train: Tensor, val: Tensor) -> None:
         """Fit in closed form before the first step; does nothing for models that learn by gradient."""
 
@@ -122,6 +126,10 @@ class GenerativeModel(LightningModule, ABC):
     @description.setter
     def description(self, value: dict[str, Any]) -> None:
         self._description = value
+
+    def redescribe(self, **arguments: Any) -> None:
+        """Say in the description, and so in checkpoints, what fitting has made of constructor arguments."""
+        self.description = {**self.description, "init_args": {**self.description["init_args"], **arguments}}
 
     # Lightning's hooks
 

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.description import describe
+from rsgm.elbo import EvidenceLowerBound
+from rsgm.fields import Field, NetworkField, TangentField
+from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
-from rsgm.processes import Brownian, Process, Score
+from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LearningRate, WarmupCosine
 
@@ -24,19 +26,24 @@ class RSGM(GenerativeModel):
     r"""A score-based generative model on a manifold.
 
     A network :math:`v_\theta` gives the score :math:`s_\theta = v_\theta / \sigma(t) + 2b/\beta` of a diffusion from
-    the data to a prior; reversing it draws samples, its probability flow gives exact log-densities.
+    the data to a prior; reversing it draws samples, its probability flow gives exact log-densities. In flat space
+    NCSN is this model with `VarianceExploding` and `AnnealedLangevin`, and DDPM with `VariancePreserving`,
+    `NoisePrediction` and `GaussianBridge`.
 
     References: De Bortoli, Mathieu, Hutchinson, Thornton, Teh, Doucet 2022, "Riemannian Score-Based Generative
-    Modelling", arXiv:2202.02763; Huang et al. 2022, "Riemannian Diffusion Models", arXiv:2208.07949.
+    Modelling", arXiv:2202.02763; Huang et al. 2022, "Riemannian Diffusion Models", arXiv:2208.07949; Song and Ermon
+    2019, arXiv:1907.05600 (NCSN); Ho, Jain and Abbeel 2020, arXiv:2006.11239 (DDPM).
 
     Arguments:
         manifold: where the points live
         process: factory of the forward process from the manifold
         network: factory of the network from its input and output sizes
         field: factory of the tangent field from the manifold and the network factory
+        prediction: factory of the score from the process and the field: what the field predicts
         loss: the training objective
         sampler: how samples are drawn
         ode: how log-densities are computed
+        bound: a lower bound that is reported beside them
         optimizer: factory of the optimiser from the parameters
         learning_rate: factor on its learning rate over the run
 
@@ -53,16 +60,18 @@ class RSGM(GenerativeModel):
         process: Callable[[Manifold], Process] = Brownian,
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
+        prediction: Callable[[Process, Field], Prediction] = Score,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
-        ode: ProbabilityFlow = ProbabilityFlow(),
+        ode: ScoreLikelihood = ProbabilityFlow(),
+        bound: EvidenceLowerBound | None = None,
         optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.process = process(manifold)
-        self.score = Score(self.process, field(manifold, network))
-        self.objective, self.sampler, self.ode = loss, sampler, ode
+        self.score = prediction(self.process, field(manifold, network))
+        self.objective, self.sampler, self.ode, self.bound = loss, sampler, ode, bound
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of each point."""
@@ -74,8 +83,17 @@ class RSGM(GenerativeModel):
         return self.sampler(self.process, self.score, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density by the probability-flow ODE."""
+        """The log-density, by the probability-flow ODE unless ``ode`` is something else."""
         return self.ode(self.process, self.score, x, context)
+
+    def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
+        """By ``bound``, if there is one."""
+        return None if self.bound is None else self.bound(self.process, self.score, x, context)
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Let a schedule that leaves its range to the training points see them."""
+        if self.process.fit(train):
+            self.redescribe(process=describe(self.process, skip=1))
 
     def resolution(self) -> float:
         """``sqrt(s(eps))``."""
@@ -83,4 +101,4 @@ class RSGM(GenerativeModel):
 
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
-        return {"method": "dopri5", "tolerance": self.ode.tolerance, "dtype": self.ode.dtype}
+        return self.ode.settings()

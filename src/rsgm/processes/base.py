@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rsgm import divergence
-from rsgm.distributions import ManifoldDistribution, Uniform
+from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
-from rsgm.schedules import LinearBeta, Schedule
+from rsgm.schedules import Schedule
 
 
 class Process(nn.Module, ABC):
@@ -50,11 +50,18 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
+        """``∇_x log p_t(x | x0)``: the target of denoising score matching.
 
-    @abstractmethod
+        Raises:
+            NotImplementedError: where there is no formula; train with implicit score matching
+        """
+
     def std(self, t: Tensor) -> Tensor:
-        """The scale σ(t) of the noise, by which a network's output is divided to make a score."""
+        """The scale σ(t) of the noise, by which a network's output is divided to make a score.
+
+        ``sqrt(1 - exp(-s(t)))``: one at late times, ``sqrt(s)`` at early ones.
+        """
+        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The drift and its divergence ``(B,)`` measured along ``directions`` (see `rsgm.divergence`)."""
@@ -64,95 +71,42 @@ class Process(nn.Module, ABC):
         """``sqrt(β(t))``."""
         return self.schedule.beta(t).sqrt()
 
+    def signal(self, t: Tensor) -> Tensor:
+        """The factor α(t) of ``X_t = α x0 + σ z``.
+
+        Raises:
+            ValueError: where the law of X_t given X_0 is not of this form
+        """
+        raise ValueError(
+            f"{type(self).__name__} on {self.manifold} has no normal law α x0 + σ z at time t, so the noise and the "
+            "data are no predictions of a network; choose Score, or VariancePreserving or VarianceExploding."
+        )
+
+    def log_noise_to_signal(self, t: Tensor) -> Tensor:
+        """The integral of β/σ² and the logarithm of σ²/α²; ``log(exp(s) - 1)`` where ``σ² = 1 - exp(-s)``."""
+        s = self.schedule.integral(t)
+        return s + (-torch.expm1(-s)).log()
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        """The t with ``log_noise_to_signal(t) == ratio``."""
+        return self.schedule.inverse(torch.nn.functional.softplus(ratio))
+
+    def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
+        """The factor on the mean of X from ``t_next`` to ``t``: one for Brownian motion."""
+        return torch.ones_like(t)
+
+    def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
+        """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
+        return self.manifold.expmap(x, _like(self.schedule.integral(t), x) * score)
+
+    def fit(self, points: Tensor) -> bool:
+        """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them; whether one did."""
+        before, self.schedule = self.schedule, self.schedule.fit(points)
+        return self.schedule is not before
+
     def resolution(self) -> float:
         """The finest resolved scale ``sqrt(s(eps))``, radians on a unit sphere."""
         return float(self.schedule.integral(torch.tensor(self.eps, dtype=torch.float64)).sqrt())
-
-
-class Brownian(Process):
-    r"""Brownian motion on a compact manifold, run at rate β: no drift, uniform prior, the heat kernel in between.
-
-    :math:`p_{t|0}` is the heat kernel at :math:`s(t) = \int_0^t \beta`, sampled exactly where the manifold knows
-    how (no simulation while training).
-
-    References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.1.
-
-    Arguments:
-        manifold: a compact manifold
-        schedule: β and its integral; at s(1) = 2.5 the slowest mode of S² is left with 8 % of its amplitude
-        eps: smallest time
-
-    Raises:
-        ValueError: where the manifold is not compact
-
-    Example:
-        >>> from rsgm.manifolds import Sphere
-        >>> process = Brownian(Sphere(2))
-        >>> north = torch.tensor([[0.0, 0.0, 1.0]])
-        >>> process.perturb(north, torch.tensor([0.5])).shape
-        torch.Size([1, 3])
-    """
-
-    def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(), eps: float = 1e-3) -> None:
-        super().__init__(manifold, schedule, eps)
-        self._prior = Uniform(manifold)
-
-    @property
-    def prior(self) -> Uniform:
-        """The uniform law."""
-        return self._prior
-
-    def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Zero."""
-        return torch.zeros_like(x)
-
-    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros."""
-        return torch.zeros_like(x), torch.zeros_like(t)
-
-    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A heat-kernel draw at variance time s(t), counted from 0."""
-        return self.manifold.heat_kernel_sample(x0, self.schedule.integral(t), generator)
-
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The heat kernel's score at s(t)."""
-        return self.manifold.heat_kernel_score(x0, x, self.schedule.integral(t))
-
-    def std(self, t: Tensor) -> Tensor:
-        """``sqrt(1 - exp(-s(t)))``."""
-        return (-torch.expm1(-self.schedule.integral(t))).sqrt()
-
-
-class Score(Field):
-    r"""A score from a field of order one, :math:`s_\theta(t, x) = v_\theta(t, x) / \sigma(t) + 2 b(t, x) / \beta(t)`.
-
-    Near the data the score grows as :math:`1/\sigma(t)`; the network need not. With the second term, the score of
-    the prior where the process is reversible, a network of zeros makes the reverse process equal to the forward one.
-
-    References: De Bortoli et al. 2022, arXiv:2202.02763.
-
-    Arguments:
-        process: the forward process
-        field: the field v
-    """
-
-    def __init__(self, process: Process, field: Field) -> None:
-        super().__init__(process.manifold)
-        self.process, self.field = process, field
-
-    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """``v / σ + 2 b / β``."""
-        rest = 2 * self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
-        return self.field(t, x, context) / _like(self.process.std(t), x) + rest
-
-    def with_divergence(
-        self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The two parts' values and divergences; σ and β do not depend on the point."""
-        value, div = self.field.with_divergence(t, x, directions, context)
-        drift, drift_div = self.process.drift_with_divergence(t, x, directions)
-        std, beta = self.process.std(t), self.process.schedule.beta(t)
-        return value / _like(std, x) + 2 * drift / _like(beta, x), div / std + 2 * drift_div / beta
 
 
 class Reverse:
@@ -183,11 +137,15 @@ class Reverse:
         return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
 
     def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs."""
+        """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs.
+
+        The drift runs for Δs / β, not for Δt: where it and the score cancel, as in the prior, nothing moves.
+        """
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)
-        move = (1 - self.lmbd / 2) * _like(ds, x) * self.score(t, x, context)
-        return move - _like(t - t_next, x) * self.process.drift(t, x), ((1 - self.lmbd) * ds).sqrt()
+        drift = self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
+        move = _like(ds, x) * ((1 - self.lmbd / 2) * self.score(t, x, context) - drift)
+        return move, ((1 - self.lmbd) * ds).sqrt()
 
 
 def reverse(process: Process, score: Field, lmbd: float) -> Reverse:

@@ -11,24 +11,32 @@ from importlib import resources
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
-__all__ = ["coastline", "density_map", "interpolate", "sample_map"]
+from rsgm.plots.style import (
+    GREY,
+    INK,
+    REFERENCE,
+    SAMPLES,
+    TEST,
+    TRAIN,
+    Box,
+    Floats,
+    bilinear,
+    colour_bar,
+    colour_limits,
+    dots,
+    legend,
+    new_figure,
+    refuse_density,
+    scattered,
+)
 
-Floats = NDArray[np.float64]
-
-_SIZE_INCHES, _DPI = (10.0, 5.625), 160  # 1600 x 900 pixels
+_SIZE_INCHES = (10.0, 5.625)  # 1600 x 900 pixels
 _CANVAS = (720, 1440)  # rows, columns of the projected density: about one per pixel
-_DYNAMIC_RANGE = 9.0  # nats shown below the brightest colour; a factor of 8000
-_BRIGHTEST = 0.999  # share of the sphere below the brightest colour, lest one narrow peak darken all the rest
-_INK, _GRATICULE = "#262626", "#8a8a8a"
-_TRAIN, _TEST = "#ffffff", "#ff3b30"
 
 
 @functools.cache
@@ -85,7 +93,8 @@ def density_map(
         [10.0, 5.625]
     """
     lon, lat, values = _closed_grid(longitude, latitude, log_density)
-    vmin, vmax = _limits(lat, values, vmin, vmax)
+    area = np.broadcast_to(np.cos(np.radians(lat))[:, None], values.shape) * _widths(lat)[:, None]
+    vmin, vmax = colour_limits(values, area, vmin, vmax)
 
     # The ellipse is twice as wide as high: the boxes fit it exactly. Here the colour bar goes below it.
     figure, axes = _earth(title, box=(0.05, 0.135, 0.90, 0.80), coast="#ffffffb0")
@@ -103,23 +112,11 @@ def density_map(
     image.set_clip_path(axes.patch)
     axes.add_image(image)
 
-    below, above = bool(values.min() < vmin), bool(values.max() > vmax)
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    bar = figure.colorbar(
-        image,
-        cax=figure.add_axes((0.32, 0.088, 0.36, 0.022)),
-        orientation="horizontal",
-        extend=extend[below, above],
-        ticks=MaxNLocator(7, steps=[1, 2, 5, 10]),
-    )
-    bar.set_label("log density (nats)", color=_INK)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
-    bar.ax.tick_params(labelsize=9, width=0.5, length=3, colors=_INK)
-
+    colour_bar(figure, image, values, (0.32, 0.088, 0.36, 0.022), "log density (nats)")
     if train is not None:
-        _dots(axes, train, "train", color=_TRAIN, edge=_INK, zorder=4)
+        _dots(axes, train, "train", color=TRAIN, edge=INK, zorder=4)
     if test is not None:
-        _dots(axes, test, "test", color=_TEST, edge=_INK, zorder=5)
+        _dots(axes, test, "test", color=TEST, edge=INK, zorder=5)
     _legend(axes)
     return figure
 
@@ -142,10 +139,7 @@ def interpolate(degrees: ArrayLike, values: ArrayLike, step: float = 1.0) -> tup
     near = (lon > -200) & (lon < 200)
     places = np.stack([lon[near], lat[near]], -1)
     longitude, latitude = np.arange(-180 + step / 2, 180, step), np.arange(-90 + step / 2, 90, step)
-    grid = np.meshgrid(longitude, latitude)
-    linear = LinearNDInterpolator(places, value[near])(*grid)
-    nearest = NearestNDInterpolator(places, value[near])(*grid)
-    return longitude, latitude, np.where(np.isnan(linear), nearest, linear)
+    return longitude, latitude, scattered(places, value[near], longitude, latitude)
 
 
 def sample_map(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:
@@ -165,22 +159,21 @@ def sample_map(samples: ArrayLike, reference: ArrayLike | None = None, title: st
         ['samples (1)', 'reference (1)']
     """
     figure, axes = _earth(title, box=(0.04, 0.07, 0.92, 0.8178), coast="#5c5c5c")
-    _dots(axes, samples, "samples", color="#1f6fb4", edge="none", zorder=4)
+    _dots(axes, samples, "samples", color=SAMPLES, edge="none", zorder=4)
     if reference is not None:
-        _dots(axes, reference, "reference", color="#e8590c", edge="white", zorder=5)
+        _dots(axes, reference, "reference", color=REFERENCE, edge="white", zorder=5)
     _legend(axes)
     return figure
 
 
-def _earth(title: str | None, box: tuple[float, float, float, float], coast: str) -> tuple[Figure, Axes]:
+def _earth(title: str | None, box: Box, coast: str) -> tuple[Figure, Axes]:
     """An empty map in a box (left, bottom, width, height; shares of the figure): graticule, coast, title."""
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*_SIZE_INCHES)
     axes = figure.add_axes(box, projection="mollweide")
     axes.set_longitude_grid(60)  # type: ignore[attr-defined]
     axes.set_latitude_grid(30)  # type: ignore[attr-defined]
     axes.set_longitude_grid_ends(90)  # type: ignore[attr-defined]
-    axes.grid(True, color=_GRATICULE, linewidth=0.4, alpha=0.45)
+    axes.grid(True, color=GREY, linewidth=0.4, alpha=0.45)
     axes.set_axisbelow("line")
     # No longitudes: along the equator they would lie on the data. Latitudes stand at the rim.
     axes.set_xticklabels([])
@@ -195,12 +188,12 @@ def _earth(title: str | None, box: tuple[float, float, float, float], coast: str
             ha="right",
             va="center",
             fontsize=8,
-            color=_GRATICULE,
+            color=GREY,
         )
-    axes.spines["geo"].set(linewidth=0.7, edgecolor=_INK)
+    axes.spines["geo"].set(linewidth=0.7, edgecolor=INK)
     axes.plot(*np.radians(coastline().T), color=coast, linewidth=0.5, solid_joinstyle="round", zorder=3)
     if title is not None:
-        figure.text(0.5, box[1] + box[3] + 0.027, title, ha="center", va="center", fontsize=13, color=_INK)
+        figure.text(0.5, box[1] + box[3] + 0.027, title, ha="center", va="center", fontsize=13, color=INK)
     return figure, axes
 
 
@@ -218,31 +211,13 @@ def _dots(axes: Axes, points: ArrayLike, label: str, color: str, edge: str, zord
             f"the first is row {row}: {latlon[row].tolist()}"
         )
     lon = (lon + 180) % 360 - 180
-    size = float(np.clip(3000 / max(len(latlon), 1), 1.5, 8.0))
-    axes.scatter(
-        np.radians(lon),
-        np.radians(lat),
-        s=size,
-        c=color,
-        edgecolors=edge,
-        linewidths=0.06 * size**0.5 + 0.1,
-        label=f"{label} ({len(latlon)})",
-        zorder=zorder,
-    )
+    dots(axes, np.radians(lon), np.radians(lat), f"{label} ({len(latlon)})", color, edge, zorder)
 
 
 def _legend(axes: Axes) -> None:
     """The names of the points, in the corner that the ellipse leaves free."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(-0.045, -0.045),
-            fontsize=9,
-            labelcolor=_INK,
-            markerscale=2.2,
-            frameon=False,
-            handletextpad=0.2,
-        )
+        legend(axes, loc="lower left", bbox_to_anchor=(-0.045, -0.045))
 
 
 def _closed_grid(longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -257,9 +232,7 @@ def _closed_grid(longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike) -
         )
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise ValueError("longitude and latitude must be finite")
-    bad = int(np.count_nonzero(np.isnan(grid) | np.isposinf(grid)))
-    if bad:
-        raise ValueError(f"log_density: {bad} of {grid.size} values are NaN or +inf; the evaluation failed there")
+    refuse_density(grid)
 
     lon, first = np.unique((lon + 180) % 360 - 180, return_index=True)  # 180 and -180 are one meridian
     lat, order = np.unique(lat, return_index=True)
@@ -289,27 +262,6 @@ def _check_cover(name: str, centres: Floats, gaps: Floats) -> None:
         )
 
 
-def _limits(lat: Floats, values: Floats, vmin: float | None, vmax: float | None) -> tuple[float, float]:
-    """The range of the colours, in nats."""
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ValueError("log_density: the density is zero everywhere")
-    if vmax is None:
-        area = np.broadcast_to(np.cos(np.radians(lat))[:, None], values.shape) * _widths(lat)[:, None]
-        order = np.argsort(values, axis=None)
-        below = np.cumsum(area.ravel()[order])
-        vmax = float(values.ravel()[order][np.searchsorted(below, _BRIGHTEST * below[-1])])
-        if not np.isfinite(vmax):  # the support is smaller than what is cut off
-            vmax = float(values[finite].max())
-    if vmin is None:
-        vmin = max(vmax - _DYNAMIC_RANGE, float(values[finite].min()))
-    if not vmin <= vmax:
-        raise ValueError(f"vmin is {vmin:.6g} and vmax is {vmax:.6g}; expected vmin <= vmax")
-    if vmax - vmin < 1e-3:  # a constant density still needs a colour bar, not one of rounding errors
-        return vmin - 0.5, vmax + 0.5
-    return vmin, vmax
-
-
 def _widths(lat: Floats) -> Floats:
     """Heights of the cells around sorted latitudes, degrees."""
     edges = np.concatenate([lat[:1], (lat[1:] + lat[:-1]) / 2, lat[-1:]])
@@ -335,9 +287,4 @@ def _project(lon: Floats, lat: Floats, values: Floats) -> Floats:
     x, y = _canvas()
     column = np.interp(x, lon, np.arange(lon.size))
     row = np.interp(y, lat, np.arange(lat.size))
-    j = np.minimum(column.astype(np.intp), lon.size - 2)
-    i = np.minimum(row.astype(np.intp), lat.size - 2)
-    right, up = column - j, row - i
-    lower = values[i, j] * (1 - right) + values[i, j + 1] * right
-    upper = values[i + 1, j] * (1 - right) + values[i + 1, j + 1] * right
-    return lower * (1 - up) + upper * up
+    return bilinear(values, row, column)

@@ -1,4 +1,4 @@
-"""How fast the noise grows: β(t), its integral s(t) and the inverse; and grids of times."""
+"""How fast the noise grows: β(t), its integral s(t) and the inverse."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class Schedule(ABC):
     @abstractmethod
     def inverse(self, s: Tensor) -> Tensor:
         """The t with ``integral(t) == s``."""
+
+    def fit(self, points: Tensor) -> Schedule:
+        """The schedule for training points ``(N, *shape)``: this one, unless it leaves its range to them."""
+        return self
 
 
 def _check_rates(name: str, **rates: float) -> None:
@@ -157,82 +161,3 @@ class GeometricVariance(Schedule):
     def inverse(self, s: Tensor) -> Tensor:
         """``log(s / s_min) / log(s_max / s_min)``."""
         return (s / self.s_min).log() / math.log(self.s_max / self.s_min)
-
-
-class TimeGrid(ABC):
-    """A decreasing grid of times from 1 to ``eps`` for a sampler."""
-
-    @abstractmethod
-    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """``(steps + 1,)`` times in float64, from 1 down to ``eps``."""
-
-
-@dataclass(frozen=True)
-class UniformTimeGrid(TimeGrid):
-    """Equal steps of t."""
-
-    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of t."""
-        return torch.linspace(1.0, eps, steps + 1, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class UniformVarianceGrid(TimeGrid):
-    """Equal steps of the variance time s."""
-
-    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of s."""
-        ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64))
-        return schedule.inverse(torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64))
-
-
-@dataclass(frozen=True)
-class GeometricVarianceGrid(TimeGrid):
-    """Equal steps of log s: the same number of steps for every decade of scale, for sharp data."""
-
-    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of log s."""
-        ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)).log()
-        grid = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
-        return schedule.inverse(grid.exp())
-
-
-class LearningRate(ABC):
-    """A factor on the optimiser's learning rate at each step of a training run."""
-
-    @abstractmethod
-    def __call__(self, step: int, total: int) -> float:
-        """The factor at ``step`` of ``total``."""
-
-
-@dataclass(frozen=True)
-class WarmupCosine(LearningRate):
-    """Linear from 0 over ``warmup`` steps, then a cosine to 0 at the end (Loshchilov & Hutter 2017).
-
-    Arguments:
-        warmup: number of steps
-    """
-
-    warmup: int = 100
-
-    def __call__(self, step: int, total: int) -> float:
-        """The factor at ``step`` of ``total``."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, total - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-@dataclass(frozen=True)
-class ConstantRate(LearningRate):
-    """One, after a linear warm-up.
-
-    Arguments:
-        warmup: number of steps
-    """
-
-    warmup: int = 0
-
-    def __call__(self, step: int, total: int) -> float:
-        """The factor at ``step``."""
-        return min(1.0, (step + 1) / max(1, self.warmup))

@@ -1,31 +1,16 @@
-"""Probability laws on manifolds, as `torch.distributions`."""
+"""The uniform, the normal and the von Mises-Fisher law."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 
 import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
+from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Manifold, Sphere
-
-
-class ManifoldDistribution(Distribution, ABC):
-    """A law on a manifold, with respect to its Riemannian volume, that draws from a given generator."""
-
-    manifold: Manifold
-
-    @abstractmethod
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *batch, *event)`` from ``generator`` (default: the global one)."""
-
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator."""
-        shape = torch.Size(sample_shape)
-        return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
 
 
 class Uniform(ManifoldDistribution):
@@ -60,6 +45,45 @@ class Uniform(ManifoldDistribution):
     def entropy(self) -> Tensor:
         """The log-volume."""
         return torch.tensor(self.manifold.log_volume)
+
+
+class Normal(ManifoldDistribution):
+    """The isotropic normal law of flat space with mean zero.
+
+    Arguments:
+        manifold: a Euclidean space
+        scale: standard deviation of each coordinate
+
+    Raises:
+        ValueError: where the manifold is not a vector space, and for a scale that is not positive
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, manifold: Manifold, scale: float = 1.0) -> None:
+        x = torch.ones(manifold.shape)
+        # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
+        if manifold.dim != x.numel() or not torch.equal(manifold.expmap(5 * x, 3 * x), 8 * x):
+            raise ValueError(f"{manifold} is not a vector space, so it has no normal law; choose Euclidean.")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"Normal: scale must be positive and finite, found {scale}.")
+        self.manifold, self.scale = manifold, scale
+        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density, nats, of points ``(*batch, *shape)``."""
+        square = (value / self.scale).square().flatten(value.dim() - len(self.event_shape)).sum(-1)
+        return -0.5 * square - self.manifold.dim * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``(n, *shape)`` points on the generator's device."""
+        device = None if generator is None else generator.device
+        return self.scale * torch.randn(n, *self.manifold.shape, generator=generator, device=device)
+
+    def entropy(self) -> Tensor:
+        """``dim (log(2 π e) / 2 + log scale)``."""
+        return torch.tensor(self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale)))
 
 
 class VonMisesFisher(ManifoldDistribution):
@@ -102,6 +126,10 @@ class VonMisesFisher(ManifoldDistribution):
         self.loc, self.concentration = loc.expand(*batch, -1), kappa.expand(batch)
         super().__init__(batch, manifold.shape, validate_args=validate_args)
 
+    def take(self, index: Tensor) -> VonMisesFisher:
+        """The laws that ``index`` selects."""
+        return VonMisesFisher(self.manifold, self.loc[index], self.concentration[index], validate_args=False)
+
     @property
     def width(self) -> Tensor:
         r"""The scale :math:`\kappa^{-1/2}` of the manifold's kernel, radians, shape ``batch``."""
@@ -126,77 +154,3 @@ class VonMisesFisher(ManifoldDistribution):
         r"""Differential entropy :math:`-\log p(\mu) + \kappa(1 - A(\kappa))`, nats, shape ``batch``."""
         peak = self.log_prob(self.loc)
         return self.concentration * (1 - self.mean_resultant_length) - peak
-
-
-class BrownianLaw(ManifoldDistribution):
-    r"""Brownian motion from ``loc`` at variance time s: the heat kernel, a normal law made for the manifold.
-
-    On flat space and flat tori it is the (wrapped) normal of variance s, on SO(3) the IGSO(3) law.
-
-    Arguments:
-        manifold: one with a known heat kernel
-        loc: the centre, one point
-        time: s > 0, radians\ :sup:`2`
-    """
-
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
-
-    def __init__(self, manifold: Manifold, loc: Tensor, time: float) -> None:
-        self.manifold, self.loc, self.time = manifold, loc, time
-        super().__init__((), torch.Size(manifold.shape), validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats, of points ``(..., *shape)``."""
-        batch = value.shape[: value.dim() - len(self.event_shape)]
-        return self.manifold.heat_kernel_log_prob(self.loc.expand_as(value), value, value.new_full(batch, self.time))
-
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *shape)``."""
-        centre = self.loc.expand(n, *self.event_shape)
-        return self.manifold.heat_kernel_sample(centre, centre.new_full((n,), self.time), generator)
-
-
-class Mixture(ManifoldDistribution):
-    r"""A finite mixture, :math:`p = \sum_k w_k p_k`.
-
-    Arguments:
-        components: a law with batch shape ``(K,)``
-        weights: ``(K,)``, positive, of any sum; None for equal weights
-
-    Raises:
-        ValueError: components without a batch axis, or other weights
-    """
-
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
-
-    def __init__(self, components: ManifoldDistribution, weights: Tensor | None = None) -> None:
-        if len(components.batch_shape) != 1:
-            raise ValueError(f"Mixture: components need batch shape (K,), found {tuple(components.batch_shape)}.")
-        self.components, self.manifold, self.count = components, components.manifold, components.batch_shape[0]
-        weights = torch.ones(self.count, dtype=torch.float64) if weights is None else weights
-        if weights.shape != (self.count,) or not bool((weights > 0).all()):
-            raise ValueError(f"Mixture: {self.count} positive weights are needed, found {weights}.")
-        self.weights = weights / weights.sum()
-        super().__init__((), components.event_shape, validate_args=False)
-
-    def component_log_prob(self, value: Tensor) -> Tensor:
-        """Log-densities ``(..., K)`` of points ``(..., *event)``."""
-        return self.components.log_prob(value.unsqueeze(value.dim() - len(self.event_shape)))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats."""
-        parts = self.component_log_prob(value)
-        return (parts + self.weights.log().to(parts)).logsumexp(-1)
-
-    def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """``n`` draws and the component ``(n,)`` that each came from."""
-        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        # every component draws n: simple, and cheap beside a step of training
-        x = self.components.draw(n, generator)
-        return x[torch.arange(n, device=x.device), component], component
-
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws."""
-        return self.draw_with_component(n, generator)[0]

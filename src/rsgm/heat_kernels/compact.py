@@ -1,50 +1,38 @@
-r"""Heat kernels of the circle, the spheres and the rotation group: log-density, radial score, exact sampling.
+r"""Heat kernels of the circle, the spheres and the rotation group.
 
-The kernel $p_s$ solves $\partial_s p = \tfrac12\Delta p$ from a Dirac mass: it is the law of Brownian motion
-at the variance time $s = \int_0^t\beta$, a function of the geodesic distance alone. Every function takes the
-distance and the codistance (pi - distance), each computed accurately, from chords and never from an
-arccosine: a kernel next to its cut locus is a function of the latter. Densities are in nats and with respect
-to the Riemannian volume.
-
-Below s = 1.5 the kernel is a sum over images (the geodesics that wind round the manifold), above it is its
-eigenfunction series; on its own side each is free of cancellation, in float32 too. All functions are pure,
-take any shapes that broadcast together, and have finite derivatives in forward and in reverse mode: no masked
-branch divides by zero.
+Every function takes the distance and the codistance (pi - distance), each computed accurately, from chords and
+never from an arccosine: a kernel next to its cut locus is a function of the latter. Below s = 1.5 the kernel is a sum
+over images (the geodesics that wind round the manifold), above it is its eigenfunction series; on its own side each is
+free of cancellation, in float32 too.
 
 References:
     De Bortoli et al., "Riemannian Score-Based Generative Modelling", 2022, https://arxiv.org/abs/2202.02763
     Leach et al., "Denoising Diffusion Probabilistic Models on SO(3) for Rotational Alignment", 2022: IGSO(3)
 """
 
-import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
-from scipy import interpolate, special
+from scipy import special
+from scipy.interpolate import CubicSpline
 from torch import Tensor
+
+from rsgm.heat_kernels.base import (
+    TABLE_R1,
+    TABLE_S1,
+    TABLE_SHAPE,
+    cached,
+    chi_norms,
+    interpolate,
+    power_series,
+    table_times,
+)
 
 _SWITCH = 1.5  # variance time at which the images hand over to the series
 _DEGREE = 7  # of the series from there on: exp(-8 * 9 * 1.5 / 2) is far below the rounding of float64
-_TABLE_SHAPE = (112, 128)  # rows in log(1 + s / s0), columns in r, both even from 0
-_TABLE_S0, _TABLE_S1, _TABLE_R1 = 0.1, 25.0, 8.5  # s0, last s (uniform to 1e-11), last r (tail 2e-16)
-
-_T = TypeVar("_T")
-
-
-def _cached(build: Callable[..., _T]) -> Callable[..., _T]:
-    """Cache tensors built in a new thread: no vmap, jvp, inference mode or autocast of the caller is on there."""
-
-    @functools.cache
-    def cached(*args: object) -> _T:
-        with ThreadPoolExecutor(1) as executor:
-            return executor.submit(build, *args).result()
-
-    return cached
 
 
 @dataclass(frozen=True)
@@ -99,19 +87,13 @@ class HeatKernel:
 
         Arguments:
             r: norms, any shape.
-            s: variance times >= 0, broadcast against `r`; past s = 25 the law is uniform.
+            s: variance times >= 0, broadcast against `r`; past s = 25 the law is uniform to 1e-11.
         """
         if self.dim == 1:  # the wrapped Gaussian, folded
             angle = torch.remainder(torch.sqrt(s) * r, 2 * math.pi)
             return torch.minimum(angle, 2 * math.pi - angle)
-        r, s = torch.broadcast_tensors(r.clamp(max=_TABLE_R1), s.clamp(max=_TABLE_S1))
-        height, width = _TABLE_SHAPE
-        row, row_weights = _lagrange(torch.log1p(s / _TABLE_S0) / math.log1p(_TABLE_S1 / _TABLE_S0), height)
-        column, column_weights = _lagrange(r / _TABLE_R1, width)
-        four = torch.arange(4, device=r.device).view(4, *[1] * r.ndim)
-        index = width * (row + four).unsqueeze(1) + (column + four)
-        values = _sampling_table(self, r.dtype, r.device)[index]
-        ratio = (row_weights.unsqueeze(1) * column_weights * values).sum((0, 1))
+        r, s = torch.broadcast_tensors(r.clamp(max=TABLE_R1), s.clamp(max=TABLE_S1))
+        ratio = interpolate(_sampling_table(self, r.dtype, r.device), s, r / TABLE_R1)
         return math.pi * torch.tanh(torch.sqrt(s) * r * ratio / math.pi)
 
     def _evaluate(self, distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,19 +109,23 @@ class HeatKernel:
 # The approximate score of the original article ------------------------------------------
 
 
-def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int) -> Tensor:
-    r"""Return the score of the eigenfunction series of S^dim cut at degree `n_max`.
+def truncated_series_score(
+    dim: int, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int, sphere: bool = True
+) -> Tensor:
+    r"""Return the score of the eigenfunction series of S^dim, or of SO(3), cut at degree `n_max`.
 
     $p \propto \sum_{l\le n_{max}}e^{-l(l+dim-1)s/2}\,\tfrac{2l+dim-1}{dim-1}\,C_l^{((dim-1)/2)}(\cos d)$, on
-    the circle $1 + 2\sum_l e^{-l^2s/2}\cos ld$. At small s the cut series takes both signs and its score is
-    wrong; there De Bortoli et al. 2022 use Varadhan's.
+    the circle $1 + 2\sum_l e^{-l^2s/2}\cos ld$, on SO(3) $\sum_l e^{-l(l+1)s/2}(2l+1)\sin((l+\tfrac12)d)
+    /\sin\tfrac d2$. At small s the cut series takes both signs and its score is wrong; there De Bortoli et al.
+    2022 use Varadhan's.
 
     Arguments:
-        dim: dimension of the sphere, at least 1.
+        dim: dimension of the sphere, at least 1; 3 for SO(3).
         distance: angles in [0, pi].
         codistance: pi - distance.
         s: variance times, broadcast against the distances.
         n_max: last degree kept, at least 0 (the uniform law, of score 0).
+        sphere: False for SO(3).
 
     Raises:
         ValueError: if `dim` or `n_max` is out of range.
@@ -147,7 +133,7 @@ def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Te
     if dim < 1 or n_max < 0:
         raise ValueError(f"found dim={dim}, n_max={n_max}; a truncated series needs dim >= 1 and n_max >= 0")
     distance, codistance, s = torch.broadcast_tensors(distance, codistance, s)
-    spectrum = _spectrum(dim, True, n_max, distance.dtype, distance.device)
+    spectrum = _spectrum(dim, sphere, n_max, distance.dtype, distance.device)
     series, slope = _series(spectrum, distance, codistance, s)
     return slope / series
 
@@ -155,7 +141,7 @@ def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Te
 # Eigenfunction series ---------------------------------------------------------------------------------------
 
 
-@_cached
+@cached
 def _spectrum(dim: int, sphere: bool, degree: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return half the eigenvalues, (degree + 1,), and the zonal functions in cosines, (frequency, degree)."""
     zonal = np.zeros((degree + 1, degree + 1))
@@ -201,29 +187,20 @@ _CSC = (2 * (2 * math.pi) ** -_EVEN * (special.zeta(_EVEN, 1.5) - special.zeta(_
 _COT = (2 * math.pi**-_EVEN * special.zeta(_EVEN, 3)).tolist()
 
 
-def _power_series(x: Tensor, coefficients: list[float]) -> Tensor:
-    """Evaluate one of the series above; five terms reach the rounding of float32, nine that of float64."""
-    terms = coefficients if x.dtype == torch.float64 else coefficients[:5]
-    total = x * terms[-1] + terms[-2]
-    for term in terms[-3::-1]:
-        total = total * x + term
-    return total
-
-
 def _csc_cot(square: Tensor) -> tuple[Tensor, Tensor]:
     """Return x/sin x and (1/x - cot x)/x, given x^2 <= (pi/2)^2."""
     pole1, pole2 = 1 / (math.pi**2 - square), 1 / (4 * math.pi**2 - square)
-    csc = 1 + square * (2 * (pole1 - pole2) + _power_series(square, _CSC))
-    return csc, 2 * (pole1 + pole2) + _power_series(square, _COT)
+    csc = 1 + square * (2 * (pole1 - pole2) + power_series(square, _CSC))
+    return csc, 2 * (pole1 + pole2) + power_series(square, _COT)
 
 
 def _hyperbolic(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return exp(-z) times cosh z, sinhc z and sinhc'(z)/z, for z >= 0."""
     q, small, large = torch.expm1(-2 * z), z.clamp(max=1), z.clamp(min=1)
     square, decay, is_small, cosh = small * small, torch.exp(-small), z < 1, 1 + q / 2
-    sinhc = torch.where(is_small, decay * _power_series(square, _SINHC), -q / (2 * large))
+    sinhc = torch.where(is_small, decay * power_series(square, _SINHC), -q / (2 * large))
     slope = (cosh - sinhc) / (large * large)
-    return cosh, sinhc, torch.where(is_small, decay * _power_series(square, _SINHC_SLOPE), slope)
+    return cosh, sinhc, torch.where(is_small, decay * power_series(square, _SINHC_SLOPE), slope)
 
 
 def _winding(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -344,28 +321,17 @@ def _sphere3_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Te
 # Sampling ---------------------------------------------------------------------------------------------------
 
 
-def _lagrange(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return the first of four neighbours of x among `size` even nodes of [0, 1]; their weights, (4, ...)."""
-    x = x * (size - 1)
-    first = (torch.floor(x) - 1).clamp(0, size - 4)
-    a = x - first
-    b, c, d = a - 1, a - 2, a - 3
-    return first.long(), torch.stack([b * c * d / -6, a * c * d / 2, a * b * d / -2, a * b * c / 6])
-
-
-@_cached
+@cached
 def _sampling_table(kernel: HeatKernel, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Tabulate what `sample_distance` interpolates, flattened; up to a second, once, in float64."""
     if (dtype, device) != (torch.float64, torch.device("cpu")):
         return _sampling_table(kernel, torch.float64, torch.device("cpu")).to(device, dtype)
-    height, width = _TABLE_SHAPE
-    table = np.ones((height, width))
-    times = _TABLE_S0 * np.expm1(np.linspace(0, math.log1p(_TABLE_S1 / _TABLE_S0), height))
+    table = np.ones(TABLE_SHAPE)
     # Gauss-Legendre cells in 1 - rho/top, geometric towards the far end: the survival function is precise
     edges = np.concatenate([np.linspace(1, 1 / 160, 160), 2 ** (-np.arange(1, 105) / 4) / 160, [0]])
     nodes, node_weights = np.polynomial.legendre.leggauss(4)
     rest = torch.from_numpy(edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2)
-    for row, s in enumerate(times[1:], start=1):
+    for row, s in enumerate(table_times()[1:], start=1):
         top = min(math.pi, 9.5 * math.sqrt(s))
         distance, codistance = top * (1 - rest), math.pi - top + top * rest
         time, zero = torch.full_like(rest, s), torch.zeros_like(rest[0, 0])
@@ -373,16 +339,13 @@ def _sampling_table(kernel: HeatKernel, dtype: torch.dtype, device: torch.device
         log_radial = log_radial + kernel.log_volume_element(distance, codistance)
         log_origin = kernel.log_density(zero, zero + math.pi, zero + s).item()
         mass = -np.diff(edges) * (torch.exp(log_radial).numpy() * node_weights).sum(1)
-        below, above = np.cumsum(mass)[:-1], np.cumsum(mass[::-1])[-2::-1]
-        half, total = kernel.dim / 2, mass.sum()
-        lower, upper = special.gammaincinv(half, below / total), special.gammainccinv(half, above / total)
-        r = np.sqrt(2 * np.where(below < above, lower, upper))  # where the chi law has the same quantile
+        r = chi_norms(mass, kernel.dim)  # where the chi law has the same quantile
         u = 1 - top / math.pi + top / math.pi * edges[1:-1]  # 1 - rho/pi; artanh(1 - u) = log(2/u - 1)/2
         ratio = math.pi / 2 * np.log(2 / u - 1) / (math.sqrt(s) * r)
         # at r = 0 both densities are constant, and their quotient is the limit of (rho/r)^dim
         limit = math.exp(-log_origin / kernel.dim) / math.sqrt(2 * math.pi * s)
-        spline = interpolate.CubicSpline(np.append(0, r), np.append(limit, ratio))
-        table[row] = spline(np.linspace(0, _TABLE_R1, width))
+        spline = CubicSpline(np.append(0, r), np.append(limit, ratio))
+        table[row] = spline(np.linspace(0, TABLE_R1, TABLE_SHAPE[1]))
     return torch.from_numpy(table.ravel())
 
 

@@ -1,0 +1,30 @@
+r"""Heat kernels that are functions of the distance: log-density, radial score, exact sampling.
+
+The kernel $p_s$ solves $\partial_s p = \tfrac12\Delta p$ from a Dirac mass: it is the law of Brownian motion
+at the variance time $s = \int_0^t\beta$. Densities are in nats and with respect to the Riemannian volume. All
+functions are pure, take any shapes that broadcast together, and have finite derivatives in forward and in reverse
+mode: no masked branch divides by zero.
+"""
+
+from rsgm.heat_kernels.compact import (
+    CIRCLE,
+    ROTATION,
+    SPHERE2,
+    SPHERE3,
+    HeatKernel,
+    truncated_series_score,
+)
+from rsgm.heat_kernels.hyperbolic import HYPERBOLIC2, HYPERBOLIC3, HyperbolicKernel, log_sinhc
+
+__all__ = [
+    "CIRCLE",
+    "HYPERBOLIC2",
+    "HYPERBOLIC3",
+    "ROTATION",
+    "SPHERE2",
+    "SPHERE3",
+    "HeatKernel",
+    "HyperbolicKernel",
+    "log_sinhc",
+    "truncated_series_score",
+]

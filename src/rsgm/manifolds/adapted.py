@@ -1,0 +1,237 @@
+"""Any manifold of geoopt, known by its exponential map and its tangent projection alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import geoopt
+import torch
+from torch import Tensor
+
+from rsgm.manifolds.base import Manifold
+
+# central differences with the nodes 1, 2, 3 times a step: exact to its sixth power, about 1e-11 in float64
+_STEP, _FIRST, _SECOND = 0.01, (3 / 4, -3 / 20, 1 / 60), (3 / 2, -3 / 20, 1 / 90)
+
+
+class Adapted(Manifold):
+    r"""A manifold of geoopt, for implicit score matching.
+
+    It needs `expmap`, `inner`, `proju`, `projx` and `origin`. Frames come from the projected ambient basis, Brownian
+    motion from a geodesic random walk, and the divergence of a tangent field v in the ambient coordinates, which
+    need not be isometric, is
+
+    .. math:: \mathrm{div}\,v = \sum_a \langle e_a, Dv\,e_a - D^2\exp_x(0)[e_a, v]\rangle_x.
+
+    The second derivative of exp, and that of the projection, are differences along geodesics in float64: geoopt's
+    functions are not differentiated (the gradient of `Sphere.expmap` at 0 is NaN, and Stiefel's `projx` is an SVD
+    with equal singular values). `projx` differentiates to `proju`.
+
+    Distances, logarithms and transports are geoopt's where it has them, with its accuracy. There are no bumps, heat
+    kernels, nor volumes of exp; on a compact manifold `Brownian` needs ``volume`` and ``isotropic``.
+
+    Arguments:
+        manifold: factory of the geoopt manifold
+        shape: of one point
+        volume: Riemannian volume; None where it is infinite or not known
+        isotropic: whether `projx` of an ambient standard normal point is uniform, as on spheres and Stiefel manifolds
+
+    Raises:
+        ValueError: for a manifold whose `proju` is not a projection (`CanonicalStiefel`)
+
+    Example:
+        >>> frames = Adapted(geoopt.EuclideanStiefel, (3, 2), volume=8 * 2**0.5 * math.pi**2, isotropic=True)
+        >>> frames.dim
+        3
+    """
+
+    name = "Adapted"
+    reversible = False
+
+    def __init__(
+        self,
+        manifold: Callable[[], geoopt.Manifold] = geoopt.EuclideanStiefel,
+        shape: Sequence[int] = (3, 2),
+        volume: float | None = None,
+        isotropic: bool = False,
+    ) -> None:
+        self.__dict__["shape"] = tuple(shape)
+        super().__init__()
+        # a class and its factory are then described alike
+        self.manifold, self.base = functools.partial(manifold), manifold()
+        self.volume, self.isotropic = volume, isotropic
+        self.log_volume = math.inf if volume is None else math.log(volume)
+        x = self.origin(*self.shape, dtype=torch.float64)
+        basis = self._basis(x)
+        tangents = self.base.proju(x.expand_as(basis), basis)
+        if not torch.allclose(self.base.proju(x.expand_as(basis), tangents), tangents, atol=1e-8):
+            raise ValueError(f"Adapted: proju of {self.base} is not a projection: it changes tangent vectors.")
+        self.dim = int(torch.linalg.matrix_rank(tangents.flatten(1), rtol=1e-8))
+
+    def extra_repr(self) -> str:
+        """The dimension and geoopt's manifold."""
+        return f"{self.base}, dim={self.dim}"
+
+    # geoopt's own
+
+    def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
+        """The Riemannian inner product, as geoopt extends it to ambient vectors."""
+        # without keepdim geoopt's Poincaré ball multiplies every point's product with every other's factor
+        product = self.base.inner(x, u, u if v is None else v, keepdim=True)
+        return product if keepdim else product.flatten(-len(self.shape))[..., 0]
+
+    def projx(self, x: Tensor) -> Tensor:
+        """The nearest point, or geoopt's choice of one; its derivative is the tangent projection."""
+        fixed = x.detach()
+        point = self.base.projx(fixed)
+        return point + self.base.proju(point, x - fixed)
+
+    def proju(self, x: Tensor, u: Tensor) -> Tensor:
+        """The tangent projection."""
+        x, u = torch.broadcast_tensors(x, u)
+        return self.base.proju(x, u)
+
+    def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
+        """The Riemannian gradient."""
+        return self.base.egrad2rgrad(x, u)
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """The exponential map."""
+        return self.base.expmap(x, u)
+
+    def retr(self, x: Tensor, u: Tensor) -> Tensor:
+        """The retraction."""
+        return self.base.retr(x, u)
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """The logarithm, where geoopt has it."""
+        return self._given("logmap", x, y)
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """The distance, where geoopt has it."""
+        return self._given("dist", x, y, keepdim=keepdim)
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """The transport, where geoopt has it."""
+        return self._given("transp", x, y, v)
+
+    def origin(  # type: ignore[override]
+        self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
+    ) -> Tensor:
+        """Geoopt's origin, or the point that it draws with ``seed``, repeated."""
+        self._check_size(size)
+        x = self.base.origin(*self.shape, dtype=dtype, device=device, seed=seed)
+        return x.as_subclass(Tensor).expand(size).clone()
+
+    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
+        return self.base.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol)
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        return self.base.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol)
+
+    # what rsgm asks
+
+    @torch.no_grad()
+    def frame(self, x: Tensor) -> Tensor:
+        """The projected ambient basis, made orthonormal by the eigenvectors of its Gram matrix; not differentiable."""
+        return self._frame(x.double()).to(x.dtype)
+
+    @torch.no_grad()
+    def mean_curvature(self, x: Tensor) -> Tensor:
+        """From the derivative of the projection along geodesics, and from `connection_trace`; not differentiable."""
+        y = x.double()
+        frame, basis = self._frame(y), self._basis(y)
+        value = self.inner(y, self._volume_gradient(y, frame), self.proju(y, basis))
+        for e in frame:
+            turn = torch.zeros_like(basis)
+            for k, weight in enumerate(_FIRST, start=1):
+                ends = (self.base.expmap(y, sign * k * _STEP * e) for sign in (1, -1))
+                ahead, behind = (self.proju(end, basis) for end in ends)
+                turn = turn + weight / _STEP * (ahead - behind)
+            value = value + self.inner(y, e, turn)
+        # the vector whose inner products with the ambient basis these are
+        gram = self.inner(y, basis[:, None], basis[None]).movedim((0, 1), (-2, -1))
+        components = torch.linalg.solve(gram, value.movedim(0, -1)[..., None])
+        return components[..., 0].unflatten(-1, self.shape).to(x.dtype)
+
+    def connection_trace(self, x: Tensor, v: Tensor) -> Tensor:
+        """From second differences of exp along the frame."""
+        with torch.no_grad():
+            y = x.double()
+            gradient = self._volume_gradient(y, self._frame(y)).to(x.dtype)
+        return self.inner(x, gradient, v)
+
+    def random_uniform(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Projected normal draws, where these are uniform."""
+        self._check_size(size)
+        if math.isinf(self.log_volume):
+            raise ValueError(f"{self} has infinite volume, or none was given: no uniform law; give its volume.")
+        if not self.isotropic:
+            raise NotImplementedError(
+                f"{self} has no uniform draws: say isotropic=True where projx of a normal point is uniform."
+            )
+        return self.projx(torch.randn(*size, generator=generator, dtype=dtype, device=device))
+
+    def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A standard normal combination of the frame."""
+        frame = self.frame(x)
+        batch = frame.shape[: frame.dim() - len(self.shape)]
+        z = torch.randn(batch, generator=generator, dtype=x.dtype, device=x.device)
+        return (z.reshape(*batch, *(1,) * len(self.shape)) * frame).sum(0)
+
+    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+        """Not known."""
+        raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+
+    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Not known."""
+        raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+
+    def _given(self, method: str, *arguments: Tensor, **options: bool) -> Tensor:
+        try:
+            return getattr(self.base, method)(*arguments, **options)
+        except NotImplementedError as error:
+            raise NotImplementedError(f"{self} has no {method}: geoopt provides none.") from error
+
+    def _basis(self, x: Tensor) -> Tensor:
+        """The ambient basis, ``(n, *batch, *shape)``."""
+        n, batch = torch.Size(self.shape).numel(), x.shape[: x.dim() - len(self.shape)]
+        eye = torch.eye(n, dtype=x.dtype, device=x.device)
+        return eye.reshape(n, *(1,) * len(batch), *self.shape).expand(n, *x.shape)
+
+    def _frame(self, x: Tensor) -> Tensor:
+        tangents = self.proju(x, self._basis(x))
+        gram = self.inner(x, tangents[:, None], tangents[None]).movedim((0, 1), (-2, -1))
+        values, vectors = torch.linalg.eigh(gram)
+        weights = vectors[..., -self.dim :] / values[..., None, -self.dim :].sqrt()
+        return torch.einsum("...ia,i...k->a...k", weights, tangents.flatten(x.dim() + 1 - len(self.shape))).reshape(
+            self.dim, *x.shape
+        )
+
+    def _volume_gradient(self, x: Tensor, frame: Tensor) -> Tensor:
+        """The tangent vector ``T`` with ``connection_trace(x, v) = <T, v>``."""
+        total, single = torch.zeros_like(x), self._acceleration(x, frame)
+        for e, own in zip(frame, single, strict=True):
+            # polarised: the second derivative of exp in two directions, and never along a vector of length zero
+            bend = (self._acceleration(x, e + frame) - own - single) / 2
+            components = -self.inner(x, e, bend)
+            total = total + (components.reshape(*components.shape, *(1,) * len(self.shape)) * frame).sum(0)
+        return total
+
+    def _acceleration(self, x: Tensor, u: Tensor) -> Tensor:
+        """Second derivatives at 0 of the geodesics from ``x`` in the directions ``u``, ``(k, *batch, *shape)``."""
+        start, total = x.expand_as(u), torch.zeros_like(u)
+        for k, weight in enumerate(_SECOND, start=1):
+            ends = self.base.expmap(start, k * _STEP * u) + self.base.expmap(start, -k * _STEP * u)
+            total = total + weight / _STEP**2 * (ends - 2 * x)
+        return total

@@ -1,0 +1,229 @@
+"""Products of manifolds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rsgm.manifolds.base import Manifold, safe_norm
+from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.sphere import Sphere
+
+
+class Product(Manifold):
+    r"""The Riemannian product :math:`M_1 \times \dots \times M_k`: a point is the points of the factors in one row.
+
+    Squared distances and volumes' logarithms add, heat kernels multiply: what every factor knows, the product knows.
+
+    Arguments:
+        factors: the manifolds; points have shape ``(n,)`` with the sum n of the sizes of their points
+
+    Example:
+        >>> cylinder = Product([Sphere(1), Euclidean(1)])
+        >>> x = cylinder.join([torch.tensor([0.0, 1.0]), torch.tensor([3.0])])
+        >>> cylinder.dist(cylinder.origin(3), x)
+        tensor(3.3864)
+    """
+
+    name = "Product"
+    reversible = False
+
+    def __init__(self, factors: Sequence[Manifold] = (Sphere(2), Euclidean(1))) -> None:
+        if not factors:
+            raise ValueError("Product: at least one factor is needed, found none.")
+        self.__dict__["dim"] = sum(factor.dim for factor in factors)
+        self._sizes = [torch.Size(factor.shape).numel() for factor in factors]
+        self.__dict__["shape"] = (sum(self._sizes),)
+        super().__init__()
+        self.factors = tuple(factors)
+        # so that parameters of a factor move with the product
+        self._modules_of_factors = nn.ModuleList(factors)
+        self.log_volume = sum(factor.log_volume for factor in factors)
+        self.injectivity_radius = min(factor.injectivity_radius for factor in factors)
+        if all(factor.generators for factor in factors):
+            self.generators = sum(factor.generators for factor in factors)
+        if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
+            self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
+
+    def extra_repr(self) -> str:
+        """The dimension and the factors."""
+        return f"dim={self.dim}, factors=[{', '.join(map(str, self.factors))}]"
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """The parts ``(*batch, *factor.shape)`` of a point or vector."""
+        parts = x.split(self._sizes, -1)
+        return [part.unflatten(-1, factor.shape) for part, factor in zip(parts, self.factors, strict=True)]
+
+    def join(self, parts: Iterable[Tensor]) -> Tensor:
+        """The point or vector of given parts, ``(*batch, n)``."""
+        pairs = zip(parts, self.factors, strict=True)
+        return torch.cat([part.flatten(part.dim() - len(factor.shape)) for part, factor in pairs], -1)
+
+    def _each(self, function: Callable[..., Tensor], *arguments: Tensor) -> list[Tensor]:
+        parts = zip(self.factors, *map(self.split, arguments), strict=True)
+        return [function(factor, *part) for factor, *part in parts]
+
+    # what geoopt asks of a manifold
+
+    def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
+        """The sum of the factors' products."""
+        product = sum(self._each(lambda m, a, b, c: m.inner(a, b, c), x, u, u if v is None else v))
+        return product[..., None] if keepdim else product
+
+    def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
+        """The sum of the factors' squared lengths."""
+        return sum(self._each(lambda m, a, b: m.squared_norm(a, b), x, u))
+
+    def projx(self, x: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a: m.projx(a), x))
+
+    def proju(self, x: Tensor, u: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.proju(a, b), x, u))
+
+    def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.egrad2rgrad(a, b), x, u))
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.expmap(a, b), x, u))
+
+    def retr(self, x: Tensor, u: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.retr(a, b), x, u))
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.logmap(a, b), x, y))
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b, c: m.transp(a, b, c), x, y, v))
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """The root of the sum of the factors' squared distances."""
+        return safe_norm(torch.stack(self._each(lambda m, a, b: m.dist(a, b), x, y), -1), keepdim)
+
+    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
+        if x.shape[-1:] != self.shape:
+            return False, f"the last axis has {x.shape[-1]} coordinates, not {self.shape[0]}"
+        for factor, part in zip(self.factors, self.split(x), strict=True):
+            ok, reason = factor.check_point_on_manifold(part, explain=True, atol=atol, rtol=rtol)
+            if not ok:
+                return False, f"in {factor}: {reason}"
+        return True, None
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        for factor, *parts in zip(self.factors, self.split(x), self.split(u), strict=True):
+            ok, reason = factor.check_vector_on_tangent(*parts, ok_point=True, explain=True, atol=atol, rtol=rtol)
+            if not ok:
+                return False, f"in {factor}: {reason}"
+        return True, None
+
+    # what rsgm asks
+
+    def frame(self, x: Tensor) -> Tensor:
+        """The frames of the factors, padded with zeros."""
+        rows, first = x.new_zeros(self.dim, *x.shape), 0
+        blocks = []
+        for factor, part in zip(self.factors, self.split(x), strict=True):
+            own = [zeros[first : first + factor.dim] for zeros in self.split(rows)]
+            own[len(blocks)] = factor.frame(part)
+            blocks.append(self.join(own))
+            first += factor.dim
+        return torch.cat(blocks)
+
+    def mean_curvature(self, x: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a: m.mean_curvature(a), x))
+
+    def connection_trace(self, x: Tensor, v: Tensor) -> Tensor | float:
+        """The sum of the factors'."""
+        return sum(self._each(lambda m, a, b: m.connection_trace(a, b), x, v))
+
+    def origin(  # type: ignore[override]
+        self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
+    ) -> Tensor:
+        """The origins of the factors."""
+        self._check_size(size)
+        return self.join(m.origin(*size[:-1], *m.shape, dtype=dtype, device=device, seed=seed) for m in self.factors)
+
+    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+        """The fields of the factors, each of which leaves the others where they are."""
+        coefficients = f.split([factor.generators for factor in self.factors], -1)
+        return self.join(m.generate(a, c) for m, a, c in zip(self.factors, self.split(x), coefficients, strict=True))
+
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        """The sum of the factors'."""
+        return sum(self._each(lambda m, a, b: m.log_det_exp(a, b), x, u))
+
+    def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.log_det_exp_gradient(a, b), x, y))
+
+    def random_uniform(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Independent uniform parts."""
+        self._check_size(size)
+        if math.isinf(self.log_volume):
+            raise ValueError(f"{self} has infinite volume, so it has no uniform law; use a product of priors.")
+        options = {"generator": generator, "dtype": dtype, "device": device}
+        return self.join(m.random_uniform(*size[:-1], *m.shape, **options) for m in self.factors)
+
+    def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Independent parts."""
+        return self.join(self._each(lambda m, a: m.random_tangent(a, generator), x))
+
+    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+        """The product of the factors' bumps, of one width."""
+        return sum(self._each(lambda m, a, b: m.kernel_log_prob(a, b, width), x, centre))
+
+    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Independent parts."""
+        return self.join(self._each(lambda m, a: m.kernel_sample(a, width, generator), centre))
+
+    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Independent parts: exact where every factor is."""
+        return self.join(self._each(lambda m, a: m.heat_kernel_sample(a, s, generator), x0))
+
+    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """The sum of the factors'."""
+        return sum(self._each(lambda m, a, b: m.heat_kernel_log_prob(a, b, s), x0, x))
+
+    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.heat_kernel_score(a, b, s), x0, x))
+
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+        """By factor."""
+        return self.join(self._each(lambda m, a, b: m.heat_kernel_series_score(a, b, s, terms), x0, x))
+
+    def from_unit_cube(self, u: Tensor) -> Tensor:
+        """By factor, where each has a chart, up to dimension 3."""
+        if not self.unit_cube_extent:
+            return super().from_unit_cube(u)
+        parts = u.split([factor.dim for factor in self.factors], -1)
+        return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
+
+    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """All combinations of the factors' nodes, up to dimension 3."""
+        if self.dim > 3:
+            return super().quadrature(resolution, dtype)
+        nodes, weights = zip(*(factor.quadrature(resolution, dtype) for factor in self.factors), strict=True)
+        index = torch.stack(torch.meshgrid(*(torch.arange(len(weight)) for weight in weights), indexing="ij"))
+        index = index.flatten(1)
+        product = torch.stack([weight[i] for weight, i in zip(weights, index, strict=True)]).prod(0)
+        return self.join(node[i] for node, i in zip(nodes, index, strict=True)), product

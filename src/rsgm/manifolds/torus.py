@@ -1,0 +1,169 @@
+"""The flat torus of any dimension."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rsgm.manifolds.base import Manifold, safe_norm
+from rsgm.manifolds.sphere import Sphere
+
+_CIRCLE = Sphere(1)
+
+
+class Torus(Manifold):
+    r"""The flat torus :math:`T^n \subset \mathbb R^{2n}`, a product of unit circles; the heat kernel is exact.
+
+    A point is a matrix of rows :math:`(\cos\theta_i, \sin\theta_i)` and not a vector of angles: a function of the
+    rows is smooth across :math:`\pm\pi`, and a tangent field that is extended constantly along the radii has its
+    Riemannian divergence as its ambient trace, as on spheres. Distances are
+    :math:`(\sum_i \Delta\theta_i^2)^{1/2}`, each angle from its chords.
+
+    Arguments:
+        dim: the number n of angles; points have shape ``(n, 2)``
+
+    Example:
+        >>> torus = Torus(2)
+        >>> x, y = torus.from_angles(torch.tensor([[0.0, 3.0], [0.0, -3.0]]))
+        >>> torus.dist(x, y)
+        tensor(0.2832)
+        >>> torus.angles(torus.expmap(x, torus.logmap(x, y)))
+        tensor([ 0., -3.])
+    """
+
+    name = "Torus"
+    reversible = True
+    injectivity_radius = math.pi
+
+    def __init__(self, dim: int = 2) -> None:
+        if dim < 1:
+            raise ValueError(f"Torus: dim must be at least 1, found {dim}.")
+        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim, 2)
+        super().__init__()
+        self.generators, self.log_volume = dim, dim * math.log(2 * math.pi)
+        self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
+
+    def angles(self, x: Tensor) -> Tensor:
+        r"""The angles of points, ``(*batch, n)``, in :math:`(-\pi, \pi]`."""
+        angle = torch.atan2(x[..., 1], x[..., 0])
+        return torch.where(angle > -math.pi, angle, -angle)
+
+    def from_angles(self, theta: Tensor) -> Tensor:
+        """The points at angles ``(*batch, n)``, radians."""
+        return torch.stack([theta.cos(), theta.sin()], -1)
+
+    def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
+        """The Euclidean product of the ambient space."""
+        return (u * (u if v is None else v)).sum((-2, -1), keepdim=keepdim)
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Root of the sum of the squared angles, in radians."""
+        distance = safe_norm(_CIRCLE.dist(x, y))
+        return distance[..., None, None] if keepdim else distance
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """Each circle's."""
+        return _CIRCLE.expmap(x, u)
+
+    retr = expmap
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """Each circle's."""
+        return _CIRCLE.logmap(x, y)
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Angular velocities stay what they are."""
+        return self.generate(y, (_quarter_turn(x) * v).sum(-1))
+
+    def projx(self, x: Tensor) -> Tensor:
+        """Rows divided by their norms."""
+        return _CIRCLE.projx(x)
+
+    def proju(self, x: Tensor, u: Tensor) -> Tensor:
+        """Rows without their radial parts."""
+        return _CIRCLE.proju(x, u)
+
+    egrad2rgrad = proju
+
+    def frame(self, x: Tensor) -> Tensor:
+        """The unit vectors along the angles, counter-clockwise."""
+        eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
+        return eye.reshape(self.dim, *(1,) * (x.dim() - 2), self.dim, 1) * _quarter_turn(x)
+
+    def mean_curvature(self, x: Tensor) -> Tensor:
+        """``-x``."""
+        return -x
+
+    def origin(  # type: ignore[override]
+        self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
+    ) -> Tensor:
+        """All angles zero."""
+        self._check_size(size)
+        return _CIRCLE.origin(*size, dtype=dtype, device=device)
+
+    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+        """The angular velocities ``f``: each row turned by 90 degrees and scaled."""
+        return f[..., None] * _quarter_turn(x)
+
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        """Zero."""
+        return u.new_zeros(u.shape[:-2])
+
+    def random_uniform(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Normalised Gaussian rows."""
+        self._check_size(size)
+        return _CIRCLE.random_uniform(*size, generator=generator, dtype=dtype, device=device)
+
+    def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal angular velocities."""
+        return self.generate(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
+
+    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+        r"""Product of von Mises densities of concentration :math:`\kappa = \text{width}^{-2}`."""
+        kappa = width.pow(-2)
+        square = (x - centre).square().sum((-2, -1))
+        return -0.5 * kappa * square - self.dim * (torch.special.i0e(kappa).log() + math.log(2 * math.pi))
+
+    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Von Mises draws, each circle's."""
+        return _CIRCLE.kernel_sample(centre, width[..., None], generator)
+
+    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""
+        return self.expmap(x0, s.sqrt()[..., None, None] * self.random_tangent(x0, generator))
+
+    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """The sum of the circles'."""
+        return _CIRCLE.heat_kernel_log_prob(x0, x, s[..., None]).sum(-1)
+
+    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        """Each circle's."""
+        return _CIRCLE.heat_kernel_score(x0, x, s[..., None])
+
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+        """Each circle's, its Fourier series cut after ``terms``."""
+        return _CIRCLE.heat_kernel_series_score(x0, x, s[..., None], terms)
+
+    def from_unit_cube(self, u: Tensor) -> Tensor:
+        """The angles, scaled."""
+        return self.from_angles(math.pi * (2 * u - 1)) if self.dim <= 3 else super().from_unit_cube(u)
+
+    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
+        return _CIRCLE._check_point_on_manifold(x, atol=atol, rtol=rtol)
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        return _CIRCLE._check_vector_on_tangent(x, u, atol=atol, rtol=rtol)
+
+
+def _quarter_turn(x: Tensor) -> Tensor:
+    return torch.stack([-x[..., 1], x[..., 0]], -1)

@@ -1,0 +1,114 @@
+"""The baseline: a flat score model in a chart of the manifold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsgm.charts import Chart, Stereographic
+from rsgm.description import describe
+from rsgm.elbo import EvidenceLowerBound
+from rsgm.fields import Field, NetworkField, TangentField
+from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
+from rsgm.losses import DenoisingScoreMatching, Loss
+from rsgm.manifolds import Euclidean, Manifold
+from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.rsgm import RSGM
+from rsgm.networks import MLP, Network
+from rsgm.processes import Prediction, Process, Score, VariancePreserving
+from rsgm.samplers import ReverseDiffusion, Sampler
+from rsgm.schedules import LearningRate, LinearBeta, WarmupCosine
+
+
+class ChartSGM(GenerativeModel):
+    r"""A score model of the points' coordinates, :math:`\log p(x) = \log q(y) - \log|\det \partial x/\partial y|`.
+
+    The model q is an `RSGM` on flat space. Near the points without coordinates the chart, not the data, decides.
+
+    References: De Bortoli et al. 2022, arXiv:2202.02763, section 5 ("stereographic", "exp-wrapped"); Gemici,
+    Rezende and Mohamed 2016, arXiv:1611.02304.
+
+    Arguments:
+        manifold: where the points live
+        chart: factory of the chart from the manifold
+        process: factory of the forward process from a Euclidean space
+        network: factory of the network from its input and output sizes
+        field: factory of the vector field from the Euclidean space and the network factory
+        prediction: factory of the score from the process and the vector field
+        loss: the training objective
+        sampler: how samples are drawn
+        ode: how log-densities are computed
+        bound: a lower bound that is reported beside them
+        optimizer: factory of the optimiser from the parameters
+        learning_rate: factor on its learning rate over the run
+
+    Example:
+        >>> from rsgm.manifolds import Sphere
+        >>> model = ChartSGM(Sphere(2), network=partial(MLP, hidden=[16]))
+        >>> model.sample(5, seed=0).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        chart: Callable[[Manifold], Chart] = Stereographic,
+        process: Callable[[Manifold], Process] = partial(VariancePreserving, schedule=LinearBeta(beta_1=6.0)),
+        network: Callable[[int, int], Network] = MLP,
+        field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
+        prediction: Callable[[Process, Field], Prediction] = Score,
+        loss: Loss = DenoisingScoreMatching(),
+        sampler: Sampler = ReverseDiffusion(),
+        ode: ScoreLikelihood = ProbabilityFlow(),
+        bound: EvidenceLowerBound | None = None,
+        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
+        learning_rate: LearningRate = WarmupCosine(),
+    ) -> None:
+        super().__init__(manifold, optimizer, learning_rate)
+        self.chart = chart(manifold)
+        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, prediction, loss, sampler, ode, bound)
+
+    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
+        """The score-matching loss of the coordinates."""
+        return self.flat.loss(self.chart.inverse(x), context)
+
+    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+        """The points of ``n`` sampled coordinates."""
+        return self.chart.forward(self.flat.sample(n, context, seed))
+
+    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """That of the coordinates, less the log-determinant of the chart."""
+        y = self._coordinates(x)
+        return self._pushed(self.flat.likelihood(y, context), y)
+
+    def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
+        """By ``bound``, if there is one."""
+        y = self._coordinates(x)
+        result = self.flat.lower_bound(y, context)
+        return None if result is None else self._pushed(result, y)
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Fit the chart, then a schedule that leaves its range to the coordinates of the training points."""
+        self.chart.fit(train)
+        if self.flat.process.fit(self.chart.inverse(train)):
+            self.redescribe(process=describe(self.flat.process, skip=1))
+
+    def resolution(self) -> float:
+        """That of the flat model, in units of length at the centre of the chart."""
+        scale = float(self.chart.log_det(torch.zeros(self.manifold.dim))) / self.manifold.dim
+        return self.flat.resolution() * math.exp(scale)
+
+    def solver(self) -> dict[str, Any]:
+        """Method, tolerance and dtype."""
+        return self.flat.solver()
+
+    def _coordinates(self, x: Tensor) -> Tensor:
+        return self.chart.inverse(self.manifold.projx(x.double()))
+
+    def _pushed(self, result: LogProb, y: Tensor) -> LogProb:
+        return result._replace(value=result.value - self.chart.log_det(y))

@@ -1,0 +1,99 @@
+"""A score model that has nothing to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from rsgm.densities import GaussianMixture, SmoothedLaw
+from rsgm.description import describe
+from rsgm.fields import Field
+from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.manifolds import Manifold
+from rsgm.models.base import GenerativeModel
+from rsgm.processes import GaussianProcess, VariancePreserving
+from rsgm.samplers import ReverseDiffusion, Sampler
+from rsgm.schedules import LinearBeta
+
+
+class LawScore(Field):
+    r"""The score of :math:`\alpha(t) X + \sigma(t) z` for a known law of X, in closed form.
+
+    Arguments:
+        process: a process of flat space
+        law: of X
+    """
+
+    def __init__(self, process: GaussianProcess, law: SmoothedLaw) -> None:
+        super().__init__(process.manifold)
+        self.process, self.law = process, law
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The gradient of the log-density."""
+        return self.law.score(x, self.process.signal(t), self.process.std(t))
+
+
+class ExactScore(GenerativeModel):
+    r"""A score model of a known law, with the exact score in the place of a network: what is left is the sampler.
+
+    Arguments:
+        manifold: a Euclidean space, the law's
+        law: one whose score is known at every level of noise
+        process: factory of the forward process from the manifold
+        sampler: how samples are drawn
+        ode: how log-densities are computed
+
+    Raises:
+        ValueError: for a law in another space
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> model = ExactScore(Euclidean(2))
+        >>> model.sample(5, seed=0).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        law: SmoothedLaw = GaussianMixture(),
+        process: Callable[[Manifold], GaussianProcess] = partial(
+            VariancePreserving, schedule=LinearBeta(beta_0=0.1, beta_1=20.0)
+        ),
+        sampler: Sampler = ReverseDiffusion(),
+        ode: ProbabilityFlow = ProbabilityFlow(),
+    ) -> None:
+        super().__init__(manifold)
+        if law.manifold.shape != manifold.shape:
+            raise ValueError(f"ExactScore: the law is on {law.manifold}, the model on {manifold}; give both the same.")
+        self.process = process(manifold)
+        self.score = LawScore(self.process, law)
+        self.law, self.sampler, self.ode = law, sampler, ode
+
+    def fit_points(self, train: Tensor, val: Tensor) -> None:
+        """Let a schedule that leaves its range to the training points see them."""
+        if self.process.fit(train):
+            self.redescribe(process=describe(self.process, skip=1))
+
+    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
+        """The negative log-likelihood under the law, for the log; nothing is learned."""
+        return {"loss": -self.law.log_prob(x)}
+
+    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+        """``n`` points by the sampler."""
+        return self.sampler(self.process, self.score, n, context, self.generator(seed))
+
+    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The log-density by the probability-flow ODE."""
+        return self.ode(self.process, self.score, x, context)
+
+    def resolution(self) -> float:
+        """``sqrt(s(eps))``."""
+        return self.process.resolution()
+
+    def solver(self) -> dict[str, Any]:
+        """Method, tolerance and dtype."""
+        return self.ode.settings()

@@ -1,0 +1,33 @@
+"""Networks f(t, x, context) that also push tangent vectors forward, and the features they start from."""
+
+from rsgm.networks.base import Activation, Network, SiLU, Sin
+from rsgm.networks.features import (
+    Coordinates,
+    FourierTime,
+    LogSNR,
+    LogTime,
+    PositionFeatures,
+    RandomFourier,
+    RawTime,
+    TimeFeatures,
+)
+from rsgm.networks.mlp import MLP, ResidualMLP
+from rsgm.networks.unet import UNet
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "Coordinates",
+    "FourierTime",
+    "LogSNR",
+    "LogTime",
+    "Network",
+    "PositionFeatures",
+    "RandomFourier",
+    "RawTime",
+    "ResidualMLP",
+    "SiLU",
+    "Sin",
+    "TimeFeatures",
+    "UNet",
+]

@@ -1,0 +1,202 @@
+"""What networks see of times and points."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from rsgm.schedules import LinearBeta, Schedule
+
+
+class TimeFeatures(nn.Module, ABC):
+    """What a network sees of the time: ``(B,) -> (B, out_features)``."""
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, t: Tensor) -> Tensor:
+        """The features."""
+
+
+class RawTime(TimeFeatures):
+    """The time itself, as in the RSGM paper."""
+
+    out_features = 1
+
+    def forward(self, t: Tensor) -> Tensor:
+        """``t``."""
+        return t[:, None]
+
+
+class LogTime(TimeFeatures):
+    r"""``t`` and ``log(t + offset)``: what a score that changes over decades of scale needs to see.
+
+    Arguments:
+        offset: keeps the logarithm finite at t = 0
+    """
+
+    out_features = 2
+
+    def __init__(self, offset: float = 1e-3) -> None:
+        super().__init__()
+        self.offset = offset
+
+    def forward(self, t: Tensor) -> Tensor:
+        """``(t, log(t + offset))``."""
+        return torch.stack([t, (t + self.offset).log()], -1)
+
+
+class FourierTime(TimeFeatures):
+    """Sines and cosines of the time (Vaswani et al. 2017), with ``count`` geometric frequencies, and the time.
+
+    Arguments:
+        count: number of frequencies
+        max_frequency: the largest, in cycles per unit of t
+    """
+
+    def __init__(self, count: int = 16, max_frequency: float = 32.0) -> None:
+        super().__init__()
+        self.count, self.max_frequency = count, max_frequency
+        self.out_features = 2 * count + 1
+        frequencies = torch.logspace(-1, math.log10(max_frequency), count) * 2 * math.pi
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """``(t, sin, cos)``."""
+        angle = t[:, None] * self.frequencies
+        return torch.cat([t[:, None], angle.sin(), angle.cos()], -1)
+
+
+class LogSNR(TimeFeatures):
+    r"""Sines and cosines of the log-signal-to-noise ratio :math:`-\log(e^{s(t)} - 1)` of a variance-preserving process.
+
+    The ratio changes evenly over the scales of the data, which the time does not.
+
+    References: Kingma et al. 2021, arXiv:2107.00630, appendix C.
+
+    Arguments:
+        schedule: that of the process
+        count: number of geometric frequencies
+        min_frequency, max_frequency: their range, radians per unit of the ratio's logarithm
+
+    Example:
+        >>> LogSNR()(torch.tensor([0.0, 1.0])).shape
+        torch.Size([2, 64])
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule = LinearBeta(beta_0=0.1, beta_1=20.0),
+        count: int = 32,
+        min_frequency: float = 0.0625,
+        max_frequency: float = 16.0,
+    ) -> None:
+        super().__init__()
+        self.schedule, self.count = schedule, count
+        self.min_frequency, self.max_frequency = min_frequency, max_frequency
+        self.out_features = 2 * count
+        frequencies = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """``(sin, cos)``; the ratio is infinite at t = 0, which stands for 1e-8."""
+        s = self.schedule.integral(t.clamp_min(1e-8))
+        angle = (s + (-torch.expm1(-s)).log())[:, None] * self.frequencies
+        return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+class PositionFeatures(nn.Module, ABC):
+    """What a network sees of a point, with the derivative: ``(B, in) -> (B, out_features)``.
+
+    Constructed as ``Class(in_features, **options)``.
+    """
+
+    out_features: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The features."""
+
+    @abstractmethod
+    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+        """Derivatives ``(k, B, out)`` along ``tangents`` ``(k, B, in)``."""
+
+
+class Coordinates(PositionFeatures):
+    """The ambient coordinates themselves."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = self.out_features = in_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x``."""
+        return x
+
+    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+        """The tangents."""
+        return tangents
+
+
+class RandomFourier(PositionFeatures):
+    r"""``(x, sin(Wx), cos(Wx))`` with a fixed normal W (Tancik et al. 2020, arXiv:2006.10739).
+
+    The rows of W have log-uniform scales in [min_frequency, max_frequency] radians per unit of x, so that one
+    network resolves continents and single fault lines.
+
+    Arguments:
+        in_features: ambient dimension
+        count: number of frequencies
+        min_frequency, max_frequency: range of the scale of W
+        seed: of the draw of W
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        count: int = 64,
+        min_frequency: float = 1.0,
+        max_frequency: float = 64.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < min_frequency <= max_frequency:
+            raise ValueError(
+                "RandomFourier: 0 < min_frequency <= max_frequency is needed, found "
+                f"{min_frequency} and {max_frequency}."
+            )
+        self.in_features, self.count, self.seed = in_features, count, seed
+        self.min_frequency, self.max_frequency = min_frequency, max_frequency
+        self.out_features = in_features + 2 * count
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(count, in_features, generator=generator)
+        scale = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
+        self.register_buffer("weight", scale[:, None] * direction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(x, sin(Wx), cos(Wx))``."""
+        angle = x @ self.weight.T
+        return torch.cat([x, angle.sin(), angle.cos()], -1)
+
+    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+        """``(u, cos(Wx) Wu, -sin(Wx) Wu)``."""
+        angle, slope = x @ self.weight.T, tangents @ self.weight.T
+        return torch.cat([tangents, angle.cos() * slope, -angle.sin() * slope], -1)
+
+
+def with_context(features: Tensor, context: Tensor | None, expected: int, name: str) -> Tensor:
+    """Time features ``(B, …)`` and the context ``(B, expected)`` side by side.
+
+    Raises:
+        ValueError: for a context of another size
+    """
+    found = 0 if context is None else context.shape[-1]
+    if found != expected:
+        raise ValueError(
+            f"{name}: context_features is {expected}, found a context of {found} features; set "
+            "context_features of the network to the size of the data's context."
+        )
+    return features if context is None else torch.cat([features, context], -1)

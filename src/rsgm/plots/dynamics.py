@@ -1,0 +1,145 @@
+"""What happens over time in the plane: fields of scores, paths of chains and diffusions, snapshots of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rsgm.plots.style import (
+    INK,
+    REFERENCE,
+    SAMPLES,
+    Floats,
+    as_grid,
+    as_points,
+    colour_bar,
+    dots,
+    frame,
+    new_figure,
+    square_axes,
+    window,
+)
+
+_ARROWS = 25  # most arrows along each axis
+_PANELS = 4  # most panels in a row
+
+
+def score_field(x: ArrayLike, y: ArrayLike, vectors: ArrayLike, title: str | None = None) -> Figure:
+    """A vector field in the plane: its direction as arrows over contours of its norm.
+
+    Arguments:
+        x, y: (m,), (k,), ascending: the columns and rows of a grid; of arrows at most 25 in each.
+        vectors: (k, m, 2), such as scores.
+        title: a line above the picture.
+
+    Raises:
+        ValueError: for shapes that do not fit, and for vectors that are not finite.
+    """
+    field = as_points("vectors", vectors, None, 2)
+    norm = np.hypot(field[..., 0], field[..., 1])
+    columns, rows, norm = as_grid(x, y, norm, ("x", "y"), what="vectors")
+    axes = square_axes(title)
+    contours = axes.contourf(columns, rows, norm, levels=20, cmap="viridis")
+    across, along = (-(-n // _ARROWS) for n in norm.shape)
+    arrows = (field / np.maximum(norm, np.finfo(float).tiny)[..., None])[::across, ::along]
+    axes.quiver(
+        columns[::along],
+        rows[::across],
+        *np.moveaxis(arrows, -1, 0),
+        color="white",
+        scale=1.25 * max(arrows.shape),
+        width=0.0028,
+        pivot="middle",
+    )
+    axes.set(xlim=columns[[0, -1]], ylim=rows[[0, -1]], xlabel="$x_{1}$", ylabel="$x_{2}$")
+    colour_bar(axes.figure, contours, norm, (0.855, 0.14, 0.022, 0.78), "norm")  # type: ignore[arg-type]
+    return axes.figure  # type: ignore[return-value]
+
+
+def trajectories(
+    paths: Mapping[str, ArrayLike], reference: ArrayLike | None = None, title: str | None = None
+) -> Figure:
+    """Paths in the plane, such as those of Langevin chains or of reverse diffusions, from circles to dots.
+
+    Arguments:
+        paths: for each panel its heading and the paths (steps, n, 2).
+        reference: (m, 2), points that the ends should resemble, in the background.
+        title: a line above the panels.
+
+    Raises:
+        ValueError: for no panels, for paths that are not (steps, n, 2) or not finite.
+
+    Example:
+        >>> figure = trajectories({"a chain": [[[0.0, 0.0]], [[1.0, 0.0]], [[1.0, 1.0]]]})
+        >>> figure.axes[0].get_title()
+        'a chain'
+    """
+    walks = {name: as_points(name, path, None, 2) for name, path in paths.items()}
+    known = None if reference is None else as_points("reference", reference, 2)
+    places = [walk.reshape(-1, 2) for walk in walks.values()] + ([] if known is None else [known])
+    figure, panels = _plane_panels(list(walks), places, title)
+    for axes, walk in zip(panels, walks.values(), strict=True):
+        if known is not None:
+            dots(axes, *known.T, "reference", "#a8a8a8", "none", zorder=1)
+        alpha = float(np.clip(4000 / max(walk[..., 0].size, 1), 0.12, 0.8))
+        axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=alpha, zorder=2)
+        axes.scatter(*walk[0].T, s=9, facecolors="white", edgecolors=INK, linewidths=0.5, label="start", zorder=3)
+        axes.scatter(*walk[-1].T, s=9, c=REFERENCE, edgecolors="white", linewidths=0.3, label="end", zorder=4)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, labelcolor=INK, frameon=False)
+    return figure
+
+
+def snapshots(points: ArrayLike, times: Sequence[float], title: str | None = None) -> Figure:
+    """Points in the plane at some times of a process, a panel for each: data that turn into noise, or the reverse.
+
+    Arguments:
+        points: (k, n, 2).
+        times: k of them.
+        title: a line above the panels.
+
+    Raises:
+        ValueError: for points that are not (k, n, 2) or not finite, and for another number of times.
+
+    Example:
+        >>> figure = snapshots([[[0.0, 1.0]], [[0.5, 0.5]]], times=[0.0, 1.0])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['t = 0', 't = 1']
+    """
+    found = as_points("points", points, None, 2)
+    if len(times) != len(found):
+        raise ValueError(f"times: expected {len(found)}, one for each set of points, found {len(times)}")
+    figure, panels = _plane_panels([f"t = {time:.3g}" for time in times], list(found), title)
+    for axes, places in zip(panels, found, strict=True):
+        dots(axes, *places.T, "_points", SAMPLES, "none", zorder=4)
+    return figure
+
+
+def _plane_panels(headings: list[str], places: list[Floats], title: str | None) -> tuple[Figure, list[Axes]]:
+    """Panels with one window and one scale, at most four in a row."""
+    if not headings:
+        raise ValueError("expected at least one panel, found none")
+    limits = window(np.concatenate(places))
+    columns = min(_PANELS, len(headings))
+    rows = -(-len(headings) // columns)
+    side = {1: 5.6, 2: 4.6, 3: 3.6}.get(columns, 2.9)
+    shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
+    height = rows * (shape * (side - 0.3) + 0.45) + 0.4 + (0.0 if title is None else 0.35)
+    figure = new_figure(side * columns + 0.3, height, "constrained")
+    if title is not None:
+        figure.suptitle(title, fontsize=13, color=INK)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.flat)
+    for axes in panels[len(headings) :]:
+        axes.remove()
+    for axes, heading in zip(panels, headings, strict=False):
+        frame(axes)
+        axes.set_title(heading, fontsize=10, color=INK)
+        axes.set(xlim=limits[0], ylim=limits[1], aspect="equal")
+        axes.grid(True, color="#e4e4e4", linewidth=0.5)
+        axes.set_axisbelow(True)
+    return figure, panels[: len(headings)]

@@ -1,0 +1,127 @@
+"""Panels that several manifolds share: pairs of coordinates as dots, and one coordinate as a histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, dots, frame, new_figure
+
+Pair = tuple[int, int]
+
+_MOST_PAIRS = 5
+
+
+def default_pairs(dim: int) -> list[Pair]:
+    """(0, 1), (2, 3), ...; up to five, and the last of an odd number of coordinates beside its neighbour."""
+    pairs = [(k, k + 1) for k in range(0, dim - 1, 2)]
+    if dim % 2 and dim > 2:
+        pairs.append((dim - 2, dim - 1))
+    return pairs[:_MOST_PAIRS]
+
+
+def check_pairs(pairs: Sequence[Pair] | None, dim: int) -> list[Pair]:
+    """The pairs asked for.
+
+    Raises:
+        ValueError: none, more than five, or coordinates that do not exist
+    """
+    chosen = default_pairs(dim) if pairs is None else list(pairs)
+    if not 1 <= len(chosen) <= _MOST_PAIRS or not all(0 <= i < dim and 0 <= j < dim for i, j in chosen):
+        raise ValueError(f"pairs: expected 1 to {_MOST_PAIRS} pairs of coordinates 0 to {dim - 1}, found {chosen}")
+    return chosen
+
+
+def check_names(names: Sequence[str] | None, dim: int, symbol: str) -> list[str]:
+    """One name for each coordinate; the symbol with an index where there are none.
+
+    Raises:
+        ValueError: for another number of names
+    """
+    if names is None:
+        return [f"${symbol}_{{{k + 1}}}$" for k in range(dim)]
+    if len(names) != dim:
+        raise ValueError(f"names: expected {dim}, one for each coordinate, found {len(names)}: {list(names)}")
+    return list(names)
+
+
+def pair_panels(
+    samples: Floats,
+    reference: Floats | None,
+    pairs: list[Pair],
+    names: list[str],
+    limits: Floats,
+    title: str | None,
+    ticks: NDArray[np.int_] | None = None,
+    equal: bool = False,
+) -> Figure:
+    """Dots of samples (n, d) and reference (m, d) within limits (d, 2), a panel for each pair.
+
+    One pair: two panels side by side. More: a row of panels of samples above a row of the reference. ``equal``
+    gives both coordinates one scale. How many points lie outside is said beside their number.
+    """
+    parts = [("samples", samples, SAMPLES)] + ([] if reference is None else [("reference", reference, REFERENCE)])
+    side, columns, rows = (4.6, len(parts), 1) if len(pairs) == 1 else (2.6, len(pairs), len(parts))
+    i, j = pairs[0]
+    shape = float(np.clip(np.ptp(limits[j]) / np.ptp(limits[i]), 0.4, 2.0)) if equal else 1.0
+    # besides the panels there are labels, a heading above each row, the title
+    height = rows * (shape * (side - 0.62) + 0.8) + (0.0 if title is None else 0.35)
+    figure = new_figure(side * columns, height, "compressed")
+    if title is not None:
+        figure.suptitle(title, fontsize=13, color=INK)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    shown = [(part, pair) for part in parts for pair in pairs]
+    for axes, ((_, points, color), pair) in zip(panels, shown, strict=True):
+        _pair(axes, points, color, pair, names, limits, ticks, equal)
+    for axes, (label, points, color) in zip(panels[:: len(pairs)], parts, strict=True):
+        heading = _heading(label, points, pairs, limits)
+        axes.set_title(heading, fontsize=10, color=color, loc="center" if len(pairs) == 1 else "left")
+    return figure
+
+
+def _heading(label: str, points: Floats, pairs: list[Pair], limits: Floats) -> str:
+    shown = sorted({k for pair in pairs for k in pair})
+    inside = ((points >= limits[:, 0]) & (points <= limits[:, 1]))[:, shown].all(1)
+    outside = int((~inside).sum())
+    return f"{label} ({len(points)}{f', {outside} outside' if outside else ''})"
+
+
+def _pair(
+    axes: Axes,
+    points: Floats,
+    color: str,
+    pair: Pair,
+    names: list[str],
+    limits: Floats,
+    ticks: NDArray[np.int_] | None,
+    equal: bool,
+) -> None:
+    i, j = pair
+    frame(axes)
+    dots(axes, points[:, i], points[:, j], "_points", color, "none", zorder=4)
+    axes.set(xlim=limits[i], ylim=limits[j], xlabel=names[i], ylabel=names[j])
+    if equal:
+        axes.set_aspect("equal")
+    else:
+        axes.set_box_aspect(1)
+    if ticks is not None:
+        axes.set(xticks=ticks, yticks=ticks)
+    axes.grid(True, color="#e4e4e4", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def histogram(
+    axes: Axes, points: Floats, label: str, color: str, edges: Floats, filled: bool, alpha: float = 0.45
+) -> None:
+    """The density of points (n,) in cells: filled bars, or their outline."""
+    counts, _ = np.histogram(points, edges)
+    height = counts / (max(len(points), 1) * np.diff(edges))
+    name = f"{label} ({len(points)})"
+    if filled:
+        axes.stairs(height, edges, fill=True, color=color, alpha=alpha, linewidth=0, label=name, zorder=3)
+    else:
+        axes.stairs(height, edges, color=color, linewidth=1.3, label=name, zorder=4)

@@ -1,0 +1,183 @@
+"""Flat space: samples and log-densities on the line, in the plane, and as pairs of coordinates beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rsgm.plots.panels import Pair, check_names, check_pairs, histogram, pair_panels
+from rsgm.plots.style import (
+    GREY,
+    INK,
+    REFERENCE,
+    SAMPLES,
+    Floats,
+    as_density,
+    as_grid,
+    as_points,
+    colour_limits,
+    density_square,
+    frame,
+    legend,
+    new_figure,
+    square_axes,
+    window,
+)
+
+_CELLS = 60
+
+
+def plane_samples(
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[Pair] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Samples of a model in R^d beside the points that they should resemble, in pairs of coordinates.
+
+    The window is that of the reference; how many points lie outside is said beside their number.
+
+    Arguments:
+        samples: (n, d), d at least 2.
+        reference: (m, d).
+        names: of the d coordinates.
+        pairs: up to five pairs of coordinates; by default (0, 1), (2, 3), and so on.
+        title: a line above the panels.
+
+    Raises:
+        ValueError: for points that are not (n, d) or not finite, and for other numbers of names or pairs.
+
+    Example:
+        >>> figure = plane_samples([[0.0, 0.5], [9.0, 9.0]], reference=[[0.0, 0.0], [1.0, 1.0]])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['samples (2, 1 outside)', 'reference (2)']
+    """
+    drawn = as_points("samples", samples, None)
+    dim = drawn.shape[1]
+    known = None if reference is None else as_points("reference", reference, dim)
+    limits = window(drawn if known is None else known)
+    chosen, labels = check_pairs(pairs, dim), check_names(names, dim, "x")
+    return pair_panels(drawn, known, chosen, labels, limits, title, equal=dim == 2)
+
+
+def plane_density(
+    x: ArrayLike,
+    y: ArrayLike,
+    log_density: ArrayLike,
+    train: ArrayLike | None = None,
+    test: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    title: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> Figure:
+    """A log-density in the plane.
+
+    Arguments:
+        x, y: (m,), (k,), ascending and equidistant: the columns and rows of a grid.
+        log_density: (k, m), nats. Minus infinity (a density of zero) is drawn in the darkest colour.
+        train, test: (n, 2).
+        names: of the two coordinates.
+        title: a line above the picture.
+        vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
+        vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
+
+    Raises:
+        ValueError: for shapes that do not fit, a grid that is not equidistant, NaN in the density.
+    """
+    columns, rows, values = as_grid(x, y, log_density, ("x", "y"))
+    for name, centres in (("x", columns), ("y", rows)):
+        gaps = np.diff(centres)
+        if np.ptp(gaps) > 1e-3 * gaps.mean():
+            raise ValueError(
+                f"{name}: expected equidistant values, found gaps from {gaps.min():.4g} to {gaps.max():.4g}"
+            )
+    points = [
+        None if found is None else as_points(name, found, 2) for name, found in (("train", train), ("test", test))
+    ]
+    limits = colour_limits(values, np.ones_like(values), vmin, vmax)
+    axes = square_axes(title)
+    halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
+    extent = (columns[0] - halves[0], columns[-1] + halves[0], rows[0] - halves[1], rows[-1] + halves[1])
+    density_square(axes, np.maximum(values, limits[0]), values, extent, limits, *points)
+    labels = check_names(names, 2, "x")
+    # the picture fills the square; its scales may differ
+    axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1], aspect="auto")
+    return axes.figure  # type: ignore[return-value]
+
+
+def line_samples(
+    samples: ArrayLike, reference: ArrayLike | None = None, name: str | None = None, title: str | None = None
+) -> Figure:
+    """Histograms of samples (filled) and of the points that they should resemble (in outline).
+
+    Arguments:
+        samples: (n,).
+        reference: (m,).
+        name: of the coordinate.
+        title: a line above the picture.
+
+    Raises:
+        ValueError: for points that are not (n,) or not finite.
+    """
+    drawn = as_points("samples", samples)
+    known = None if reference is None else as_points("reference", reference)
+    limits = window((drawn if known is None else known)[:, None])[0]
+    axes = _line_axes(limits, name, title)
+    _line_histogram(axes, drawn, "samples", SAMPLES, limits, filled=True)
+    if known is not None:
+        _line_histogram(axes, known, "reference", REFERENCE, limits, filled=False)
+    legend(axes, loc="upper right", handletextpad=0.6)
+    return axes.figure  # type: ignore[return-value]
+
+
+def line_density(
+    x: ArrayLike,
+    log_density: ArrayLike,
+    train: ArrayLike | None = None,
+    test: ArrayLike | None = None,
+    name: str | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A density on the line as a curve, over histograms of the train points (filled) and the test points.
+
+    Arguments:
+        x: (k,), ascending.
+        log_density: (k,), nats.
+        train, test: (n,), (m,).
+        name: of the coordinate.
+        title: a line above the picture.
+
+    Raises:
+        ValueError: for shapes that do not fit, and for values that are no numbers.
+    """
+    places = as_points("x", x)
+    height = np.exp(as_density(log_density, len(places)))
+    limits = np.array([places.min(), places.max()])
+    axes = _line_axes(limits, name, title)
+    if train is not None:
+        _line_histogram(axes, as_points("train", train), "train", GREY, limits, filled=True)
+    if test is not None:
+        _line_histogram(axes, as_points("test", test), "test", REFERENCE, limits, filled=False)
+    axes.plot(places, height, color=INK, linewidth=1.5, label="model", zorder=5)
+    legend(axes, loc="upper right", handletextpad=0.6)
+    return axes.figure  # type: ignore[return-value]
+
+
+def _line_axes(limits: Floats, name: str | None, title: str | None) -> Axes:
+    figure = new_figure(7.0, 4.2, "constrained")
+    axes = figure.add_subplot()
+    frame(axes)
+    axes.set(xlim=limits, xlabel=name or "$x$", ylabel="density")
+    if title is not None:
+        axes.set_title(title, fontsize=13, color=INK)
+    return axes
+
+
+def _line_histogram(axes: Axes, points: Floats, name: str, color: str, limits: Floats, filled: bool) -> None:
+    histogram(axes, points, name, color, np.linspace(*limits, _CELLS + 1), filled)

@@ -1,0 +1,230 @@
+"""Angles: histograms on the circle, pairs of angles as dots, and log-densities on the torus of two angles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
+from numpy.typing import ArrayLike
+
+from rsgm.plots.panels import Pair, check_names, check_pairs, pair_panels
+from rsgm.plots.style import (
+    GREY,
+    INK,
+    REFERENCE,
+    SAMPLES,
+    Floats,
+    as_density,
+    as_grid,
+    as_points,
+    bilinear,
+    colour_limits,
+    density_square,
+    legend,
+    new_figure,
+    scattered,
+    square_axes,
+)
+
+_TICKS = np.array([-180, -90, 0, 90, 180])
+_CELLS = 72  # of a circle: 5 degrees
+_CANVAS = 720  # pixels along each side of a density
+
+
+def wrap(angles: ArrayLike) -> Floats:
+    """Angles in degrees, in (-180, 180], of angles in radians."""
+    return 180 - (180 - np.degrees(np.asarray(angles, dtype=np.float64))) % 360
+
+
+def angle_pairs(
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    pairs: Sequence[Pair] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Samples of a model on a torus beside the points that they should resemble, in pairs of angles.
+
+    Arguments:
+        samples: (n, d), radians, d at least 2.
+        reference: (m, d), radians.
+        names: of the d angles.
+        pairs: up to five pairs of angles; by default (0, 1), (2, 3), and so on.
+        title: a line above the panels.
+
+    Raises:
+        ValueError: for points that are not (n, d) or not finite, and for other numbers of names or pairs.
+
+    Example:
+        >>> figure = angle_pairs([[0.1, 3.0], [0.2, -3.0]], reference=[[0.0, 3.1]], names=["phi", "psi"])
+        >>> [axes.get_title() for axes in figure.axes]
+        ['samples (2)', 'reference (1)']
+    """
+    drawn = wrap(as_points("samples", samples, None))
+    dim = drawn.shape[1]
+    known = None if reference is None else wrap(as_points("reference", reference, dim))
+    labels = [f"{name} (°)" for name in check_names(names, dim, r"\theta")]
+    limits = np.tile([-180.0, 180.0], (dim, 1))
+    return pair_panels(drawn, known, check_pairs(pairs, dim), labels, limits, title, _TICKS)
+
+
+def circle_samples(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:
+    """Histograms of angles around a circle: samples filled, the points that they should resemble in outline.
+
+    Arguments:
+        samples: (n,), radians.
+        reference: (m,), radians.
+        title: a line above the circle.
+
+    Raises:
+        ValueError: for angles that are not (n,) or not finite.
+    """
+    parts = [_part("samples", samples, SAMPLES)]
+    if reference is not None:
+        parts.append(_part("reference", reference, REFERENCE))
+    return _circle(parts, None, title)
+
+
+def circle_density(
+    angles: ArrayLike,
+    log_density: ArrayLike,
+    train: ArrayLike | None = None,
+    test: ArrayLike | None = None,
+    title: str | None = None,
+) -> Figure:
+    """A density on the circle as a curve, over histograms of the train points (filled) and the test points.
+
+    Arguments:
+        angles: (k,), radians, in any order.
+        log_density: (k,), nats per radian.
+        train, test: (n,), (m,), radians.
+        title: a line above the circle.
+
+    Raises:
+        ValueError: for shapes that do not fit, and for values that are no numbers.
+    """
+    angle = as_points("angles", angles)
+    values = as_density(log_density, len(angle))
+    order = np.argsort(wrap(angle))
+    turn, height = np.radians(wrap(angle))[order], np.exp(values[order])
+    curve = np.append(turn, turn[0] + 2 * np.pi), np.append(height, height[0])
+    parts = [
+        _part(name, points, color)
+        for name, points, color in (("train", train, GREY), ("test", test, REFERENCE))
+        if points is not None
+    ]
+    return _circle(parts, curve, title)
+
+
+def torus_density(
+    first: ArrayLike,
+    second: ArrayLike,
+    log_density: ArrayLike,
+    train: ArrayLike | None = None,
+    test: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
+    title: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> Figure:
+    """A log-density on the torus of two angles, interpolated linearly, across the seams as well.
+
+    Arguments:
+        first, second: (m,), (k,), radians, ascending in (-pi, pi]: the columns and rows of a grid.
+        log_density: (k, m), nats. Minus infinity (a density of zero) is drawn in the darkest colour.
+        train, test: (n, 2), radians.
+        names: of the two angles.
+        title: a line above the picture.
+        vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
+        vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
+
+    Raises:
+        ValueError: for shapes that do not fit, angles beyond the circle, NaN in the density.
+    """
+    x, y, values = as_grid(first, second, log_density, ("first", "second"))
+    for name, angle in (("first", x), ("second", y)):
+        if np.abs(angle).max() > np.pi + 1e-6:
+            raise ValueError(f"{name}: expected radians in (-pi, pi], found {angle[0]:.4g} to {angle[-1]:.4g}")
+    points = [
+        None if found is None else wrap(as_points(name, found, 2)) for name, found in (("train", train), ("test", test))
+    ]
+    limits = colour_limits(values, np.outer(_widths(y), _widths(x)), vmin, vmax)
+    pixels = np.radians((np.arange(_CANVAS) + 0.5) / _CANVAS * 360 - 180)
+    row, column = np.meshgrid(_places(pixels, y), _places(pixels, x), indexing="ij")
+    closed = np.pad(np.maximum(values, limits[0]), 1, mode="wrap")
+    axes = square_axes(title)
+    density_square(axes, bilinear(closed, row, column), values, (-180, 180, -180, 180), limits, *points)
+    labels = check_names(names, 2, r"\theta")
+    axes.set(xlim=(-180, 180), ylim=(-180, 180), xticks=_TICKS, yticks=_TICKS)
+    axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")
+    return axes.figure  # type: ignore[return-value]
+
+
+def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 180) -> tuple[Floats, Floats, Floats]:
+    """Scattered values on the torus, brought onto a regular grid for `torus_density` by linear interpolation.
+
+    Arguments:
+        angles: (n, 2), radians
+        values: (n,)
+        cells: of the grid, along each angle
+
+    Returns:
+        first angles (cells,), second angles (cells,) and the values (cells, cells)
+    """
+    places = np.radians(wrap(as_points("angles", angles, 2)))
+    value = as_density(values, len(places))
+    turns = 2 * np.pi * np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    around = (places[None] + turns[:, None]).reshape(-1, 2)
+    # a margin on all sides, so that no cell lies outside the triangulation
+    near = (np.abs(around) < np.pi + 0.5).all(1)
+    centres = (np.arange(cells) + 0.5) / cells * 2 * np.pi - np.pi
+    return centres, centres, scattered(around[near], np.tile(value, 9)[near], centres, centres)
+
+
+def _places(x: Floats, centres: Floats) -> Floats:
+    """Fractional indices of angles among ascending centres that are closed by one more on either side."""
+    closed = np.concatenate([centres[-1:] - 2 * np.pi, centres, centres[:1] + 2 * np.pi])
+    return np.interp(x, closed, np.arange(closed.size))
+
+
+def _widths(centres: Floats) -> Floats:
+    return (np.diff(centres, append=centres[:1] + 2 * np.pi) + np.diff(centres, prepend=centres[-1:] - 2 * np.pi)) / 2
+
+
+def _part(name: str, points: ArrayLike, color: str) -> tuple[str, Floats, str]:
+    return name, np.radians(wrap(as_points(name, points))), color
+
+
+def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] | None, title: str | None) -> Figure:
+    """Densities as heights above a ring: the first part filled, the second in outline, the curve a line."""
+    figure = new_figure(6.4, 6.4)
+    axes: PolarAxes = figure.add_axes((0.12, 0.12, 0.76, 0.76), projection="polar")  # type: ignore[assignment]
+    edges = np.linspace(-np.pi, np.pi, _CELLS + 1)
+    heights = [np.histogram(points, edges)[0] / max(len(points), 1) / (edges[1] - edges[0]) for _, points, _ in parts]
+    top = max([float(height.max()) for height in heights] + ([] if curve is None else [float(curve[1].max())]))
+    base = 0.7 * top
+    # many points along each step, which is an arc
+    turn, handles = np.linspace(-np.pi, np.pi, 20 * _CELLS + 1), []
+    for k, ((name, points, color), height) in enumerate(zip(parts, heights, strict=True)):
+        line = base + np.append(np.repeat(height, 20), height[0])
+        label = f"{name} ({len(points)})"
+        if k == 0:
+            handles.append(axes.fill_between(turn, base, line, color=color, alpha=0.45, linewidth=0, label=label))
+        else:
+            handles += axes.plot(turn, line, color=color, linewidth=1.3, label=label, zorder=4)
+    if curve is not None:
+        handles += axes.plot(curve[0], base + curve[1], color=INK, linewidth=1.3, label="model", zorder=5)
+    ring = np.linspace(0, 2 * np.pi, 361)
+    axes.plot(ring, np.full(361, base), color=INK, linewidth=0.7, zorder=6)
+    axes.set_ylim(0, base + 1.08 * top)
+    axes.set_yticks([])
+    axes.set_xticks(np.radians([0, 90, 180, 270]), ["0°", "90°", "±180°", "−90°"], fontsize=9, color=INK)
+    axes.grid(True, color="#e4e4e4", linewidth=0.5)
+    axes.spines["polar"].set(linewidth=0.4, edgecolor=GREY)
+    axes.tick_params(pad=7)
+    legend(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, handletextpad=0.6)
+    if title is not None:
+        figure.text(0.5, 0.965, title, ha="center", va="center", fontsize=13, color=INK)
+    return figure

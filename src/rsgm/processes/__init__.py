@@ -1,0 +1,33 @@
+"""Forward noising processes, their reversals, and the scores that networks make for them."""
+
+from rsgm.processes.base import Process, Reverse, reverse
+from rsgm.processes.brownian import Brownian
+from rsgm.processes.gaussian import GaussianProcess, VarianceExploding, VariancePreserving
+from rsgm.processes.langevin import Langevin
+from rsgm.processes.predictions import (
+    DataPrediction,
+    DriftPrediction,
+    NoisePrediction,
+    Prediction,
+    Score,
+    VelocityPrediction,
+)
+from rsgm.processes.product import ProductProcess
+
+__all__ = [
+    "Brownian",
+    "DataPrediction",
+    "DriftPrediction",
+    "GaussianProcess",
+    "Langevin",
+    "NoisePrediction",
+    "Prediction",
+    "Process",
+    "ProductProcess",
+    "Reverse",
+    "Score",
+    "VarianceExploding",
+    "VariancePreserving",
+    "VelocityPrediction",
+    "reverse",
+]

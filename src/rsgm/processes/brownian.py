@@ -1,0 +1,61 @@
+"""Brownian motion on compact manifolds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rsgm.distributions import Uniform
+from rsgm.manifolds import Manifold
+from rsgm.processes.base import Process
+from rsgm.schedules import LinearBeta, Schedule
+
+
+class Brownian(Process):
+    r"""Brownian motion on a compact manifold, run at rate β: no drift, uniform prior, the heat kernel in between.
+
+    :math:`p_{t|0}` is the heat kernel at :math:`s(t) = \int_0^t \beta`, sampled exactly where the manifold knows
+    how (no simulation while training).
+
+    References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.1.
+
+    Arguments:
+        manifold: a compact manifold
+        schedule: β and its integral; at s(1) = 2.5 the slowest mode of S² is left with 8 % of its amplitude
+        eps: smallest time
+
+    Raises:
+        ValueError: where the manifold is not compact
+
+    Example:
+        >>> from rsgm.manifolds import Sphere
+        >>> process = Brownian(Sphere(2))
+        >>> north = torch.tensor([[0.0, 0.0, 1.0]])
+        >>> process.perturb(north, torch.tensor([0.5])).shape
+        torch.Size([1, 3])
+    """
+
+    def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(), eps: float = 1e-3) -> None:
+        super().__init__(manifold, schedule, eps)
+        self._prior = Uniform(manifold)
+
+    @property
+    def prior(self) -> Uniform:
+        """The uniform law."""
+        return self._prior
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(x)
+
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Zeros."""
+        return torch.zeros_like(x), torch.zeros_like(t)
+
+    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A heat-kernel draw at variance time s(t), counted from 0."""
+        return self.manifold.heat_kernel_sample(x0, self.schedule.integral(t), generator)
+
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The heat kernel's score at s(t)."""
+        return self.manifold.heat_kernel_score(x0, x, self.schedule.integral(t))

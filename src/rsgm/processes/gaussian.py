@@ -1,0 +1,147 @@
+"""The processes of flat space: normal laws in between."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from rsgm.distributions import Normal
+from rsgm.manifolds import Manifold
+from rsgm.processes.base import Process, _like
+from rsgm.schedules import GeometricVariance, LinearBeta, Schedule
+
+
+class GaussianProcess(Process, ABC):
+    r"""A process of flat space with a normal law in between, :math:`X_t = \alpha(t)\,x_0 + \sigma(t)\,z`.
+
+    A subclass says what `drift`, `signal` (α), `std` (σ) and `prior` are.
+    """
+
+    @abstractmethod
+    def signal(self, t: Tensor) -> Tensor:
+        """α(t)."""
+
+    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``α x0 + σ z``."""
+        return _like(self.signal(t), x0) * x0 + _like(self.std(t), x0) * self.manifold.random_tangent(x0, generator)
+
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """``(α x0 - x) / σ²``."""
+        return (_like(self.signal(t), x0) * x0 - x) / _like(self.std(t).square(), x)
+
+    def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
+        """``α(t) / α(t_next)``."""
+        return self.signal(t) / self.signal(t_next)
+
+    def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
+        """``(x + σ² score) / α``, which is exact."""
+        return (x + _like(self.std(t).square(), x) * score) / _like(self.signal(t), x)
+
+
+class VariancePreserving(GaussianProcess):
+    r"""The Ornstein-Uhlenbeck process of flat space, :math:`dX = -\tfrac12\beta X\,dt + \sqrt\beta\,dB`, prior N(0, I).
+
+    .. math:: X_t = e^{-s/2} x_0 + \sigma z, \qquad \sigma^2 = 1 - e^{-s}, \qquad s(t) = \int_0^t \beta
+
+    Data of mean zero and unit variance keep both; scale other data first.
+
+    References: Song et al. 2021, arXiv:2011.13456, section 3.4 and appendix C.
+
+    Arguments:
+        manifold: a Euclidean space
+        schedule: β and its integral; at s(1) = 10 the data are left with 0.7 % of their amplitude
+        eps: smallest time
+
+    Raises:
+        ValueError: where the manifold is not a vector space
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> process = VariancePreserving(Euclidean(2))
+        >>> process.conditional_score(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([1.0]))
+        tensor([[-1.0000, -1.0000]])
+    """
+
+    def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float = 1e-3) -> None:
+        super().__init__(manifold, schedule, eps)
+        self._prior = Normal(manifold)
+
+    @property
+    def prior(self) -> Normal:
+        """The standard normal law."""
+        return self._prior
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """``-β x / 2``."""
+        return -0.5 * _like(self.schedule.beta(t), x) * x
+
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """The divergence is ``-β dim / 2``."""
+        return self.drift(t, x), -0.5 * self.manifold.dim * self.schedule.beta(t)
+
+    def signal(self, t: Tensor) -> Tensor:
+        """``exp(-s/2)``."""
+        return (-0.5 * self.schedule.integral(t)).exp()
+
+
+class VarianceExploding(GaussianProcess):
+    r"""Brownian motion in flat space, :math:`X_t \sim N(x_0, s(t) I)`, with the prior :math:`N(0, s(1) I)`.
+
+    The prior is that of data at the origin: s(1) must be large against their spread.
+
+    References: Song and Ermon 2019, arXiv:1907.05600; Song et al. 2021, arXiv:2011.13456, section 3.4.
+
+    Arguments:
+        manifold: a Euclidean space
+        schedule: β and its integral
+        eps: smallest time
+
+    Raises:
+        ValueError: where the manifold is not a vector space
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> VarianceExploding(Euclidean(2)).prior.entropy()
+        tensor(7.4430)
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        schedule: Schedule = GeometricVariance(s_min=1e-4, s_max=100.0),
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(manifold, schedule, eps)
+        _ = self.prior  # which checks the manifold
+
+    @property
+    def prior(self) -> Normal:
+        """``N(0, s(1) I)``."""
+        # not kept: the schedule may be fitted
+        return Normal(self.manifold, float(self.std(torch.tensor(1.0, dtype=torch.float64))))
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(x)
+
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Zeros."""
+        return torch.zeros_like(x), torch.zeros_like(t)
+
+    def signal(self, t: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(t)
+
+    def std(self, t: Tensor) -> Tensor:
+        """``sqrt(s(t))``."""
+        return self.schedule.integral(t).sqrt()
+
+    def log_noise_to_signal(self, t: Tensor) -> Tensor:
+        """``log s``."""
+        return self.schedule.integral(t).log()
+
+    def time_of_ratio(self, ratio: Tensor) -> Tensor:
+        """``s = exp(ratio)``."""
+        return self.schedule.inverse(ratio.exp())

@@ -1,0 +1,93 @@
+"""Langevin diffusions to a wrapped normal law."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rsgm.distributions import WrappedNormal
+from rsgm.manifolds import Manifold
+from rsgm.processes.base import Process, _like
+from rsgm.schedules import LinearBeta, Schedule
+
+
+class Langevin(Process):
+    r"""The Langevin diffusion :math:`dX = -\tfrac12\beta\nabla U(X)\,dt + \sqrt\beta\,dB` to the law :math:`e^{-U}`.
+
+    The law is the wrapped normal at the manifold's origin o,
+    :math:`U = d(x, o)^2 / (2\sigma_0^2) + \log|\det d\exp_o|`, with the gradient
+    :math:`-\log_x(o)/\sigma_0^2 + \nabla\log|\det d\exp_o|`. Where volume grows faster than in flat space, as on
+    hyperbolic space, it is what Brownian motion lacks: a prior. There is no transition density: `perturb` simulates
+    a geodesic random walk, so train with `ImplicitScoreMatching`.
+
+    A step of variance time h carries the walker the part :math:`1 - e^{-a}`, :math:`a = h/(2\sigma_0^2)`, of the way to
+    the origin and adds noise of variance :math:`\sigma_0^2(1 - e^{-2a})`: in flat space that is exact for any number of
+    steps, elsewhere the bias is of the order of h times the curvature.
+
+    References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.1 and appendix.
+
+    Arguments:
+        manifold: the state space
+        schedule: β and its integral; the law of the data is forgotten at the rate :math:`e^{-s/2\sigma_0^2}`
+        eps: smallest time
+        scale: :math:`\sigma_0`, standard deviation of the prior on the tangent space at the origin
+        steps: of the simulation, equal in variance time
+
+    Raises:
+        ValueError: for a scale that does not fit a compact manifold
+
+    Example:
+        >>> from rsgm.manifolds import Hyperbolic
+        >>> process = Langevin(Hyperbolic(2))
+        >>> process.perturb(process.prior.draw(4), torch.full((4,), 0.5)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        schedule: Schedule = LinearBeta(),
+        eps: float = 1e-3,
+        scale: float = 0.5,
+        steps: int = 100,
+    ) -> None:
+        super().__init__(manifold, schedule, eps)
+        if steps < 1:
+            raise ValueError(f"Langevin: steps must be at least 1, found {steps}.")
+        self.scale, self.steps = scale, steps
+        self._prior = WrappedNormal(manifold, manifold.origin(*manifold.shape), scale)
+
+    @property
+    def prior(self) -> WrappedNormal:
+        """The wrapped normal law at the origin."""
+        return self._prior
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """``-β ∇U / 2``."""
+        pull, bend = self._gradient(x)
+        return _like(self.schedule.beta(t) / 2, x) * (pull / self.scale**2 - bend)
+
+    @torch.no_grad()
+    def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A simulated path's end; no gradient flows through it."""
+        step = self.schedule.integral(t) / self.steps
+        ratio = step / (2 * self.scale**2)
+        part, std = -torch.expm1(-ratio), self.scale * (-torch.expm1(-2 * ratio)).sqrt()
+        part, std, half = (_like(coefficient, x0) for coefficient in (part, std, step / 2))
+        for _ in range(self.steps):
+            pull, bend = self._gradient(x0)
+            noise = self.manifold.random_tangent(x0, generator)
+            x0 = self.manifold.expmap(x0, part * pull - half * bend + std * noise)
+        return x0
+
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """Not known."""
+        raise NotImplementedError(
+            "Langevin has no transition density in closed form; train with ImplicitScoreMatching or "
+            "SlicedScoreMatching, which need only its samples."
+        )
+
+    def _gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``log_x(o)`` and the gradient of ``log |det d exp_o|``."""
+        origin = self.manifold.origin(*x.shape, dtype=x.dtype, device=x.device)
+        return self.manifold.logmap(x, origin), self.manifold.log_det_exp_gradient(origin, x)

@@ -1,0 +1,36 @@
+"""Drawing from a score model: steps, the one loop over time, and the one loop of Langevin dynamics."""
+
+from rsgm.samplers.annealed import AnnealedLangevin, BoxStart, LangevinDynamics, PriorStart, Start
+from rsgm.samplers.base import ProbabilityFlowSampler, ReverseDiffusion, Sampler
+from rsgm.samplers.langevin import gradient_of, langevin
+from rsgm.samplers.steppers import (
+    BridgeVariance,
+    GaussianBridge,
+    GeodesicEulerMaruyama,
+    Heun,
+    LargeVariance,
+    PredictorCorrector,
+    SmallVariance,
+    Stepper,
+)
+
+__all__ = [
+    "AnnealedLangevin",
+    "BoxStart",
+    "BridgeVariance",
+    "GaussianBridge",
+    "GeodesicEulerMaruyama",
+    "Heun",
+    "LangevinDynamics",
+    "LargeVariance",
+    "PredictorCorrector",
+    "PriorStart",
+    "ProbabilityFlowSampler",
+    "ReverseDiffusion",
+    "Sampler",
+    "SmallVariance",
+    "Start",
+    "Stepper",
+    "gradient_of",
+    "langevin",
+]

@@ -1,0 +1,80 @@
+"""The one loop of Langevin dynamics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rsgm.manifolds import Manifold
+
+#: size of a Langevin step ``(B,)`` or one number, of the points, the gradients and the noise there
+StepSize = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@torch.no_grad()
+def langevin(
+    manifold: Manifold,
+    gradient: Callable[[Tensor], Tensor],
+    x: Tensor,
+    step: float | Tensor | StepSize,
+    steps: int,
+    generator: torch.Generator | None = None,
+    max_norm: float | None = None,
+) -> Tensor:
+    r""":math:`x \leftarrow \exp_x(h\,\nabla\log p(x) + \sqrt{2h}\,z)`, unadjusted.
+
+    On the line, for p standard normal, its stationary variance is :math:`1 / (1 - h/2)`. The step size of others is
+    2h (:math:`x + \tfrac\alpha2 s + \sqrt\alpha z`, Song and Ermon 2019), h (Song and Ermon 2020) or the root of 2h
+    (:math:`x + \tfrac{s^2}2 \nabla + s z`, Pang et al. 2020).
+
+    References: Roberts and Tweedie 1996; Song and Ermon 2019, arXiv:1907.05600, section 2.2.
+
+    Arguments:
+        manifold: where x lives
+        gradient: of the log-density, ``(B, *shape) -> (B, *shape)`` (see `gradient_of`)
+        x: starting points ``(B, *shape)``
+        step: h, one number or ``(B,)``, or a function of the points, the gradients and the noise
+        steps: number of steps
+        generator: of the noise
+        max_norm: longer gradients are scaled down to this length
+
+    Returns:
+        points ``(B, *shape)`` without a history: the steps are never differentiated
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> langevin(Euclidean(1), lambda x: -x, torch.zeros(5000, 1), 0.5, 50, generator).var()
+        tensor(1.3378)
+    """
+    fixed = None if callable(step) else _like(torch.as_tensor(step).to(x), x)
+    for _ in range(steps):
+        g = gradient(x)
+        if max_norm is not None:
+            norm = manifold.squared_norm(x, g).sqrt().clamp_min(max_norm)
+            g = _like(max_norm / norm, x) * g
+        z = manifold.random_tangent(x, generator)
+        h = _like(step(x, g, z), x) if fixed is None else fixed
+        x = manifold.expmap(x, h * g + (2 * h).sqrt() * z)
+    return x.detach()
+
+
+def gradient_of(log_prob: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The gradient, without a history, of a scalar log-density ``(B, *shape) -> (B,)`` that need not be normalised.
+
+    Works in inference mode too, where `torch.autograd` alone does not.
+    """
+
+    def gradient(x: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
+            (value,) = torch.autograd.grad(log_prob(x).sum(), x)
+        return value
+
+    return gradient
+
+
+def _like(coefficient: Tensor, x: Tensor) -> Tensor:
+    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

@@ -1,0 +1,236 @@
+"""One step of a reversed process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rsgm.fields import Field
+from rsgm.processes import Process, reverse
+from rsgm.samplers.langevin import langevin
+
+
+class Stepper(ABC):
+    """One step of a reversed process."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        x: Tensor,
+        t: Tensor,
+        t_next: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+        last: bool,
+    ) -> Tensor:
+        """The state at ``t_next < t`` (both ``(B,)``).
+
+        With ``last`` the sampler makes no step after this one: noise that the step adds for want of a better law,
+        and that later steps would have smoothed out, is left out.
+        """
+
+    def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
+        """The estimate of the data point."""
+        return process.denoise(t, x, score(t, x, context))
+
+
+@dataclass(frozen=True)
+class GeodesicEulerMaruyama(Stepper):
+    r""":math:`x \leftarrow \exp_x(-b|\Delta t| + (1 - \lambda/2)\Delta s\,s_\theta + \sqrt{(1 - \lambda)\Delta s}\,z)`.
+
+    References: Jorgensen 1975; De Bortoli et al. 2022, arXiv:2202.02763, algorithm 1.
+
+    Arguments:
+        lmbd: λ in [0, 1]; 0 is the reverse SDE, 1 the probability flow
+    """
+
+    lmbd: float = 0.0
+
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        x: Tensor,
+        t: Tensor,
+        t_next: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+        last: bool,
+    ) -> Tensor:
+        """One geodesic step."""
+        move, std = reverse(process, score, self.lmbd).increment(t, t_next, x, context)
+        if self.lmbd < 1 and not last:
+            std = std.reshape(-1, *(1,) * (x.dim() - 1))
+            move = move + std * process.manifold.random_tangent(x, generator)
+        return process.manifold.expmap(x, move)
+
+
+@dataclass(frozen=True)
+class Heun(Stepper):
+    """The probability flow by a second-order step: the mean of the slopes at both ends, transported to one."""
+
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        x: Tensor,
+        t: Tensor,
+        t_next: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+        last: bool,
+    ) -> Tensor:
+        """One geodesic Heun step."""
+        manifold, flow = process.manifold, reverse(process, score, 1.0)
+        step = (t - t_next).reshape(-1, *(1,) * (x.dim() - 1))
+        slope = flow.drift(t, x, context)
+        end = manifold.expmap(x, step * slope)
+        back = manifold.transp(end, x, flow.drift(t_next, end, context))
+        return manifold.expmap(x, 0.5 * step * (slope + back))
+
+
+class BridgeVariance(ABC):
+    """The variance of a chain's reversed step."""
+
+    @abstractmethod
+    def __call__(self, forward: Tensor, bridge: Tensor) -> Tensor:
+        """``(B,)``, of the variances that the step adds going forward, and of the bridge to the data point."""
+
+
+@dataclass(frozen=True)
+class SmallVariance(BridgeVariance):
+    r"""That of the bridge, :math:`\tilde\beta_k`: exact where the data are one point."""
+
+    def __call__(self, forward: Tensor, bridge: Tensor) -> Tensor:
+        """The bridge's."""
+        return bridge
+
+
+@dataclass(frozen=True)
+class LargeVariance(BridgeVariance):
+    r"""That of the step forward, :math:`\beta_k`: exact where the data are standard normal."""
+
+    def __call__(self, forward: Tensor, bridge: Tensor) -> Tensor:
+        """The forward step's."""
+        return forward
+
+
+@dataclass(frozen=True)
+class GaussianBridge(Stepper):
+    r"""The step of DDPM (η = 1), DDIM (η = 0) and all between, for every :math:`X_t = \alpha_t x_0 + \sigma_t z`.
+
+    .. math:: x_s = \alpha_s \hat x_0 + \sqrt{\sigma_s^2 - \eta^2\tilde\sigma^2}\,\hat\epsilon + \eta\tilde\sigma z,
+        \qquad \tilde\sigma^2 = \frac{\sigma_s^2}{\sigma_t^2}
+        \Big(\sigma_t^2 - \frac{\alpha_t^2}{\alpha_s^2}\sigma_s^2\Big)
+
+    with the estimates :math:`\hat x_0 = (x + \sigma_t^2 s_\theta) / \alpha_t` and :math:`\hat\epsilon = (x - \alpha_t
+    \hat x_0) / \sigma_t`. η = 0 is also the exponential-integrator step of the probability flow. A chain of T steps
+    is ``ReverseDiffusion(steps=T - 1)`` from 1 to ``eps = 1 / T``, whose denoising move is its last step, the only
+    one without noise.
+
+    References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, algorithm 2; Song, Meng and Ermon 2021, arXiv:2010.02502,
+    section 4.1.
+
+    Arguments:
+        eta: η in [0, 1], the share of the noise that is fresh
+        variance: of the fresh noise; the published choices are `SmallVariance` and `LargeVariance`
+        clip: largest coordinate that data can have; None for no bound
+
+    Raises:
+        ValueError: for a process without normal laws
+    """
+
+    eta: float = 1.0
+    variance: BridgeVariance = SmallVariance()
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"GaussianBridge: eta must be in [0, 1], found {self.eta}.")
+
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        x: Tensor,
+        t: Tensor,
+        t_next: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+        last: bool,
+    ) -> Tensor:
+        """One step down the chain."""
+        data = self.denoise(process, score, x, t, context)
+        noise = (x - _like(process.signal(t), x) * data) / _like(process.std(t), x)
+        before, after = process.std(t).square(), process.std(t_next).square()
+        forward = (before - process.contraction(t, t_next).square() * after).clamp_min(0)
+        bridge = after / before * forward
+        kept = (after - self.eta**2 * bridge).clamp_min(0).sqrt()
+        x = _like(process.signal(t_next), x) * data + _like(kept, x) * noise
+        if self.eta > 0:
+            fresh = self.eta * self.variance(forward, bridge).sqrt()
+            x = x + _like(fresh, x) * process.manifold.random_tangent(x, generator)
+        return x
+
+    def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
+        """The estimate of the data point, within the bound."""
+        data = super().denoise(process, score, x, t, context)
+        return data if self.clip is None else data.clamp(-self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(Stepper):
+    r"""A step of another stepper, then Langevin steps at the time reached.
+
+    Their size is :math:`h = 2\alpha (r \|z\| / \|s_\theta\|)^2` with the norms' means over the batch, and
+    :math:`\alpha = 1 - \beta_k` for a chain that preserves variance, one for Brownian motion.
+
+    References: Song et al. 2021, arXiv:2011.13456, section 4.2 and algorithms 2 to 5.
+
+    Arguments:
+        predictor: the first stepper
+        corrections: number of Langevin steps
+        snr: r, the norm of their drift over that of their noise, over the square root of two
+    """
+
+    predictor: Stepper = GeodesicEulerMaruyama()
+    corrections: int = 1
+    snr: float = 0.16
+
+    def __call__(
+        self,
+        process: Process,
+        score: Field,
+        x: Tensor,
+        t: Tensor,
+        t_next: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+        last: bool,
+    ) -> Tensor:
+        """One step, and its corrections unless it is the last."""
+        manifold = process.manifold
+        x = self.predictor(process, score, x, t, t_next, context, generator, last)
+        if last:
+            return x
+
+        def size(y: Tensor, gradient: Tensor, noise: Tensor) -> Tensor:
+            noise_norm, norm = (manifold.squared_norm(y, u).sqrt().mean() for u in (noise, gradient))
+            h = 2 * process.contraction(t, t_next).square() * (self.snr * noise_norm / norm).square()
+            # where the law is uniform the score vanishes; further than this there is nowhere to go
+            return h.clamp_max(manifold.injectivity_radius**2)
+
+        return langevin(manifold, lambda y: score(t_next, y, context), x, size, self.corrections, generator)
+
+    def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
+        """That of the first stepper."""
+        return self.predictor.denoise(process, score, x, t, context)
+
+
+def _like(coefficient: Tensor, x: Tensor) -> Tensor:
+    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

@@ -1,0 +1,91 @@
+"""Grids of times."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rsgm.schedules.rates import Schedule
+
+
+class TimeGrid(ABC):
+    """A decreasing grid of times from 1 to ``eps`` for a sampler."""
+
+    @abstractmethod
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """``(steps + 1,)`` times in float64, from 1 down to ``eps``."""
+
+
+@dataclass(frozen=True)
+class UniformTimeGrid(TimeGrid):
+    """Equal steps of t."""
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of t."""
+        return torch.linspace(1.0, eps, steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class UniformVarianceGrid(TimeGrid):
+    """Equal steps of the variance time s."""
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of s."""
+        ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64))
+        return schedule.inverse(torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class GeometricVarianceGrid(TimeGrid):
+    """Equal steps of log s: the same number of steps for every decade of scale, for sharp data."""
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of log s."""
+        ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)).log()
+        grid = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
+        return schedule.inverse(grid.exp())
+
+
+@dataclass(frozen=True)
+class PowerTimeGrid(TimeGrid):
+    r""":math:`t = \epsilon + (1 - \epsilon) u^k` with equal steps of u: shorter steps near the data.
+
+    Arguments:
+        power: k
+    """
+
+    power: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.power > 0:
+            raise ValueError(f"PowerTimeGrid: power must be positive, found {self.power}.")
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of u."""
+        u = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+        return eps + (1 - eps) * u**self.power
+
+
+@dataclass(frozen=True)
+class IndexGrid(TimeGrid):
+    """Some of the times k / ``count`` of a chain, as evenly as possible: no others were trained.
+
+    Arguments:
+        count: steps of the chain
+    """
+
+    count: int = 1000
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Rounded to whole numbers of steps of the chain.
+
+        Raises:
+            ValueError: more steps than there are times from ``eps`` to 1
+        """
+        first = round(eps * self.count)
+        if steps > self.count - first:
+            raise ValueError(f"IndexGrid: {self.count - first} steps from 1 to {eps:g} at most, found {steps}.")
+        return torch.linspace(self.count, first, steps + 1, dtype=torch.float64).round() / self.count

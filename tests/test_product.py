@@ -1,0 +1,106 @@
+"""Products against closed forms and against their factors."""
+
+import math
+
+import pytest
+import torch
+
+from conftest import within
+from rsgm.manifolds import Euclidean, Hyperbolic, Product, Sphere
+
+CIRCLES = Product([Sphere(1)] * 3)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def on_circles(angles):
+    return torch.stack([angles.cos(), angles.sin()], -1).flatten(-2)
+
+
+def test_split_and_join():
+    product = Product([Hyperbolic(2), Product([Sphere(1), Euclidean(3)]), Sphere(2)])
+    assert product.shape == (3 + 5 + 3,)
+    assert product.dim == 2 + 4 + 2
+    x = torch.randn(4, 5, 11)
+    parts = product.split(x)
+    assert [part.shape[2:] for part in parts] == [(3,), (5,), (3,)]
+    assert torch.equal(product.join(parts), x)
+    with pytest.raises(ValueError, match="zip"):
+        product.join(parts[:2])
+
+
+def test_circles_are_a_torus():
+    """Wrapped normals: log-density, score, distance, volume; on all three angles."""
+    assert CIRCLES.log_volume == pytest.approx(3 * math.log(2 * math.pi))
+    assert CIRCLES.injectivity_radius == math.pi
+    a, b = (2 * math.pi * torch.rand(50, 3, generator=seeded(k), dtype=torch.float64) for k in (0, 1))
+    x, y, gap = on_circles(a), on_circles(b), torch.remainder(b - a + math.pi, 2 * math.pi) - math.pi
+    torch.testing.assert_close(CIRCLES.dist(x, y), gap.norm(dim=-1), rtol=1e-12, atol=0)
+    s = torch.linspace(0.05, 4, 50, dtype=torch.float64)
+    images = gap[..., None] + 2 * math.pi * torch.arange(-6, 7, dtype=torch.float64)
+    terms = torch.exp(-images.square() / (2 * s[:, None, None])) / (2 * math.pi * s[:, None, None]).sqrt()
+    log_prob = CIRCLES.heat_kernel_log_prob(x, y, s)
+    torch.testing.assert_close(log_prob, terms.sum(-1).log().sum(-1), rtol=1e-12, atol=1e-12)
+    slope = -(images * terms).sum(-1) / terms.sum(-1) / s[:, None]
+    across = torch.stack([-b.sin(), b.cos()], -1)
+    expected = (slope[..., None] * across).flatten(1)
+    torch.testing.assert_close(CIRCLES.heat_kernel_score(x, y, s), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_brownian_motion_on_circles():
+    """E exp(i k . theta) = exp(-|k|^2 s / 2); false alarm 6e-7 per number."""
+    n, s = 20_000, 0.7
+    start = on_circles(torch.zeros(n, 3, dtype=torch.float64))
+    x = CIRCLES.heat_kernel_sample(start, torch.full((n,), s, dtype=torch.float64), seeded())
+    cosines, sines = x[:, ::2], x[:, 1::2]
+    assert within(cosines, math.exp(-s / 2))
+    assert within(cosines[:, 0] * cosines[:, 1], math.exp(-s))
+    assert within(cosines.prod(-1), math.exp(-1.5 * s))
+    assert within(sines[:, 0] * sines[:, 1], 0.0)
+
+
+def test_a_cylinder_has_the_product_of_the_marginals():
+    """S^2 x R: densities add, scores sit side by side, squared distances add."""
+    sphere, line = Sphere(2), Euclidean(1)
+    product = Product([sphere, line])
+    assert product.log_volume == math.inf
+    a, b = (sphere.random_uniform(20, 3, generator=seeded(k), dtype=torch.float64) for k in (0, 1))
+    c, d = (torch.randn(20, 1, generator=seeded(k), dtype=torch.float64) for k in (2, 3))
+    x, y, s = product.join([a, c]), product.join([b, d]), torch.linspace(0.1, 3, 20, dtype=torch.float64)
+    expected = sphere.heat_kernel_log_prob(a, b, s) + line.heat_kernel_log_prob(c, d, s)
+    assert torch.equal(product.heat_kernel_log_prob(x, y, s), expected)
+    score = torch.cat([sphere.heat_kernel_score(a, b, s), line.heat_kernel_score(c, d, s)], -1)
+    assert torch.equal(product.heat_kernel_score(x, y, s), score)
+    torch.testing.assert_close(product.dist(x, y), (sphere.dist(a, b) ** 2 + line.dist(c, d) ** 2).sqrt())
+    u = product.logmap(x, y)
+    assert torch.equal(product.log_det_exp(x, u), sphere.log_det_exp(a, u[:, :3]))
+
+
+@pytest.mark.parametrize("factors", [[Sphere(1), Sphere(2)], [Sphere(1), Euclidean(1)]], ids=["compact", "not"])
+def test_charts_and_uniform_draws(factors):
+    product = Product(factors)
+    if math.isinf(product.log_volume):
+        assert product.unit_cube_extent == ()
+        for unknown in (lambda: product.from_unit_cube(torch.rand(2, product.dim)), lambda: product.quadrature(3)):
+            with pytest.raises(NotImplementedError, match="has no"):
+                unknown()
+        return
+    assert len(product.unit_cube_extent) == product.dim == 3
+    nodes, weights = product.quadrature(6)
+    assert float(weights.sum()) == pytest.approx(8 * math.pi**2)
+    assert float(weights @ (nodes[:, 0] ** 2 * nodes[:, 4] ** 4)) == pytest.approx(math.pi * 4 * math.pi / 5)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="Product: at least one factor is needed"):
+        Product([])
+    product = Product([Sphere(2), Hyperbolic(2)])
+    ok, reason = product.check_point_on_manifold(torch.tensor([1.0, 0, 0, 2, 0, 0]), explain=True)
+    assert not ok
+    assert reason.startswith("in Hyperbolic(dim=2)")
+    assert not product.check_vector_on_tangent(product.origin(6), torch.ones(6))
+    assert not product.check_point_on_manifold(torch.ones(5))
+    with pytest.raises(ValueError, match="size must end with it"):
+        product.origin(5)
