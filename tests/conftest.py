@@ -63,6 +63,9 @@ STATE_SPACES = dict.fromkeys(
         "DataPrediction",
         "VelocityPrediction",
         "GaussianBridge",
+        "Affine",
+        "Logit",
+        "Standardise",
     ],
     Euclidean(3),
 ) | {"ProductProcess": Product(), "UNet": Euclidean(64)}
