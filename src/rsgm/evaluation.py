@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import math
@@ -23,7 +24,7 @@ from rsgm.data import ManifoldData, Split
 from rsgm.description import build
 from rsgm.likelihood import SolveError
 from rsgm.manifolds import Manifold
-from rsgm.metrics import Integral, integral, sampled_integral, summary
+from rsgm.metrics import Integral, bits_per_dim, compare, integral, sample_report, sampled_integral, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
 from rsgm.seeding import generator_from
 
@@ -66,7 +67,7 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        samples: points in the picture of samples
+        samples: points in the picture of samples, which are also held against a known law
         device: where to compute
 
     Returns:
@@ -109,6 +110,12 @@ def evaluate(
     metrics["split"] = metrics["data"].pop("split")
     truth = data.true_log_prob(data.test.points, data.test.context)
     metrics["perfect_model"] = None if truth is None else summary(-truth)
+    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu())
+    bits = None if data.levels is None else functools.partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
+    metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value))
+    metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value))
+    law = data.reference_law
+    metrics["samples"] = None if law is None else compare(sample_like(model, data.test, samples), law)
     figures = _draw(model, data, density, samples)
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
@@ -144,6 +151,11 @@ def report(metrics: dict[str, Any]) -> str:
         lines.append(line("  upper bound, same points", metrics["nll_bound"]))
     if metrics["perfect_model"]:
         lines.append(line("  perfect model, same points", metrics["perfect_model"]))
+        lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
+    if metrics["bits_per_dim"]:
+        lines.append(line("bits per dimension", metrics["bits_per_dim"]))
+    if metrics["bits_per_dim_bound"]:
+        lines.append(line("  upper bound, same points", metrics["bits_per_dim_bound"]))
     if metrics["baselines"]["uniform"] is not None:
         lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
     if metrics["normalisation"] is not None:
@@ -155,7 +167,7 @@ def report(metrics: dict[str, Any]) -> str:
     if metrics["solver"]:
         solver = ", ".join(str(value) for value in metrics["solver"].values())
         lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
-    return "\n".join(lines)
+    return "\n".join(lines + ([] if metrics["samples"] is None else sample_report(metrics["samples"])))
 
 
 def _kernel_density(manifold: Manifold, data: ManifoldData) -> KernelDensity | None:

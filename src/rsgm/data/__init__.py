@@ -2,6 +2,7 @@
 
 from rsgm.data.base import Batch, ManifoldData, Split
 from rsgm.data.earth import EarthData
+from rsgm.data.images import Cifar10Data, DigitsData, MnistData
 from rsgm.data.plane import (
     BlobsData,
     CheckerboardData,
@@ -18,12 +19,15 @@ __all__ = [
     "Batch",
     "BlobsData",
     "CheckerboardData",
+    "Cifar10Data",
+    "DigitsData",
     "DihedralTableData",
     "EarthData",
     "EightGaussiansData",
     "GaussianMixtureData",
     "HyperbolicMixtureData",
     "ManifoldData",
+    "MnistData",
     "MoonsData",
     "RotationData",
     "RotationMixtureData",

@@ -59,7 +59,7 @@ class ManifoldData(LightningDataModule, ABC):
     reference_law: EuclideanLaw | None = None
     #: grey levels K of the numbers of a picture, which are served as (k + u) / K with uniform u
     levels: int | None = None
-    #: height, width and channels of a picture, of which a point is the flattened form
+    #: channels, height and width of a picture, of which a point is the flattened form
     image_shape: tuple[int, int, int] | None = None
 
     def __init__(

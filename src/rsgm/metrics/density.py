@@ -29,6 +29,26 @@ def summary(values: Tensor) -> dict[str, float | int] | None:
     return {"mean": float(values.mean()), "standard_error": error, "median": float(values.median()), "n": n}
 
 
+def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
+    r"""Bits per number of a picture, :math:`\mathrm{NLL} / (D \ln 2) + \log_2 K`.
+
+    It is the cost of the K grey levels if the model's density on the unit cube is held against :math:`(k + u) / K`, u
+    uniform: an upper bound of the discrete code length. A uniform density costs :math:`\log_2 K`.
+
+    References: Theis, van den Oord and Bethge 2016, arXiv:1511.01844, section 3.1.
+
+    Arguments:
+        nll: of the density on the unit cube, nats
+        dim: D
+        levels: K
+
+    Example:
+        >>> bits_per_dim(torch.zeros(1), dim=64, levels=256)
+        tensor([8.])
+    """
+    return nll / (dim * math.log(2)) + math.log2(levels)
+
+
 class Integral(NamedTuple):
     """The integral of a density, and where it was evaluated.
 
