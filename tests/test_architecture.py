@@ -26,7 +26,7 @@ LAYERS = [
     {"manifolds", "divergence"},
     {"distributions", "densities", "fields", "charts"},
     {"processes"},
-    {"losses", "samplers", "likelihood"},
+    {"losses", "samplers", "likelihood", "elbo"},
     {"models", "data"},
     {"metrics", "plots", "callbacks", "evaluation"},
     {"cli", "explain", "sweep"},

@@ -17,7 +17,7 @@ from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
 from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, TimeSampler, UniformTime, Weighting
 from rsgm.manifolds import Euclidean, Manifold, Product, Sphere
 from rsgm.models import RSGM, GenerativeModel
@@ -44,7 +44,7 @@ VALUES = [
     Sampler,
     Activation,
     TimeFeatures,
-    ProbabilityFlow,
+    ScoreLikelihood,
     ManifoldData,
 ]
 #: what a model makes from a factory, and the argument that takes it

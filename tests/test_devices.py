@@ -50,7 +50,8 @@ def far_away(monkeypatch):
             return tuple(part.to(device) for part in found) if isinstance(found, tuple) else found.to(device)
 
         monkeypatch.setattr(module, name, move)
-    monkeypatch.setattr(losses, "_variance_ends", outside(losses._variance_ends))
+    for name in ("_variance_ends", "_ratio_ends"):
+        monkeypatch.setattr(losses, name, outside(getattr(losses, name)))
     for grid in concrete(TimeGrid) + concrete(Ladder):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
     monkeypatch.setattr(AnnealedLangevin, "_solved", outside(AnnealedLangevin._solved))

@@ -98,10 +98,9 @@ class ImportanceTime(ContinuousTime):
 
     def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of the ratio's logarithm, after a straight piece below ``hold``."""
-        ends = torch.tensor([max(self.hold, process.eps), 1.0], dtype=torch.float64)
-        low, high = process.log_noise_to_signal(ends).tolist()
-        rate = float(process.schedule.beta(ends[0]) / process.std(ends[0]).square())
-        held = rate * (float(ends[0]) - process.eps)
+        start = max(self.hold, process.eps)
+        low, high, rate = _ratio_ends(process, start)
+        held = rate * (start - process.eps)
         level = u * (held + high - low) - held
         t = process.time_of_ratio(low + level.clamp_min(0))
         slope = process.schedule.beta(t) / process.std(t).square()
@@ -130,6 +129,13 @@ class LadderTime(TimeSampler):
 
 def _variance_ends(process: Process) -> list[float]:
     return process.schedule.integral(torch.tensor([process.eps, 1.0], dtype=torch.float64)).tolist()
+
+
+def _ratio_ends(process: Process, start: float) -> list[float]:
+    """The noise-to-signal ratio's logarithm at ``start`` and 1, and its derivative at ``start``."""
+    ends = torch.tensor([start, 1.0], dtype=torch.float64)
+    slope = process.schedule.beta(ends) / process.std(ends).square()
+    return [*process.log_noise_to_signal(ends).tolist(), slope.tolist()[0]]
 
 
 class Weighting(ABC):
