@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import STATE_SPACES, concrete, variants, within
+from conftest import STATE_SPACES, concrete, each, variants, within
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
@@ -483,8 +483,8 @@ def test_divergence_of_predictions(cls, process):
 
 
 @every_process
-def test_contraction_is_what_the_mean_loses(cls):
-    process = cls(of(cls))
+def test_contraction_is_what_the_mean_loses(cls, manifold):
+    process = cls(manifold)
     t, t_next = at(0.6, 3), at(0.2, 3)
     found = process.contraction(t, t_next)
     assert found.shape == (3,)
