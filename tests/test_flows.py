@@ -12,7 +12,8 @@ from rsgm import CNF, Euclidean, FlowMatching, Moser, Sphere
 from rsgm.distributions import Uniform, VonMisesFisher
 from rsgm.divergence import Hutchinson, with_divergence
 from rsgm.fields import Field, TangentField
-from rsgm.likelihood import FieldFlow, Flow, ProbabilityFlow, ScoreFlow, SolveError, integrate, log_prob
+from rsgm.flows import FieldFlow, Flow, ScoreFlow
+from rsgm.likelihood import ProbabilityFlow, SolveError, integrate, log_prob
 from rsgm.manifolds import Manifold
 from rsgm.models.flow_matching import geodesic
 from rsgm.models.moser import MoserFlow
