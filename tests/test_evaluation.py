@@ -15,11 +15,11 @@ from conftest import variants
 from rsgm import plots
 from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
-from rsgm.data import Split, VonMisesFisherData, VonMisesFisherMixtureData
-from rsgm.evaluation import _draw, evaluate, load_data, report, sample_like
+from rsgm.data import DigitsData, GaussianMixtureData, Split, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.evaluation import _draw, evaluate, load_data, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
-from rsgm.metrics import summary
+from rsgm.metrics import report, summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
 from test_cli import (
     EARTH,
@@ -418,6 +418,75 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["samples (24)", "reference (12)"]
+
+
+# ---- known laws and pictures
+
+
+class Known(GenerativeModel):
+    """The law of the data itself; of pictures the uniform law on the unit cube."""
+
+    def __init__(self, data):
+        super().__init__(data.manifold)
+        self.law = data.reference_law
+
+    def loss(self, x, context=None):
+        return {"loss": x.sum()}
+
+    def sample(self, n, context=None, seed=None):
+        generator = torch.Generator().manual_seed(seed)
+        if self.law is None:
+            return torch.rand(n, self.manifold.dim, generator=generator)
+        return self.law.draw(n, generator).float()
+
+    def likelihood(self, x, context=None):
+        return LogProb(x.new_zeros(len(x)) if self.law is None else self.law.log_prob(x), 0.0)
+
+    def lower_bound(self, x, context=None):
+        return LogProb(self.likelihood(x).value - 1, 0.0, exact=False)
+
+
+def evaluate_known(data, folder, monkeypatch, **arguments):
+    data.setup()
+    monkeypatch.setattr("rsgm.evaluation.load", lambda path, device: Known(data))
+    monkeypatch.setattr(
+        "rsgm.evaluation.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
+    )
+    return evaluate(folder / "known.ckpt", data, **arguments)
+
+
+def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
+    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    found = evaluate_known(data, tmp_path, monkeypatch, samples=500)
+    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50}
+    samples = found["samples"]
+    assert (samples["n"], samples["references"]) == (500, 5)
+    for key in ("sliced_w2", "sliced_w1", "energy_distance", "squared_mmd", "energy_gap"):
+        row = samples[key]
+        assert abs(row["value"] - row["floor"]) < 5 * row["floor_sd"]
+    assert samples["mode_weights"]["value"] == pytest.approx([0.95, 0.05], abs=0.05)
+    assert found["bits_per_dim"] is found["bits_per_dim_bound"] is None
+    lines = report(found).splitlines()
+    assert lines[-9:] == report(json.loads((tmp_path / "metrics.json").read_text())).splitlines()[-9:]
+    assert lines[-9].startswith("500 samples against 5 draws of the law")
+    (line,) = [line for line in lines if "sliced W2" in line]
+    row = samples["sliced_w2"]
+    assert line.endswith(f" {row['value']:.5f}  (floor {row['floor']:.5f} ± {row['floor_sd']:.5f})")
+
+
+def test_bits_per_dimension_of_pictures(tmp_path, monkeypatch):
+    """Of a uniform model, the logarithm of the number of grey levels: no offset to forget."""
+    found = evaluate_known(DigitsData(), tmp_path, monkeypatch)
+    bits = math.log2(17)
+    assert found["bits_per_dim"]["mean"] == pytest.approx(bits)
+    assert found["bits_per_dim_bound"]["mean"] == pytest.approx(bits + 1 / (64 * math.log(2)))
+    assert found["samples"] is found["nll_gap"] is found["perfect_model"] is None
+    assert "bits per dimension                 4.0874628413 ± 0.0000  (360 points)" in report(found)
+    assert (tmp_path / "figures/samples.png").is_file()
+    data = DigitsData()
+    data.setup()
+    figure = sample_figure(data, torch.rand(70, 64), data.test.points)
+    assert figure.axes[0].images[0].get_array().shape == (71, 71, 3)  # 8 x 8 of them
 
 
 # ---- nothing is overwritten

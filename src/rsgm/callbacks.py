@@ -13,10 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from rsgm import plots
 from rsgm.data import ManifoldData
 from rsgm.description import describe
-from rsgm.evaluation import sample_like
+from rsgm.evaluation import sample_figure, sample_like
 
 
 class EMA(WeightAveraging):
@@ -169,6 +168,6 @@ class SampleFigure(Callback):
         samples = sample_like(pl_module, reference, self.count)
         if not bool(torch.isfinite(samples).all()):
             return
-        figure = plots.draw_samples(pl_module.manifold, samples, reference.points, data.columns)
+        figure = sample_figure(data, samples, reference.points)
         if figure is not None:
             trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

@@ -25,9 +25,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
-from rsgm.evaluation import evaluate, load_data, report
+from rsgm.evaluation import evaluate, load_data
 from rsgm.explain import explain
 from rsgm.likelihood import SolveError
+from rsgm.metrics import report
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.models.base import NonFiniteLossError
 

@@ -24,12 +24,14 @@ from rsgm.data import ManifoldData, Split
 from rsgm.description import build
 from rsgm.likelihood import SolveError
 from rsgm.manifolds import Manifold
-from rsgm.metrics import Integral, bits_per_dim, compare, integral, sample_report, sampled_integral, summary
+from rsgm.metrics import Integral, bits_per_dim, compare, integral, sampled_integral, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
 from rsgm.seeding import generator_from
 
 #: most train, and most test, points in a picture
 _DOTS = 2000
+#: most images in a picture
+_IMAGES = 64
 #: draws of the importance sampling of the integral
 _NODES = 4000
 
@@ -127,49 +129,6 @@ def evaluate(
     return metrics
 
 
-def report(metrics: dict[str, Any]) -> str:
-    """The lines that the commands print."""
-
-    def line(name: str, value: dict[str, Any] | None) -> str:
-        if value is None:
-            return f"{name:<34} none"
-        error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
-        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points)"
-
-    split, data = metrics["split"], metrics["data"]
-    kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
-    lines = [
-        f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}",
-        f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
-        "also train points",
-        line("test NLL (nats)" if metrics["nll_exact"] else "test NLL, at most (nats)", metrics["nll"]),
-        line("  without twins", metrics["nll_without_twins"]),
-        line("  kernel density, same points", kde["nll"]),
-        line("  kernel density, without twins", kde["nll_without_twins"]),
-    ]
-    if metrics["nll_bound"]:
-        lines.append(line("  upper bound, same points", metrics["nll_bound"]))
-    if metrics["perfect_model"]:
-        lines.append(line("  perfect model, same points", metrics["perfect_model"]))
-        lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
-    if metrics["bits_per_dim"]:
-        lines.append(line("bits per dimension", metrics["bits_per_dim"]))
-    if metrics["bits_per_dim_bound"]:
-        lines.append(line("  upper bound, same points", metrics["bits_per_dim_bound"]))
-    if metrics["baselines"]["uniform"] is not None:
-        lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
-    if metrics["normalisation"] is not None:
-        error = metrics["normalisation_error"]
-        text = "" if error is None else f" ± {error:.5f} (importance sampling)"
-        lines.append(f"{'integral of the density':<34} {metrics['normalisation']:.5f}{text}")
-    if metrics["resolution"]:
-        lines.append(f"{'smallest resolved scale':<34} {metrics['resolution']['degrees']:.4f} degrees")
-    if metrics["solver"]:
-        solver = ", ".join(str(value) for value in metrics["solver"].values())
-        lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
-    return "\n".join(lines + ([] if metrics["samples"] is None else sample_report(metrics["samples"])))
-
-
 def _kernel_density(manifold: Manifold, data: ManifoldData) -> KernelDensity | None:
     """The yardstick, fitted; None where it has no uniform part, and for conditional data."""
     if math.isinf(manifold.log_volume) or data.test.context is not None:
@@ -228,11 +187,18 @@ def sample_like(model: GenerativeModel, reference: Split, n: int) -> Tensor:
     return model.sample(n, context, seed=0)
 
 
+def sample_figure(data: ManifoldData, samples: Tensor, reference: Tensor) -> Figure | None:
+    """Samples beside the points that they should resemble; of pictures some samples, as pictures."""
+    if data.image_shape is None:
+        return plots.draw_samples(data.manifold, samples, reference, data.columns)
+    return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu())
+
+
 def _draw(model: GenerativeModel, data: ManifoldData, density: Integral | None, samples: int) -> dict[str, Figure]:
     """What `rsgm.plots.views` knows to draw on the manifold; of a conditional model no density."""
     manifold, columns = model.manifold, data.columns
     train, test = (part.rows(torch.arange(min(len(part.points), _DOTS))) for part in (data.train, data.test))
-    figures = {"samples": plots.draw_samples(manifold, sample_like(model, test, samples), test.points, columns)}
+    figures = {"samples": sample_figure(data, sample_like(model, test, samples), test.points)}
     if test.context is None:
         known = None if density is None else (density.nodes, density.log_density)
         try:

@@ -1,6 +1,7 @@
 """Numbers about densities and samples."""
 
 from rsgm.metrics.density import Integral, bits_per_dim, integral, sampled_integral, summary
-from rsgm.metrics.samples import compare, sample_report
+from rsgm.metrics.report import report, sample_report
+from rsgm.metrics.samples import compare
 
-__all__ = ["Integral", "bits_per_dim", "compare", "integral", "sample_report", "sampled_integral", "summary"]
+__all__ = ["Integral", "bits_per_dim", "compare", "integral", "report", "sample_report", "sampled_integral", "summary"]

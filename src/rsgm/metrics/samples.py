@@ -14,15 +14,6 @@ from rsgm.seeding import generator_from
 
 #: lengths of the kernels of `squared_mmd`, in units of the data
 BANDWIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0)
-#: how a report calls the metrics
-NAMES = {
-    "sliced_w2": "sliced W2",
-    "sliced_w1": "sliced W1",
-    "energy_distance": "energy distance",
-    "squared_mmd": "squared MMD",
-    "energy_gap": "mean of -log p - entropy (nats)",
-    "median_gap": "median of -log p - entropy (nats)",
-}
 #: log-densities count as at least this many nats, so that one far sample does not decide a mean
 _FLOOR = -60.0
 
@@ -157,19 +148,6 @@ def compare(x: Tensor, law: EuclideanLaw, references: int = 5) -> dict[str, Any]
             "floor_sd": (weights * (1 - weights) / n).sqrt().tolist(),
         }
     return result
-
-
-def sample_report(found: dict[str, Any]) -> list[str]:
-    """What `compare` found, one printed line each, with the floor beside the value."""
-
-    def line(name: str, value: float, floor: float, floor_sd: float) -> str:
-        return f"{name:<34} {value:.5f}  (floor {floor:.5f} ± {floor_sd:.5f})"
-
-    lines = [f"{found['n']} samples against {found['references']} draws of the law, of as many points"]
-    lines += [line(f"  {name}", **found[key]) for key, name in NAMES.items()]
-    for k, row in enumerate(zip(*found.get("mode_weights", {}).values(), strict=True)):
-        lines.append(line(f"  share of mode {k}", *row))
-    return lines
 
 
 def _row(value: float, floor: list[float] | tuple[float, ...]) -> dict[str, float]:

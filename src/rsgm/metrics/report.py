@@ -1,0 +1,71 @@
+"""What the commands print of an evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: how a report calls the metrics
+NAMES = {
+    "sliced_w2": "sliced W2",
+    "sliced_w1": "sliced W1",
+    "energy_distance": "energy distance",
+    "squared_mmd": "squared MMD",
+    "energy_gap": "mean of -log p - entropy (nats)",
+    "median_gap": "median of -log p - entropy (nats)",
+}
+
+
+def report(metrics: dict[str, Any]) -> str:
+    """The lines that the commands print."""
+
+    def line(name: str, value: dict[str, Any] | None) -> str:
+        if value is None:
+            return f"{name:<34} none"
+        error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
+        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points)"
+
+    split, data = metrics["split"], metrics["data"]
+    kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
+    lines = [
+        f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}",
+        f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
+        "also train points",
+        line("test NLL (nats)" if metrics["nll_exact"] else "test NLL, at most (nats)", metrics["nll"]),
+        line("  without twins", metrics["nll_without_twins"]),
+        line("  kernel density, same points", kde["nll"]),
+        line("  kernel density, without twins", kde["nll_without_twins"]),
+    ]
+    if metrics["nll_bound"]:
+        lines.append(line("  upper bound, same points", metrics["nll_bound"]))
+    if metrics["perfect_model"]:
+        lines.append(line("  perfect model, same points", metrics["perfect_model"]))
+        lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
+    if metrics["bits_per_dim"]:
+        lines.append(line("bits per dimension", metrics["bits_per_dim"]))
+    if metrics["bits_per_dim_bound"]:
+        lines.append(line("  upper bound, same points", metrics["bits_per_dim_bound"]))
+    if metrics["baselines"]["uniform"] is not None:
+        lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
+    if metrics["normalisation"] is not None:
+        error = metrics["normalisation_error"]
+        text = "" if error is None else f" ± {error:.5f} (importance sampling)"
+        lines.append(f"{'integral of the density':<34} {metrics['normalisation']:.5f}{text}")
+    if metrics["resolution"]:
+        lines.append(f"{'smallest resolved scale':<34} {metrics['resolution']['degrees']:.4f} degrees")
+    if metrics["solver"]:
+        solver = ", ".join(str(value) for value in metrics["solver"].values())
+        lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
+    return "\n".join(lines + ([] if metrics["samples"] is None else sample_report(metrics["samples"])))
+
+
+def sample_report(found: dict[str, Any]) -> list[str]:
+    """What `compare` found, one printed line each, with the floor beside the value."""
+
+    def line(name: str, value: float, floor: float, floor_sd: float) -> str:
+        return f"{name:<34} {value:.5f}  (floor {floor:.5f} ± {floor_sd:.5f})"
+
+    lines = [f"{found['n']} samples against {found['references']} draws of the law, of as many points"]
+    lines += [line(f"  {name}", **found[key]) for key, name in NAMES.items()]
+    for k, row in enumerate(zip(*found.get("mode_weights", {}).values(), strict=True)):
+        lines.append(line(f"  share of mode {k}", *row))
+    return lines
