@@ -98,7 +98,8 @@ def other(default: Any, annotation: Any) -> Any:
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):
         return None
     usual = default if factory else type(default)
-    choices = [cls for cls in concrete(base) if cls is not usual] or concrete(base)
+    # a process of products is no choice on a sphere
+    choices = [cls for cls in concrete(base) if cls not in (usual, ProductProcess)] or concrete(base)
     make = unusual(choices[-1], len(typing.get_args(annotation)[0]) if factory else 0)
     return make if factory else make()
 
