@@ -35,6 +35,8 @@ class Manifold(geoopt.Manifold, ABC):
     generators: int = 0
     #: lengths of the axes of `from_unit_cube`'s chart, where there is one
     unit_cube_extent: tuple[float, ...] = ()
+    #: the manifolds that this one is the product of; none where it is no product
+    factors: tuple[Manifold, ...] = ()
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
     walk_steps = 100
 

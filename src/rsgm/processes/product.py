@@ -29,7 +29,7 @@ class ProductProcess(Process):
             `Brownian` where the factor is compact and `Langevin` where it is not
 
     Raises:
-        ValueError: where the numbers of factors differ
+        ValueError: where the manifold is no product, or has another number of factors
 
     Example:
         >>> process = ProductProcess(Product())
@@ -45,6 +45,8 @@ class ProductProcess(Process):
         factors: Sequence[Callable[[Manifold, Schedule, float], Process]] | None = None,
     ) -> None:
         super().__init__(manifold, schedule, eps)
+        if not manifold.factors:
+            raise ValueError(f"ProductProcess: expected a Product, found {manifold}; use Brownian or Langevin.")
         if factors is None:
             factors = [Brownian if math.isfinite(factor.log_volume) else Langevin for factor in manifold.factors]
         if len(factors) != len(manifold.factors):
