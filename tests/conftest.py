@@ -46,12 +46,15 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],
     "AnnealedLangevin": [{"ladder": GridLadder(5), "steps": 3}],
     "LangevinDynamics": [{"steps": 20}],
+    "DenoisingBound": [{"slices": 4}],
+    "DivergenceBound": [{"slices": 4}],
     "SlicedScoreMatching": [{}, {"divergence": GaussianHutchinson()}],
     "WarmupCosine": [{}, {"warmup": 0}],
     "ConstantRate": [{}, {"warmup": 10}],
 }
 
-#: where a process, or a part that needs one with normal laws, lives, if not on `Sphere(2)`; points of three numbers
+#: where a process, or a part that needs one with normal laws or images, lives, if not on `Sphere(2)`; the points of
+#: a process are three numbers
 STATE_SPACES = dict.fromkeys(
     [
         "VariancePreserving",
@@ -60,9 +63,12 @@ STATE_SPACES = dict.fromkeys(
         "DataPrediction",
         "VelocityPrediction",
         "GaussianBridge",
+        "Affine",
+        "Logit",
+        "Standardise",
     ],
     Euclidean(3),
-) | {"ProductProcess": Product()}
+) | {"ProductProcess": Product(), "UNet": Euclidean(64)}
 
 
 @functools.cache

@@ -110,7 +110,7 @@ def other(default: Any, annotation: Any) -> Any:
     # a process only for the state space of the usual one
     alike = [cls for cls in concrete(base) if (cls.__name__ in STATE_SPACES) == (usual.__name__ in STATE_SPACES)]
     # and nothing that is made of its own kind, without end
-    plain_ones = [cls for cls in alike if base not in typing.get_type_hints(cls.__init__).values()]
+    plain_ones = [cls for cls in alike if not contains(cls, base)]
     choices = [cls for cls in plain_ones if cls is not usual] or plain_ones
     make = unusual(choices[-1], len(typing.get_args(annotation)[0]) if factory else 0)
     return make if factory else make()
@@ -119,6 +119,12 @@ def other(default: Any, annotation: Any) -> Any:
 def only_one(annotation: Any) -> bool:
     """Whether a single value is admitted."""
     return typing.get_origin(annotation) is typing.Literal and len(typing.get_args(annotation)) == 1
+
+
+def contains(cls: type, base: type) -> bool:
+    """Whether the constructor takes a part of such a kind, or a factory of one."""
+    hints = typing.get_type_hints(cls.__init__).values()
+    return any(base in (hint, *typing.get_args(hint)) for hint in hints)
 
 
 def names(description: Any) -> list[str]:
@@ -240,7 +246,7 @@ def test_plain_values():
         "init_args": {"dim": 4},
     }
     assert describe_call(LinearBeta, (0.5,), {}) == describe(LinearBeta(0.5))
-    assert describe(RawTime()) == {"class_path": "rsgm.networks.RawTime", "init_args": {}}
+    assert describe(RawTime()) == {"class_path": "rsgm.networks.features.RawTime", "init_args": {}}
 
 
 def test_descriptions_name_no_private_modules():

@@ -12,12 +12,13 @@ from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
 
 from conftest import STATE_SPACES, concrete, each, variants
-from rsgm import RSGM, KernelDensity, Sphere, heat_kernels, losses
+from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels, losses
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, ScoreTarget, TimeSampler, Weighting
 from rsgm.manifolds import Manifold
+from rsgm.models import GenerativeModel
 from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
 from rsgm.processes import Brownian
 from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion, Stepper
@@ -76,7 +77,7 @@ def points(dim: int = 2) -> torch.Tensor:
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def trains(model: RSGM, mode: FakeTensorMode) -> None:
+def trains(model: GenerativeModel, mode: FakeTensorMode) -> None:
     """One step's worth of loss and gradients, on the device."""
     with mode:
         loss = model.loss(points(model.manifold.dim))["loss"]
@@ -129,6 +130,12 @@ def objectives() -> list:
 @pytest.mark.parametrize("make", objectives())
 def test_parts_of_losses(make, far_away):
     trains(small(loss=make()), far_away())
+
+
+@pytest.mark.parametrize("make", [partial(Moser, uniform_points=4), partial(FlowMatching, stratified=True)])
+def test_flows(make, far_away):
+    """Whose losses need no solve: a solver needs values."""
+    trains(make(Sphere(2), network=partial(MLP, hidden=[4, 4])).to("meta"), far_away())
 
 
 @pytest.mark.parametrize("make", variants(Schedule))

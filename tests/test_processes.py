@@ -6,20 +6,25 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import STATE_SPACES, concrete, variants, within
+from conftest import STATE_SPACES, concrete, each, variants, within
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
 from rsgm.processes import (
     Brownian,
+    DataPrediction,
+    DriftPrediction,
     Langevin,
+    NoisePrediction,
+    Prediction,
     Process,
     ProductProcess,
     Reverse,
     Score,
     VarianceExploding,
     VariancePreserving,
+    VelocityPrediction,
     reverse,
 )
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
@@ -414,3 +419,75 @@ def test_the_context_reaches_the_score():
     assert torch.allclose(
         flow(score=Scaled(SPHERE)).drift(t, x, context), context * flow(score=Tilt(SPHERE)).drift(t, x)
     )
+
+
+# ---- predictions
+
+
+FLAT = [
+    VariancePreserving(Euclidean(3), LinearBeta(0.1, 4.0)),
+    VarianceExploding(Euclidean(3), GeometricVariance(0.01, 9.0), eps=0.0),
+]
+
+
+class Fixed(Field):
+    """A prediction that is given."""
+
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__(Euclidean(3))
+        self.value = value
+
+    def forward(self, t, x, context=None):
+        return self.value
+
+
+@pytest.mark.parametrize("process", FLAT, ids=lambda process: type(process).__name__)
+def test_predictions_of_the_truth_are_the_conditional_score(process):
+    """The noise, the data, the velocity or the drift that made a point give its score, and Tweedie the data again."""
+    n = 20
+    x0, z = (torch.randn(n, 3, generator=seeded(k), dtype=torch.float64) for k in (0, 1))
+    t = torch.linspace(0.05, 1, n, dtype=torch.float64)
+    alpha, sigma = process.signal(t)[:, None], process.std(t)[:, None]
+    x = alpha * x0 + sigma * z
+    expected = process.conditional_score(x0, x, t)
+    truths = {
+        NoisePrediction: z,
+        DataPrediction: x0,
+        VelocityPrediction: alpha * z - sigma * x0,
+        DriftPrediction: process.diffusion(t)[:, None] * expected,
+        Score: sigma * (expected - 2 * process.drift(t, x) / process.schedule.beta(t)[:, None]),
+    }
+    assert set(truths) == {param.values[0] for param in each(Prediction)}
+    for cls, truth in truths.items():
+        score = cls(process, Fixed(truth))(t, x)
+        assert torch.allclose(score, expected, rtol=1e-9, atol=1e-9), cls
+    assert torch.allclose(process.denoise(t, x, expected), x0, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("cls", each(Prediction))
+@pytest.mark.parametrize("process", [*FLAT, Brownian(SPHERE)], ids=lambda process: type(process).__name__)
+def test_divergence_of_predictions(cls, process):
+    """The fused one is that of the score as a whole; what needs a normal law says so where there is none."""
+    field = Tilt(process.manifold)
+    if cls.__name__ in STATE_SPACES and process not in FLAT:
+        with pytest.raises(ValueError, match=r"Brownian on Sphere.* has no normal law .* choose Score"):
+            cls(process, field)
+        return
+    score, x = cls(process, field), anywhere(process, 10)
+    t, frame = torch.linspace(0.05, 1, 10, dtype=torch.float64), process.manifold.frame(x)
+    value, divergence = score.with_divergence(t, x, frame)
+    expected, expected_divergence = Field.with_divergence(score, t, x, frame)
+    assert torch.allclose(value, expected, atol=1e-12)
+    assert torch.allclose(value, score(t, x), atol=1e-12)
+    assert torch.allclose(divergence, expected_divergence, atol=1e-10)
+
+
+@every_process
+def test_contraction_is_what_the_mean_loses(cls, manifold):
+    process = cls(manifold)
+    t, t_next = at(0.6, 3), at(0.2, 3)
+    found = process.contraction(t, t_next)
+    assert found.shape == (3,)
+    ds = process.schedule.integral(t) - process.schedule.integral(t_next)
+    expected = (-ds / 2).exp() if cls is VariancePreserving else torch.ones_like(t)
+    assert torch.allclose(found, expected)

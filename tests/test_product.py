@@ -1,12 +1,19 @@
 """Products against closed forms and against their factors."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from conftest import within
+from rsgm import RSGM
+from rsgm.fields import Field
+from rsgm.likelihood import ProbabilityFlow
+from rsgm.losses import ImplicitScoreMatching
 from rsgm.manifolds import Euclidean, Hyperbolic, Product, Sphere
+from rsgm.networks import MLP
+from rsgm.processes import Brownian, Langevin, ProductProcess
 
 CIRCLES = Product([Sphere(1)] * 3)
 
@@ -104,3 +111,92 @@ def test_errors():
     assert not product.check_point_on_manifold(torch.ones(5))
     with pytest.raises(ValueError, match="size must end with it"):
         product.origin(5)
+
+
+# ---- a model
+
+
+class SphereScore(Field):
+    """The exact score of Brownian motion from a heat kernel at s0 around the north pole."""
+
+    def __init__(self, process, s0):
+        super().__init__(process.manifold)
+        self.process, self.s0 = process, s0
+
+    def forward(self, t, x, context=None):
+        x = self.manifold.projx(x)
+        north = torch.tensor([0.0, 0.0, 1.0]).to(x).expand_as(x)
+        return self.manifold.heat_kernel_score(north, x, self.s0 + self.process.schedule.integral(t))
+
+
+class LineScore(Field):
+    """The exact score of a Langevin diffusion with unit scale from N(m, v)."""
+
+    def __init__(self, process, m, v):
+        super().__init__(process.manifold)
+        self.process, self.m, self.v = process, m, v
+
+    def forward(self, t, x, context=None):
+        decay = torch.exp(-self.process.schedule.integral(t))[:, None]
+        return (self.m * decay.sqrt() - x) / (self.v * decay + 1 - decay)
+
+
+class Beside(Field):
+    def __init__(self, manifold, fields):
+        super().__init__(manifold)
+        self.fields = torch.nn.ModuleList(fields)
+
+    def forward(self, t, x, context=None):
+        parts = self.manifold.split(x)
+        return self.manifold.join(field(t, part) for field, part in zip(self.fields, parts, strict=True))
+
+
+def test_the_density_of_a_product_is_the_sum_of_the_marginals():
+    """Exact scores on S^2 x R: the flow of the product against the flows of the factors and the normal density."""
+    product = Product([Sphere(2), Euclidean(1)])
+    process = ProductProcess(product, factors=[Brownian, partial(Langevin, scale=1.0)])
+    sphere, line = process.factors
+    scores = SphereScore(sphere, 0.3), LineScore(line, 0.7, 0.2)
+    ode = ProbabilityFlow(tolerance=1e-6)
+    x = product.join(
+        [
+            sphere.manifold.heat_kernel_sample(start(3), torch.full((3,), 0.3, dtype=torch.float64), seeded()),
+            torch.linspace(-0.5, 2.0, 3, dtype=torch.float64)[:, None],
+        ]
+    )
+    found = ode(process, Beside(product, scores), x).value
+    on_sphere, on_line = (
+        ode(part, score, y).value for part, score, y in zip(process.factors, scores, product.split(x), strict=True)
+    )
+    assert (found - on_sphere - on_line).abs().max() < 1e-5
+    # the flow ends in the law of t = 1, which differs from the prior by so much
+    s = float(process.schedule.integral(torch.tensor(1.0, dtype=torch.float64)))
+    # the marginal of the line at eps, transported from eps: mean and variance of the process there
+    decay = math.exp(-float(process.schedule.integral(torch.tensor(process.eps, dtype=torch.float64))))
+    std = (0.2 * decay + 1 - decay) ** 0.5
+    exact = torch.distributions.Normal(0.7 * decay**0.5, std).log_prob(x[:, 3])
+    end, end_std = math.exp(-s / 2) * 0.7, (1 - 0.8 * math.exp(-s)) ** 0.5
+    z = end + end_std * (x[:, 3] - 0.7 * decay**0.5) / std
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(z)
+    law = torch.distributions.Normal(end, end_std).log_prob(z)
+    assert (on_line - (exact + prior - law)).abs().max() < 1e-5
+
+
+def start(n):
+    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(n, 3)
+
+
+def test_a_model_on_a_product():
+    """Trains, samples, and is its prior where the network is zero."""
+    product = Product([Sphere(2), Euclidean(1)])
+    process = partial(ProductProcess, factors=[Brownian, partial(Langevin, scale=1.0, steps=1)])
+    network = partial(MLP, hidden=[8])
+    model = RSGM(product, process=process, network=network, loss=ImplicitScoreMatching())
+    x = model.sample(5, seed=0)
+    assert product.check_point_on_manifold(x, atol=1e-5, rtol=0)
+    model.loss(x)["loss"].mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    expected = -math.log(4 * math.pi) + torch.distributions.Normal(0.0, 1.0).log_prob(x[:, 3].double())
+    assert (model.log_prob(x) - expected).abs().max() < 1e-9

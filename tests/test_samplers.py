@@ -10,9 +10,10 @@ from scipy import special
 
 from conftest import STATE_SPACES, variants, within
 from rsgm.fields import Field
+from rsgm.likelihood import ProbabilityFlow
 from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
 from rsgm.processes import Brownian
-from rsgm.samplers import GeodesicEulerMaruyama, Heun, ReverseDiffusion, Sampler, Stepper
+from rsgm.samplers import GeodesicEulerMaruyama, Heun, ProbabilityFlowSampler, ReverseDiffusion, Sampler, Stepper
 from rsgm.schedules import ConstantBeta, GeometricVarianceGrid, LinearBeta, TimeGrid, UniformVarianceGrid
 
 S0 = 0.3  # of the law that is sampled, a heat kernel around the origin
@@ -312,3 +313,13 @@ def test_more_steps_reduce_the_bias(short):
     assert not within(bias(4), 0.0)
     found = [abs(float(bias(steps).mean())) for steps in (4, 16, 64)]
     assert found[0] > 2 * found[1] > 4 * found[2]
+
+
+def test_the_adaptive_flow_is_exact(float64):
+    """The prior's points end where the exact flow takes them, to the tolerance."""
+    tau = 2.0
+    process = Brownian(Sphere(2), ConstantBeta(tau), eps=1e-9)
+    start, centre = process.prior.draw(200, seeded()), CENTRE.double().expand(200, 3)
+    exact = flow_back(process.manifold.dist(centre, start), tau)
+    x = ProbabilityFlowSampler(ProbabilityFlow(tolerance=1e-7))(process, ExactScore(process), 200, generator=seeded())
+    assert (process.manifold.dist(centre, x) - exact).abs().max() < 1e-5

@@ -72,6 +72,7 @@ def integral(
     tolerance: float = 5e-4,
     width: float = 0.2,
     levels: int = 14,
+    max_nodes: int = 1_000_000,
 ) -> Integral:
     """The integral of a density over a compact manifold, by adaptive Gauss-Legendre quadrature.
 
@@ -87,6 +88,8 @@ def integral(
         tolerance: error indicator of a cell
         width: of the first cells, in units of length
         levels: most halvings
+        max_nodes: most evaluations of the density beside ``points``; when they run short, the cells with the largest
+            indicators are halved and the others are left as they are
 
     Example:
         >>> from rsgm.manifolds import Sphere
@@ -103,7 +106,7 @@ def integral(
     counts = [math.ceil(extent / width) for extent in manifold.unit_cube_extent]
     axes = [torch.arange(count, dtype=torch.float64).add(0.5) / count for count in counts]
     centres, size = torch.cartesian_prod(*axes).reshape(-1, dim), 1 / torch.tensor(counts, dtype=torch.float64)
-    total, nodes, values = 0.0, [], []
+    total, nodes, values, spent = 0.0, [], [], 0
     for level in range(levels + 1):
         # Gauss-Legendre nodes lie at 1/sqrt(3) of the way from the centre to each side
         x = manifold.from_unit_cube((centres[:, None] + offsets * (size / math.sqrt(3))).flatten(0, 1))
@@ -114,9 +117,13 @@ def integral(
         known = _highest(manifold, corners, manifold.from_unit_cube(centres), hints)
         highest = torch.maximum(density.amax(1), known)
         variation = 1 - density.amin(1) / highest.clamp_min(1e-300)
-        split = highest * cell * variation**4 > tolerance
-        if level == levels:
-            split[:] = False
+        indicator = highest * cell * variation**4
+        split = indicator > tolerance
+        spent += len(x)
+        affordable = max(0, max_nodes - spent) // 4**dim if level < levels else 0
+        if affordable < int(split.sum()):
+            worst = indicator.topk(affordable).indices
+            split = torch.zeros_like(split).index_fill(0, worst, True)
         total += float(density[~split].mean(1).sum()) * cell
         keep = ~split[:, None].expand_as(density).flatten()
         nodes.append(x[keep])
