@@ -25,7 +25,7 @@ LAYERS = [
     {"heat_kernels", "schedules", "networks", "seeding", "description"},
     {"manifolds", "divergence"},
     {"distributions", "densities", "fields", "charts"},
-    {"processes"},
+    {"processes", "flows"},
     {"losses", "samplers", "likelihood", "elbo"},
     {"models", "data"},
     {"metrics", "plots", "callbacks", "evaluation"},

@@ -108,7 +108,7 @@ def other(default: Any, annotation: Any) -> Any:
         return None
     usual = getattr(default, "func", default) if factory else type(default)
     # a process only for the state space of the usual one
-    alike = [cls for cls in concrete(base) if (cls.__name__ in STATE_SPACES) == (usual.__name__ in STATE_SPACES)]
+    alike = [cls for cls in concrete(base) if STATE_SPACES.get(cls.__name__) is STATE_SPACES.get(usual.__name__)]
     # and nothing that is made of its own kind, without end
     plain_ones = [cls for cls in alike if not contains(cls, base)]
     choices = [cls for cls in plain_ones if cls is not usual] or plain_ones

@@ -239,16 +239,17 @@ def test_only_twins(folder, capsys):
     assert re.search(r"without twins +none", capsys.readouterr().out)
 
 
-def test_no_integral_and_no_maps_beyond_dimension_three(folder, monkeypatch, capsys):
+def test_a_sampled_integral_and_no_maps_beyond_dimension_three(folder, monkeypatch, capsys):
     monkeypatch.undo()  # with figures, if there were any
     monkeypatch.chdir(folder)
     dims = ["--model.manifold.dim=5", "--data.dim=5", "--model.loss=ImplicitScoreMatching"]
     assert run(*dims, "--trainer.max_steps=1") == 0
     found = metrics()
-    assert found["normalisation"] is None
+    # a network of zeros is the uniform law, and one step is not far from it
+    assert abs(found["normalisation"] - 1) < 5 * found["normalisation_error"] + 1e-3
     assert found["baselines"]["uniform"] == pytest.approx(3 * math.log(math.pi))  # the volume of S^5 is pi^3
     assert not best().with_name("figures").exists()
-    assert "integral" not in capsys.readouterr().out
+    assert "(importance sampling)" in capsys.readouterr().out
 
 
 # ---- figures

@@ -30,10 +30,10 @@ from rsgm.seeding import generator_from
 
 #: most train, and most test, points in a picture
 _DOTS = 2000
-#: most images in a picture
-_IMAGES = 64
 #: draws of the importance sampling of the integral; evaluations of its quadrature, known peaks apart
 _NODES, _CELLS, _KNOWN = 4000, 12_000, 4000
+#: most images in a picture
+_IMAGES = 64
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:

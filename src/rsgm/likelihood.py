@@ -1,4 +1,4 @@
-"""Flows between data and a prior: exact log-densities and samples, integrated adaptively."""
+"""Solving a flow: exact log-densities and samples, integrated adaptively."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 from torchdiffeq import odeint
 
-from rsgm.distributions import ManifoldDistribution
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field
+from rsgm.flows import Flow, ScoreFlow
 from rsgm.manifolds import Manifold
 from rsgm.processes import Process
 
@@ -90,90 +90,6 @@ def integrate(
     if bad:
         raise SolveError(f"The ODE solve left {bad} of {len(final)} points without a finite log-density.")
     return manifold.projx(final[:, :-1].reshape(shape)), final[:, -1], evaluations
-
-
-class Flow(nn.Module, ABC):
-    r"""An ODE :math:`\dot x = v(t, x)` that carries the data, at t = ``start``, to a prior, at t = 1.
-
-    .. math:: \log p(x) = \log p_{\mathrm{prior}}(x_1) + \int_{\mathrm{start}}^1 \mathrm{div}\,v(t, x_t)\,dt
-
-    A subclass may take a total derivative :math:`\tfrac{d}{dt} h(t, x_t)` out of the divergence, where that is
-    cheaper or smoother, and give its integral in `boundary`.
-
-    References: Chen et al. 2018, arXiv:1806.07366; Mathieu and Nickel 2020, arXiv:2006.10605.
-
-    Arguments:
-        manifold: where the points live
-        prior: the law at t = 1
-        start: the time of the data
-    """
-
-    def __init__(self, manifold: Manifold, prior: ManifoldDistribution, start: float = 0.0) -> None:
-        super().__init__()
-        self.manifold, self.prior, self.start = manifold, prior, start
-
-    @abstractmethod
-    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """``v(t, x)``, a tangent vector."""
-
-    @abstractmethod
-    def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The velocity, and its divergence ``(B,)`` but for the total derivative of `boundary`."""
-
-    def boundary(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """What `rate` leaves out of the integral from the data points ``x``, ``(B,)``; nothing by default."""
-        return x.new_zeros(len(x))
-
-
-class FieldFlow(Flow):
-    """The flow of a field.
-
-    Arguments:
-        field: the velocity
-        prior: the law at t = 1
-    """
-
-    def __init__(self, field: Field, prior: ManifoldDistribution) -> None:
-        super().__init__(field.manifold, prior)
-        self.field = field
-
-    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The field."""
-        return self.field(t, x, context)
-
-    def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The field and its divergence."""
-        return self.field.with_divergence(t, x, directions, context)
-
-
-class ScoreFlow(Flow):
-    r"""The probability flow of a score model, :math:`v = b - \tfrac12 \beta s_\theta`, from ``process.eps`` on.
-
-    References: Song et al. 2021, arXiv:2011.13456, section 4.3; De Bortoli et al. 2022, arXiv:2202.02763,
-    appendix D.
-
-    Arguments:
-        process: the forward process
-        score: the field :math:`s_\theta`
-    """
-
-    def __init__(self, process: Process, score: Field) -> None:
-        super().__init__(process.manifold, process.prior, process.eps)
-        self.process, self.score = process, score
-
-    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The drift less half the score."""
-        return self.process.drift(t, x) - _like(self._half(t), x) * self.score(t, x, context)
-
-    def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The two parts' values and divergences."""
-        score, div = self.score.with_divergence(t, x, directions, context)
-        drift, drift_div = self.process.drift_with_divergence(t, x, directions)
-        half = self._half(t)
-        return drift - _like(half, x) * score, drift_div - half * div
-
-    def _half(self, t: Tensor) -> Tensor:
-        return 0.5 * self.process.schedule.beta(t)
 
 
 def log_prob(
@@ -302,7 +218,3 @@ class ProbabilityFlow(ScoreLikelihood):
             return flow.velocity(t.to(y.dtype).expand(len(y)), y, context), y.new_zeros(len(y))
 
         return integrate(slope, flow.manifold, x, 1.0, flow.start, self.tolerance)[0]
-
-
-def _like(coefficient: Tensor, x: Tensor) -> Tensor:
-    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

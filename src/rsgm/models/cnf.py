@@ -12,7 +12,8 @@ from torch import Tensor
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import FieldFlow, LogProb, ProbabilityFlow, log_prob
+from rsgm.flows import FieldFlow
+from rsgm.likelihood import LogProb, ProbabilityFlow, log_prob
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rsgm.distributions import Uniform
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import FieldFlow, LogProb, ProbabilityFlow
+from rsgm.flows import FieldFlow
+from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network

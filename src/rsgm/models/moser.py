@@ -12,7 +12,8 @@ from torch import Tensor
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import Flow, LogProb, ProbabilityFlow
+from rsgm.flows import Flow
+from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network

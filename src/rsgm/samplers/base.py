@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
-from rsgm.likelihood import ProbabilityFlow, ScoreFlow
+from rsgm.flows import ScoreFlow
+from rsgm.likelihood import ProbabilityFlow
 from rsgm.processes import Process
 from rsgm.samplers.steppers import GeodesicEulerMaruyama, Stepper
 from rsgm.schedules import TimeGrid, UniformTimeGrid
