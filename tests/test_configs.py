@@ -23,14 +23,18 @@ def folder(tmp_path, monkeypatch):
     return enter(tmp_path, monkeypatch)
 
 
+#: what costs time: sizes of networks, numbers of slices
+SMALL = {"hidden": "[8,8]", "width": "8", "channels": "4", "slices": "2"}
+
+
 def small_network(config) -> list[str]:
-    """Overrides for the networks that have a width, at any depth of the model."""
+    """Overrides for the parts that have a size, at any depth of the model."""
 
     def find(node, path: str) -> list[str]:
         if not isinstance(node, dict):
             return []
-        own = [f"--{path}.hidden=[8,8]"] if "hidden" in node.get("init_args", {}) else []
         inner = node.get("init_args", {})
+        own = [f"--{path}.{key}={value}" for key, value in SMALL.items() if key in inner]
         return own + [found for key, value in inner.items() for found in find(value, f"{path}.{key}")]
 
     return find(yaml.safe_load(config.read_text())["model"], "model")

@@ -41,7 +41,8 @@ def report(metrics: dict[str, Any]) -> str:
         lines.append(line("  perfect model, same points", metrics["perfect_model"]))
         lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
     if metrics["bits_per_dim"]:
-        lines.append(line("bits per dimension", metrics["bits_per_dim"]))
+        most = "" if metrics["nll_exact"] else ", at most"
+        lines.append(line(f"bits per dimension{most}", metrics["bits_per_dim"]))
     if metrics["bits_per_dim_bound"]:
         lines.append(line("  upper bound, same points", metrics["bits_per_dim_bound"]))
     if metrics["baselines"]["uniform"] is not None:
