@@ -10,7 +10,8 @@ from scipy.integrate import quad
 from sklearn.datasets import make_moons, make_swiss_roll
 
 from conftest import variants, within
-from rsgm.densities import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SmoothedLaw, SwissRoll, lattice
+from rsgm.densities import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SmoothedLaw, SwissRoll
+from rsgm.densities.base import lattice
 from rsgm.description import build, describe
 from rsgm.seeding import generator_from
 

@@ -86,8 +86,8 @@ def unusual(cls: type, skip: int = 0) -> functools.partial:
 
 def other(default: Any, annotation: Any) -> Any:
     """A value of the same type that is not the default; None where there is no telling."""
-    if only_one(annotation):
-        return None
+    if typing.get_origin(annotation) is typing.Literal:
+        return next((value for value in typing.get_args(annotation) if value != default), None)
     if isinstance(default, bool):
         return not default
     if isinstance(default, int):

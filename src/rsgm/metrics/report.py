@@ -10,8 +10,8 @@ NAMES = {
     "sliced_w1": "sliced W1",
     "energy_distance": "energy distance",
     "squared_mmd": "squared MMD",
-    "energy_gap": "mean of -log p - entropy (nats)",
-    "median_gap": "median of -log p - entropy (nats)",
+    "energy_gap": "mean -log p - entropy (nats)",
+    "median_gap": "median -log p - entropy (nats)",
 }
 
 
