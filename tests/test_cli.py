@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 import torch
@@ -338,7 +339,15 @@ def smaller(config: Path, file: Path) -> list[str]:
     cls = next(cls for cls in concrete(ManifoldData) if cls.__name__ == name)
     sizes = {"train_size": 40, "val_size": 8, "test_size": 8, "batch_size": 16, "steps_per_epoch": 1}
     known = inspect.signature(cls).parameters
-    # pictures are not rows of a table
+    # pictures are not rows of a table, and angles and counts other files
+    if name == "TorusData":
+        file = file.with_name("angles.csv")
+        file.write_text(
+            "\n".join([",".join("abcdefg"), *(",".join(str(k + 10 * i) for i in range(7)) for k in range(40))])
+        )
+    if name == "DihedralTableData":
+        file = file.with_name("counts.npy")
+        np.save(file, np.ones((6, 7), dtype=np.int32)[:, :6])
     own = {"synthetic": "true"} if "synthetic" in known else {"path": file}
     return [f"--data.{key}={value}" for key, value in (own | sizes).items() if key in known]
 

@@ -272,7 +272,7 @@ def test_frame(make, dtype):
     turns = [
         manifold.expmap(origin, angle * manifold.frame(origin[0])) for angle in (-math.pi / 2, math.pi / 2, math.pi)
     ]
-    x = torch.cat([points(manifold, 100, dtype), origin, *turns])
+    x = manifold.projx(torch.cat([points(manifold, 100, dtype), origin, *turns]))
     frame = manifold.frame(x)
     assert frame.shape == (manifold.dim, *x.shape)
     assert frame.dtype == dtype
@@ -320,6 +320,10 @@ def test_log_det_exp(make):
     """The log-determinant of the Jacobian of exp in orthonormal frames; zero at zero."""
     manifold = make()
     x = points(manifold, 20)
+    try:
+        manifold.log_det_exp(x, torch.zeros_like(x))
+    except NotImplementedError:
+        pytest.skip("does not know the volume distortion of its exponential map")
     for length in (1e-6, 1e-3, 0.0099, 0.0101, 0.1, 1.0, 3.0):
         u = tangents(manifold, x, length)
         push = torch.func.vmap(lambda e, u=u: torch.func.jvp(lambda v: manifold.expmap(x, v), (u,), (e,))[1])

@@ -3,6 +3,7 @@
 import functools
 import math
 import pickle
+import re
 from functools import partial
 from pathlib import Path
 
@@ -182,7 +183,11 @@ def test_resolution_and_solver_are_plain(cls):
 def test_points_that_are_matrices(cls, manifold, tmp_path):
     """A loss, samples and log-densities on manifolds whose points have two axes; through a file too."""
     torch.manual_seed(0)
-    model = cls(manifold, **SMALL.get(cls.__name__, {}))
+    try:
+        model = cls(manifold, **SMALL.get(cls.__name__, {}))
+    except ValueError as error:
+        assert re.search(r"choose|lives on|give both", str(error))  # noqa: PT017
+        pytest.skip(f"{cls.__name__} lives elsewhere")
     generator = torch.Generator().manual_seed(0)
     x = manifold.random_uniform(40, *manifold.shape, generator=generator, dtype=torch.float64)
     model.fit_points(x[:30], x[30:])
@@ -247,8 +252,8 @@ def test_checkpoint(cls, checkpoints):
     assert torch.equal(again.log_prob(x), model.log_prob(x))
     assert torch.equal(again.sample(5, seed=0), model.sample(5, seed=0))
     # two steps have left their mark, the same in both
-    fresh = ready(cls)
-    assert not torch.equal(fresh.log_prob(x), model.log_prob(x))
+    if model.state_dict():
+        assert not torch.equal(ready(cls).log_prob(x), model.log_prob(x))
     assert again.description == model.description
 
 
@@ -535,7 +540,7 @@ def test_chart_model_integrates_to_one(dim, resolution):
     """Without a score; and the samples have this density."""
     sphere = Sphere(dim)
     model = silent(ChartSGM(sphere, network=partial(MLP, hidden=[4])))
-    nodes, weights = sphere.quadrature(resolution)
+    nodes, weights = quadrature(sphere, resolution)
     density = model.log_prob(nodes).exp()
     assert float(weights @ density) == pytest.approx(1, abs=1e-3)
     first = model.sample(4000, seed=0)[:, 0].double()
