@@ -30,6 +30,24 @@ from rsgm.schedules import Schedule
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "trainer")
 
+
+def kind(path: Path) -> tuple[str, str]:
+    """The classes of the model and of the data of a configuration."""
+    said = yaml.safe_load(path.read_text())
+    return said["model"]["class_path"], said["data"]["class_path"]
+
+
+#: the first configuration of each kind is always tested, the others are slow
+FIRST = {kind(path): path for path in reversed(CONFIGS)}
+EVERY_CONFIG = [
+    pytest.param(
+        path,
+        id="/".join(path.relative_to(ROOT / "configs").with_suffix("").parts),
+        marks=() if FIRST[kind(path)] == path else pytest.mark.slow,
+    )
+    for path in CONFIGS
+]
+
 #: a run of a second: ten steps, two epochs
 TINY = """
 seed_everything: 0
@@ -263,7 +281,7 @@ def schedules_of(model: GenerativeModel) -> list[Schedule]:
     return [value for part in model.modules() for value in vars(part).values() if isinstance(value, Schedule)]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", EVERY_CONFIG)
 def test_schedule_overrides_reach_the_objects_of_every_config(config, folder):
     """Trap: an override that the configuration shows and the object never sees."""
     data = smaller(config, points(folder))

@@ -10,10 +10,10 @@ import yaml
 import rsgm
 from rsgm.evaluation import integral
 from rsgm.models import read_checkpoint
-from test_cli import CONFIGS, ROOT, best, compose, enter, points, run, smaller, without_figures
+from test_cli import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
 
 OVERLAYS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
-EVERY = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: "/".join(path.relative_to(ROOT).parts[1:]))
+EVERY = pytest.mark.parametrize("config", EVERY_CONFIG)
 
 
 @pytest.fixture
