@@ -22,6 +22,8 @@ from rsgm.schedules.rates import GeometricVariance, Schedule
 
 #: most points of which all distances are computed
 _PAIRS = 5000
+#: points among which nearest neighbours are sought: of more they are nearer, whatever the scale of the law
+_NEIGHBOURS = 500
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ class AutomaticLadder(Ladder):
 def smallest_level(points: Tensor, floor: float = 1e-3) -> float:
     r"""Technique 0: a :math:`\sigma_L` at which the smoothed data are the data.
 
-    Half of the median distance to the nearest neighbour, among at most 5000 points ``(N, *shape)``.
+    Half of the median distance to the nearest neighbour, among the first 500 points ``(N, *shape)``.
     """
-    x = points[:_PAIRS].flatten(1).double()
+    x = points[:_NEIGHBOURS].flatten(1).double()
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(math.inf)
     return max(0.5 * float(distances.min(1).values.median()), floor)
 
