@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from conftest import within
+from conftest import quadrature, within
 from rsgm import Euclidean, KentMixture, Sphere
 from rsgm.distributions import Kent, VonMisesFisher, fit_kent
 from rsgm.models import kent
@@ -43,7 +43,7 @@ def test_reference(reference):
 
 @pytest.mark.parametrize(("kappa", "beta"), SHAPES[:5])
 def test_integrates_to_one(kappa, beta):
-    nodes, weights = SPHERE.quadrature(80)
+    nodes, weights = quadrature(SPHERE, 80)
     assert float(weights @ law(kappa, beta).log_prob(nodes).exp()) == pytest.approx(1, abs=1e-12)
 
 
@@ -82,7 +82,7 @@ def test_draws(kappa, beta, dtype):
     assert within(local[:, 1:], 0.0)
     assert within(local[:, 1] * local[:, 2], 0.0)
     if kappa <= 50:
-        nodes, weights = SPHERE.quadrature(80)
+        nodes, weights = quadrature(SPHERE, 80)
         square = (weights * law(kappa, beta).log_prob(nodes).exp()) @ (nodes @ law(kappa, beta).frame).square()
         assert within(local.square(), square)
     elif beta < 0.4 * kappa:  # the normal law in the tangent plane, up to 1 / κ
@@ -222,7 +222,7 @@ def test_validation_chooses_among_the_starts():
 
 def test_samples_follow_the_density():
     model = target(4, 1.0, seed=1)
-    nodes, weights = SPHERE.quadrature(80)
+    nodes, weights = quadrature(SPHERE, 80)
     log_prob = model.log_prob(nodes)
     assert within(model.log_prob(model.sample(20_000, seed=0)), float(weights @ (log_prob.exp() * log_prob)))
 

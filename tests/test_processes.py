@@ -475,7 +475,7 @@ def test_divergence_of_predictions(cls, process):
         with pytest.raises(ValueError, match=r"Brownian on Sphere.* has no normal law .* choose Score"):
             cls(process, field)
         return
-    score, x = cls(process, field), anywhere(process, 10)
+    score, x = cls(process, field), anywhere(process.manifold, 10)
     t, frame = torch.linspace(0.05, 1, 10, dtype=torch.float64), process.manifold.frame(x)
     value, divergence = score.with_divergence(t, x, frame)
     expected, expected_divergence = Field.with_divergence(score, t, x, frame)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from conftest import within
+from conftest import quadrature, within
 from rsgm import RSGM
 from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
@@ -90,12 +90,11 @@ def test_charts_and_uniform_draws(factors):
     product = Product(factors)
     if math.isinf(product.log_volume):
         assert product.unit_cube_extent == ()
-        for unknown in (lambda: product.from_unit_cube(torch.rand(2, product.dim)), lambda: product.quadrature(3)):
-            with pytest.raises(NotImplementedError, match="has no"):
-                unknown()
+        with pytest.raises(NotImplementedError, match="has no"):
+            product.from_unit_cube(torch.rand(2, product.dim))
         return
     assert len(product.unit_cube_extent) == product.dim == 3
-    nodes, weights = product.quadrature(6)
+    nodes, weights = quadrature(product, 12)
     assert float(weights.sum()) == pytest.approx(8 * math.pi**2)
     assert float(weights @ (nodes[:, 0] ** 2 * nodes[:, 4] ** 4)) == pytest.approx(math.pi * 4 * math.pi / 5)
 

@@ -62,6 +62,7 @@ class TrainCLI(LightningCLI):
     run: Path
 
     def __init__(self, args: list[str] | None = None) -> None:
+        self._given = sys.argv[1:] if args is None else args
         super().__init__(
             GenerativeModel,
             ManifoldData,
@@ -148,8 +149,11 @@ class TrainCLI(LightningCLI):
             if self.config.ckpt_path == "last":
                 self.config.ckpt_path = str(folder / "last.ckpt")
             return folder
-        files = self.config.get("config") or []
-        name = self.config.name or (Path(str(files[0])).stem if files else "run")
+        # not from self.config, which forgets its files where one of them has an interpolation
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config", action="append", default=[])
+        files = first.parse_known_args(self._given)[0].config
+        name = self.config.name or (Path(files[0]).stem if files else "run")
         base = Path(self.config.runs) / name
         versions = sorted(int(p.name[8:]) for p in base.glob("version_*") if p.name[8:].isdigit())
         wanted = self.config.ckpt_path

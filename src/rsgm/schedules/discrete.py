@@ -132,7 +132,7 @@ class DiscreteLinear(DiscreteSchedule):
 
     Example:
         >>> DiscreteLinear(100).alpha_bars[-1]
-        tensor(2.0369e-05, dtype=torch.float64)
+        tensor(2.0390e-05, dtype=torch.float64)
     """
 
     beta_0: float = 0.1
