@@ -123,7 +123,7 @@ def test_wrapped_normal_on_hyperbolic_space(dim):
 
 def test_wrapped_normal_errors():
     sphere = Sphere(2)
-    with pytest.raises(ValueError, match=r"tails wrap round Sphere.*up to 3.14; use the law of its heat kernel"):
+    with pytest.raises(ValueError, match=r"tails wrap round Sphere.*up to 3.14; use BrownianLaw"):
         WrappedNormal(sphere, sphere.origin(3), 0.6)
     with pytest.raises(ValueError, match=r"loc must end with the shape \(3,\)"):
         WrappedNormal(sphere, torch.ones(2), 0.1)

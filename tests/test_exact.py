@@ -137,7 +137,7 @@ def test_annealing_finds_the_weights():
 )
 def test_probability_flow_against_the_law(process):
     """The density at eps in closed form, to 1e-3 nats; the priors are reached to 1e-4."""
-    model = ExactScore(PLANE, CLOSE, process, ode=ProbabilityFlow(tolerance=1e-5))
+    model = ExactScore(PLANE, CLOSE, process, ode=ProbabilityFlow(tolerance=1e-6))
     x = CLOSE.draw(10, torch.Generator().manual_seed(0))
     eps = torch.tensor(model.process.eps, dtype=torch.float64)
     expected = CLOSE.log_prob(x, model.process.signal(eps), model.process.std(eps))

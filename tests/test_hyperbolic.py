@@ -378,6 +378,7 @@ def test_a_network_of_zeros_is_the_prior():
     assert within(square, 0.5, sigmas=8.0)
 
 
+@pytest.mark.slow
 def test_training_on_hyperbolic_space():
     """The loss falls and the density of the data rises, from the prior's on."""
     space = Hyperbolic(2)
