@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import rsgm
-from rsgm.evaluation import integral
+from rsgm.evaluation import integral, load_data, sample_like
 from rsgm.models import read_checkpoint
 from test_cli import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
 
@@ -52,7 +52,8 @@ def test_one_step_and_one_evaluation(config, folder):
     assert found["nll"]["n"] == found["split"]["sizes"]["test"] > 0
     checkpoint = read_checkpoint(path)
     assert checkpoint["global_step"] == 1
-    assert rsgm.load(path).sample(3, seed=0).shape == (3, *rsgm.load(path).manifold.shape)
+    model, data = rsgm.load(path), load_data(checkpoint)
+    assert sample_like(model, data.test, 3).shape == (3, *model.manifold.shape)
 
 
 @EVERY

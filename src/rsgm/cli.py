@@ -25,7 +25,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
-from rsgm.evaluation import evaluate, load_data
+from rsgm.evaluation import evaluate, load_data, sample_like
 from rsgm.explain import explain
 from rsgm.likelihood import SolveError
 from rsgm.metrics import report
@@ -259,7 +259,7 @@ def _sample(options: argparse.Namespace) -> None:
         raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
     data = load_data(read_checkpoint(options.ckpt))
     model = load(options.ckpt, options.device)
-    rows = data.to_units(model.sample(options.samples, seed=options.seed))
+    rows = data.to_units(sample_like(model, data.test, options.samples, options.seed))
     with options.out.open("x", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(data.columns)

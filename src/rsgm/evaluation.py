@@ -177,8 +177,8 @@ def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None
     return {"uniform": uniform, "kernel_density": row}
 
 
-def sample_like(model: GenerativeModel, reference: Split, n: int) -> Tensor:
-    """``n`` samples, the same at each call; those of a conditional model given the context of the reference's rows.
+def sample_like(model: GenerativeModel, reference: Split, n: int, seed: int | None = 0) -> Tensor:
+    """``n`` samples; those of a conditional model given the context of the reference's rows.
 
     Where there are fewer rows than samples they are taken again from the first.
     """
@@ -186,7 +186,7 @@ def sample_like(model: GenerativeModel, reference: Split, n: int) -> Tensor:
     if context is not None:
         context = context[torch.arange(n) % len(context)].to(model.device)
         context = context.float() if context.is_floating_point() else context
-    return model.sample(n, context, seed=0)
+    return model.sample(n, context, seed)
 
 
 def sample_figure(data: ManifoldData, samples: Tensor, reference: Tensor) -> Figure | None:
