@@ -14,6 +14,7 @@ from rsgm.divergence import Divergence, Hutchinson
 from rsgm.fields import Field
 from rsgm.likelihood import LogProb, ScoreLikelihood
 from rsgm.losses import ContinuousTime, ImportanceTime
+from rsgm.manifolds.base import expand
 from rsgm.processes import Process
 
 
@@ -117,7 +118,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         ratio = process.std(start) * process.signal(first) / process.std(first)
         # the mean of the prior's log-density over the normal law at the last time
         spread = process.std(last) / process.prior.scale
-        prior = process.prior.log_prob(_like(process.signal(last), x0) * x0) - 0.5 * dim * spread.square()
+        prior = process.prior.log_prob(expand(process.signal(last), x0) * x0) - 0.5 * dim * spread.square()
         return prior - rest + dim * ratio.log()
 
     def _path(
@@ -214,7 +215,3 @@ class DivergenceBound(EvidenceLowerBound):
         value, div = score.with_divergence(t, x, directions, context)
         _, drift_div = process.drift_with_divergence(t, x, directions)
         return process.schedule.beta(t) * (0.5 * process.manifold.squared_norm(x, value) + div) - drift_div
-
-
-def _like(coefficient: Tensor, x: Tensor) -> Tensor:
-    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.base import expand
 from rsgm.processes import Process
 
 
@@ -83,18 +84,14 @@ class ScoreFlow(Flow):
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The drift less half the score."""
-        return self.process.drift(t, x) - _like(self._half(t), x) * self.score(t, x, context)
+        return self.process.drift(t, x) - expand(self._half(t), x) * self.score(t, x, context)
 
     def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The two parts' values and divergences."""
         score, div = self.score.with_divergence(t, x, directions, context)
         drift, drift_div = self.process.drift_with_divergence(t, x, directions)
         half = self._half(t)
-        return drift - _like(half, x) * score, drift_div - half * div
+        return drift - expand(half, x) * score, drift_div - half * div
 
     def _half(self, t: Tensor) -> Tensor:
         return 0.5 * self.process.schedule.beta(t)
-
-
-def _like(coefficient: Tensor, x: Tensor) -> Tensor:
-    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

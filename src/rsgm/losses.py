@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rsgm.divergence import Divergence, Exact, Hutchinson
 from rsgm.fields import Field
+from rsgm.manifolds.base import expand
 from rsgm.processes import Process
 from rsgm.schedules import GridLadder, Ladder
 
@@ -210,7 +211,7 @@ class TruncatedTarget(ScoreTarget):
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The approximate score."""
         s = process.schedule.integral(t)
-        column = s.reshape(-1, *(1,) * (x.dim() - 1))
+        column = expand(s, x)
         varadhan = process.manifold.logmap(x, x0) / column
         if self.threshold == math.inf:
             return varadhan

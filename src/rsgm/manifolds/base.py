@@ -128,7 +128,7 @@ class Manifold(geoopt.Manifold, ABC):
         (Jorgensen 1975; De Bortoli et al. 2022, arXiv:2202.02763, section 3.2). Subclasses with a known kernel
         sample it exactly.
         """
-        std = _expand((s / self.walk_steps).sqrt(), x0)
+        std = expand((s / self.walk_steps).sqrt(), x0)
         for _ in range(self.walk_steps):
             x0 = self.expmap(x0, std * self.random_tangent(x0, generator))
         return x0
@@ -167,7 +167,7 @@ class Manifold(geoopt.Manifold, ABC):
         )
 
 
-def _expand(coefficient: Tensor, x: Tensor) -> Tensor:
+def expand(coefficient: Tensor, x: Tensor) -> Tensor:
     """Append the axes that let a ``batch``-shaped coefficient multiply points or vectors like ``x``."""
     return coefficient.reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim()))
 

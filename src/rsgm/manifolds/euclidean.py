@@ -8,7 +8,7 @@ import geoopt
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, _expand
+from rsgm.manifolds.base import Manifold, expand
 
 
 class Euclidean(Manifold, geoopt.Euclidean):
@@ -89,7 +89,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal draw of variance ``s``."""
-        return x0 + _expand(s.sqrt(), x0) * self.random_tangent(x0, generator)
+        return x0 + expand(s.sqrt(), x0) * self.random_tangent(x0, generator)
 
     def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
         """Normal log-density of variance ``s``."""
@@ -97,4 +97,4 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
         """``(x0 - x) / s``."""
-        return (x0 - x) / _expand(s, x)
+        return (x0 - x) / expand(s, x)

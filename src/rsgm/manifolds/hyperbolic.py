@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, _expand, safe_norm
+from rsgm.manifolds.base import Manifold, expand, safe_norm
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 
@@ -214,7 +214,7 @@ class Hyperbolic(Manifold):
             return super().heat_kernel_score(x0, x, s)
         # score / distance has a limit at 0; the floor keeps the quotient away from 0 / 0
         r = self.dist(x0, x).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
-        return -_expand(_KERNELS[self.dim].score(r, s) / r, x) * self.logmap(x, x0)
+        return -expand(_KERNELS[self.dim].score(r, s) / r, x) * self.logmap(x, x0)
 
     # coordinates: time and tangency are always recomputed from the space part, whose rounding alone then counts
 

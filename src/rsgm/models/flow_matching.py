@@ -14,6 +14,7 @@ from rsgm.fields import NetworkField, TangentField
 from rsgm.flows import FieldFlow
 from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.base import expand
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
 from rsgm.schedules import LearningRate, WarmupCosine
@@ -95,5 +96,5 @@ def geodesic(manifold: Manifold, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Ten
     logarithms from the point itself are not.
     """
     direction = manifold.logmap(x0, x1)
-    times = t.reshape(-1, *(1,) * (x0.dim() - 1))
+    times = expand(t, x0)
     return torch.func.jvp(lambda s: manifold.expmap(x0, s * direction), (times,), (torch.ones_like(times),))

@@ -15,6 +15,7 @@ from rsgm.fields import Field, NetworkField, TangentField
 from rsgm.flows import Flow
 from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.base import expand
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
 from rsgm.schedules import LearningRate, WarmupCosine
@@ -65,7 +66,7 @@ class MoserFlow(Flow):
         u, r = self.ratio(x, self.manifold.frame(x), context)
         floored = r.clamp_min(self.eps)
         g = t + (1 - t) * floored
-        return -u / g.reshape(-1, *(1,) * (x.dim() - 1)), (r - floored) / g
+        return -u / expand(g, x), (r - floored) / g
 
 
 class Moser(GenerativeModel):

@@ -11,6 +11,7 @@ from rsgm import divergence
 from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.base import expand
 from rsgm.schedules import Schedule
 
 
@@ -97,7 +98,7 @@ class Process(nn.Module, ABC):
 
     def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
         """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
-        return self.manifold.expmap(x, _like(self.schedule.integral(t), x) * score)
+        return self.manifold.expmap(x, expand(self.schedule.integral(t), x) * score)
 
     def fit(self, points: Tensor) -> bool:
         """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them; whether one did."""
@@ -129,7 +130,7 @@ class Reverse:
 
     def drift(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The drift in reversed time, a tangent vector."""
-        beta = _like(self.process.schedule.beta(t), x)
+        beta = expand(self.process.schedule.beta(t), x)
         return (1 - self.lmbd / 2) * beta * self.score(t, x, context) - self.process.drift(t, x)
 
     def diffusion(self, t: Tensor) -> Tensor:
@@ -143,15 +144,11 @@ class Reverse:
         """
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)
-        drift = self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
-        move = _like(ds, x) * ((1 - self.lmbd / 2) * self.score(t, x, context) - drift)
+        drift = self.process.drift(t, x) / expand(self.process.schedule.beta(t), x)
+        move = expand(ds, x) * ((1 - self.lmbd / 2) * self.score(t, x, context) - drift)
         return move, ((1 - self.lmbd) * ds).sqrt()
 
 
 def reverse(process: Process, score: Field, lmbd: float) -> Reverse:
     """The reversal of ``process`` with index λ (see `Reverse`)."""
     return Reverse(process, score, lmbd)
-
-
-def _like(coefficient: Tensor, x: Tensor) -> Tensor:
-    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rsgm.distributions import Normal
 from rsgm.manifolds import Manifold
-from rsgm.processes.base import Process, _like
+from rsgm.manifolds.base import expand
+from rsgm.processes.base import Process
 from rsgm.schedules import GeometricVariance, LinearBeta, Schedule
 
 
@@ -25,11 +26,11 @@ class GaussianProcess(Process, ABC):
 
     def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``α x0 + σ z``."""
-        return _like(self.signal(t), x0) * x0 + _like(self.std(t), x0) * self.manifold.random_tangent(x0, generator)
+        return expand(self.signal(t), x0) * x0 + expand(self.std(t), x0) * self.manifold.random_tangent(x0, generator)
 
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """``(α x0 - x) / σ²``."""
-        return (_like(self.signal(t), x0) * x0 - x) / _like(self.std(t).square(), x)
+        return (expand(self.signal(t), x0) * x0 - x) / expand(self.std(t).square(), x)
 
     def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
         """``α(t) / α(t_next)``."""
@@ -37,7 +38,7 @@ class GaussianProcess(Process, ABC):
 
     def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
         """``(x + σ² score) / α``, which is exact."""
-        return (x + _like(self.std(t).square(), x) * score) / _like(self.signal(t), x)
+        return (x + expand(self.std(t).square(), x) * score) / expand(self.signal(t), x)
 
 
 class VariancePreserving(GaussianProcess):
@@ -75,7 +76,7 @@ class VariancePreserving(GaussianProcess):
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """``-β x / 2``."""
-        return -0.5 * _like(self.schedule.beta(t), x) * x
+        return -0.5 * expand(self.schedule.beta(t), x) * x
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The divergence is ``-β dim / 2``."""

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from rsgm.distributions import WrappedNormal
 from rsgm.manifolds import Manifold
-from rsgm.processes.base import Process, _like
+from rsgm.manifolds.base import expand
+from rsgm.processes.base import Process
 from rsgm.schedules import LinearBeta, Schedule
 
 
@@ -65,7 +66,7 @@ class Langevin(Process):
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """``-β ∇U / 2``."""
         pull, bend = self._gradient(x)
-        return _like(self.schedule.beta(t) / 2, x) * (pull / self.scale**2 - bend)
+        return expand(self.schedule.beta(t) / 2, x) * (pull / self.scale**2 - bend)
 
     @torch.no_grad()
     def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -73,7 +74,7 @@ class Langevin(Process):
         step = self.schedule.integral(t) / self.steps
         ratio = step / (2 * self.scale**2)
         part, std = -torch.expm1(-ratio), self.scale * (-torch.expm1(-2 * ratio)).sqrt()
-        part, std, half = (_like(coefficient, x0) for coefficient in (part, std, step / 2))
+        part, std, half = (expand(coefficient, x0) for coefficient in (part, std, step / 2))
         for _ in range(self.steps):
             pull, bend = self._gradient(x0)
             noise = self.manifold.random_tangent(x0, generator)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
-from rsgm.processes.base import Process, _like
+from rsgm.manifolds.base import expand
+from rsgm.processes.base import Process
 
 
 class Prediction(Field, ABC):
@@ -41,8 +42,8 @@ class Score(Prediction):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """``v / σ + 2 b / β``."""
-        rest = 2 * self.process.drift(t, x) / _like(self.process.schedule.beta(t), x)
-        return self.field(t, x, context) / _like(self.process.std(t), x) + rest
+        rest = 2 * self.process.drift(t, x) / expand(self.process.schedule.beta(t), x)
+        return self.field(t, x, context) / expand(self.process.std(t), x) + rest
 
     def with_divergence(
         self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
@@ -51,7 +52,7 @@ class Score(Prediction):
         value, div = self.field.with_divergence(t, x, directions, context)
         drift, drift_div = self.process.drift_with_divergence(t, x, directions)
         std, beta = self.process.std(t), self.process.schedule.beta(t)
-        return value / _like(std, x) + 2 * drift / _like(beta, x), div / std + 2 * drift_div / beta
+        return value / expand(std, x) + 2 * drift / expand(beta, x), div / std + 2 * drift_div / beta
 
 
 class LinearPrediction(Prediction, ABC):
@@ -64,7 +65,7 @@ class LinearPrediction(Prediction, ABC):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """``c f + d x``."""
         c, d = self.coefficients(t)
-        return _like(c, x) * self.field(t, x, context) + _like(d, x) * x
+        return expand(c, x) * self.field(t, x, context) + expand(d, x) * x
 
     def with_divergence(
         self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
@@ -72,7 +73,7 @@ class LinearPrediction(Prediction, ABC):
         """``c f + d x`` and ``c div f + d dim``."""
         value, div = self.field.with_divergence(t, x, directions, context)
         c, d = self.coefficients(t)
-        return _like(c, x) * value + _like(d, x) * x, c * div + d * self.manifold.dim
+        return expand(c, x) * value + expand(d, x) * x, c * div + d * self.manifold.dim
 
 
 class DriftPrediction(LinearPrediction):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.base import expand
 
 #: size of a Langevin step ``(B,)`` or one number, of the points, the gradients and the noise there
 StepSize = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -49,14 +50,14 @@ def langevin(
         >>> langevin(Euclidean(1), lambda x: -x, torch.zeros(5000, 1), 0.5, 50, generator).var()
         tensor(1.3378)
     """
-    fixed = None if callable(step) else _like(torch.as_tensor(step).to(x), x)
+    fixed = None if callable(step) else expand(torch.as_tensor(step).to(x), x)
     for _ in range(steps):
         g = gradient(x)
         if max_norm is not None:
             norm = manifold.squared_norm(x, g).sqrt().clamp_min(max_norm)
-            g = _like(max_norm / norm, x) * g
+            g = expand(max_norm / norm, x) * g
         z = manifold.random_tangent(x, generator)
-        h = _like(step(x, g, z), x) if fixed is None else fixed
+        h = expand(step(x, g, z), x) if fixed is None else fixed
         x = manifold.expmap(x, h * g + (2 * h).sqrt() * z)
     return x.detach()
 
@@ -74,7 +75,3 @@ def gradient_of(log_prob: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tens
         return value
 
     return gradient
-
-
-def _like(coefficient: Tensor, x: Tensor) -> Tensor:
-    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
+from rsgm.manifolds.base import expand
 from rsgm.processes import Process, reverse
 from rsgm.samplers.langevin import langevin
 
@@ -65,7 +66,7 @@ class GeodesicEulerMaruyama(Stepper):
         """One geodesic step."""
         move, std = reverse(process, score, self.lmbd).increment(t, t_next, x, context)
         if self.lmbd < 1 and not last:
-            std = std.reshape(-1, *(1,) * (x.dim() - 1))
+            std = expand(std, x)
             move = move + std * process.manifold.random_tangent(x, generator)
         return process.manifold.expmap(x, move)
 
@@ -87,7 +88,7 @@ class Heun(Stepper):
     ) -> Tensor:
         """One geodesic Heun step."""
         manifold, flow = process.manifold, reverse(process, score, 1.0)
-        step = (t - t_next).reshape(-1, *(1,) * (x.dim() - 1))
+        step = expand(t - t_next, x)
         slope = flow.drift(t, x, context)
         end = manifold.expmap(x, step * slope)
         back = manifold.transp(end, x, flow.drift(t_next, end, context))
@@ -166,15 +167,15 @@ class GaussianBridge(Stepper):
     ) -> Tensor:
         """One step down the chain."""
         data = self.denoise(process, score, x, t, context)
-        noise = (x - _like(process.signal(t), x) * data) / _like(process.std(t), x)
+        noise = (x - expand(process.signal(t), x) * data) / expand(process.std(t), x)
         before, after = process.std(t).square(), process.std(t_next).square()
         forward = (before - process.contraction(t, t_next).square() * after).clamp_min(0)
         bridge = after / before * forward
         kept = (after - self.eta**2 * bridge).clamp_min(0).sqrt()
-        x = _like(process.signal(t_next), x) * data + _like(kept, x) * noise
+        x = expand(process.signal(t_next), x) * data + expand(kept, x) * noise
         if self.eta > 0:
             fresh = self.eta * self.variance(forward, bridge).sqrt()
-            x = x + _like(fresh, x) * process.manifold.random_tangent(x, generator)
+            x = x + expand(fresh, x) * process.manifold.random_tangent(x, generator)
         return x
 
     def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
@@ -230,7 +231,3 @@ class PredictorCorrector(Stepper):
     def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
         """That of the first stepper."""
         return self.predictor.denoise(process, score, x, t, context)
-
-
-def _like(coefficient: Tensor, x: Tensor) -> Tensor:
-    return coefficient.reshape(-1, *(1,) * (x.dim() - 1))
