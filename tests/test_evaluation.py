@@ -578,18 +578,19 @@ def test_average_is_what_is_written_loaded_and_scored(path):
 
 
 def test_average_is_exponential(folder, monkeypatch):
-    """``a <- decay a + (1 - decay) w`` after each step, from the weights after the first."""
+    """``a <- d a + (1 - d) w`` after each step, from the weights after the first; d is the decay after a warm-up."""
     seen = []
 
     def record(self, trainer, *_):
         seen.append({key: value.clone() for key, value in trainer.lightning_module.state_dict().items()})
 
     monkeypatch.setattr("rsgm.callbacks.RunRecord.on_train_batch_end", record, raising=False)
-    assert run("--ema.decay=0.7", "--trainer.max_steps=6") == 0
+    assert run("--ema.decay=0.3", "--trainer.max_steps=6") == 0
     assert len(seen) == 6
     average = seen[0]
-    for raw in seen[1:]:
-        average = {key: 0.7 * average[key] + 0.3 * raw[key] for key in raw}
+    for k, raw in enumerate(seen[1:], start=1):
+        decay = min(0.3, (1 + k) / (10 + k))
+        average = {key: decay * average[key] + (1 - decay) * raw[key] for key in raw}
     last = best().with_name("last.ckpt")
     assert same(weights(last, "current_model_state"), seen[-1])
     for key, value in weights(last).items():
