@@ -200,8 +200,9 @@ class ProbabilityFlow(ScoreLikelihood):
         return torch.cat(ends).to(start.dtype)
 
     def settings(self) -> dict[str, Any]:
-        """Method, tolerance and dtype, for the record."""
-        return {"method": "dopri5", "tolerance": self.tolerance, "dtype": self.dtype}
+        """Method, tolerance, dtype and divergence, for the record."""
+        divergence = f"{type(self.divergence).__name__} divergence"
+        return {"method": "dopri5", "tolerance": self.tolerance, "dtype": self.dtype, "divergence": divergence}
 
     def _exactly(self, flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Flow, Tensor, Tensor | None]:
         """Copies in the precision of the solve, outside of inference mode; the model stays as it is."""
