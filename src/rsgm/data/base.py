@@ -1,6 +1,7 @@
 """Data on manifolds for Lightning: points, splits, and where the numbers come from."""
 
-from __future__ import annotations
+# Annotations are not postponed: what derives from `ManifoldData` as a dataclass has its annotations, and those of its
+# bases, resolved by the parser, which does not look into this module for their names.
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -27,7 +28,7 @@ class Split(NamedTuple):
     points: Tensor
     context: Tensor | None = None
 
-    def rows(self, index: Tensor) -> Split:
+    def rows(self, index: Tensor) -> "Split":
         """The rows that ``index`` selects."""
         return Split(self.points[index], None if self.context is None else self.context[index])
 
