@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rsgm.heat_kernels import ROTATION, truncated_series_score
+from rsgm.heat_kernels import ROTATION, truncated_rotation_score
 from rsgm.manifolds.base import Manifold, log_sinc, safe_norm
 from rsgm.manifolds.rotations import (
     bingham,
@@ -209,7 +209,7 @@ class SpecialOrthogonal(Manifold):
         """The gradient of the series of characters cut after degree ``terms``."""
 
         def score(omega: Tensor, delta: Tensor, s: Tensor) -> Tensor:
-            return truncated_series_score(3, omega, delta, s, terms, sphere=False)
+            return truncated_rotation_score(omega, delta, s, terms)
 
         return self._radial_gradient(x0, x, score, s)
 
