@@ -25,8 +25,8 @@ from rsgm.data import (
     WrappedNormalTorusData,
     sources,
 )
-from rsgm.data.base import split_rows
 from rsgm.data.earth import from_degrees, read_degrees, to_degrees
+from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
 from rsgm.manifolds import SpecialOrthogonal, Sphere
 from rsgm.manifolds.so3 import matrix_to_quaternion
