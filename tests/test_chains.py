@@ -11,7 +11,7 @@ from rsgm.fields import Field
 from rsgm.losses import DenoisingScoreMatching, LadderTime
 from rsgm.manifolds import Euclidean, Sphere
 from rsgm.processes import Brownian, NoisePrediction, VarianceExploding, VariancePreserving
-from rsgm.samplers import GaussianBridge, LargeVariance, ReverseDiffusion, SmallVariance
+from rsgm.samplers import GaussianBridge, LargeVariance, ReverseDiffusion, SmallVariance, Step
 from rsgm.schedules import (
     DiscreteCosine,
     DiscreteLinear,
@@ -71,7 +71,7 @@ def test_cosine_golden():
     score = NoisePrediction(process, One(PLANE))
     assert float(process.denoise(t, one, score(t, one))[0, 0]) == pytest.approx(0.8999391, abs=1e-6)
     step = GaussianBridge()
-    draws = [step(process, score, one, t, at(0.05, 1), None, seeded(k), False)[0, 0] for k in (0, 1)]
+    draws = [step(Step(process, score, t, at(0.05, 1), generator=seeded(k)), one)[0, 0] for k in (0, 1)]
     noise = [torch.randn(1, 2, generator=seeded(k), dtype=torch.float64)[0, 0] for k in (0, 1)]
     std = (draws[1] - draws[0]) / (noise[1] - noise[0])
     assert float(std) ** 2 == pytest.approx(0.00222036, abs=1e-6)
@@ -141,7 +141,7 @@ def test_ancestral_sampling(k, variance):
     mean = (x - beta / (1 - bars[k]).sqrt() * Noise(PLANE)(t, x)) / (1 - beta).sqrt()
     fresh = beta if variance == LargeVariance() else beta * (1 - bars[k - 1]) / (1 - bars[k])
     z = torch.randn(6, 2, generator=seeded(5), dtype=torch.float64)
-    found = GaussianBridge(variance=variance)(CHAIN, SCORE, x, t, t_next, None, seeded(5), False)
+    found = GaussianBridge(variance=variance)(Step(CHAIN, SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, mean + fresh.sqrt() * z, rtol=1e-9, atol=1e-9)
 
 
@@ -156,7 +156,7 @@ def test_implicit_sampling(eta, k, l):
     data = (x - (1 - bars[k]).sqrt() * noise) / bars[k].sqrt()
     z = torch.randn(6, 2, generator=seeded(5), dtype=torch.float64)
     expected = bars[l].sqrt() * data + (1 - bars[l] - sigma**2).sqrt() * noise + sigma * z
-    found = GaussianBridge(eta)(CHAIN, SCORE, x, t, t_next, None, seeded(5), False)
+    found = GaussianBridge(eta)(Step(CHAIN, SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -164,7 +164,7 @@ def test_deterministic_steps_draw_nothing():
     state = seeded()
     before = state.get_state()
     x = torch.zeros(3, 2, dtype=torch.float64)
-    GaussianBridge(0.0)(CHAIN, SCORE, x, at(0.5, 3), at(0.4, 3), None, state, False)
+    GaussianBridge(0.0)(Step(CHAIN, SCORE, at(0.5, 3), at(0.4, 3), generator=state), x)
     assert torch.equal(state.get_state(), before)
 
 
@@ -186,7 +186,7 @@ def test_bridges_to_a_point_are_exact(process, eta):
 
     t, t_next = at(0.9, n), at(0.4, n)
     x = process.perturb(mu.expand(n, 2), t, seeded())
-    found = GaussianBridge(eta)(process, Point(PLANE), x, t, t_next, None, seeded(1), False)
+    found = GaussianBridge(eta)(Step(process, Point(PLANE), t, t_next, generator=seeded(1)), x)
     residual = (found - process.signal(t_next)[:, None] * mu) / process.std(t_next)[:, None]
     assert within(residual, 0.0)
     assert within(residual.square(), 1.0)

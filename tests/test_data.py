@@ -25,8 +25,8 @@ from rsgm.data import (
     WrappedNormalTorusData,
     sources,
 )
-from rsgm.data.base import split_rows
 from rsgm.data.earth import from_degrees, read_degrees, to_degrees
+from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
 from rsgm.manifolds import SpecialOrthogonal, Sphere
 from rsgm.manifolds.so3 import matrix_to_quaternion
@@ -525,6 +525,22 @@ def test_command_line():
     assert (data.name, data.split) == ("fire", "block")
     with pytest.raises(jsonargparse.ArgumentError, match="block"):
         parser.parse_args(["--data=rsgm.data.EarthData", "--data.split=blocks"])
+
+
+@pytest.mark.parametrize("cls", each(ManifoldData))
+def test_inherited_arguments_on_the_command_line(cls):
+    """Known, explained and of a type that is checked, though a class does not repeat them."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ManifoldData, "data")
+    config = parser.parse_args([f"--data=rsgm.data.{cls.__name__}", "--data.batch_size=7"])
+    assert parser.instantiate_classes(config).data.batch_size == 7
+    with pytest.raises(jsonargparse.ArgumentError, match="Expected a <class 'int'>"):
+        parser.parse_args([f"--data=rsgm.data.{cls.__name__}", "--data.batch_size=many"])
+    parser = jsonargparse.ArgumentParser()
+    parser.add_class_arguments(cls, "data")
+    text = " ".join(parser.format_help().split())
+    assert "points of one training batch, all processes together (type: int, default: " in text
+    assert "Unvalidated" not in text
 
 
 @pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size"])

@@ -52,7 +52,7 @@ def far_away(monkeypatch):
 
         monkeypatch.setattr(module, name, move)
     for name in ("_variance_ends", "_ratio_ends"):
-        monkeypatch.setattr(losses, name, outside(getattr(losses, name)))
+        monkeypatch.setattr(losses.times, name, outside(getattr(losses.times, name)))
     for grid in concrete(TimeGrid) + concrete(Ladder):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
     monkeypatch.setattr(AnnealedLangevin, "_solved", outside(AnnealedLangevin._solved))

@@ -16,6 +16,7 @@ from rsgm.samplers import (
     LangevinDynamics,
     PredictorCorrector,
     PriorStart,
+    Step,
     gradient_of,
     langevin,
 )
@@ -190,14 +191,14 @@ def test_corrector_by_formula(process, alpha):
     score, predictor = Normal(process), GaussianBridge(0.0)
     x = torch.randn(50, 2, generator=seeded(), dtype=torch.float64)
     t, t_next = at(0.6, 50), at(0.59, 50)
-    middle = predictor(process, score, x, t, t_next, None, None, False)
+    middle = predictor(Step(process, score, t, t_next), x)
     s, z = score(t_next, middle), torch.randn(50, 2, generator=seeded(1), dtype=torch.float64)
     h = 2 * alpha * (0.2 * z.norm(dim=1).mean() / s.norm(dim=1).mean()) ** 2
     step = PredictorCorrector(predictor, snr=0.2)
-    found = step(process, score, x, t, t_next, None, seeded(1), False)
+    found = step(Step(process, score, t, t_next, generator=seeded(1)), x)
     assert torch.allclose(found, middle + h * s + (2 * h).sqrt() * z, rtol=1e-9)
     # the last step is the predictor's alone
-    assert torch.equal(step(process, score, x, t, t_next, None, seeded(1), True), middle)
+    assert torch.equal(step(Step(process, score, t, t_next, generator=seeded(1), last=True), x), middle)
 
 
 def test_number_of_corrections():
@@ -210,5 +211,5 @@ def test_number_of_corrections():
             return super().forward(t, x)
 
     step = PredictorCorrector(GaussianBridge(), corrections=3)
-    step(process, Counted(process), torch.ones(4, 1), at(0.5, 4), at(0.4, 4), None, seeded(), False)
+    step(Step(process, Counted(process), at(0.5, 4), at(0.4, 4), generator=seeded()), torch.ones(4, 1))
     assert calls == [0.5, 0.4, 0.4, 0.4]

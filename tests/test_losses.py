@@ -197,6 +197,20 @@ def test_importance_times_follow_the_noise_to_signal_ratio(process):
         assert torch.allclose(ratio, 2 * (process.std(t) / process.signal(t)).log(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("cls", [VarianceExploding, VariancePreserving])
+def test_importance_times_at_a_noise_whose_exponential_overflows(cls, dtype):
+    """s(1) = 2500: the ratio's logarithm is log s of the one process, and s, to the last digit, of the other."""
+    process = cls(Euclidean(2), ConstantBeta(2500.0), eps=0.4)
+    u = torch.linspace(0, 1, 5, dtype=dtype)
+    t, weight = ImportanceTime().quantile(process, u)
+    exploding = (0.4 * 2.5**u, 0.4 * 2.5**u * math.log(2.5) / 0.6)
+    expected = {VarianceExploding: exploding, VariancePreserving: (0.4 + 0.6 * u, torch.ones_like(u))}[cls]
+    rtol = 1e-6 if dtype == torch.float32 else 1e-12
+    assert torch.allclose(t, expected[0], rtol=rtol)
+    assert torch.allclose(weight, expected[1], rtol=rtol)
+
+
 @pytest.mark.parametrize(
     "beta, hold, normaliser, below",
     [

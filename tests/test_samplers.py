@@ -13,7 +13,15 @@ from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
 from rsgm.processes import Brownian
-from rsgm.samplers import GeodesicEulerMaruyama, Heun, ProbabilityFlowSampler, ReverseDiffusion, Sampler, Stepper
+from rsgm.samplers import (
+    GeodesicEulerMaruyama,
+    Heun,
+    ProbabilityFlowSampler,
+    ReverseDiffusion,
+    Sampler,
+    Step,
+    Stepper,
+)
 from rsgm.schedules import ConstantBeta, GeometricVarianceGrid, LinearBeta, TimeGrid, UniformVarianceGrid
 
 S0 = 0.3  # of the law that is sampled, a heat kernel around the origin
@@ -191,9 +199,9 @@ def test_steps_by_formula(lmbd):
     ds = (PROCESS.schedule.integral(t) - PROCESS.schedule.integral(t_next))[:, None]
     mean = (1 - lmbd / 2) * ds * SCORE(t, x)
     noise = ((1 - lmbd) * ds).sqrt() * sphere.random_tangent(x, seeded(5))
-    found = stepper(PROCESS, SCORE, x, t, t_next, None, seeded(5), False)
+    found = stepper(Step(PROCESS, SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, sphere.expmap(x, mean + noise), rtol=0, atol=1e-14)
-    last = stepper(PROCESS, SCORE, x, t, t_next, None, seeded(5), True)
+    last = stepper(Step(PROCESS, SCORE, t, t_next, generator=seeded(5), last=True), x)
     assert torch.allclose(last, sphere.expmap(x, mean), rtol=0, atol=1e-14)
 
 
@@ -209,7 +217,7 @@ def test_heun_by_formula():
     end = sphere.expmap(x, 0.1 * first)
     move = 0.05 * (first + sphere.transp(end, x, slope(t_next, end)))
     for last in (False, True):
-        found = Heun()(PROCESS, SCORE, x, t, t_next, None, seeded(), last)
+        found = Heun()(Step(PROCESS, SCORE, t, t_next, generator=seeded(), last=last), x)
         assert torch.allclose(found, sphere.expmap(x, move), rtol=0, atol=1e-7)
     # were it not transported, the move would leave the tangent space by far more
     assert (sphere.expmap(x, 0.05 * (first + slope(t_next, end))) - found).abs().max() > 1e-4

@@ -23,17 +23,15 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from rsgm import runs
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, sample_like
-from rsgm.explain import explain
+from rsgm.explain import UsageError, explain
 from rsgm.likelihood import SolveError
 from rsgm.metrics import report
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.models.base import NonFiniteLossError
-
-#: tells the processes that Lightning starts for further devices which folder the first one made
-_RUN_FOLDER = "RSGM_RUN_FOLDER"
 
 
 class Parser(LightningArgumentParser):
@@ -42,10 +40,6 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise one line; the command prints it."""
         raise UsageError(explain(message, [action.dest for action in self._actions]))
-
-
-class UsageError(ValueError):
-    """A command line or configuration that cannot be used."""
 
 
 class Events(TensorBoardLogger):
@@ -108,7 +102,7 @@ class TrainCLI(LightningCLI):
                 f"The model is on {places[0]}, with points of shape {tuple(places[0].shape)}, and the data are on "
                 f"{places[1]}, with points of shape {tuple(places[1].shape)}; give both the same manifold."
             )
-        if _is_first():
+        if runs.is_first():
             # a data set that is missing or wrong must not leave an empty run folder behind
             self.datamodule.prepare_data()
             self.datamodule.setup()
@@ -144,37 +138,13 @@ class TrainCLI(LightningCLI):
             raise UsageError(f"trainer: {error}") from error
 
     def _run_folder(self) -> Path:
-        if _RUN_FOLDER in os.environ:
-            folder = Path(os.environ[_RUN_FOLDER])
-            if self.config.ckpt_path == "last":
-                self.config.ckpt_path = str(folder / "last.ckpt")
-            return folder
         # not from self.config, which forgets its files where one of them has an interpolation
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config", action="append", default=[])
         files = first.parse_known_args(self._given)[0].config
         name = self.config.name or (Path(files[0]).stem if files else "run")
-        base = Path(self.config.runs) / name
-        versions = sorted(int(p.name[8:]) for p in base.glob("version_*") if p.name[8:].isdigit())
-        wanted = self.config.ckpt_path
-        if wanted == "last":
-            candidates = [base / f"version_{k}" / "last.ckpt" for k in reversed(versions)]
-            found = next((path for path in candidates if path.exists()), None)
-            if found is None:
-                raise UsageError(f"--ckpt_path last: no run below {base} has a last.ckpt; start one without it.")
-            self.config.ckpt_path = str(found)
-            return _claim(found.parent)
-        if wanted is not None:
-            read_checkpoint(wanted)
-        k = versions[-1] + 1 if versions else 0
-        if not _is_first():
-            return base / f"version_{k}"
-        while True:
-            try:
-                (base / f"version_{k}").mkdir(parents=True)
-                return _claim(base / f"version_{k}")
-            except FileExistsError:
-                k += 1
+        folder, self.config.ckpt_path = runs.claim(Path(self.config.runs) / name, self.config.ckpt_path)
+        return folder
 
 
 def train(args: list[str] | None = None) -> int:
@@ -183,14 +153,7 @@ def train(args: list[str] | None = None) -> int:
     try:
         cli = TrainCLI(args)
         return _train(cli)
-    except (
-        UsageError,
-        CheckpointError,
-        NonFiniteLossError,
-        SolveError,
-        FileNotFoundError,
-        ValueError,
-    ) as error:
+    except (UsageError, CheckpointError, NonFiniteLossError, SolveError, FileNotFoundError, ValueError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
         text = str(error)
@@ -201,7 +164,7 @@ def train(args: list[str] | None = None) -> int:
     except SIGTERMException:
         return 128 + signal.SIGTERM
     finally:
-        os.environ.pop(_RUN_FOLDER, None)
+        runs.release()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
@@ -212,7 +175,7 @@ def _train(cli: TrainCLI) -> int:
         read_checkpoint(resume)
     if trainer.is_global_zero:
         print(f"Run folder: {run}")
-        _write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
+        runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
     trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
     if not trainer.is_global_zero:
         return 0
@@ -265,27 +228,6 @@ def _sample(options: argparse.Namespace) -> None:
         writer.writerow(data.columns)
         writer.writerows([f"{value:.7g}" for value in row] for row in rows)
     print(f"{options.samples} samples in {options.out}")
-
-
-def _is_first() -> bool:
-    """Whether this is the first of the processes that a launcher started."""
-    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
-
-
-def _claim(folder: Path) -> Path:
-    os.environ[_RUN_FOLDER] = str(folder)
-    return folder
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Write a text beside what is there: ``config.yaml``, then ``config_1.yaml``, …"""
-    k, target = 0, path
-    while target.exists():
-        if target.read_text() == text:
-            return
-        k += 1
-        target = path.with_stem(f"{path.stem}_{k}")
-    target.write_text(text)
 
 
 def _as_list(value: Any) -> list[Any]:

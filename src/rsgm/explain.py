@@ -8,6 +8,10 @@ import re
 import sys
 
 
+class UsageError(ValueError):
+    """A command line or configuration that cannot be used."""
+
+
 def explain(message: str, keys: list[str]) -> str:
     """The cause in an error of the parser, in one line, with the nearest name where a name is unknown.
 

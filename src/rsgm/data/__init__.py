@@ -1,6 +1,6 @@
 """Data sets: points on a manifold, split and served for training, validation and test."""
 
-from rsgm.data.base import Batch, ManifoldData, Split
+from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.earth import EarthData
 from rsgm.data.images import Cifar10Data, DigitsData, MnistData
 from rsgm.data.plane import (
@@ -12,6 +12,7 @@ from rsgm.data.plane import (
     SwissRollData,
 )
 from rsgm.data.so3 import RotationData, RotationMixtureData
+from rsgm.data.splits import Split
 from rsgm.data.torus import DihedralTableData, TorusData, WrappedNormalTorusData
 from rsgm.data.toy import HyperbolicMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
 

@@ -1,11 +1,12 @@
-"""Data on manifolds for Lightning: points, splits, and where the numbers come from."""
+"""Data on manifolds for Lightning: points, their parts, and where the numbers come from."""
 
-from __future__ import annotations
+# Annotations are not postponed: what derives from `ManifoldData` as a dataclass has its annotations, and those of its
+# bases, resolved by the parser, which does not look into this module for their names.
 
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +15,10 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
+from rsgm.data.splits import PARTS, Split, split_rows
 from rsgm.densities import EuclideanLaw
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
-
-PARTS = ("train", "val", "test")
-
-
-class Split(NamedTuple):
-    """One part of a data set: points (N, *shape), float64, and their context (N, c) or None."""
-
-    points: Tensor
-    context: Tensor | None = None
-
-    def rows(self, index: Tensor) -> Split:
-        """The rows that ``index`` selects."""
-        return Split(self.points[index], None if self.context is None else self.context[index])
 
 
 class ManifoldData(LightningDataModule, ABC):
@@ -218,36 +207,6 @@ class ManifoldData(LightningDataModule, ABC):
 
     def _process(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def split_rows(groups: Tensor, sizes: tuple[int, int], generator: torch.Generator) -> list[Tensor]:
-    """Rows of train, val and test, by a random order of the groups.
-
-    A group belongs where its first row falls: sizes are exact for groups of one row, else off by less than a
-    group.
-
-    Arguments:
-        groups: (N,) labels; rows that share one stay together
-        sizes: rows of train and of val; the rest is test
-
-    Raises:
-        ValueError: a part without rows
-    """
-    _, group, count = torch.unique(groups, return_inverse=True, return_counts=True)
-    order = torch.randperm(len(count), generator=generator)
-    first = torch.empty_like(count)
-    first[order] = count[order].cumsum(0) - count[order]
-    rows = first[group].argsort(stable=True)
-    start = first[group][rows]
-    part = (start >= sizes[0]).long() + (start >= sum(sizes)).long()
-    parts = [rows[part == k] for k in range(3)]
-    for name, found in zip(PARTS, parts, strict=True):
-        if not len(found):
-            raise ValueError(
-                f"The {name} part has no rows: {len(groups)} rows in {len(count)} groups are too few to be "
-                "split into train, val and test. Expected at least 10 groups."
-            )
-    return parts
 
 
 def _single(x: Tensor) -> Tensor:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from rsgm.data.synthetic import LawData
 from rsgm.densities import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SwissRoll
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PlaneData(LawData, ABC):
-    """Points drawn from a law in the plane, which samples are held against. A subclass says what `law` is."""
+    """Points drawn from a law in the plane, which samples are held against. A subclass says what `law` is.
+
+    Arguments:
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+    """
+
+    test_size: int = 2_000
 
     @property
     @abstractmethod
@@ -24,6 +33,7 @@ class PlaneData(LawData, ABC):
         return self.law
 
 
+@dataclass(eq=False, repr=False)
 class MoonsData(PlaneData):
     r"""The two moons; see `Moons`.
 
@@ -39,19 +49,7 @@ class MoonsData(PlaneData):
         torch.Size([100])
     """
 
-    def __init__(
-        self,
-        noise: float = 0.05,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.noise = noise
+    noise: float = 0.05
 
     @cached_property
     def law(self) -> Moons:
@@ -59,6 +57,7 @@ class MoonsData(PlaneData):
         return Moons(self.noise)
 
 
+@dataclass(eq=False, repr=False)
 class SwissRollData(PlaneData):
     r"""The spiral; see `SwissRoll`.
 
@@ -68,19 +67,7 @@ class SwissRollData(PlaneData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        noise: float = 0.05,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.noise = noise
+    noise: float = 0.05
 
     @cached_property
     def law(self) -> SwissRoll:
@@ -88,6 +75,7 @@ class SwissRollData(PlaneData):
         return SwissRoll(self.noise)
 
 
+@dataclass(eq=False, repr=False)
 class GaussianMixtureData(PlaneData):
     r"""Isotropic normal laws; by default two far ones of unequal weight, on which Langevin dynamics errs.
 
@@ -102,21 +90,9 @@ class GaussianMixtureData(PlaneData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        means: Sequence[Sequence[float]] = ((-5.0, -5.0), (5.0, 5.0)),
-        scale: float | Sequence[float] = 1.0,
-        weights: Sequence[float] | None = (0.95, 0.05),
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.means, self.scale, self.weights = means, scale, weights
+    means: Sequence[Sequence[float]] = ((-5.0, -5.0), (5.0, 5.0))
+    scale: float | Sequence[float] = 1.0
+    weights: Sequence[float] | None = (0.95, 0.05)
 
     @cached_property
     def law(self) -> GaussianMixture:
@@ -124,6 +100,7 @@ class GaussianMixtureData(PlaneData):
         return GaussianMixture(self.means, self.scale, self.weights)
 
 
+@dataclass(eq=False, repr=False)
 class EightGaussiansData(PlaneData):
     r"""Eight equal normal laws on a circle.
 
@@ -134,20 +111,8 @@ class EightGaussiansData(PlaneData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        radius: float = 2.0,
-        scale: float = 0.2,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.radius, self.scale = radius, scale
+    radius: float = 2.0
+    scale: float = 0.2
 
     @cached_property
     def law(self) -> GaussianMixture:
@@ -155,6 +120,7 @@ class EightGaussiansData(PlaneData):
         return GaussianMixture.ring(8, self.radius, self.scale)
 
 
+@dataclass(eq=False, repr=False)
 class BlobsData(PlaneData):
     r"""Two equal normal laws around (-2, 0) and (2, 0).
 
@@ -164,19 +130,7 @@ class BlobsData(PlaneData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        scale: float = 0.5,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.scale = scale
+    scale: float = 0.5
 
     @cached_property
     def law(self) -> GaussianMixture:
@@ -184,6 +138,7 @@ class BlobsData(PlaneData):
         return GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], self.scale, None)
 
 
+@dataclass(eq=False, repr=False)
 class CheckerboardData(PlaneData):
     r"""The uniform law on the dark cells of a board; see `Checkerboard`.
 
@@ -193,20 +148,8 @@ class CheckerboardData(PlaneData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        side: float = 8.0,
-        cells: int = 4,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.side, self.cells = side, cells
+    side: float = 8.0
+    cells: int = 4
 
     @cached_property
     def law(self) -> Checkerboard:

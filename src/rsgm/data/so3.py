@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ _QUATERNION = tuple(Column(f"q{c}", (f"q{c}", c), -1.01, 1.01) for c in "wxyz")
 _VECTOR = tuple(Column(f"r{c}", (f"r{c}", f"rot{c}"), -100, 100) for c in "xyz")
 
 
+@dataclass(eq=False, repr=False)
 class RotationMixtureData(MixtureData):
     r"""Wrapped normals around uniform random rotations: the SO(3) experiment of the RSGM paper.
 
@@ -46,22 +48,11 @@ class RotationMixtureData(MixtureData):
         torch.Size([10, 3, 3])
     """
 
-    def __init__(
-        self,
-        components: int = 16,
-        conditional: bool = False,
-        train_size: int = 10_000,
-        val_size: int = 2_000,
-        test_size: int = 5_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(
-            conditional, train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size
-        )
-        self.components = components
+    components: int = 16
+    _: KW_ONLY
+    train_size: int = 10_000
+    val_size: int = 2_000
+    test_size: int = 5_000
 
     @cached_property
     def law(self) -> Mixture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,7 @@ from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LawData(ManifoldData, ABC):
     """Points drawn from a law. A subclass says what `law` is.
 
@@ -27,18 +29,16 @@ class LawData(ManifoldData, ABC):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        train_size: int,
-        val_size: int,
-        test_size: int,
-        batch_size: int,
-        seed: int | None,
-        steps_per_epoch: int,
-        eval_batch_size: int,
-    ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size)
-        self.train_size, self.val_size, self.test_size = train_size, val_size, test_size
+    train_size: int = 4_000
+    val_size: int = 1_000
+    test_size: int = 10_000
+    batch_size: int = 512
+    seed: int | None = None
+    steps_per_epoch: int = 500
+    eval_batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        super().__init__(self.batch_size, "random", self.seed, self.steps_per_epoch, self.eval_batch_size)
 
     @property
     @abstractmethod
@@ -76,6 +76,7 @@ class LawData(ManifoldData, ABC):
         return super().provenance() | {"source": f"generated ({type(self.law).__name__} on {self.manifold})"}
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MixtureData(LawData, ABC):
     """Points drawn from a mixture; on request with the component, one-hot, as their context.
 
@@ -85,19 +86,7 @@ class MixtureData(LawData, ABC):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        conditional: bool,
-        train_size: int,
-        val_size: int,
-        test_size: int,
-        batch_size: int,
-        seed: int | None,
-        steps_per_epoch: int,
-        eval_batch_size: int,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.conditional = conditional
+    conditional: bool = False
 
     @property
     @abstractmethod

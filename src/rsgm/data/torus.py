@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from rsgm.seeding import generator_from
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
 
 
+@dataclass(eq=False, repr=False)
 class WrappedNormalTorusData(LawData):
     r"""A normal law of standard deviation σ per angle, wrapped around :math:`T^n`: the RSGM paper's experiment.
 
@@ -39,20 +41,10 @@ class WrappedNormalTorusData(LawData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        dim: int = 2,
-        scale: float = 0.2,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 2_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.dim, self.scale = dim, scale
+    dim: int = 2
+    scale: float = 0.2
+    _: KW_ONLY
+    test_size: int = 2_000
 
     @cached_property
     def law(self) -> BrownianLaw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -12,6 +13,7 @@ from rsgm.manifolds import Hyperbolic, Sphere
 from rsgm.seeding import generator_from
 
 
+@dataclass(eq=False, repr=False)
 class VonMisesFisherData(LawData):
     r"""The von Mises-Fisher law around the first axis of :math:`S^d`; by default the toy of the RSGM code.
 
@@ -34,20 +36,8 @@ class VonMisesFisherData(LawData):
         (torch.Size([512, 3]), True)
     """
 
-    def __init__(
-        self,
-        dim: int = 2,
-        concentration: float = 15.0,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 10_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size)
-        self.dim, self.concentration = dim, concentration
+    dim: int = 2
+    concentration: float = 15.0
 
     @cached_property
     def law(self) -> VonMisesFisher:
@@ -56,6 +46,7 @@ class VonMisesFisherData(LawData):
         return VonMisesFisher(Sphere(self.dim), axis, self.concentration)
 
 
+@dataclass(eq=False, repr=False)
 class VonMisesFisherMixtureData(MixtureData):
     r"""Von Mises-Fisher laws of one concentration around uniform random means on :math:`S^d`, equally likely.
 
@@ -70,24 +61,9 @@ class VonMisesFisherMixtureData(MixtureData):
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
 
-    def __init__(
-        self,
-        dim: int = 2,
-        components: int = 4,
-        concentration: float = 15.0,
-        conditional: bool = False,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 10_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(
-            conditional, train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size
-        )
-        self.dim, self.components, self.concentration = dim, components, concentration
+    dim: int = 2
+    components: int = 4
+    concentration: float = 15.0
 
     @cached_property
     def law(self) -> Mixture:
@@ -97,6 +73,7 @@ class VonMisesFisherMixtureData(MixtureData):
         return Mixture(VonMisesFisher(sphere, means, self.concentration))
 
 
+@dataclass(eq=False, repr=False)
 class HyperbolicMixtureData(MixtureData):
     r"""Four wrapped normals in the hyperbolic plane, each long in one direction: the experiment of the RSGM code.
 
@@ -110,21 +87,6 @@ class HyperbolicMixtureData(MixtureData):
         train_size, val_size, test_size: see `LawData`
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
     """
-
-    def __init__(
-        self,
-        conditional: bool = False,
-        train_size: int = 4_000,
-        val_size: int = 1_000,
-        test_size: int = 10_000,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-    ) -> None:
-        super().__init__(
-            conditional, train_size, val_size, test_size, batch_size, seed, steps_per_epoch, eval_batch_size
-        )
 
     @cached_property
     def law(self) -> Mixture:

@@ -12,6 +12,7 @@ from rsgm.heat_kernels.compact import (
     SPHERE2,
     SPHERE3,
     HeatKernel,
+    truncated_rotation_score,
     truncated_series_score,
 )
 from rsgm.heat_kernels.hyperbolic import HYPERBOLIC2, HYPERBOLIC3, HyperbolicKernel, log_sinhc
@@ -26,5 +27,6 @@ __all__ = [
     "HeatKernel",
     "HyperbolicKernel",
     "log_sinhc",
+    "truncated_rotation_score",
     "truncated_series_score",
 ]

@@ -124,3 +124,25 @@ def turned(x: Tensor, q: Tensor) -> Tensor:
 def polish(x: Tensor) -> Tensor:
     """One step of Newton and Schulz: an error of orthogonality becomes its square."""
     return 1.5 * x - 0.5 * x @ (x.mT @ x)
+
+
+def nearest_rotation(x: Tensor) -> Tensor:
+    """The rotation nearest to a matrix, by FOAM (Markley 1993, J. Astronaut. Sci. 41).
+
+    It has no singular vectors to differentiate. Unique, and found, unless the sum of the two smallest singular values
+    (the last with the sign of the determinant) is close to zero.
+    """
+    x = x * (3 / (x * x).sum((-2, -1), keepdim=True)).sqrt()
+    a, b, c = x.unbind(-2)
+    cofactors = torch.stack([cross(b, c), cross(c, a), cross(a, b)], -2)
+    det, square = (cofactors * x).sum((-2, -1)) / 3, (cofactors * cofactors).sum((-2, -1))
+    # Newton from above to the sum of the singular values; the last steps, quadratic, carry the derivatives
+    total, constants = torch.full_like(det, 3.0), (det.detach(), square.detach())
+    for step in range(14):
+        d, q = constants if step < 12 else (det, square)
+        rest = total * total - 3
+        total = total - (rest * rest - 8 * total * d - 4 * q) / (4 * total * rest - 8 * d)
+    kappa = (total * total - 3) / 2
+    kappa, total, det = (value[..., None, None] for value in (kappa, total, det))
+    y = ((kappa + 3) * x + total * cofactors - x @ (x.mT @ x)) / (kappa * total - det)
+    return polish(polish(y))

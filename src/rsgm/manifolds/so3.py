@@ -8,14 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rsgm.heat_kernels import ROTATION, truncated_series_score
+from rsgm.heat_kernels import ROTATION, truncated_rotation_score
 from rsgm.manifolds.base import Manifold, log_sinc, safe_norm
 from rsgm.manifolds.rotations import (
     bingham,
     cross,
     matrix_to_quaternion,
     matrix_to_rotation_vector,
-    polish,
+    nearest_rotation,
     quaternion_to_matrix,
     quaternion_to_rotation_vector,
     relative_quaternion,
@@ -110,25 +110,8 @@ class SpecialOrthogonal(Manifold):
         return self.generate(y, w - turned + cross(axis, turned) / (1 + q[..., :1]))
 
     def projx(self, x: Tensor) -> Tensor:
-        """The nearest rotation, by FOAM (Markley 1993, J. Astronaut. Sci. 41): no singular vectors to differentiate.
-
-        Unique, and found, unless the sum of the two smallest singular values (the last with the sign of the
-        determinant) is close to zero.
-        """
-        x = x * (3 / (x * x).sum((-2, -1), keepdim=True)).sqrt()
-        a, b, c = x.unbind(-2)
-        cofactors = torch.stack([cross(b, c), cross(c, a), cross(a, b)], -2)
-        det, square = (cofactors * x).sum((-2, -1)) / 3, (cofactors * cofactors).sum((-2, -1))
-        # Newton from above to the sum of the singular values; the last steps, quadratic, carry the derivatives
-        total, constants = torch.full_like(det, 3.0), (det.detach(), square.detach())
-        for step in range(14):
-            d, q = constants if step < 12 else (det, square)
-            rest = total * total - 3
-            total = total - (rest * rest - 8 * total * d - 4 * q) / (4 * total * rest - 8 * d)
-        kappa = (total * total - 3) / 2
-        kappa, total, det = (value[..., None, None] for value in (kappa, total, det))
-        y = ((kappa + 3) * x + total * cofactors - x @ (x.mT @ x)) / (kappa * total - det)
-        return polish(polish(y))
+        """The nearest rotation; see `rsgm.manifolds.rotations.nearest_rotation`."""
+        return nearest_rotation(x)
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """``x skew(x^T u)``."""
@@ -209,7 +192,7 @@ class SpecialOrthogonal(Manifold):
         """The gradient of the series of characters cut after degree ``terms``."""
 
         def score(omega: Tensor, delta: Tensor, s: Tensor) -> Tensor:
-            return truncated_series_score(3, omega, delta, s, terms, sphere=False)
+            return truncated_rotation_score(omega, delta, s, terms)
 
         return self._radial_gradient(x0, x, score, s)
 

@@ -6,7 +6,8 @@ figure.
 
 from rsgm.plots.disk import disk_density, disk_samples
 from rsgm.plots.dynamics import score_field, snapshots, trajectories
-from rsgm.plots.earth import coastline, density_map, interpolate, sample_map
+from rsgm.plots.earth import coastline, density_map, sample_map
+from rsgm.plots.globe import interpolate
 from rsgm.plots.images import image_grid
 from rsgm.plots.latents import latent_histograms
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
+from rsgm.plots.globe import closed_grid, project, widths
 from rsgm.plots.style import (
     GREY,
     INK,
@@ -24,19 +25,14 @@ from rsgm.plots.style import (
     TEST,
     TRAIN,
     Box,
-    Floats,
-    bilinear,
     colour_bar,
     colour_limits,
     dots,
     legend,
     new_figure,
-    refuse_density,
-    scattered,
 )
 
 _SIZE_INCHES = (10.0, 5.625)  # 1600 x 900 pixels
-_CANVAS = (720, 1440)  # rows, columns of the projected density: about one per pixel
 
 
 @functools.cache
@@ -92,8 +88,8 @@ def density_map(
         >>> density_map(np.arange(-180, 180, 9), nodes, np.zeros((20, 40))).get_size_inches().tolist()
         [10.0, 5.625]
     """
-    lon, lat, values = _closed_grid(longitude, latitude, log_density)
-    area = np.broadcast_to(np.cos(np.radians(lat))[:, None], values.shape) * _widths(lat)[:, None]
+    lon, lat, values = closed_grid(longitude, latitude, log_density)
+    area = np.broadcast_to(np.cos(np.radians(lat))[:, None], values.shape) * widths(lat)[:, None]
     vmin, vmax = colour_limits(values, area, vmin, vmax)
 
     # The ellipse is twice as wide as high: the boxes fit it exactly. Here the colour bar goes below it.
@@ -108,7 +104,7 @@ def density_map(
         transform=axes.transAxes,
         zorder=0,
     )
-    image.set_data(_project(lon, lat, np.maximum(values, vmin)))
+    image.set_data(project(lon, lat, np.maximum(values, vmin)))
     image.set_clip_path(axes.patch)
     axes.add_image(image)
 
@@ -119,27 +115,6 @@ def density_map(
         _dots(axes, test, "test", color=TEST, edge=INK, zorder=5)
     _legend(axes)
     return figure
-
-
-def interpolate(degrees: ArrayLike, values: ArrayLike, step: float = 1.0) -> tuple[Floats, Floats, Floats]:
-    """Scattered values on the globe, brought onto a regular grid for `density_map` by linear interpolation.
-
-    Arguments:
-        degrees: (n, 2), latitude and longitude
-        values: (n,)
-        step: of the grid, degrees
-
-    Returns:
-        longitudes (nlon,), latitudes (nlat,) and the values (nlat, nlon)
-    """
-    lat, lon = np.asarray(degrees, dtype=np.float64).T
-    value = np.asarray(values, dtype=np.float64)
-    # once around to both sides, so that no pixel lies outside the triangulation but at the poles
-    lon, lat, value = np.concatenate([lon - 360, lon, lon + 360]), np.tile(lat, 3), np.tile(value, 3)
-    near = (lon > -200) & (lon < 200)
-    places = np.stack([lon[near], lat[near]], -1)
-    longitude, latitude = np.arange(-180 + step / 2, 180, step), np.arange(-90 + step / 2, 90, step)
-    return longitude, latitude, scattered(places, value[near], longitude, latitude)
 
 
 def sample_map(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:
@@ -218,73 +193,3 @@ def _legend(axes: Axes) -> None:
     """The names of the points, in the corner that the ellipse leaves free."""
     if axes.get_legend_handles_labels()[0]:
         legend(axes, loc="lower left", bbox_to_anchor=(-0.045, -0.045))
-
-
-def _closed_grid(longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Check and sort a grid, then close it: a column beyond either side of the seam, a row at either pole."""
-    lon = np.asarray(longitude, dtype=np.float64)
-    lat = np.asarray(latitude, dtype=np.float64)
-    grid = np.asarray(values, dtype=np.float64)
-    if lon.ndim != 1 or lat.ndim != 1 or grid.shape != (lat.size, lon.size):
-        raise ValueError(
-            f"log_density has shape {grid.shape}, with longitude {lon.shape} and latitude {lat.shape}; "
-            "expected (nlat, nlon) with (nlon,) and (nlat,)"
-        )
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise ValueError("longitude and latitude must be finite")
-    refuse_density(grid)
-
-    lon, first = np.unique((lon + 180) % 360 - 180, return_index=True)  # 180 and -180 are one meridian
-    lat, order = np.unique(lat, return_index=True)
-    if lat.size != grid.shape[0]:
-        raise ValueError("latitude: two centres of cells are equal")
-    grid = grid[np.ix_(order, first)]
-    _check_cover("longitude", lon, np.diff(lon, append=lon[:1] + 360))
-    _check_cover("latitude", lat, np.diff(lat, prepend=-90.0, append=90.0))
-
-    lon = np.concatenate([lon[-1:] - 360, lon, lon[:1] + 360])
-    grid = np.hstack([grid[:, -1:], grid, grid[:, :1]])
-    # A pole is one point: all columns meet there in one value, the mean of the nearest row.
-    south, north = grid[0].mean(), grid[-1].mean()
-    inner = np.abs(lat) < 90  # a grid that has the poles has their values
-    rows = [np.full_like(grid[:1], south), grid[inner], np.full_like(grid[:1], north)]
-    return lon, np.concatenate([[-90.0], lat[inner], [90.0]]), np.vstack(rows)
-
-
-def _check_cover(name: str, centres: Floats, gaps: Floats) -> None:
-    """A grid that is given in radians, or for a region, would be stretched over the globe: refuse it."""
-    if centres.size < 4 or np.abs(centres).max() > 180 or (name == "latitude" and np.abs(centres).max() > 90):
-        raise ValueError(f"{name}: expected at least 4 centres of cells in degrees, found {centres.tolist()[:8]}")
-    if gaps.max() > 3 * np.median(gaps):
-        raise ValueError(
-            f"{name}: {centres.size} centres from {centres[0]:.4g} to {centres[-1]:.4g} leave a gap of "
-            f"{gaps.max():.4g} degrees; the grid must cover the globe, in degrees"
-        )
-
-
-def _widths(lat: Floats) -> Floats:
-    """Heights of the cells around sorted latitudes, degrees."""
-    edges = np.concatenate([lat[:1], (lat[1:] + lat[:-1]) / 2, lat[-1:]])
-    return np.diff(edges)
-
-
-@functools.cache
-def _canvas() -> tuple[Floats, Floats]:
-    """Longitude and latitude (rows, columns), degrees, of each pixel of the canvas: projection inverted."""
-    rows, columns = _CANVAS
-    y = ((np.arange(rows) + 0.5) / rows * 2 - 1)[:, None]
-    x = ((np.arange(columns) + 0.5) / columns * 2 - 1)[None, :]
-    theta = np.arcsin(y)
-    lat = np.degrees(np.arcsin((2 * theta + np.sin(2 * theta)) / np.pi))
-    # Beyond the ellipse the last meridian goes on, so that the clipped edge has a colour to blend with.
-    lon = 180 * np.clip(x / np.cos(theta), -1, 1)
-    lon.setflags(write=False)
-    return lon, np.broadcast_to(lat, lon.shape)
-
-
-def _project(lon: Floats, lat: Floats, values: Floats) -> Floats:
-    """Interpolate `values` (nlat, nlon) on a closed grid bilinearly at every point of the canvas."""
-    x, y = _canvas()
-    column = np.interp(x, lon, np.arange(lon.size))
-    row = np.interp(y, lat, np.arange(lat.size))
-    return bilinear(values, row, column)

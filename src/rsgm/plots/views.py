@@ -21,7 +21,8 @@ from torch import Tensor
 from rsgm.data.earth import to_degrees
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.plots.disk import disk_density, disk_samples
-from rsgm.plots.earth import density_map, interpolate, sample_map
+from rsgm.plots.earth import density_map, sample_map
+from rsgm.plots.globe import interpolate
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples
 from rsgm.plots.rotations import rotation_histograms
 from rsgm.plots.style import window

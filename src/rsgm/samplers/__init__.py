@@ -11,6 +11,7 @@ from rsgm.samplers.steppers import (
     LargeVariance,
     PredictorCorrector,
     SmallVariance,
+    Step,
     Stepper,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "Sampler",
     "SmallVariance",
     "Start",
+    "Step",
     "Stepper",
     "gradient_of",
     "langevin",

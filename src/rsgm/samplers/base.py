@@ -12,7 +12,7 @@ from rsgm.fields import Field
 from rsgm.flows import ScoreFlow
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.processes import Process
-from rsgm.samplers.steppers import GeodesicEulerMaruyama, Stepper
+from rsgm.samplers.steppers import GeodesicEulerMaruyama, Step, Stepper
 from rsgm.schedules import TimeGrid, UniformTimeGrid
 
 
@@ -68,11 +68,9 @@ class ReverseDiffusion(Sampler):
         times = self.grid(process.schedule, self.steps, process.eps).to(x)
         for i in range(self.steps):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
-            last = i == self.steps - 1
-            x = self.stepper(process, score, x, t, t_next, context, generator, last)
-        if self.denoise:
-            x = self.stepper.denoise(process, score, x, times[-1].expand(n), context)
-        return x
+            step = Step(process, score, t, t_next, context, generator, last=i == self.steps - 1)
+            x = self.stepper(step, x)
+        return self.stepper.denoise(step, x, step.t_next) if self.denoise else x
 
 
 @dataclass(frozen=True)

@@ -14,30 +14,39 @@ from rsgm.processes import Process, reverse
 from rsgm.samplers.langevin import langevin
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step of a reversed process: all that a stepper is told but the state.
+
+    Arguments:
+        process: the forward process
+        score: its score
+        t, t_next: from where to where, ``t_next < t``, ``(B,)`` each
+        context: ``(B, c)``, of the score
+        generator: of the noise
+        last: the sampler makes no step after this one: noise that the step adds for want of a better law, and that
+            later steps would have smoothed out, is left out
+    """
+
+    process: Process
+    score: Field
+    t: Tensor
+    t_next: Tensor
+    context: Tensor | None = None
+    generator: torch.Generator | None = None
+    last: bool = False
+
+
 class Stepper(ABC):
-    """One step of a reversed process."""
+    """How a step of a reversed process is taken."""
 
     @abstractmethod
-    def __call__(
-        self,
-        process: Process,
-        score: Field,
-        x: Tensor,
-        t: Tensor,
-        t_next: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator | None,
-        last: bool,
-    ) -> Tensor:
-        """The state at ``t_next < t`` (both ``(B,)``).
+    def __call__(self, step: Step, x: Tensor) -> Tensor:
+        """The state at ``step.t_next``, of that at ``step.t``, ``(B, *shape)`` each."""
 
-        With ``last`` the sampler makes no step after this one: noise that the step adds for want of a better law,
-        and that later steps would have smoothed out, is left out.
-        """
-
-    def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
-        """The estimate of the data point."""
-        return process.denoise(t, x, score(t, x, context))
+    def denoise(self, step: Step, x: Tensor, t: Tensor) -> Tensor:
+        """The estimate of the data point, of the state at ``t``."""
+        return step.process.denoise(t, x, step.score(t, x, step.context))
 
 
 @dataclass(frozen=True)
@@ -52,47 +61,27 @@ class GeodesicEulerMaruyama(Stepper):
 
     lmbd: float = 0.0
 
-    def __call__(
-        self,
-        process: Process,
-        score: Field,
-        x: Tensor,
-        t: Tensor,
-        t_next: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator | None,
-        last: bool,
-    ) -> Tensor:
+    def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One geodesic step."""
-        move, std = reverse(process, score, self.lmbd).increment(t, t_next, x, context)
-        if self.lmbd < 1 and not last:
-            std = expand(std, x)
-            move = move + std * process.manifold.random_tangent(x, generator)
-        return process.manifold.expmap(x, move)
+        manifold = step.process.manifold
+        move, std = reverse(step.process, step.score, self.lmbd).increment(step.t, step.t_next, x, step.context)
+        if self.lmbd < 1 and not step.last:
+            move = move + expand(std, x) * manifold.random_tangent(x, step.generator)
+        return manifold.expmap(x, move)
 
 
 @dataclass(frozen=True)
 class Heun(Stepper):
     """The probability flow by a second-order step: the mean of the slopes at both ends, transported to one."""
 
-    def __call__(
-        self,
-        process: Process,
-        score: Field,
-        x: Tensor,
-        t: Tensor,
-        t_next: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator | None,
-        last: bool,
-    ) -> Tensor:
+    def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One geodesic Heun step."""
-        manifold, flow = process.manifold, reverse(process, score, 1.0)
-        step = expand(t - t_next, x)
-        slope = flow.drift(t, x, context)
-        end = manifold.expmap(x, step * slope)
-        back = manifold.transp(end, x, flow.drift(t_next, end, context))
-        return manifold.expmap(x, 0.5 * step * (slope + back))
+        manifold, flow = step.process.manifold, reverse(step.process, step.score, 1.0)
+        dt = expand(step.t - step.t_next, x)
+        slope = flow.drift(step.t, x, step.context)
+        end = manifold.expmap(x, dt * slope)
+        back = manifold.transp(end, x, flow.drift(step.t_next, end, step.context))
+        return manifold.expmap(x, 0.5 * dt * (slope + back))
 
 
 class BridgeVariance(ABC):
@@ -154,19 +143,10 @@ class GaussianBridge(Stepper):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"GaussianBridge: eta must be in [0, 1], found {self.eta}.")
 
-    def __call__(
-        self,
-        process: Process,
-        score: Field,
-        x: Tensor,
-        t: Tensor,
-        t_next: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator | None,
-        last: bool,
-    ) -> Tensor:
+    def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One step down the chain."""
-        data = self.denoise(process, score, x, t, context)
+        process, t, t_next = step.process, step.t, step.t_next
+        data = self.denoise(step, x, t)
         noise = (x - expand(process.signal(t), x) * data) / expand(process.std(t), x)
         before, after = process.std(t).square(), process.std(t_next).square()
         forward = (before - process.contraction(t, t_next).square() * after).clamp_min(0)
@@ -175,12 +155,12 @@ class GaussianBridge(Stepper):
         x = expand(process.signal(t_next), x) * data + expand(kept, x) * noise
         if self.eta > 0:
             fresh = self.eta * self.variance(forward, bridge).sqrt()
-            x = x + expand(fresh, x) * process.manifold.random_tangent(x, generator)
+            x = x + expand(fresh, x) * process.manifold.random_tangent(x, step.generator)
         return x
 
-    def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
+    def denoise(self, step: Step, x: Tensor, t: Tensor) -> Tensor:
         """The estimate of the data point, within the bound."""
-        data = super().denoise(process, score, x, t, context)
+        data = super().denoise(step, x, t)
         return data if self.clip is None else data.clamp(-self.clip, self.clip)
 
 
@@ -203,31 +183,25 @@ class PredictorCorrector(Stepper):
     corrections: int = 1
     snr: float = 0.16
 
-    def __call__(
-        self,
-        process: Process,
-        score: Field,
-        x: Tensor,
-        t: Tensor,
-        t_next: Tensor,
-        context: Tensor | None,
-        generator: torch.Generator | None,
-        last: bool,
-    ) -> Tensor:
+    def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One step, and its corrections unless it is the last."""
-        manifold = process.manifold
-        x = self.predictor(process, score, x, t, t_next, context, generator, last)
-        if last:
+        manifold = step.process.manifold
+        x = self.predictor(step, x)
+        if step.last:
             return x
+        contraction = step.process.contraction(step.t, step.t_next)
 
         def size(y: Tensor, gradient: Tensor, noise: Tensor) -> Tensor:
             noise_norm, norm = (manifold.squared_norm(y, u).sqrt().mean() for u in (noise, gradient))
-            h = 2 * process.contraction(t, t_next).square() * (self.snr * noise_norm / norm).square()
+            h = 2 * contraction.square() * (self.snr * noise_norm / norm).square()
             # where the law is uniform the score vanishes; further than this there is nowhere to go
             return h.clamp_max(manifold.injectivity_radius**2)
 
-        return langevin(manifold, lambda y: score(t_next, y, context), x, size, self.corrections, generator)
+        def gradient(y: Tensor) -> Tensor:
+            return step.score(step.t_next, y, step.context)
 
-    def denoise(self, process: Process, score: Field, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:
+        return langevin(manifold, gradient, x, size, self.corrections, step.generator)
+
+    def denoise(self, step: Step, x: Tensor, t: Tensor) -> Tensor:
         """That of the first stepper."""
-        return self.predictor.denoise(process, score, x, t, context)
+        return self.predictor.denoise(step, x, t)

@@ -1,0 +1,26 @@
+"""Score matching: what is compared, at which times, with which weight."""
+
+from rsgm.losses.matching import DenoisingScoreMatching, ImplicitScoreMatching, Loss, SlicedScoreMatching
+from rsgm.losses.targets import ExactTarget, ScoreTarget, TruncatedTarget
+from rsgm.losses.times import ContinuousTime, ImportanceTime, LadderTime, LogUniformTime, TimeSampler, UniformTime
+from rsgm.losses.weightings import LikelihoodWeighting, NoiseWeighting, VarianceWeighting, Weighting
+
+__all__ = [
+    "ContinuousTime",
+    "DenoisingScoreMatching",
+    "ExactTarget",
+    "ImplicitScoreMatching",
+    "ImportanceTime",
+    "LadderTime",
+    "LikelihoodWeighting",
+    "LogUniformTime",
+    "Loss",
+    "NoiseWeighting",
+    "ScoreTarget",
+    "SlicedScoreMatching",
+    "TimeSampler",
+    "TruncatedTarget",
+    "UniformTime",
+    "VarianceWeighting",
+    "Weighting",
+]
