@@ -141,6 +141,33 @@ class Coordinates(PositionFeatures):
         return tangents
 
 
+class BallCoordinates(PositionFeatures):
+    r"""Where a point of the hyperboloid lies in the Poincaré ball: coordinates that stay below one.
+
+    .. math:: b = \frac a{1 + \sqrt{1 + |a|^2}}
+
+    with the last d ambient coordinates a, which grow with the exponential of the distance from the origin.
+
+    Arguments:
+        in_features: ambient dimension, d + 1
+    """
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, in_features - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b``."""
+        a = x[..., 1:]
+        return a / (1 + (1 + a.square().sum(-1, keepdim=True)).sqrt())
+
+    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+        """``(u - b <a, u> / w) / (1 + w)``, w the square root."""
+        a, u = x[..., 1:], tangents[..., 1:]
+        w = (1 + a.square().sum(-1, keepdim=True)).sqrt()
+        return (u - self(x) * (a * u).sum(-1, keepdim=True) / w) / (1 + w)
+
+
 class RandomFourier(PositionFeatures):
     r"""``(x, sin(Wx), cos(Wx))`` with a fixed normal W (Tancik et al. 2020, arXiv:2006.10739).
 

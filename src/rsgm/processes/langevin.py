@@ -68,6 +68,19 @@ class Langevin(Process):
         pull, bend = self._gradient(x)
         return expand(self.schedule.beta(t) / 2, x) * (pull / self.scale**2 - bend)
 
+    def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The exact divergence, whatever the directions.
+
+        With :math:`\theta = |\det d\exp_o|` it is :math:`-\Delta U = -(d + \langle r\partial_r, \nabla\log\theta
+        \rangle)/\sigma_0^2 - \Delta\log\theta`, times half the rate.
+        """
+        pull, bend = self._gradient(x)
+        origin = self.manifold.origin(*x.shape, dtype=x.dtype, device=x.device)
+        laplacian = self.manifold.log_det_exp_laplacian(origin, x)
+        squares = (self.manifold.inner(x, pull, bend) - self.manifold.dim) / self.scale**2
+        half = self.schedule.beta(t) / 2
+        return expand(half, x) * (pull / self.scale**2 - bend), half * (squares - laplacian)
+
     @torch.no_grad()
     def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A simulated path's end; no gradient flows through it."""
