@@ -26,6 +26,7 @@ class Hyperbolic(Manifold):
 
     The heat kernel is exact for d = 2 and 3, with samples up to s = 25 (NaN beyond); on other spaces
     `heat_kernel_sample` is a geodesic random walk. The volume is infinite: the process is `Langevin`.
+    Vector fields that an ambient network gives grow with the coordinates; `FrameField` on `BallCoordinates` does not.
 
     Arguments:
         dim: the dimension d; points have shape ``(d + 1,)``

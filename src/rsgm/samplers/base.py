@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rsgm.fields import Field
 from rsgm.flows import ScoreFlow
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ProbabilityFlow, SolveError
 from rsgm.processes import Process
 from rsgm.samplers.steppers import GeodesicEulerMaruyama, Stepper
 from rsgm.schedules import TimeGrid, UniformTimeGrid
@@ -43,6 +43,9 @@ class ReverseDiffusion(Sampler):
         stepper: how a step is taken
         grid: where the steps lie
         denoise: whether to make the last move
+
+    Raises:
+        SolveError: from the call, for samples that are not finite
     """
 
     steps: int = 100
@@ -72,6 +75,12 @@ class ReverseDiffusion(Sampler):
             x = self.stepper(process, score, x, t, t_next, context, generator, last)
         if self.denoise:
             x = self.stepper.denoise(process, score, x, times[-1].expand(n), context)
+        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+        if bad:
+            raise SolveError(
+                f"{bad} of {n} samples are not finite after {self.steps} steps: the score carries points off to "
+                "infinity. Train longer, take more steps, or choose a field and features that stay bounded there."
+            )
         return x
 
 
