@@ -21,12 +21,12 @@ from rsgm.schedules import LearningRate, WarmupCosine
 
 
 class FlowMatching(GenerativeModel):
-    r"""A flow from the data to a prior, the uniform law unless it is given, fitted by regression on the velocities of geodesics.
+    r"""A flow from the data to a prior, fitted by regression on the velocities of geodesics.
 
     .. math:: \mathcal L = \|v_\theta(t, x_t) - \dot x_t\|^2, \qquad x_t = \exp_{x_0}(t \log_{x_0} x_1)
 
-    with :math:`x_0` a data point, :math:`x_1` a draw of the prior and t a uniform time. No solve while training; the
-    minimum is a flow between the two laws.
+    with :math:`x_0` a data point, :math:`x_1` a draw of the prior (uniform unless it is given) and t a uniform
+    time. No solve while training; the minimum is a flow between the two laws.
 
     References: Chen and Lipman 2024, "Flow Matching on General Geometries", arXiv:2302.03660; Lipman et al. 2023,
     arXiv:2210.02747. Their time runs from the prior to the data, here it runs from the data to the prior.

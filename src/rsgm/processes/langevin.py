@@ -17,17 +17,17 @@ class Langevin(Process):
 
     The law is the wrapped normal at the manifold's origin o,
     :math:`U = d(x, o)^2 / (2\sigma_0^2) + \log|\det d\exp_o|`, with the gradient
-    :math:`-\log_x(o)/\sigma_0^2 + \nabla\log|\det d\exp_o|`. On hyperbolic
-    space Brownian motion has no such law: it forgets the distance of its start but not the direction, and from a point
-    at distance r on the hyperbolic plane it stays :math:`2\log\cosh(r/2)` nats (0.87 for r = 2) from every law that
-    is symmetric about the origin, for the directions of its ends follow the Poisson kernel. There is no transition density: `perturb` simulates
-    a geodesic random walk, so train with `ImplicitScoreMatching`.
+    :math:`-\log_x(o)/\sigma_0^2 + \nabla\log|\det d\exp_o|`. There is no transition density:
+    `perturb` simulates a geodesic random walk, so train with `ImplicitScoreMatching`.
+
+    On hyperbolic space Brownian motion would have no prior, for it never forgets its start: from a point of the plane
+    at distance r from the origin the directions of its ends follow the Poisson kernel, which stays
+    :math:`2\log\cosh(r/2)` nats (0.87 for r = 2) from every law that is symmetric about the origin.
 
     A step of variance time h carries the walker the part :math:`1 - e^{-a}`, :math:`a = h/(2\sigma_0^2)`, of the way to
     the origin and adds noise of variance :math:`\sigma_0^2(1 - e^{-2a})`: in flat space that is exact for any number of
     steps, elsewhere the bias is of the order of h times the curvature: on the hyperbolic plane after s = 2.5 with
-    :math:`\sigma_0 = 0.5` the mean square distance from the origin is too large by 1.3 % for 10 steps, 1.0 % for 20 and
-    0.5 % for 50.
+    :math:`\sigma_0 = 0.5` the mean square distance from the origin is too large by about 1 % for 10 steps.
 
     References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.1 and appendix.
 
