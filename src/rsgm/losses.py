@@ -177,6 +177,13 @@ class VarianceWeighting(Weighting):
 class ScoreTarget(ABC):
     """What denoising score matching regresses on."""
 
+    def draw(
+        self, process: Process, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A noisy point of each data point, and the target there."""
+        x = process.perturb(x0, t, generator)
+        return x, self(process, x0, x, t)
+
     @abstractmethod
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Tangent vectors at ``x``."""
@@ -184,7 +191,13 @@ class ScoreTarget(ABC):
 
 @dataclass(frozen=True)
 class ExactTarget(ScoreTarget):
-    """The process's own conditional score."""
+    """The process's own: the conditional score, or that of the last step of a simulation."""
+
+    def draw(
+        self, process: Process, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the process draws."""
+        return process.perturb_with_score(x0, t, generator)
 
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """``∇ log p_t(x | x0)``."""
@@ -331,6 +344,6 @@ class DenoisingScoreMatching(Loss):
     ) -> Tensor:
         """The loss of each point, ``(B,)``."""
         t, weight = self.time(process, x0, generator)
-        x = process.perturb(x0, t, generator)
-        error = score(t, x, context) - self.target(process, x0, x, t)
+        x, target = self.target.draw(process, x0, t, generator)
+        error = score(t, x, context) - target
         return 0.5 * weight * self.weighting(process, t) * process.manifold.squared_norm(x, error)
