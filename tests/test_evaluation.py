@@ -124,7 +124,12 @@ def test_values_are_those_of_the_parts(trained):
     assert found["normalisation"] == pytest.approx(1, abs=0.01)
 
     assert found["nfe"] == model.likelihood(data.test.points).nfe >= 7
-    assert found["solver"] == {"method": "dopri5", "tolerance": 1e-5, "dtype": "float64", "divergence": "Exact divergence"}
+    assert found["solver"] == {
+        "method": "dopri5",
+        "tolerance": 1e-5,
+        "dtype": "float64",
+        "divergence": "Exact divergence",
+    }
     finest = model.process.schedule.integral(torch.tensor(model.process.eps, dtype=torch.float64)).sqrt().item()
     assert found["resolution"]["radians"] == pytest.approx(finest)
     assert found["resolution"]["degrees"] == pytest.approx(math.degrees(finest))

@@ -8,8 +8,8 @@ import torch
 
 from conftest import concrete, each, variants, within
 from rsgm.divergence import Divergence, Exact, GaussianHutchinson, Hutchinson, with_divergence
-from rsgm.fields import DivergenceFreeField, Field, NetworkField, TangentField
-from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.fields import DivergenceFreeField, Field, FrameField, NetworkField, TangentField
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Sphere
 from rsgm.networks import MLP, RandomFourier, SiLU
 
 NETWORK = partial(MLP, hidden=[8, 8], activation=SiLU(), position=partial(RandomFourier, count=4, max_frequency=3.0))
@@ -254,3 +254,20 @@ def test_general_divergence_of_a_general_field():
     value, laplacian = with_divergence(gradient, sphere, x, sphere.frame(x))
     assert close(value, gradient(x), 1e-15)
     assert close(laplacian, -6 * x[:, 0] * x[:, 1], 1e-13)
+
+
+def test_a_field_in_a_frame_is_as_long_as_the_output():
+    """Also far from the origin, where the tangent part of the same output is longer by the cosh of the distance."""
+    space, distance = Hyperbolic(3), 8.0
+    x = space.expmap(space.origin(5, 4).double(), distance * space.frame(space.origin(5, 4).double())[0])
+    f = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    v = FrameField(space, NETWORK).combine(x, f)
+    assert torch.allclose(space.squared_norm(x, v), f.square().sum(-1))
+    ambient = torch.cat([torch.zeros(5, 1).double(), f], -1)
+    longer = space.squared_norm(x, TangentField(space, NETWORK).combine(x, ambient))
+    assert torch.allclose(longer, f[:, 1:].square().sum(-1) + (math.cosh(distance) * f[:, 0]).square())
+
+
+def test_no_frame_on_spheres():
+    with pytest.raises(ValueError, match="no known frame that is smooth everywhere; use TangentField"):
+        FrameField(Sphere(2), NETWORK)

@@ -9,12 +9,12 @@ import torch
 
 from conftest import concrete, variants, within
 from rsgm import CNF, Euclidean, FlowMatching, Moser, Sphere
-from rsgm.distributions import Uniform, VonMisesFisher
+from rsgm.distributions import Uniform, VonMisesFisher, WrappedNormal
 from rsgm.divergence import Hutchinson, with_divergence
-from rsgm.fields import Field, TangentField
+from rsgm.fields import Field, FrameField, TangentField
 from rsgm.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.likelihood import ProbabilityFlow, SolveError, integrate, log_prob
-from rsgm.manifolds import Manifold
+from rsgm.manifolds import Hyperbolic, Manifold
 from rsgm.models.flow_matching import geodesic
 from rsgm.models.moser import MoserFlow
 from rsgm.networks import MLP
@@ -437,6 +437,20 @@ def test_conditional(cls):
 def test_only_compact_manifolds(cls):
     with pytest.raises(ValueError, match="infinite volume"):
         cls(Euclidean(2), network=NETWORK)
+
+
+def test_flow_matching_to_another_prior():
+    """On the hyperbolic plane to a wrapped normal; the density of an untrained network integrates to one."""
+    torch.manual_seed(0)
+    law = WrappedNormal(Hyperbolic(2), scale=1.5)
+    prior = partial(WrappedNormal, scale=0.7)
+    model = FlowMatching(law.manifold, network=NETWORK, field=FrameField, prior=prior)
+    x = law.draw(1_000, seeded())
+    terms = model.loss(x)
+    assert torch.isfinite(terms["loss"]).all()
+    ratio = (model.log_prob(x) - law.log_prob(x.double())).exp()
+    assert within(ratio, 1.0)
+    assert law.manifold.check_point_on_manifold(model.sample(6, seed=0), atol=1e-5, rtol=0)
 
 
 def test_the_loss_of_a_cnf_is_its_likelihood():

@@ -431,6 +431,20 @@ def test_kernel_density_samples_follow_its_density():
     assert abs(float(found.mean()) - expected) < 5 * float(found.std()) / 5_000**0.5
 
 
+def test_kernel_density_without_a_uniform_law():
+    """On the line its weight is zero; the density integrates to one and the samples follow it."""
+    model = KernelDensity(Euclidean(1), widths=5, min_width=0.01)
+    x = torch.randn(120, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model.fit_points(x[:80], x[80:])
+    assert model.weights[0] == 0
+    nodes = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
+    density = model.log_prob(nodes).exp()
+    assert float(torch.trapezoid(density, nodes[:, 0])) == pytest.approx(1, abs=1e-4)
+    mean = float(torch.trapezoid(density * nodes[:, 0], nodes[:, 0]))
+    samples = model.sample(5_000, seed=0)
+    assert abs(float(samples.mean()) - mean) < 5 * float(samples.std()) / 5_000**0.5
+
+
 def test_kernel_density_of_repeated_and_of_far_points():
     """Densities underflow to zero, and their logarithms do not."""
     model = KernelDensity(Sphere(2), widths=5, min_width=1e-5)

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from conftest import concrete, each
+from rsgm.manifolds import Hyperbolic
 from rsgm.networks import (
     MLP,
     Activation,
+    BallCoordinates,
     FourierTime,
     LogSNR,
     LogTime,
@@ -294,7 +296,7 @@ def test_time_features_by_formula():
     assert torch.allclose(fourier, torch.cat([t, angles.sin(), angles.cos()]), atol=1e-6)
 
 
-@pytest.mark.parametrize("cls", each(PositionFeatures))
+@pytest.mark.parametrize("cls", [*each(PositionFeatures), partial(RandomFourier, inner=BallCoordinates)])
 def test_position_features(cls):
     features = cls(3).double()
     generator = torch.Generator().manual_seed(0)
@@ -303,6 +305,14 @@ def test_position_features(cls):
     assert features(x).shape == (5, features.out_features)
     for tangent, found in zip(u, features.push(x, u), strict=True):
         assert torch.allclose(found, torch.func.jvp(features, (x,), (tangent,))[1], rtol=1e-12, atol=1e-12)
+
+
+def test_ball_coordinates():
+    plane = Hyperbolic(2)
+    x = plane.random_tangent(plane.origin(5, 3).double(), torch.Generator().manual_seed(0))
+    x = plane.expmap(plane.origin(5, 3).double(), 9 * x)
+    assert torch.allclose(BallCoordinates(3)(x), plane.to_ball(x), rtol=1e-14)
+    assert torch.equal(RandomFourier(3, 4, inner=BallCoordinates).double()(x)[:, :2], BallCoordinates(3)(x))
 
 
 def test_random_frequencies():

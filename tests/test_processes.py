@@ -336,6 +336,30 @@ def test_langevin_drifts_to_its_prior(manifold):
     assert within(square, manifold.dim * 0.4**2)
 
 
+@pytest.mark.parametrize("manifold", [Hyperbolic(2), Hyperbolic(4), Product([Hyperbolic(2), Euclidean(1)])], ids=str)
+def test_the_score_of_a_last_step(manifold):
+    """Stein's identity: E <score, V> = -E div V for a field V, here r times the unit vector away from the origin."""
+    n, process = 20_000, Langevin(manifold, ConstantBeta(1.0), scale=0.5, steps=2)
+    origin = manifold.origin(n, *manifold.shape, dtype=torch.float64)
+    start = manifold.expmap(origin, manifold.frame(origin)[0])
+    x, score = process.perturb_with_score(start, at(1.0, n), seeded())
+    assert manifold.check_vector_on_tangent(x, score, atol=1e-9, rtol=0)
+    away = -manifold.logmap(x, origin)
+    divergence = manifold.dim + manifold.inner(x, manifold.log_det_exp_gradient(origin, x), away)
+    assert within(manifold.inner(x, score, away) + divergence, 0.0)
+
+
+def test_the_score_of_a_last_step_in_flat_space():
+    """The walk is exact there, so that the mean of the score given the end is that of the normal law of X_t."""
+    n, process = 20_000, Langevin(Euclidean(1), ConstantBeta(0.5), scale=1.0)
+    start = torch.full((n, 1), 2.0, dtype=torch.float64)
+    x, score = process.perturb_with_score(start, at(1.0, n), seeded())
+    decay = math.exp(-0.25)
+    exact = -(x - 2 * decay) / (1 - decay**2)
+    for power in (0, 1):
+        assert within(((score - exact) * x**power)[:, 0], 0.0)
+
+
 def test_langevin_errors():
     with pytest.raises(ValueError, match=r"the tails wrap round Sphere.*use BrownianLaw"):
         Langevin(Sphere(2), scale=1.0)

@@ -10,7 +10,7 @@ from scipy import special
 
 from conftest import STATE_SPACES, variants, within
 from rsgm.fields import Field
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ProbabilityFlow, SolveError
 from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
 from rsgm.processes import Brownian
 from rsgm.samplers import (
@@ -331,3 +331,16 @@ def test_the_adaptive_flow_is_exact(float64):
     exact = flow_back(process.manifold.dist(centre, start), tau)
     x = ProbabilityFlowSampler(ProbabilityFlow(tolerance=1e-7))(process, ExactScore(process), 200, generator=seeded())
     assert (process.manifold.dist(centre, x) - exact).abs().max() < 1e-5
+
+
+class Explosive(Field):
+    """Longer by a factor at every step."""
+
+    def forward(self, t, x, context=None):
+        return 1e30 * self.manifold.proju(x, torch.ones_like(x))
+
+
+def test_samples_that_are_not_finite_are_an_error():
+    sphere = Sphere(2)
+    with pytest.raises(SolveError, match=r"3 of 3 samples are not finite after 4 steps"):
+        ReverseDiffusion(4)(Brownian(sphere), Explosive(sphere), 3, generator=torch.Generator().manual_seed(0))

@@ -21,6 +21,7 @@ from rsgm.data import (
     TorusData,
     VonMisesFisherData,
     VonMisesFisherMixtureData,
+    WrappedNormalMixtureData,
     WrappedNormalTorusData,
 )
 from rsgm.evaluation import evaluate
@@ -78,6 +79,7 @@ __all__ = [
     "TorusData",
     "VonMisesFisherData",
     "VonMisesFisherMixtureData",
+    "WrappedNormalMixtureData",
     "WrappedNormalTorusData",
     "evaluate",
     "load",

@@ -16,6 +16,7 @@ from torch import Tensor
 from rsgm.data import ManifoldData
 from rsgm.description import describe
 from rsgm.evaluation import sample_figure, sample_like
+from rsgm.likelihood import SolveError
 
 
 class EMA(WeightAveraging):
@@ -178,7 +179,11 @@ class SampleFigure(Callback):
             return
         data: ManifoldData = trainer.datamodule
         reference = data.val.rows(torch.arange(min(len(data.val.points), 4 * self.count)))
-        samples = sample_like(pl_module, reference, self.count)
+        try:
+            samples = sample_like(pl_module, reference, self.count)
+        except SolveError:
+            # a young model; the evaluation at the end does not forgive it
+            return
         if not bool(torch.isfinite(samples).all()):
             return
         figure = sample_figure(data, samples, reference.points)

@@ -135,3 +135,38 @@ class DivergenceFreeField(NetworkField):
     def correction(self, x: Tensor, f: Tensor) -> float:
         """Zero: the basis is divergence-free."""
         return 0.0
+
+
+class FrameField(NetworkField):
+    r"""Network components in the manifold's frame, :math:`v = \sum_a f_a(t, x)\,e_a(x)`: as long as the output is.
+
+    On hyperbolic space the frame is that of the origin carried along geodesics. The other fields are longer by the
+    exponential of the distance from there, so that the flow of an untrained network leaves the space in finite time.
+    Its divergence is :math:`\sum_a e_a \cdot \nabla f_a + f_a\,\mathrm{div}\,e_a`.
+
+    References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.4 ("parallel transported vectors").
+
+    Arguments:
+        manifold: one whose `Manifold.frame` is smooth everywhere: hyperbolic and flat spaces, tori, SO(3), products
+        network: factory of the network from its input and output sizes
+
+    Raises:
+        ValueError: for another manifold
+    """
+
+    def outputs(self, manifold: Manifold) -> int:
+        """The dimension."""
+        if not manifold.smooth_frame:
+            raise ValueError(f"FrameField: {manifold} has no known frame that is smooth everywhere; use TangentField.")
+        return manifold.dim
+
+    def combine(self, x: Tensor, f: Tensor) -> Tensor:
+        """``sum_a f_a e_a``."""
+        frame = self.manifold.frame(x)
+        components = f.movedim(-1, 0)
+        components = components.reshape(*components.shape, *(1,) * len(self.manifold.shape))
+        return (components * frame.unflatten(0, (-1, *(1,) * (f.dim() - 2)))).sum(0)
+
+    def correction(self, x: Tensor, f: Tensor) -> Tensor:
+        """``sum_a f_a div e_a``."""
+        return (f * self.manifold.frame_divergence(x)).sum(-1)

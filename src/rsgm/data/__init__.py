@@ -14,7 +14,12 @@ from rsgm.data.plane import (
 from rsgm.data.so3 import RotationData, RotationMixtureData
 from rsgm.data.splits import Split
 from rsgm.data.torus import DihedralTableData, TorusData, WrappedNormalTorusData
-from rsgm.data.toy import HyperbolicMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data.toy import (
+    HyperbolicMixtureData,
+    VonMisesFisherData,
+    VonMisesFisherMixtureData,
+    WrappedNormalMixtureData,
+)
 
 __all__ = [
     "Batch",
@@ -37,5 +42,6 @@ __all__ = [
     "TorusData",
     "VonMisesFisherData",
     "VonMisesFisherMixtureData",
+    "WrappedNormalMixtureData",
     "WrappedNormalTorusData",
 ]

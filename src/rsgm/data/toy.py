@@ -1,15 +1,17 @@
-"""Synthetic laws on spheres and in the hyperbolic plane."""
+"""Synthetic laws: on spheres, in the hyperbolic plane, and on any manifold."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from rsgm.data.synthetic import LawData, MixtureData
 from rsgm.distributions import Mixture, VonMisesFisher, WrappedNormal
-from rsgm.manifolds import Hyperbolic, Sphere
+from rsgm.manifolds import Hyperbolic, Manifold, Product, Sphere
 from rsgm.seeding import generator_from
 
 
@@ -95,3 +97,47 @@ class HyperbolicMixtureData(MixtureData):
         disk = 0.4 * torch.tensor([[1, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
         scales = torch.tensor([[0.15, 0.5], [0.15, 0.5], [0.5, 0.15], [0.5, 0.15]], dtype=torch.float64)
         return Mixture(WrappedNormal(plane, plane.from_ball(disk), scales))
+
+
+@dataclass(eq=False, repr=False)
+class WrappedNormalMixtureData(MixtureData):
+    r"""Wrapped normals of one scale around random points of any manifold, equally likely.
+
+    The centres are a function of the seed: uniform on compact manifolds, wrapped normal around the origin on others,
+    and so on each factor of a product, whose factors are then dependent although each component's are not.
+
+    Arguments:
+        manifold: where the points live
+        components: their number
+        scale: standard deviation along every axis; at most a sixth of the manifold's injectivity radius
+        spread: standard deviation of the centres where the manifold is not compact
+        conditional: give the component as context, and score given it
+        train_size, val_size, test_size: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+
+    Example:
+        >>> data = WrappedNormalMixtureData(Product(), train_size=10, val_size=10, test_size=10)
+        >>> data.setup()
+        >>> data.test.points.shape
+        torch.Size([10, 4])
+    """
+
+    manifold: Manifold = Product()
+    components: int = 6
+    scale: float = 0.3
+    spread: float = 1.0
+
+    @cached_property
+    def law(self) -> Mixture:
+        """Equal weights."""
+        centres = self._centres(self.manifold, generator_from("law", self.seed))
+        return Mixture(WrappedNormal(self.manifold, centres, self.scale))
+
+    def _centres(self, manifold: Manifold, generator: torch.Generator) -> Tensor:
+        if manifold.factors:
+            return Product(manifold.factors).join(self._centres(factor, generator) for factor in manifold.factors)
+        if math.isfinite(manifold.log_volume):
+            size = (self.components, *manifold.shape)
+            return manifold.random_uniform(*size, generator=generator, dtype=torch.float64)
+        origin = manifold.origin(*manifold.shape, dtype=torch.float64)
+        return WrappedNormal(manifold, origin, self.spread).draw(self.components, generator)

@@ -21,7 +21,7 @@ class WrappedNormal(ManifoldDistribution):
 
     Arguments:
         manifold: one that knows `log_det_exp`
-        loc: :math:`\mu`, points ``(*batch, *shape)``
+        loc: :math:`\mu`, points ``(*batch, *shape)``; by default the manifold's origin
         scale: :math:`\sigma`, a number, or ``(dim,)`` or ``(*batch, dim)`` along the axes of ``manifold.frame(loc)``
 
     Raises:
@@ -39,8 +39,9 @@ class WrappedNormal(ManifoldDistribution):
     arg_constraints = {}  # noqa: RUF012
     support = constraints.real_vector
 
-    def __init__(self, manifold: Manifold, loc: Tensor, scale: Tensor | float) -> None:
+    def __init__(self, manifold: Manifold, loc: Tensor | None = None, scale: Tensor | float = 1.0) -> None:
         event = torch.Size(manifold.shape)
+        loc = manifold.origin(*event) if loc is None else loc
         batch = loc.shape[: loc.dim() - len(event)]
         if loc.shape[len(batch) :] != event:
             raise ValueError(

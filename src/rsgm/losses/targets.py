@@ -16,6 +16,13 @@ from rsgm.processes import Process
 class ScoreTarget(ABC):
     """What denoising score matching regresses on."""
 
+    def draw(
+        self, process: Process, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A noisy point of each data point, and the target there."""
+        x = process.perturb(x0, t, generator)
+        return x, self(process, x0, x, t)
+
     @abstractmethod
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Tangent vectors at ``x``."""
@@ -23,7 +30,13 @@ class ScoreTarget(ABC):
 
 @dataclass(frozen=True)
 class ExactTarget(ScoreTarget):
-    """The process's own conditional score."""
+    """The process's own: the conditional score, or that of the last step of a simulation."""
+
+    def draw(
+        self, process: Process, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What the process draws."""
+        return process.perturb_with_score(x0, t, generator)
 
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """``∇ log p_t(x | x0)``."""

@@ -33,6 +33,8 @@ class Manifold(geoopt.Manifold, ABC):
     injectivity_radius: float = math.inf
     #: number of the divergence-free fields of `generate`; zero where none are known
     generators: int = 0
+    #: whether `frame` is smooth everywhere
+    smooth_frame: bool = False
     #: lengths of the axes of `from_unit_cube`'s chart, where there is one
     unit_cube_extent: tuple[float, ...] = ()
     #: the manifolds that this one is the product of; none where it is no product
@@ -52,6 +54,10 @@ class Manifold(geoopt.Manifold, ABC):
     @abstractmethod
     def frame(self, x: Tensor) -> Tensor:
         """An orthonormal basis of each tangent space, shape ``(dim, *batch, *shape)``."""
+
+    def frame_divergence(self, x: Tensor) -> Tensor:
+        """The divergences of the fields of `frame`, ``(*batch, dim)``; zero for a group's left-invariant frame."""
+        return x.new_zeros(*x.shape[: x.dim() - len(self.shape)], self.dim)
 
     @abstractmethod
     def mean_curvature(self, x: Tensor) -> Tensor:
@@ -95,6 +101,16 @@ class Manifold(geoopt.Manifold, ABC):
             return self.log_det_exp(x, self.logmap(x, z)).sum()
 
         return self.egrad2rgrad(y, torch.func.grad(total)(y))
+
+    def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Laplacian in ``y`` of ``log_det_exp(x, log_x(y))``, ``batch``; this default differentiates its gradient."""
+
+        def push(u: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.func.jvp(lambda z: self.log_det_exp_gradient(x, z), (y,), (u,))
+
+        frame = self.frame(y)
+        gradient, derivative = torch.func.vmap(push, out_dims=(None, 0))(frame)
+        return self.inner(y, frame, derivative).sum(0) + self.connection_trace(y, gradient)
 
     @abstractmethod
     def random_uniform(

@@ -24,6 +24,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
     """
 
     log_volume = math.inf
+    smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
         if dim < 1:
@@ -63,6 +64,10 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Zero."""
         return torch.zeros_like(y)
+
+    def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Zero."""
+        return y.new_zeros(y.shape[:-1])
 
     def random_uniform(
         self,

@@ -26,6 +26,7 @@ class Hyperbolic(Manifold):
 
     The heat kernel is exact for d = 2 and 3, with samples up to s = 25 (NaN beyond); on other spaces
     `heat_kernel_sample` is a geodesic random walk. The volume is infinite: the process is `Langevin`.
+    Vector fields that an ambient network gives grow with the coordinates; `FrameField` on `BallCoordinates` does not.
 
     Arguments:
         dim: the dimension d; points have shape ``(d + 1,)``
@@ -40,6 +41,7 @@ class Hyperbolic(Manifold):
     name = "Hyperbolic"
     reversible = True
     log_volume = math.inf
+    smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
         if dim < 1:
@@ -139,6 +141,10 @@ class Hyperbolic(Manifold):
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
         return self._lift(x, eye.reshape(self.dim, *(1,) * (x.dim() - 1), self.dim))
 
+    def frame_divergence(self, x: Tensor) -> Tensor:
+        """``(dim - 1)`` times the ball's coordinates."""
+        return (self.dim - 1) * self.to_ball(x)
+
     def mean_curvature(self, x: Tensor) -> Tensor:
         """``dim * x``."""
         return self.dim * x
@@ -167,7 +173,15 @@ class Hyperbolic(Manifold):
 
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """``(dim - 1) (coth r - 1/r)`` along the geodesic from ``x``."""
-        return -(self.dim - 1) * heat_kernels.log_sinhc(self.dist(x, y, keepdim=True))[1] * self.logmap(y, x)
+        back = self.logmap(y, x)
+        return -(self.dim - 1) * heat_kernels.log_sinhc(safe_norm(self._components(y, back), keepdim=True))[1] * back
+
+    def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
+        r""":math:`k(F' + k F \coth r)` with ``k = dim - 1`` and ``F = coth r - 1/r``, in terms of ``F / r``."""
+        k, r = self.dim - 1, self.dist(x, y)
+        slope = heat_kernels.log_sinhc(r)[1]
+        square = (r * slope).square()
+        return k * (1 - square - 2 * slope + k * (square + slope))
 
     def random_uniform(
         self,

@@ -46,6 +46,7 @@ class Product(Manifold):
         self.injectivity_radius = min(factor.injectivity_radius for factor in factors)
         if all(factor.generators for factor in factors):
             self.generators = sum(factor.generators for factor in factors)
+        self.smooth_frame = all(factor.smooth_frame for factor in factors)
         if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
             self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
 
@@ -141,6 +142,10 @@ class Product(Manifold):
             first += factor.dim
         return torch.cat(blocks)
 
+    def frame_divergence(self, x: Tensor) -> Tensor:
+        """By factor."""
+        return torch.cat(self._each(lambda m, a: m.frame_divergence(a), x), -1)
+
     def mean_curvature(self, x: Tensor) -> Tensor:
         """By factor."""
         return self.join(self._each(lambda m, a: m.mean_curvature(a), x))
@@ -168,6 +173,10 @@ class Product(Manifold):
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """By factor."""
         return self.join(self._each(lambda m, a, b: m.log_det_exp_gradient(a, b), x, y))
+
+    def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of the factors'."""
+        return sum(self._each(lambda m, a, b: m.log_det_exp_laplacian(a, b), x, y))
 
     def random_uniform(
         self,

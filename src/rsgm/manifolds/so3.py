@@ -62,6 +62,7 @@ class SpecialOrthogonal(Manifold):
     name = "SpecialOrthogonal"
     reversible = True
     dim = generators = 3
+    smooth_frame = True
     shape = (3, 3)
     log_volume = math.log(8 * math.pi**2)
     injectivity_radius = math.pi

@@ -36,6 +36,7 @@ class Torus(Manifold):
     name = "Torus"
     reversible = True
     injectivity_radius = math.pi
+    smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
         if dim < 1:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsgm.distributions import Uniform
+from rsgm.distributions import ManifoldDistribution, Uniform
 from rsgm.fields import NetworkField, TangentField
 from rsgm.flows import FieldFlow
 from rsgm.likelihood import LogProb, ProbabilityFlow
@@ -21,20 +21,21 @@ from rsgm.schedules import LearningRate, WarmupCosine
 
 
 class FlowMatching(GenerativeModel):
-    r"""A flow from the data to the uniform law, fitted by regression on the velocities of geodesics.
+    r"""A flow from the data to a prior, fitted by regression on the velocities of geodesics.
 
     .. math:: \mathcal L = \|v_\theta(t, x_t) - \dot x_t\|^2, \qquad x_t = \exp_{x_0}(t \log_{x_0} x_1)
 
-    with :math:`x_0` a data point, :math:`x_1` a uniform point and t a uniform time. No solve while training; the
-    minimum is a flow between the two laws.
+    with :math:`x_0` a data point, :math:`x_1` a draw of the prior (uniform unless it is given) and t a uniform
+    time. No solve while training; the minimum is a flow between the two laws.
 
     References: Chen and Lipman 2024, "Flow Matching on General Geometries", arXiv:2302.03660; Lipman et al. 2023,
     arXiv:2210.02747. Their time runs from the prior to the data, here it runs from the data to the prior.
 
     Arguments:
-        manifold: where the points live; compact
+        manifold: where the points live
         network: factory of the network from its input and output sizes
         field: factory of the tangent field from the manifold and the network factory
+        prior: factory of the law at t = 1 from the manifold; where that is not compact, e.g. `WrappedNormal`
         stratified: one time in each of B equal slices of [0, 1] instead of B independent times: the same mean, less
             variance
         ode: how log-densities and samples are computed
@@ -42,7 +43,7 @@ class FlowMatching(GenerativeModel):
         learning_rate: factor on its learning rate over the run
 
     Raises:
-        ValueError: for a manifold that is not compact
+        ValueError: for the uniform law on a manifold that is not compact
 
     Example:
         >>> from rsgm.manifolds import Sphere
@@ -56,19 +57,20 @@ class FlowMatching(GenerativeModel):
         manifold: Manifold,
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
+        prior: Callable[[Manifold], ManifoldDistribution] = Uniform,
         stratified: bool = False,
         ode: ProbabilityFlow = ProbabilityFlow(),
         optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
-        self.flow = FieldFlow(field(manifold, network), Uniform(manifold))
+        self.flow = FieldFlow(field(manifold, network), prior(manifold))
         self.stratified, self.ode = stratified, ode
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The squared error of the velocity at one time on one geodesic from each point."""
         n = len(x)
-        x1 = self.manifold.random_uniform(*x.shape, dtype=x.dtype, device=x.device)
+        x1 = self.flow.prior.draw(n).to(x)
         t = torch.rand(n, dtype=x.dtype, device=x.device)
         if self.stratified:
             t = (t + torch.arange(n, dtype=x.dtype, device=x.device)) / n
@@ -77,7 +79,7 @@ class FlowMatching(GenerativeModel):
         return {"loss": self.manifold.squared_norm(xt, error)}
 
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
-        """``n`` points: uniform ones, carried back."""
+        """``n`` points: draws of the prior, carried back."""
         return self.ode.sample(self.flow, n, context, self.generator(seed))
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:

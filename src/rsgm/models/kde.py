@@ -13,7 +13,7 @@ from rsgm.models.base import GenerativeModel
 
 
 class KernelDensity(GenerativeModel):
-    r"""A mixture of kernels of many widths on the training points, and of the uniform law.
+    r"""A mixture of kernels of many widths on the training points, and of the uniform law where there is one.
 
     .. math:: q(x) = \frac{w_0}{\mathrm{vol}} + \sum_j w_j\,\frac1n \sum_i k_{h_j}(x; x_i)
 
@@ -24,7 +24,7 @@ class KernelDensity(GenerativeModel):
     References: Hall, Watson & Cabrera 1987, "Kernel density estimation with spherical data", Biometrika 74.
 
     Arguments:
-        manifold: where the points live; compact
+        manifold: where the points live
         widths: number of widths
         min_width: the smallest, in radians
         max_width: the largest, in radians
@@ -40,8 +40,6 @@ class KernelDensity(GenerativeModel):
         iterations: int = 500,
     ) -> None:
         super().__init__(manifold)
-        if math.isinf(manifold.log_volume):
-            raise ValueError(f"KernelDensity needs a compact manifold for its uniform part, found {manifold}.")
         if not (0 < min_width <= max_width and widths >= 1):
             raise ValueError(
                 "KernelDensity: 0 < min_width <= max_width and widths >= 1 are needed, found "
@@ -72,7 +70,10 @@ class KernelDensity(GenerativeModel):
         generator = self.generator(seed)
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
+        # where there is no uniform law its weight is zero
         near = self.manifold.kernel_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
+        if math.isinf(self.manifold.log_volume):
+            return near.float()
         anywhere = self.manifold.random_uniform(
             n, *self.manifold.shape, generator=generator, dtype=near.dtype, device=self.device
         )

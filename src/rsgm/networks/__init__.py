@@ -2,6 +2,7 @@
 
 from rsgm.networks.base import Activation, Network, SiLU, Sin
 from rsgm.networks.features import (
+    BallCoordinates,
     Coordinates,
     FourierTime,
     LogSNR,
@@ -17,6 +18,7 @@ from rsgm.networks.unet import UNet
 __all__ = [
     "MLP",
     "Activation",
+    "BallCoordinates",
     "Coordinates",
     "FourierTime",
     "LogSNR",

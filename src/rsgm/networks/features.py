@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -141,10 +142,38 @@ class Coordinates(PositionFeatures):
         return tangents
 
 
-class RandomFourier(PositionFeatures):
-    r"""``(x, sin(Wx), cos(Wx))`` with a fixed normal W (Tancik et al. 2020, arXiv:2006.10739).
+class BallCoordinates(PositionFeatures):
+    r"""Where a point of the hyperboloid lies in the Poincaré ball: coordinates that stay below one.
 
-    The rows of W have log-uniform scales in [min_frequency, max_frequency] radians per unit of x, so that one
+    .. math:: b = \frac a{1 + \sqrt{1 + |a|^2}}
+
+    with the last d ambient coordinates a, which grow with the exponential of the distance from the origin.
+
+    Arguments:
+        in_features: ambient dimension, d + 1
+    """
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, in_features - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``b``."""
+        a = x[..., 1:]
+        return a / (1 + (1 + a.square().sum(-1, keepdim=True)).sqrt())
+
+    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+        """``(u - b <a, u> / w) / (1 + w)``, w the square root."""
+        a, u = x[..., 1:], tangents[..., 1:]
+        w = (1 + a.square().sum(-1, keepdim=True)).sqrt()
+        return (u - self(x) * (a * u).sum(-1, keepdim=True) / w) / (1 + w)
+
+
+class RandomFourier(PositionFeatures):
+    r"""``(y, sin(Wy), cos(Wy))`` with a fixed normal W (Tancik et al. 2020, arXiv:2006.10739), y the point itself
+    unless ``inner`` makes something else of it.
+
+    The rows of W have log-uniform scales in [min_frequency, max_frequency] radians per unit of y, so that one
     network resolves continents and single fault lines.
 
     Arguments:
@@ -152,6 +181,7 @@ class RandomFourier(PositionFeatures):
         count: number of frequencies
         min_frequency, max_frequency: range of the scale of W
         seed: of the draw of W
+        inner: factory of the features y from ``in_features``
     """
 
     def __init__(
@@ -161,6 +191,7 @@ class RandomFourier(PositionFeatures):
         min_frequency: float = 1.0,
         max_frequency: float = 64.0,
         seed: int = 0,
+        inner: Callable[[int], PositionFeatures] = Coordinates,
     ) -> None:
         super().__init__()
         if not 0 < min_frequency <= max_frequency:
@@ -170,20 +201,24 @@ class RandomFourier(PositionFeatures):
             )
         self.in_features, self.count, self.seed = in_features, count, seed
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
-        self.out_features = in_features + 2 * count
+        self.inner = inner(in_features)
+        size = self.inner.out_features
+        self.out_features = size + 2 * count
         generator = torch.Generator().manual_seed(seed)
-        direction = torch.randn(count, in_features, generator=generator)
+        direction = torch.randn(count, size, generator=generator)
         scale = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         self.register_buffer("weight", scale[:, None] * direction)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(x, sin(Wx), cos(Wx))``."""
-        angle = x @ self.weight.T
-        return torch.cat([x, angle.sin(), angle.cos()], -1)
+        """``(y, sin(Wy), cos(Wy))``."""
+        y = self.inner(x)
+        angle = y @ self.weight.T
+        return torch.cat([y, angle.sin(), angle.cos()], -1)
 
     def push(self, x: Tensor, tangents: Tensor) -> Tensor:
-        """``(u, cos(Wx) Wu, -sin(Wx) Wu)``."""
-        angle, slope = x @ self.weight.T, tangents @ self.weight.T
+        """``(u, cos(Wy) Wu, -sin(Wy) Wu)`` with the derivative u of y."""
+        y, tangents = self.inner(x), self.inner.push(x, tangents)
+        angle, slope = y @ self.weight.T, tangents @ self.weight.T
         return torch.cat([tangents, angle.cos() * slope, -angle.sin() * slope], -1)
 
 

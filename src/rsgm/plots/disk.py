@@ -106,7 +106,7 @@ def disk_density(
     picture = bilinear(np.maximum(closed, limits[0]), row, column)
     image = density_square(axes, picture, values, tuple(rows[-1] * np.array([-1, 1, -1, 1])), limits, *points)
     image.set_clip_path(Circle((0, 0), rows[-1], transform=axes.transData))
-    _disk(axes, "#ffffff")
+    _disk(axes, "#ffffff", rows[-1])
     return axes.figure  # type: ignore[return-value]
 
 
@@ -116,13 +116,15 @@ def _inside(name: str, points: ArrayLike) -> Floats:
     return found
 
 
-def _disk(axes: Axes, circles: str) -> None:
-    """The boundary, and circles around the origin with their hyperbolic radii."""
+def _disk(axes: Axes, circles: str, furthest: float = 1.0) -> None:
+    """The boundary, and circles around the origin with their hyperbolic radii, as far out as there is a picture."""
     axes.set_axis_off()
     axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), aspect="equal")
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, linewidth=0.9, zorder=6))
     for distance in _DISTANCES:
         radius = np.tanh(distance / 2)
+        if radius > furthest:
+            break
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=circles, linewidth=0.4, alpha=0.6, zorder=2))
         place = radius * np.array([-1, 1]) / np.sqrt(2)
         halo = [withStroke(linewidth=2, foreground="white")]

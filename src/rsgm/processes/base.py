@@ -57,6 +57,13 @@ class Process(nn.Module, ABC):
             NotImplementedError: where there is no formula; train with implicit score matching
         """
 
+    def perturb_with_score(
+        self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A draw of X_t, and a vector there whose mean given X_t is the score: the conditional one, if it is known."""
+        x = self.perturb(x0, t, generator)
+        return x, self.conditional_score(x0, x, t)
+
     def std(self, t: Tensor) -> Tensor:
         """The scale σ(t) of the noise, by which a network's output is divided to make a score.
 

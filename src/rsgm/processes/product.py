@@ -76,6 +76,14 @@ class ProductProcess(Process):
         """Independent draws."""
         return self.manifold.join(f.perturb(part, t, generator) for f, part in self._parts(x0))
 
+    def perturb_with_score(
+        self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Independent draws, and the factors' own vectors."""
+        drawn = [f.perturb_with_score(part, t, generator) for f, part in self._parts(x0)]
+        x, score = map(self.manifold.join, zip(*drawn, strict=True))
+        return x, score
+
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """By factor, where every factor knows its own."""
         parts = zip(self._parts(x0), self.manifold.split(x), strict=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rsgm.fields import Field
 from rsgm.flows import ScoreFlow
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ProbabilityFlow, SolveError
 from rsgm.processes import Process
 from rsgm.samplers.steppers import GeodesicEulerMaruyama, Step, Stepper
 from rsgm.schedules import TimeGrid, UniformTimeGrid
@@ -43,6 +43,9 @@ class ReverseDiffusion(Sampler):
         stepper: how a step is taken
         grid: where the steps lie
         denoise: whether to make the last move
+
+    Raises:
+        SolveError: from the call, for samples that are not finite
     """
 
     steps: int = 100
@@ -70,7 +73,15 @@ class ReverseDiffusion(Sampler):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
             step = Step(process, score, t, t_next, context, generator, last=i == self.steps - 1)
             x = self.stepper(step, x)
-        return self.stepper.denoise(step, x, step.t_next) if self.denoise else x
+        if self.denoise:
+            x = self.stepper.denoise(step, x, step.t_next)
+        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+        if bad:
+            raise SolveError(
+                f"{bad} of {n} samples are not finite after {self.steps} steps: the score carries points off to "
+                "infinity. Train longer, take more steps, or choose a field and features that stay bounded there."
+            )
+        return x
 
 
 @dataclass(frozen=True)
