@@ -35,6 +35,7 @@ from rsgm.models import (
     GenerativeModel,
     KentMixture,
     KernelDensity,
+    LatentEBM,
     Moser,
     load,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "HyperbolicMixtureData",
     "KentMixture",
     "KernelDensity",
+    "LatentEBM",
     "Manifold",
     "ManifoldData",
     "MnistData",

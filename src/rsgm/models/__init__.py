@@ -8,6 +8,8 @@ from rsgm.models.exact import ExactScore
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
 from rsgm.models.kent import KentMixture
+from rsgm.models.latent_ebm import FromPriorChain, FromReference, LatentEBM, PosteriorStart
+from rsgm.models.latent_law import ImportanceSampling, LatentLaw
 from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 
@@ -18,10 +20,16 @@ __all__ = [
     "CheckpointError",
     "ExactScore",
     "FlowMatching",
+    "FromPriorChain",
+    "FromReference",
     "GenerativeModel",
+    "ImportanceSampling",
     "KentMixture",
     "KernelDensity",
+    "LatentEBM",
+    "LatentLaw",
     "Moser",
+    "PosteriorStart",
     "load",
     "read_checkpoint",
 ]
