@@ -1,6 +1,6 @@
 """Generative models: each a final LightningModule made of shared parts."""
 
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Latents
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
@@ -28,6 +28,7 @@ __all__ = [
     "KernelDensity",
     "LatentEBM",
     "LatentLaw",
+    "Latents",
     "Moser",
     "PosteriorStart",
     "load",

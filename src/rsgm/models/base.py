@@ -29,10 +29,12 @@ class Latents(NamedTuple):
     Fields:
         z: ``(n, latent_dim)``
         x: ``(n, *manifold.shape)``
+        reconstructed: whether each x stands for one of the points that were given
     """
 
     z: Tensor
     x: Tensor
+    reconstructed: bool = False
 
 
 class NonFiniteLossError(RuntimeError):
@@ -90,10 +92,7 @@ class GenerativeModel(LightningModule, ABC):
         return None
 
     def latents(self, x: Tensor, seed: int | None = None) -> dict[str, Latents]:
-        """Draws of the latent variable from each of its laws, as many as there are points; none without one.
-
-        Those of a law that is conditional on points are given x ``(n, *manifold.shape)``, in that order.
-        """
+        """Draws of the latent variable from each of its laws, as many as there are points x; none without one."""
         return {}
 
     def parameter_groups(self) -> list[Any]:

@@ -158,13 +158,11 @@ class LatentEBM(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """An estimate of the log-density (see `ImportanceSampling`)."""
 
-        def prior(law: LatentLaw, n: int, like: Tensor, generator: torch.Generator) -> Tensor:
-            return self._prior(law, law.draw_reference(n, like, generator), generator)[0]
+        def prior(law: LatentLaw, z: Tensor, generator: torch.Generator) -> Tensor:
+            return self._prior(law, z, generator)[0]
 
-        def posterior(law: LatentLaw, y: Tensor, generator: torch.Generator) -> Tensor:
-            start = law.draw_reference(len(y), y, generator)
-            start = self.posterior_start(start, self._prior(law, start, generator)[0])
-            return self._posterior(law, y, start, generator)[0]
+        def posterior(law: LatentLaw, y: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
+            return self._posterior(law, y, z, generator)[0]
 
         return self.marginal(self.law, prior, posterior, x)
 
@@ -174,8 +172,8 @@ class LatentEBM(GenerativeModel):
         start = self.law.draw_reference(len(x), x, generator)
         end = self._prior(self.law, start, generator)[0]
         z = self._posterior(self.law, x, self.posterior_start(start, end), generator)[0]
-        laws = {"p_0": start, "p_alpha": end, "p(z|x)": z}
-        return {name: Latents(value, self._emit(value, generator)) for name, value in laws.items()}
+        laws = {"p_0": (start, False), "p_alpha": (end, False), "p(z|x)": (z, True)}
+        return {name: Latents(z, self._emit(z, generator), given) for name, (z, given) in laws.items()}
 
     def solver(self) -> dict[str, Any]:
         """Method, draws and dtype."""

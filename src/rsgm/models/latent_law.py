@@ -18,6 +18,8 @@ from rsgm.samplers import gradient_of
 
 #: numbers of the largest temporary tensor
 _CHUNK = 2**22
+#: ends of prior chains
+_POOL = 1024
 
 
 def squared_error(x: Tensor, mean: Tensor) -> Tensor:
@@ -98,9 +100,9 @@ class LatentLaw(nn.Module):
         return prior + torch.einsum("ibk,jbk->bij", push, push) / self.sigma**2
 
 
-#: draws of z from the prior chain ``(n, like, generator)``, and from the chain of p(z|x) ``(x, generator)``
-PriorChain = Callable[[LatentLaw, int, Tensor, torch.Generator], Tensor]
-PosteriorChain = Callable[[LatentLaw, Tensor, torch.Generator], Tensor]
+#: the ends of chains of p_α ``(law, z, generator)`` and of p(z|x) ``(law, x, z, generator)`` that start at z
+PriorChain = Callable[[LatentLaw, Tensor, torch.Generator], Tensor]
+PosteriorChain = Callable[[LatentLaw, Tensor, Tensor, torch.Generator], Tensor]
 
 
 class ImportanceSampling:
@@ -109,9 +111,10 @@ class ImportanceSampling:
     .. math:: \log p(x) = \log\int e^{f_\alpha(z)}\,p_0(z)\,p_\beta(x|z)\,dz - \log Z_\alpha
 
     Both integrals are averages of importance weights. The proposal of the first is, for each x, a mixture of p_0 and
-    of normal laws around the ends of chains of p(z|x), moved to their modes by damped Gauss-Newton steps, with the
-    precision there (`LatentLaw.precision`); that of :math:`Z_\alpha` a mixture in equal parts of p_0 and of the normal
-    law with the moments of prior chains. With p_0 in it (a defensive mixture) the weights are bounded wherever
+    of normal laws around the ends of chains of p(z|x), moved to their modes by Gauss-Newton steps, with the precision
+    there (`LatentLaw.precision`); that of :math:`Z_\alpha` a mixture in equal parts of p_0 and of the normal law with
+    the moments of prior chains. The chains of p(z|x) start at ends of prior chains, drawn in proportion to
+    :math:`p_\beta(x|z)`, which finds the modes of a posterior that has several. With p_0 in it (a defensive mixture) the weights are bounded wherever
     :math:`e^f p_\beta(x|z)` is; each part has its share of the draws.
 
     Both averages are unbiased and consistent, their logarithms are biased downwards by half of the relative variance
@@ -157,12 +160,13 @@ class ImportanceSampling:
         with torch.inference_mode(False), torch.no_grad():
             law, x = copy.deepcopy(law).double().eval(), x.clone().double()
             generator = torch.Generator(x.device).manual_seed(self.seed)
-            normaliser = self._normaliser(law, prior(law, 1024, x, generator), generator)
-            rows = max(1, _CHUNK // (self.draws * max(64, law.manifold.dim)))
-            values = [
-                self._marginal(law, part, posterior(law, part.repeat(self.modes, 1), generator), generator)
-                for part in x.split(rows)
-            ]
+            pool = prior(law, law.draw_reference(_POOL, x, generator), generator)
+            normaliser, made, values = self._normaliser(law, pool, generator), law.decode(pool), []
+            for part in x.split(max(1, _CHUNK // (self.draws * max(64, law.manifold.dim)))):
+                weight = torch.softmax(torch.cdist(part, made).square() / (-2 * law.sigma**2), 1)
+                chosen = torch.multinomial(weight, self.modes, replacement=True, generator=generator).T.flatten()
+                many = part.repeat(self.modes, 1)
+                values.append(self._marginal(law, part, posterior(law, many, pool[chosen], generator), generator))
         return LogProb(torch.cat(values) - normaliser, float(self.draws), exact=False)
 
     def settings(self) -> dict[str, Any]:
