@@ -207,7 +207,7 @@ def test_flat_space_only():
         LatentEBM(Sphere(2))
 
 
-@pytest.mark.parametrize("arguments", [{"draws": 4}, {"modes": 0}, {"defensive": 1.0}, {"refinements": -1}])
+@pytest.mark.parametrize("arguments", [{"draws": 16}, {"modes": 0}, {"defensive": 1.0}, {"refinements": -1}])
 def test_importance_sampling_out_of_range(arguments):
     with pytest.raises(ValueError, match=r"ImportanceSampling: .* are needed, found"):
         ImportanceSampling(**arguments)
@@ -225,9 +225,8 @@ def test_samples_by_formula():
     assert torch.allclose(model.sample(6, seed=3), model.law.decode(start))
 
 
-@pytest.mark.parametrize("seeds", [12])
-def test_likelihood_of_a_linear_decoder(seeds):
-    """f = 0: the normal law N(0, σ0² W Wᵀ + σ²), exactly; Gauss-Newton steps find its posterior."""
+def test_likelihood_of_a_linear_decoder():
+    """f = 0: the normal law N(0, σ0² W Wᵀ + σ²)."""
     model = small(3, decoder=Linear, sigma_0=0.8, sigma=0.4)
     with torch.no_grad():
         model.law.energy.layers[-1].weight.zero_()
@@ -235,7 +234,7 @@ def test_likelihood_of_a_linear_decoder(seeds):
     covariance = 0.8**2 * w @ w.T + 0.4**2 * torch.eye(3, dtype=torch.float64)
     law = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=torch.float64), covariance)
     x = 0.5 * points(8, 3).double()
-    assert ratios(model, x, law.log_prob(x), seeds) == pytest.approx(1, abs=0.05)
+    assert_unbiased(model, x, law.log_prob(x))
 
 
 def test_likelihood_against_quadrature():
@@ -254,20 +253,21 @@ def test_likelihood_against_quadrature():
         marginal = [law.log_joint(z, row.expand(len(z), 3)).logsumexp(0) for row in x]
     exact = torch.stack(marginal) - normaliser
     assert float(normaliser + cell) != pytest.approx(0, abs=0.1)
-    ratios(model, x, exact, 12)
+    assert_unbiased(model, x, exact)
 
 
-def ratios(model: LatentEBM, x: torch.Tensor, exact: torch.Tensor, seeds: int) -> float:
-    """The mean of estimated over exact densities over seeds, each point's within 5 standard errors of one."""
+def assert_unbiased(model: LatentEBM, x: torch.Tensor, exact: torch.Tensor) -> None:
+    """Each point's ratio of estimated and exact density is one over seeds, to 5 standard errors; a seed repeats."""
     found = []
-    for seed in range(seeds):
+    for seed in range(12):
         model.marginal = ImportanceSampling(seed=seed)
         result = model.likelihood(x)
         assert not result.exact
         found.append((result.value - exact).exp())
     assert torch.equal(model.log_prob(x), result.value)
     assert within(torch.stack(found), 1.0)
-    return float(torch.stack(found).mean())
+    # a seed's error is that of a fraction of a nat
+    assert (torch.stack(found).mean(1) - 1).abs().max() < 0.5
 
 
 # ---- figures

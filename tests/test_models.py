@@ -45,7 +45,7 @@ SMALL = {
     "ChartSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
     "ExactScore": {"law": GaussianMixture([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]], 0.5, [0.7, 0.3])},
     "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
-    "LatentEBM": {"marginal": ImportanceSampling(draws=16)},
+    "LatentEBM": {"marginal": ImportanceSampling(draws=16, modes=2)},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
 }
 SPHERE = Sphere(2)  # of the points; each model has its own

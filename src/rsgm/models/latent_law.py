@@ -111,11 +111,11 @@ class ImportanceSampling:
     .. math:: \log p(x) = \log\int e^{f_\alpha(z)}\,p_0(z)\,p_\beta(x|z)\,dz - \log Z_\alpha
 
     Both integrals are averages of importance weights. The proposal of the first is, for each x, a mixture of p_0 and
-    of normal laws around the ends of chains of p(z|x), moved to their modes by Gauss-Newton steps, with the precision
-    there (`LatentLaw.precision`); that of :math:`Z_\alpha` a mixture in equal parts of p_0 and of the normal law with
-    the moments of prior chains. The chains of p(z|x) start at ends of prior chains, drawn in proportion to
-    :math:`p_\beta(x|z)`, which finds the modes of a posterior that has several. With p_0 in it (a defensive mixture) the weights are bounded wherever
-    :math:`e^f p_\beta(x|z)` is; each part has its share of the draws.
+    of normal laws around the ends of chains of p(z|x), moved towards their modes by Gauss-Newton steps, with the
+    precision there (`LatentLaw.precision`); that of :math:`Z_\alpha` a mixture in equal parts of p_0 and of the normal
+    law with the moments of prior chains. The chains of p(z|x) start at ends of prior chains, drawn in proportion to
+    :math:`p_\beta(x|z)`, which finds the modes of a posterior that has several. With p_0 in it (a defensive mixture)
+    the weights are bounded wherever :math:`e^f p_\beta(x|z)` is; each part has its share of the draws.
 
     Both averages are unbiased and consistent, their logarithms are biased downwards by half of the relative variance
     :math:`v/n` of an average of n weights, and have the standard error :math:`\sqrt{v/n}`. So the result is below
@@ -140,9 +140,9 @@ class ImportanceSampling:
     def __init__(
         self,
         draws: int = 128,
-        modes: int = 4,
-        refinements: int = 5,
-        defensive: float = 0.25,
+        modes: int = 16,
+        refinements: int = 3,
+        defensive: float = 0.5,
         prior_draws: int = 2**15,
         seed: int = 0,
     ) -> None:
