@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 from conftest import within
 from rsgm import BlobsData, DigitsData, Euclidean, LatentEBM, Sphere
 from rsgm.evaluation import _draw_latents
+from rsgm.likelihood import SolveError
 from rsgm.metrics.samples import sliced_wasserstein
 from rsgm.models import FromPriorChain, FromReference, ImportanceSampling, PosteriorStart
 from rsgm.models.latent_ebm import DivergenceError
@@ -207,7 +208,7 @@ def test_flat_space_only():
         LatentEBM(Sphere(2))
 
 
-@pytest.mark.parametrize("arguments", [{"draws": 16}, {"modes": 0}, {"defensive": 1.0}, {"refinements": -1}])
+@pytest.mark.parametrize("arguments", [{"draws": 8}, {"modes": 0}, {"defensive": 1.0}, {"refinements": -1}])
 def test_importance_sampling_out_of_range(arguments):
     with pytest.raises(ValueError, match=r"ImportanceSampling: .* are needed, found"):
         ImportanceSampling(**arguments)
@@ -254,6 +255,17 @@ def test_likelihood_against_quadrature():
     exact = torch.stack(marginal) - normaliser
     assert float(normaliser + cell) != pytest.approx(0, abs=0.1)
     assert_unbiased(model, x, exact)
+
+
+@pytest.mark.parametrize("chain", ["prior_chain", "posterior_chain"])
+def test_chains_that_leave_the_range_of_numbers(chain):
+    """The posterior's can be done without, the prior's are the model."""
+    model = small(**{chain: LangevinChain(2000, 1e3)})
+    if chain == "posterior_chain":
+        assert torch.isfinite(model.log_prob(points(5))).all()
+    else:
+        with pytest.raises(SolveError, match=r"chains leave the range of numbers; lower the step of prior_chain"):
+            model.log_prob(points(5))
 
 
 def assert_unbiased(model: LatentEBM, x: torch.Tensor, exact: torch.Tensor) -> None:

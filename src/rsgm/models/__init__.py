@@ -9,7 +9,8 @@ from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
 from rsgm.models.kent import KentMixture
 from rsgm.models.latent_ebm import FromPriorChain, FromReference, LatentEBM, PosteriorStart
-from rsgm.models.latent_law import ImportanceSampling, LatentLaw
+from rsgm.models.latent_law import LatentLaw
+from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, OptimizerFactory
-from rsgm.models.latent_law import ImportanceSampling, LatentLaw, squared_error
+from rsgm.models.latent_law import LatentLaw, squared_error
+from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.networks import MLP, Network, SiLU
 from rsgm.samplers import LangevinChain, gradient_of
 from rsgm.schedules import ConstantRate, LearningRate
