@@ -53,6 +53,7 @@ KEYS = {
     "solver": {"method", "tolerance", "dtype"},
     "resolution": {"radians", "degrees"},
     "baselines": {"uniform", "kernel_density"},
+    "latents": dict,
     "seconds": {"training", "evaluation"},
     "peak_memory_mb": float,
     "versions": {"python", "rsgm", "torch", "pytorch_lightning", "torchdiffeq", "geoopt", "numpy", "git"},

@@ -13,6 +13,7 @@ from rsgm.samplers import (
     AnnealedLangevin,
     BoxStart,
     GaussianBridge,
+    LangevinChain,
     LangevinDynamics,
     PredictorCorrector,
     PriorStart,
@@ -213,3 +214,23 @@ def test_number_of_corrections():
     step = PredictorCorrector(GaussianBridge(), corrections=3)
     step(Step(process, Counted(process), at(0.5, 4), at(0.4, 4), generator=seeded()), torch.ones(4, 1))
     assert calls == [0.5, 0.4, 0.4, 0.4]
+
+
+# ---- chains
+
+
+def test_a_chain_is_the_loop_and_measures_its_drift():
+    """|h g| / |sqrt(2h) z| of the last step; none without steps."""
+    plane, x = Euclidean(2), torch.zeros(4, 2)
+    gradient = torch.tensor([3.0, 4.0]).expand(4, 2)
+    chain = LangevinChain(steps=3, step=0.1, max_norm=2.5)
+    moved, ratio = chain(plane, lambda y: gradient, x, seeded())
+    assert torch.equal(moved, langevin(plane, lambda y: gradient, x, 0.1, 3, seeded(), 2.5))
+    generator = seeded()
+    noise = [torch.randn(4, 2, generator=generator) for _ in range(3)][-1]
+    assert torch.allclose(ratio, 0.1 * 2.5 / (0.2**0.5 * noise.norm(dim=1)))
+    still, ratio = LangevinChain(steps=0)(plane, lambda y: gradient, x, seeded())
+    assert torch.equal(still, x)
+    assert torch.equal(ratio, torch.zeros(4))
+    with pytest.raises(ValueError, match=r"LangevinChain: .* found -1, 0.1 and None"):
+        LangevinChain(-1, 0.1)

@@ -29,7 +29,7 @@ from rsgm.charts import Stereographic, TanhExponential
 from rsgm.densities import GaussianMixture
 from rsgm.fields import NetworkField
 from rsgm.losses import ImplicitScoreMatching
-from rsgm.models import read_checkpoint
+from rsgm.models import ImportanceSampling, read_checkpoint
 from rsgm.models.base import NonFiniteLossError
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
@@ -45,11 +45,12 @@ SMALL = {
     "ChartSGM": {"network": partial(MLP, hidden=[16, 16]), "sampler": ReverseDiffusion(steps=10)},
     "ExactScore": {"law": GaussianMixture([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]], 0.5, [0.7, 0.3])},
     "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
+    "LatentEBM": {"marginal": ImportanceSampling(draws=16, modes=2)},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
 }
 SPHERE = Sphere(2)  # of the points; each model has its own
 #: where a model lives, if not on the sphere; points of three numbers
-HOMES = {"ExactScore": Euclidean(3)}
+HOMES = {"ExactScore": Euclidean(3), "LatentEBM": Euclidean(3)}
 
 every_model = pytest.mark.parametrize("cls", each(GenerativeModel))
 every_compact_model = pytest.mark.parametrize("cls", [p for p in each(GenerativeModel) if p.id not in HOMES])

@@ -22,6 +22,7 @@ from rsgm.plots import (
     line_density,
     line_samples,
     plane_density,
+    plane_laws,
     plane_samples,
     rotation_histograms,
     sample_map,
@@ -264,6 +265,8 @@ GRID = np.linspace(-3.1, 3.1, 20)
         (lambda: trajectories({"a": np.zeros((4, 2))}), r"a: found the shape \(4, 2\); expected \(n, d, 2\)"),
         (lambda: snapshots(np.zeros((2, 4, 2)), [0.0]), "times: expected 2, .* found 1"),
         (lambda: latent_histograms({}), "expected 1 to 4 laws, found 0"),
+        (lambda: plane_laws({}), "plane_laws: expected at least one law, found none"),
+        (lambda: plane_laws({"a": [1.0, 2.0]}), r"a: found the shape \(2,\)"),
         (lambda: latent_histograms({"a": [1.0, np.nan]}), "a: 1 of 2 points are not finite"),
         (lambda: image_grid(np.zeros((2, 2, 8, 8))), r"found the shape \(2, 2, 8, 8\)"),
         (lambda: image_grid(np.zeros((0, 8, 8))), r"found the shape \(0, 8, 8\)"),
@@ -551,6 +554,21 @@ def test_latents() -> None:
     (curve,) = axes.lines
     x, y = curve.get_data()
     np.testing.assert_allclose(y, gaussian_kde(values["prior"])(x))
+    assert draws(figure)
+
+
+def test_laws_in_the_plane() -> None:
+    points = RNG.normal(size=(200, 2)) * [2.0, 0.5]
+    figure = plane_laws({"data": points, "far": points + 1.0, "atom": np.zeros((5, 2))}, title="laws")
+    assert [axes.get_title() for axes in figure.axes] == ["data (200)", "far (200)", "atom (5)"]
+    first, second, third = (axes.images[0] for axes in figure.axes)
+    left, right, bottom, top = first.get_extent()
+    assert left < points[:, 0].mean() < right
+    assert second.get_extent() == [left, right, bottom, top]
+    picture = np.asarray(first.get_array())
+    np.testing.assert_allclose(picture[0, -1], gaussian_kde(points.T)([right, bottom])[0])
+    assert np.asarray(third.get_array()).max() == 0
+    assert {image.get_clim() for image in (first, second, third)} == {first.get_clim()}
     assert draws(figure)
 
 

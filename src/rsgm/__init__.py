@@ -36,6 +36,7 @@ from rsgm.models import (
     GenerativeModel,
     KentMixture,
     KernelDensity,
+    LatentEBM,
     Moser,
     load,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "HyperbolicMixtureData",
     "KentMixture",
     "KernelDensity",
+    "LatentEBM",
     "Manifold",
     "ManifoldData",
     "MnistData",

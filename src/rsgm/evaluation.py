@@ -25,7 +25,7 @@ from rsgm.description import build
 from rsgm.likelihood import SolveError
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, integral, sampled_integral, summary
-from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
+from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint
 from rsgm.seeding import generator_from
 
 #: most train, and most test, points in a picture
@@ -120,7 +120,13 @@ def evaluate(
     metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value))
     law = data.reference_law
     metrics["samples"] = None if law is None else compare(sample_like(model, data.test, samples), law)
-    figures = _draw(model, data, density, samples)
+    points = data.test.points[:samples]
+    latents = model.latents(points, seed=0)
+    metrics["latents"] = {
+        name: {"std": float(draws.z.std()), "samples": None if law is None else compare(draws.x, law)}
+        for name, draws in latents.items()
+    }
+    figures = {**_draw(model, data, density, samples), **_draw_latents(data, latents, points)}
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
         "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
@@ -231,6 +237,22 @@ def _draw(model: GenerativeModel, data: ManifoldData, density: Integral | None, 
             # far from the data, where nothing is scored
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)
     return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _draw_latents(data: ManifoldData, latents: dict[str, Latents], points: Tensor) -> dict[str, Figure]:
+    """Each law of a latent variable, by the mean of its coordinates; points beside those that are made of it."""
+    if not latents:
+        return {}
+    means = {name: draws.z.mean(1).cpu() for name, draws in latents.items()}
+    figures = {"latents": plots.latent_histograms(means, "mean of the coordinates of $z$")}
+    if data.manifold.shape == (2,):
+        made = {f"z ~ {name}": draws.x.cpu() for name, draws in latents.items()}
+        figures["decoded"] = plots.plane_laws({"data": points, **made})
+    again = next((draws.x for draws in latents.values() if draws.reconstructed), None)
+    if data.image_shape is not None and again is not None:
+        pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:_IMAGES].unflatten(1, data.image_shape)
+        figures["reconstructions"] = plots.image_grid(pairs.cpu(), 8, title="data and their reconstructions, in turn")
+    return figures
 
 
 def _versions() -> dict[str, str | None]:

@@ -26,7 +26,7 @@ class LogProb(NamedTuple):
     Fields:
         value: ``(B,)``, nats, with respect to the Riemannian volume
         nfe: evaluations of the field, the mean over batches
-        exact: False for a lower bound
+        exact: False for a lower bound, in the mean
     """
 
     value: Tensor

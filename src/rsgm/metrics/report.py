@@ -56,7 +56,11 @@ def report(metrics: dict[str, Any]) -> str:
     if metrics["solver"]:
         solver = ", ".join(str(value) for value in metrics["solver"].values())
         lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
-    return "\n".join(lines + ([] if metrics["samples"] is None else sample_report(metrics["samples"])))
+    lines += [] if metrics["samples"] is None else sample_report(metrics["samples"])
+    for name, row in metrics["latents"].items():
+        made = "" if row["samples"] is None else f"; sliced W2 of the points {row['samples']['sliced_w2']['value']:.5f}"
+        lines.append(f"{f'  z ~ {name}':<34} standard deviation {row['std']:.4f}{made}")
+    return "\n".join(lines)
 
 
 def sample_report(found: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Generative models: each a final LightningModule made of shared parts."""
 
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Latents
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
@@ -8,6 +8,9 @@ from rsgm.models.exact import ExactScore
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
 from rsgm.models.kent import KentMixture
+from rsgm.models.latent_ebm import FromPriorChain, FromReference, LatentEBM, PosteriorStart
+from rsgm.models.latent_law import LatentLaw
+from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 
@@ -18,10 +21,17 @@ __all__ = [
     "CheckpointError",
     "ExactScore",
     "FlowMatching",
+    "FromPriorChain",
+    "FromReference",
     "GenerativeModel",
+    "ImportanceSampling",
     "KentMixture",
     "KernelDensity",
+    "LatentEBM",
+    "LatentLaw",
+    "Latents",
     "Moser",
+    "PosteriorStart",
     "load",
     "read_checkpoint",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -21,6 +21,20 @@ from rsgm.seeding import seed_from
 _REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+
+
+class Latents(NamedTuple):
+    """Draws of a latent variable, and the points made of them.
+
+    Fields:
+        z: ``(n, latent_dim)``
+        x: ``(n, *manifold.shape)``
+        reconstructed: whether each x stands for one of the points that were given
+    """
+
+    z: Tensor
+    x: Tensor
+    reconstructed: bool = False
 
 
 class NonFiniteLossError(RuntimeError):
@@ -76,6 +90,17 @@ class GenerativeModel(LightningModule, ABC):
     def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
         """A lower bound on the log-density, reported beside `likelihood`; None where there is none."""
         return None
+
+    def latents(self, x: Tensor, seed: int | None = None) -> dict[str, Latents]:
+        """Draws of the latent variable from each of its laws, as many as there are points x; none without one."""
+        return {}
+
+    def parameter_groups(self) -> list[Any]:
+        """What the optimiser learns: parameters, or groups of them with options of their own."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def check(self, terms: dict[str, Tensor]) -> None:
+        """Raise where the means of the terms of `loss`, whenever they are logged, say that training diverges."""
 
     def fit_points(self, train: Tensor, val: Tensor) -> None:
         """Fit in closed form before the first step; does nothing for models that learn by gradient."""
@@ -157,8 +182,10 @@ class GenerativeModel(LightningModule, ABC):
         if self.global_step % self.trainer.log_every_n_steps == 0:
             if not torch.isfinite(loss):
                 raise NonFiniteLossError(f"The loss is {loss.item()} at step {self.global_step}; {_REMEDIES}")
-            detached = {f"train/{name}": value.detach() for name, value in terms.items()}
-            self.log_dict(detached, prog_bar=True, batch_size=len(batch[0]))
+            means = {name: value.detach() for name, value in terms.items()}
+            self.check(means)
+            logged = {f"train/{name}": value for name, value in means.items()}
+            self.log_dict(logged, prog_bar=True, batch_size=len(batch[0]))
         return loss if loss.requires_grad else None
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
@@ -172,7 +199,7 @@ class GenerativeModel(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """The optimiser with its learning-rate schedule; none for a model without parameters."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
+        parameters = self.parameter_groups()
         if not parameters:
             return None
         if self.optimizer is None:

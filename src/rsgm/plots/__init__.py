@@ -9,7 +9,7 @@ from rsgm.plots.dynamics import score_field, snapshots, trajectories
 from rsgm.plots.earth import coastline, density_map, sample_map
 from rsgm.plots.globe import interpolate
 from rsgm.plots.images import image_grid
-from rsgm.plots.latents import latent_histograms
+from rsgm.plots.latents import latent_histograms, plane_laws
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples
 from rsgm.plots.rotations import rotation_histograms, tait_bryan
 from rsgm.plots.torus import angle_pairs, circle_density, circle_samples, interpolate_angles, torus_density
@@ -32,6 +32,7 @@ __all__ = [
     "line_density",
     "line_samples",
     "plane_density",
+    "plane_laws",
     "plane_samples",
     "rotation_histograms",
     "sample_map",

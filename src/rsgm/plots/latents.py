@@ -1,4 +1,4 @@
-"""Laws of one number side by side, such as those of a latent variable before and after its training."""
+"""Laws side by side, such as those of a latent variable before and after its training, and of what it is made into."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde
 
 from rsgm.plots.panels import histogram
-from rsgm.plots.style import INK, REFERENCE, SAMPLES, as_points, frame, legend, new_figure, window
+from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, legend, new_figure, window
 
 _COLORS = (SAMPLES, REFERENCE, "#2b8a3e", "#862e9c")
 _CELLS = 60
+_PIXELS = 80  # of a kernel density in the plane, along each axis
 
 
 def latent_histograms(parts: Mapping[str, ArrayLike], name: str = "$z$", title: str | None = None) -> Figure:
@@ -49,3 +50,46 @@ def latent_histograms(parts: Mapping[str, ArrayLike], name: str = "$z$", title: 
         axes.set_title(title, fontsize=13, color=INK)
     legend(axes, loc="upper right", handletextpad=0.6)
     return figure
+
+
+def plane_laws(parts: Mapping[str, ArrayLike], title: str | None = None) -> Figure:
+    """Gaussian kernel densities (Scott's rule) of points in the plane, in panels of one window and one scale.
+
+    Arguments:
+        parts: names and their points (n, 2), two of them at least that differ; the first, the reference, decides
+            the window.
+        title: a line above the panels.
+
+    Raises:
+        ValueError: for none, and for points that are not (n, 2) or not finite.
+
+    Example:
+        >>> corners = [[0.0, 0.0], [1.0, 0.5], [0.0, 2.0]]
+        >>> [axes.get_title() for axes in plane_laws({"data": corners, "model": corners}).axes]
+        ['data (3)', 'model (3)']
+    """
+    if not parts:
+        raise ValueError("plane_laws: expected at least one law, found none")
+    points = {label: as_points(label, found, 2) for label, found in parts.items()}
+    limits = window(next(iter(points.values())))
+    columns, rows = (np.linspace(*limit, _PIXELS) for limit in limits)
+    grid = np.stack(np.meshgrid(columns, rows)).reshape(2, -1)
+    pictures = [_kernel_density(found, grid).reshape(_PIXELS, _PIXELS) for found in points.values()]
+    shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
+    height = 3.2 * shape + 0.8 + (0.0 if title is None else 0.35)
+    figure = new_figure(3.6 * len(points), height, "compressed")
+    if title is not None:
+        figure.suptitle(title, fontsize=13, color=INK)
+    panels = figure.subplots(1, len(points), squeeze=False)[0]
+    brightest = max(picture.max() for picture in pictures)
+    for axes, (label, found), picture in zip(panels, points.items(), pictures, strict=True):
+        frame(axes)
+        axes.imshow(picture, "viridis", origin="lower", extent=limits.ravel(), vmin=0, vmax=brightest)
+        axes.set(xlabel="$x_1$", ylabel="$x_2$")
+        axes.set_title(f"{label} ({len(found)})", fontsize=10, color=INK)
+    return figure
+
+
+def _kernel_density(points: Floats, places: Floats) -> Floats:
+    """At places (2, m); zero where the points are all one, which has no density."""
+    return gaussian_kde(points.T)(places) if np.linalg.matrix_rank(points - points[0]) == 2 else places[0] * 0

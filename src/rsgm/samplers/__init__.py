@@ -2,7 +2,7 @@
 
 from rsgm.samplers.annealed import AnnealedLangevin, BoxStart, LangevinDynamics, PriorStart, Start
 from rsgm.samplers.base import ProbabilityFlowSampler, ReverseDiffusion, Sampler
-from rsgm.samplers.langevin import gradient_of, langevin
+from rsgm.samplers.langevin import LangevinChain, gradient_of, langevin
 from rsgm.samplers.steppers import (
     BridgeVariance,
     GaussianBridge,
@@ -22,6 +22,7 @@ __all__ = [
     "GaussianBridge",
     "GeodesicEulerMaruyama",
     "Heun",
+    "LangevinChain",
     "LangevinDynamics",
     "LargeVariance",
     "PredictorCorrector",

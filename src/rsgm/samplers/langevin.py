@@ -62,6 +62,51 @@ def langevin(
     return x.detach()
 
 
+class LangevinChain:
+    r"""A number of steps of `langevin`, which also says how its drift compares with its noise.
+
+    Arguments:
+        steps: their number; 0 for none
+        step: their size h; :math:`s^2/2` for a step size s of Pang et al. 2020 (see `langevin`)
+        max_norm: longer gradients are scaled down to this length
+
+    Raises:
+        ValueError: for numbers out of range
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> chain = LangevinChain(steps=5, step=0.02)
+        >>> x, ratio = chain(Euclidean(1), lambda x: -x, torch.zeros(7, 1))
+        >>> x.shape, ratio.shape
+        (torch.Size([7, 1]), torch.Size([7]))
+    """
+
+    def __init__(self, steps: int = 20, step: float = 0.02, max_norm: float | None = None) -> None:
+        if steps < 0 or not step > 0 or not (max_norm is None or max_norm > 0):
+            raise ValueError(
+                "LangevinChain: steps >= 0 and positive step and max_norm are needed, found "
+                f"{steps}, {step} and {max_norm}."
+            )
+        self.steps, self.step, self.max_norm = steps, step, max_norm
+
+    def __call__(
+        self,
+        manifold: Manifold,
+        gradient: Callable[[Tensor], Tensor],
+        x: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        r"""Points ``(B, *shape)``, and :math:`|h\,\nabla| / |\sqrt{2h}\,z|` at the last step, ``(B,)``."""
+        ratio = x.new_zeros(len(x))
+
+        def step(y: Tensor, g: Tensor, z: Tensor) -> Tensor:
+            nonlocal ratio
+            ratio = (0.5 * self.step * manifold.squared_norm(y, g) / manifold.squared_norm(y, z)).sqrt()
+            return y.new_tensor(self.step)
+
+        return langevin(manifold, gradient, x, step, self.steps, generator, self.max_norm), ratio
+
+
 def gradient_of(log_prob: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The gradient, without a history, of a scalar log-density ``(B, *shape) -> (B,)`` that need not be normalised.
 

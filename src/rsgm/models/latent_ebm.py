@@ -1,0 +1,216 @@
+"""The latent-space energy-based prior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsgm.likelihood import LogProb
+from rsgm.manifolds import Manifold
+from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, OptimizerFactory
+from rsgm.models.latent_law import LatentLaw, squared_error
+from rsgm.models.latent_marginal import ImportanceSampling
+from rsgm.networks import MLP, Network, SiLU
+from rsgm.samplers import LangevinChain, gradient_of
+from rsgm.schedules import ConstantRate, LearningRate
+
+
+class DivergenceError(NonFiniteLossError):
+    """The energy or the latent variable grows without end, though all numbers are still finite."""
+
+
+class PosteriorStart(ABC):
+    """Where the chain of p(z|x) starts."""
+
+    @abstractmethod
+    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
+        """Points ``(B, latent_dim)``, given where the prior chain started, draws of p_0, and where it ended."""
+
+
+class FromReference(PosteriorStart):
+    """The draws of p_0 from which the prior chain started, as in the paper."""
+
+    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
+        """``start``."""
+        return start
+
+
+class FromPriorChain(PosteriorStart):
+    """The end of the prior chain."""
+
+    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
+        """``end``."""
+        return end
+
+
+class LatentEBM(GenerativeModel):
+    r"""A latent variable with an energy-based prior, and a point that a network makes of it.
+
+    .. math:: p_\alpha(z) \propto e^{f_\alpha(z)}\,N(z; 0, \sigma_0^2 I), \qquad
+        p_\beta(x|z) = N(g_\beta(z), \sigma^2 I)
+
+    Learned by maximum likelihood, with z from short Langevin chains that are not differentiated:
+
+    .. math:: \mathcal L = f_\alpha(z^-) - f_\alpha(z^+) + \rho\,(f_\alpha(z^-)^2 + f_\alpha(z^+)^2)
+        + \|x - g_\beta(z^+)\|^2 / 2\sigma^2, \qquad z^- \sim p_\alpha, \; z^+ \sim p(z|x)
+
+    The first two terms *raise* f where the data are. The gradients of :math:`\alpha` and of :math:`\beta` are
+    disjoint, so one element-wise optimiser (Adam, SGD) with two groups of parameters is two optimisers; Adam absorbs
+    the factor :math:`1/2\sigma^2`. Where f learns faster than the chains follow, training diverges: keep
+    ``energy_lr`` at a fifth of the optimiser's rate, or less.
+
+    References: Pang, Han, Nijkamp, Zhu and Wu 2020, "Learning Latent Space Energy-Based Prior Model",
+    arXiv:2006.08205, algorithm 1.
+
+    Arguments:
+        manifold: where the points live; Euclidean
+        latent_dim: dimension of z
+        energy: factory of the network of f, the negative energy, from its input and output sizes
+        decoder: factory of the network of g, the generator, from its input and output sizes
+        sigma_0: standard deviation of p_0, the law that f tilts
+        sigma: standard deviation of x around g(z), in units of x
+        energy_bound: b, where f is :math:`b \tanh(\cdot / b)` of its network; None for the network itself
+        rho: weight of the squared energies
+        prior_chain: of :math:`p_\alpha`, from p_0; also that of samples
+        posterior_chain: of p(z|x)
+        posterior_start: where the latter starts
+        noise: whether samples are x, or only g(z)
+        marginal: how log-densities are estimated
+        energy_lr: learning rate of f; the optimiser's own is that of g
+        max_gap: of the mean of f over :math:`z^+` from that over :math:`z^-`, nats; beyond it training stops
+        max_spread: of the standard deviations of :math:`z^-` and :math:`z^+`, in units of sigma_0; likewise
+        optimizer: factory of the optimiser from groups of parameters
+        learning_rate: factor on both learning rates over the run
+
+    Raises:
+        ValueError: for a manifold that is not a vector space, and for numbers out of range
+
+    Example:
+        >>> from rsgm.manifolds import Euclidean
+        >>> model = LatentEBM(Euclidean(3))
+        >>> model.sample(5, seed=0).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        latent_dim: int = 2,
+        energy: Callable[[int, int], Network] = partial(MLP, hidden=[64, 64], activation=SiLU()),
+        decoder: Callable[[int, int], Network] = partial(MLP, hidden=[64, 64], activation=SiLU()),
+        sigma_0: float = 1.0,
+        sigma: float = 0.3,
+        energy_bound: float | None = None,
+        rho: float = 0.02,
+        prior_chain: LangevinChain = LangevinChain(20, 0.08),
+        posterior_chain: LangevinChain = LangevinChain(20, 0.02),
+        posterior_start: PosteriorStart = FromReference(),
+        noise: bool = True,
+        marginal: ImportanceSampling = ImportanceSampling(),
+        energy_lr: float = 2e-4,
+        max_gap: float = 100.0,
+        max_spread: float = 20.0,
+        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-3, fused=True),
+        learning_rate: LearningRate = ConstantRate(),
+    ) -> None:
+        super().__init__(manifold, optimizer, learning_rate)
+        if not (rho >= 0 and min(energy_lr, max_gap, max_spread) > 0):
+            raise ValueError(
+                "LatentEBM: rho >= 0 and positive energy_lr, max_gap and max_spread are needed, found "
+                f"{rho}, {energy_lr}, {max_gap} and {max_spread}."
+            )
+        self.law = LatentLaw(manifold, latent_dim, energy, decoder, sigma_0, sigma, energy_bound)
+        self.prior_chain, self.posterior_chain, self.posterior_start = prior_chain, posterior_chain, posterior_start
+        self.rho, self.noise, self.marginal, self.energy_lr = rho, noise, marginal, energy_lr
+        self.max_gap, self.max_spread = max_gap, max_spread
+
+    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
+        """The loss of each point, and what to watch.
+
+        ``f_gap``, mean zero at the optimum; ``mse`` of the reconstruction, per coordinate, in units of x squared; the
+        ``*_spread`` of z in units of sigma_0; the ``*_drift`` of the chains' last steps relative to their noise.
+        """
+        start = self.law.draw_reference(len(x), x)
+        prior, prior_drift = self._prior(self.law, start)
+        z, drift = self._posterior(self.law, x, self.posterior_start(start, prior))
+        f_prior, f_post = self.law.tilt(prior), self.law.tilt(z)
+        error, scale = squared_error(x, self.law.decode(z)), self.law.reference.scale
+        return {
+            "loss": f_prior - f_post + self.rho * (f_prior**2 + f_post**2) + error / (2 * self.law.sigma**2),
+            "f_gap": f_post - f_prior,
+            "mse": error / self.manifold.dim,
+            "prior_spread": (prior.std(0, correction=0).mean() / scale).expand(len(x)),
+            "posterior_spread": (z.std(0, correction=0).mean() / scale).expand(len(x)),
+            "prior_drift": prior_drift,
+            "posterior_drift": drift,
+        }
+
+    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+        """``n`` points of the ends of prior chains."""
+        generator = self.generator(seed)
+        start = self.law.draw_reference(n, self._like(), generator)
+        return self._emit(self._prior(self.law, start, generator)[0], generator)
+
+    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """An estimate of the log-density (see `ImportanceSampling`)."""
+
+        def prior(law: LatentLaw, z: Tensor, generator: torch.Generator) -> Tensor:
+            return self._prior(law, z, generator)[0]
+
+        def posterior(law: LatentLaw, y: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
+            return self._posterior(law, y, z, generator)[0]
+
+        return self.marginal(self.law, prior, posterior, x)
+
+    def latents(self, x: Tensor, seed: int | None = None) -> dict[str, Latents]:
+        """As many draws of p_0, of the prior and, given x, of the posterior, and the points made of them."""
+        generator, x = self.generator(seed), x.to(self._like())
+        start = self.law.draw_reference(len(x), x, generator)
+        end = self._prior(self.law, start, generator)[0]
+        z = self._posterior(self.law, x, self.posterior_start(start, end), generator)[0]
+        laws = {"p_0": (start, False), "p_alpha": (end, False), "p(z|x)": (z, True)}
+        return {name: Latents(z, self._emit(z, generator), given) for name, (z, given) in laws.items()}
+
+    def solver(self) -> dict[str, Any]:
+        """Method, draws and dtype."""
+        return self.marginal.settings()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The decoder, and the energy with a learning rate of its own."""
+        law = self.law
+        return [{"params": law.decoder.parameters()}, {"params": law.energy.parameters(), "lr": self.energy_lr}]
+
+    def check(self, terms: dict[str, Tensor]) -> None:
+        """Stop where f or the latent variable explodes.
+
+        Raises:
+            DivergenceError: beyond ``max_gap`` or ``max_spread``
+        """
+        limits = {"f_gap": self.max_gap, "prior_spread": self.max_spread, "posterior_spread": self.max_spread}
+        for name, limit in limits.items():
+            if not abs(float(terms[name])) <= limit:
+                raise DivergenceError(
+                    f"LatentEBM diverges at step {self.global_step}: {name} is {float(terms[name]):.4g}, expected at "
+                    f"most {limit:g}; lower energy_lr, raise rho, set energy_bound, or give the chains more steps."
+                )
+
+    def _prior(self, law: LatentLaw, z: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        return self.prior_chain(law.latent, gradient_of(law.log_prior), z, generator)
+
+    def _posterior(
+        self, law: LatentLaw, x: Tensor, z: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.posterior_chain(law.latent, gradient_of(lambda y: law.log_joint(y, x)), z, generator)
+
+    @torch.no_grad()
+    def _emit(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        x = self.law.decode(z)
+        return x + self.law.sigma * self.manifold.random_tangent(x, generator) if self.noise else x
+
+    def _like(self) -> Tensor:
+        return next(self.law.parameters())
