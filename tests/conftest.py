@@ -53,7 +53,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ConstantRate": [{}, {"warmup": 10}],
 }
 
-#: where a process, or a part that needs one with normal laws or images, lives, if not on `Sphere(2)`; the points of
+#: where a process, or a part that needs one with normal laws, images or frames, lives, if not on `Sphere(2)`; the points of
 #: a process are three numbers
 STATE_SPACES = dict.fromkeys(
     [
@@ -66,6 +66,7 @@ STATE_SPACES = dict.fromkeys(
         "Affine",
         "Logit",
         "Standardise",
+        "FrameField",
     ],
     Euclidean(3),
 ) | {"ProductProcess": Product(), "UNet": Euclidean(64)}
