@@ -29,7 +29,7 @@ LAYERS = [
     {"losses", "samplers", "likelihood", "elbo"},
     {"models", "data"},
     {"metrics", "plots", "callbacks", "evaluation"},
-    {"cli", "runs", "explain", "sweep"},
+    {"cli", "parser", "runs", "explain", "sweep"},
     {"train.py", "evaluate.py"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -32,14 +32,7 @@ from rsgm.likelihood import SolveError
 from rsgm.metrics import report
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.models.base import NonFiniteLossError
-
-
-class Parser(LightningArgumentParser):
-    """Reports a wrong key or value in one line, with the nearest key that exists."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
-        """Raise one line; the command prints it."""
-        raise UsageError(explain(message, [action.dest for action in self._actions]))
+from rsgm.parser import Parser
 
 
 class Events(TensorBoardLogger):
