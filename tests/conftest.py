@@ -53,8 +53,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ConstantRate": [{}, {"warmup": 10}],
 }
 
-#: where a process, or a part that needs one with normal laws, images or frames, lives, if not on `Sphere(2)`; the points of
-#: a process are three numbers
+#: where a process, or a part that needs one with normal laws, images or frames, lives, if not on `Sphere(2)`; the
+#: points of a process are three numbers
 STATE_SPACES = dict.fromkeys(
     [
         "VariancePreserving",

@@ -28,7 +28,7 @@ LAYERS = [
     {"processes", "flows"},
     {"losses", "samplers", "likelihood", "elbo"},
     {"models", "data"},
-    {"metrics", "plots", "callbacks", "evaluation"},
+    {"metrics", "plots", "figures", "yardstick", "callbacks", "evaluation"},
     {"cli", "parser", "runs", "explain", "sweep"},
     {"train.py", "evaluate.py"},
 ]

@@ -24,7 +24,9 @@ from rsgm.cli import TrainCLI, evaluate_command, train
 from rsgm.data import ManifoldData, sources
 from rsgm.data.earth import to_degrees
 from rsgm.description import build
+from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
 from rsgm.models import RSGM, GenerativeModel, read_checkpoint
+from rsgm.networks import LogSNR, SiLU
 from rsgm.schedules import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +89,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     """They take half of the time of a tiny run."""
     patch.setattr("rsgm.callbacks.SampleFigure.on_validation_end", lambda *_: None)
-    patch.setattr("rsgm.evaluation._draw", lambda *_: {})
+    patch.setattr("rsgm.evaluation.draw", lambda *_: {})
 
 
 @pytest.fixture
@@ -701,3 +703,18 @@ def test_parts_of_ones_own(folder, plain, monkeypatch, capsys):
     assert done.returncode == 0, done.stderr
     assert printed_nll(done.stdout) == pytest.approx(printed_nll(first), abs=1e-9)
     assert done.stderr == ""
+
+
+def test_another_class_starts_from_its_own_defaults(folder):
+    """Trap: jsonargparse hands what both classes accept, such as an activation, over to the new one."""
+    network = compose("--model.network=ResidualMLP").model.score.field.network
+    assert isinstance(network.activation, SiLU)
+    assert isinstance(network.time, LogSNR)
+    loss = compose("--model.loss=ImplicitScoreMatching").model.objective
+    assert loss.weighting == ImplicitScoreMatching().weighting != DenoisingScoreMatching().weighting
+    # but what somebody asked for stays
+    optimizer = compose("--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.25").model.optimizer
+    (group,) = optimizer([torch.zeros(1, requires_grad=True)]).param_groups
+    assert group["lr"] == 0.25
+    changed = compose("--model.network.activation=SiLU", "--model.network=ResidualMLP", "--model.network.width=8")
+    assert isinstance(changed.model.score.field.network.activation, SiLU)

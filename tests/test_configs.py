@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 import rsgm
-from rsgm.evaluation import integral, load_data, sample_like
+from rsgm.evaluation import load_data
+from rsgm.figures import sample_like
 from rsgm.models import read_checkpoint
+from rsgm.yardstick import integral
 from test_cli import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
 
 OVERLAYS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
@@ -19,7 +21,7 @@ EVERY = pytest.mark.parametrize("config", EVERY_CONFIG)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     without_figures(monkeypatch)
-    monkeypatch.setattr("rsgm.evaluation.integral", functools.partial(integral, levels=0))
+    monkeypatch.setattr("rsgm.yardstick.integral", functools.partial(integral, levels=0))
     return enter(tmp_path, monkeypatch)
 
 

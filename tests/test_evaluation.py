@@ -16,7 +16,8 @@ from rsgm import plots
 from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
 from rsgm.data import DigitsData, GaussianMixtureData, Split, VonMisesFisherData, VonMisesFisherMixtureData
-from rsgm.evaluation import _draw, evaluate, load_data, sample_figure, sample_like
+from rsgm.evaluation import evaluate, load_data
+from rsgm.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import report, summary
@@ -340,8 +341,8 @@ def test_a_manifold_from_outside_registers_its_pictures(generator):
     class Elsewhere(Manifold):
         pass
 
-    for draw in (plots.draw_samples, plots.draw_density):
-        assert draw.dispatch(Elsewhere) is draw.dispatch(object)
+    for generic in (plots.draw_samples, plots.draw_density):
+        assert generic.dispatch(Elsewhere) is generic.dispatch(object)
     assert plots.draw_samples(object(), None, None) is plots.draw_density(object(), None, None, None) is None
     figure = Figure()
     plots.draw_samples.register(Elsewhere, lambda manifold, samples, reference, columns=(): figure)
@@ -393,7 +394,7 @@ def test_samples_have_the_context_of_the_reference(conditional):
 def test_figures_of_a_conditional_model(conditional):
     """Its samples; there is no one density."""
     model = Echo()
-    figures = _draw(model, conditional, None, 60)
+    figures = draw(model, conditional, None, {}, 60)
     assert list(figures) == ["samples"]
     assert torch.equal(model.asked[0][1].double(), conditional.test.context.repeat(2, 1))
     texts = [text.get_text() for text in figures["samples"].axes[0].get_legend().get_texts()]
@@ -404,7 +405,7 @@ def test_a_density_that_cannot_be_drawn_costs_no_numbers():
     data = VonMisesFisherData(train_size=20, val_size=10, test_size=12)
     data.setup()
     with pytest.warns(UserWarning, match="There is no picture of the density: far away"):
-        assert list(_draw(Echo(), data, None, 10)) == ["samples"]
+        assert list(draw(Echo(), data, None, {}, 10)) == ["samples"]
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -3,6 +3,7 @@
 The signs and sizes of the errors are those of the methods; the tolerances are five standard errors.
 """
 
+import math
 from functools import partial
 
 import pytest
@@ -147,3 +148,28 @@ def test_probability_flow_against_the_law(process):
 def test_a_law_of_another_space():
     with pytest.raises(ValueError, match=r"the law is on Euclidean\(dim=2\).*the model on Sphere"):
         ExactScore(Sphere(2))
+
+
+def test_dynamics_lead_from_the_data_to_noise_and_from_noise_to_the_samples():
+    """All variants start from the same noise; their ends have the law's spread, the score is its gradient."""
+    law = GaussianMixture([[0.0, 0.0]], 0.5, [1.0])
+    model = ExactScore(Euclidean(2), law)
+    x = law.draw(4000, torch.Generator().manual_seed(0))
+    dynamics = model.dynamics(x, seed=3)
+    assert dynamics.noised.shape == (len(dynamics.times), 4000, 2)
+    variances = dynamics.noised.var((1, 2))
+    expected = 1 - 0.75 * torch.exp(-model.process.schedule.integral(dynamics.times))
+    # sums of 8000 squares, one in a million
+    torch.testing.assert_close(variances / expected, torch.ones_like(expected), rtol=5 * math.sqrt(2 / 8000), atol=0)
+    assert list(dynamics.paths) == ["λ = 0", "λ = 0.5", "λ = 1"]
+    starts, ends = zip(*((path[0], path[-1]) for path in dynamics.paths.values()), strict=True)
+    assert all(torch.equal(start, starts[0]) for start in starts)
+    assert not torch.equal(ends[0], ends[2])
+    assert all(0.5 < float(end.std()) / 0.5 < 1.5 for end in ends)
+    eps = torch.tensor([model.process.eps])
+    variance = 0.25 * model.process.signal(eps) ** 2 + model.process.std(eps) ** 2
+    torch.testing.assert_close(dynamics.score(starts[0]), -starts[0] / variance, rtol=1e-4, atol=1e-5)
+    # the sample of a sampler is its last state
+    last = list(model.sampler.states(model.process, model.score, 5, None, torch.Generator().manual_seed(1)))[-1]
+    assert torch.equal(last, model.sample(5, seed=1))
+    assert model.sample(5, seed=1).dtype == torch.float32

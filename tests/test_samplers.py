@@ -342,5 +342,5 @@ class Explosive(Field):
 
 def test_samples_that_are_not_finite_are_an_error():
     sphere = Sphere(2)
-    with pytest.raises(SolveError, match=r"3 of 3 samples are not finite after 4 steps"):
+    with pytest.raises(SolveError, match=r"ReverseDiffusion: 3 of 3 samples are not finite"):
         ReverseDiffusion(4)(Brownian(sphere), Explosive(sphere), 3, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.description import describe
-from rsgm.evaluation import sample_figure, sample_like
+from rsgm.figures import sample_figure, sample_like
 from rsgm.likelihood import SolveError
 
 

@@ -26,8 +26,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from rsgm import runs
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
-from rsgm.evaluation import evaluate, load_data, sample_like
+from rsgm.evaluation import evaluate, load_data
 from rsgm.explain import UsageError, explain
+from rsgm.figures import sample_like
 from rsgm.likelihood import SolveError
 from rsgm.metrics import report
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint

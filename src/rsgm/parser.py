@@ -31,8 +31,8 @@ def _without_defaults(action: Any, former: Any, value: Any) -> None:
     """
     if former and "init_args" in former and former["class_path"] != value["class_path"]:
         defaults = _typehints.ActionTypeHint.get_class_parser(former["class_path"]).get_defaults()
-        for key in [key for key in defaults.keys() if key in former["init_args"]]:
-            if former["init_args"][key] == defaults[key]:
+        for key, default in vars(defaults).items():
+            if key in former["init_args"] and former["init_args"][key] == default:
                 former["init_args"].pop(key)
     _carry_over(action, former, value)
 

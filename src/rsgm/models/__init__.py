@@ -4,6 +4,7 @@ from rsgm.models.base import GenerativeModel, Latents
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
 from rsgm.models.cnf import CNF
+from rsgm.models.dynamics import Dynamics
 from rsgm.models.exact import ExactScore
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
@@ -19,6 +20,7 @@ __all__ = [
     "RSGM",
     "ChartSGM",
     "CheckpointError",
+    "Dynamics",
     "ExactScore",
     "FlowMatching",
     "FromPriorChain",

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from rsgm.description import describe_call
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
+from rsgm.models.dynamics import Dynamics
 from rsgm.schedules import LearningRate, WarmupCosine
 from rsgm.seeding import seed_from
 
@@ -94,6 +95,10 @@ class GenerativeModel(LightningModule, ABC):
     def latents(self, x: Tensor, seed: int | None = None) -> dict[str, Latents]:
         """Draws of the latent variable from each of its laws, as many as there are points x; none without one."""
         return {}
+
+    def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics | None:
+        """What happens to points x over time, and to noise on its way back; None where there is no time."""
+        return None
 
     def parameter_groups(self) -> list[Any]:
         """What the optimiser learns: parameters, or groups of them with options of their own."""

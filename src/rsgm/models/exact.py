@@ -14,6 +14,7 @@ from rsgm.fields import Field
 from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
+from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.processes import GaussianProcess, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LinearBeta
@@ -89,6 +90,10 @@ class ExactScore(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the probability-flow ODE."""
         return self.ode(self.process, self.score, x, context)
+
+    def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
+        """The process and its reversal."""
+        return dynamics_of(self.process, self.score, self.sampler, x.to(self.device), self.generator(seed))
 
     def resolution(self) -> float:
         """``sqrt(s(eps))``."""

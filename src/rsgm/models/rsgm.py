@@ -16,6 +16,7 @@ from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.networks import MLP, Network
 from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
@@ -94,6 +95,10 @@ class RSGM(GenerativeModel):
         """Let a schedule that leaves its range to the training points see them."""
         if self.process.fit(train):
             self.redescribe(process=describe(self.process, skip=1))
+
+    def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
+        """The process and its reversal."""
+        return dynamics_of(self.process, self.score, self.sampler, x.to(self.device), self.generator(seed))
 
     def resolution(self) -> float:
         """``sqrt(s(eps))``."""

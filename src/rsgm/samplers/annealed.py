@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -75,18 +76,21 @@ class LangevinDynamics(Sampler):
             raise ValueError(f"LangevinDynamics: steps and step must be positive, found {self.steps} and {self.step}.")
 
     @torch.no_grad()
-    def __call__(
+    def states(
         self,
         process: Process,
         score: Field,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """``(n, *shape)`` points."""
+    ) -> Iterator[Tensor]:
+        """Where each step leads."""
         x = self.start(process, n, generator)
         t = x.new_full((n,), process.eps)
-        return langevin(process.manifold, lambda y: score(t, y, context), x, self.step, self.steps, generator)
+        yield x
+        for _ in range(self.steps):
+            x = langevin(process.manifold, lambda y: score(t, y, context), x, self.step, 1, generator)
+            yield x
 
 
 @dataclass(frozen=True)
@@ -119,23 +123,26 @@ class AnnealedLangevin(Sampler):
             )
 
     @torch.no_grad()
-    def __call__(
+    def states(
         self,
         process: Process,
         score: Field,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """``(n, *shape)`` points."""
+    ) -> Iterator[Tensor]:
+        """Where each level, and the last move, leads."""
         levels = self.ladder(process.schedule, process.manifold.dim, process.eps)
         x = self.start(process, n, generator)
+        yield x
         r = self.step or self._solved(process, levels)
         for level in levels.to(x):
             t = level.expand(n)
             h = r * process.std(t).square()
             x = langevin(process.manifold, lambda y, t=t: score(t, y, context), x, h, self.steps, generator)
-        return process.denoise(t, x, score(t, x, context)) if self.denoise else x
+            yield x
+        if self.denoise:
+            yield process.denoise(t, x, score(t, x, context))
 
     def _solved(self, process: Process, levels: Tensor) -> float:
         first, last = process.std(levels[[0, -1]]).tolist()

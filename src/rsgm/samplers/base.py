@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,9 +19,23 @@ from rsgm.schedules import TimeGrid, UniformTimeGrid
 
 
 class Sampler(ABC):
-    """Draws points given a process and a score."""
+    """Draws points given a process and a score. A subclass says which states it goes through."""
 
     @abstractmethod
+    def states(
+        self,
+        process: Process,
+        score: Field,
+        n: int,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """``(n, *shape)`` points of ``process.manifold`` on the generator's device, from the first to the samples."""
+
+    def variants(self) -> dict[str, Sampler]:
+        """What is worth seeing beside this sampler, and itself, by name."""
+        return {type(self).__name__: self}
+
     def __call__(
         self,
         process: Process,
@@ -28,7 +44,19 @@ class Sampler(ABC):
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """``(n, *shape)`` points of ``process.manifold``, on the generator's device."""
+        """The last of its states.
+
+        Raises:
+            SolveError: for samples that are not finite
+        """
+        *_, x = deque(self.states(process, score, n, context, generator), maxlen=1)
+        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+        if bad:
+            raise SolveError(
+                f"{type(self).__name__}: {bad} of {n} samples are not finite: the score carries points off to "
+                "infinity. Train longer, take more steps, or choose a field and features that stay bounded there."
+            )
+        return x
 
 
 @dataclass(frozen=True)
@@ -43,9 +71,6 @@ class ReverseDiffusion(Sampler):
         stepper: how a step is taken
         grid: where the steps lie
         denoise: whether to make the last move
-
-    Raises:
-        SolveError: from the call, for samples that are not finite
     """
 
     steps: int = 100
@@ -58,30 +83,29 @@ class ReverseDiffusion(Sampler):
             raise ValueError(f"ReverseDiffusion: steps must be at least 1, found {self.steps}.")
 
     @torch.no_grad()
-    def __call__(
+    def states(
         self,
         process: Process,
         score: Field,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """``(n, *shape)`` points."""
+    ) -> Iterator[Tensor]:
+        """Where each step, and the last move, leads."""
         x = process.prior.draw(n, generator)
+        yield x
         times = self.grid(process.schedule, self.steps, process.eps).to(x)
         for i in range(self.steps):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
             step = Step(process, score, t, t_next, context, generator, last=i == self.steps - 1)
             x = self.stepper(step, x)
+            yield x
         if self.denoise:
-            x = self.stepper.denoise(step, x, step.t_next)
-        bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
-        if bad:
-            raise SolveError(
-                f"{bad} of {n} samples are not finite after {self.steps} steps: the score carries points off to "
-                "infinity. Train longer, take more steps, or choose a field and features that stay bounded there."
-            )
-        return x
+            yield self.stepper.denoise(step, x, step.t_next)
+
+    def variants(self) -> dict[str, Sampler]:
+        """With each of the stepper's variants."""
+        return {name: replace(self, stepper=stepper) for name, stepper in self.stepper.variants().items()}
 
 
 @dataclass(frozen=True)
@@ -97,13 +121,13 @@ class ProbabilityFlowSampler(Sampler):
 
     ode: ProbabilityFlow = ProbabilityFlow()
 
-    def __call__(
+    def states(
         self,
         process: Process,
         score: Field,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """``(n, *shape)`` points."""
-        return self.ode.sample(ScoreFlow(process, score), n, context, generator)
+    ) -> Iterator[Tensor]:
+        """The samples alone: the solver's own steps are not kept."""
+        yield self.ode.sample(ScoreFlow(process, score), n, context, generator)

@@ -48,6 +48,10 @@ class Stepper(ABC):
         """The estimate of the data point, of the state at ``t``."""
         return step.process.denoise(t, x, step.score(t, x, step.context))
 
+    def variants(self) -> dict[str, Stepper]:
+        """What is worth seeing beside this stepper, and itself, by name."""
+        return {type(self).__name__: self}
+
 
 @dataclass(frozen=True)
 class GeodesicEulerMaruyama(Stepper):
@@ -68,6 +72,10 @@ class GeodesicEulerMaruyama(Stepper):
         if self.lmbd < 1 and not step.last:
             move = move + expand(std, x) * manifold.random_tangent(x, step.generator)
         return manifold.expmap(x, move)
+
+    def variants(self) -> dict[str, Stepper]:
+        """The reverse SDE, the flow, and one between them: all with the same law, were it not for the steps."""
+        return {f"λ = {lmbd:g}": GeodesicEulerMaruyama(lmbd) for lmbd in sorted({0.0, 0.5, 1.0, self.lmbd})}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""The figures of an evaluation: what a model makes, beside what it should resemble."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from rsgm import plots
+from rsgm.data import ManifoldData, Split
+from rsgm.likelihood import SolveError
+from rsgm.metrics import Integral
+from rsgm.models import Dynamics, GenerativeModel, Latents
+
+#: most train, and most test, points in a picture; most images in one
+_DOTS, _IMAGES = 2000, 64
+#: points along each axis of a field of scores
+_FIELD = 50
+
+
+def sample_like(model: GenerativeModel, reference: Split, n: int, seed: int | None = 0) -> Tensor:
+    """``n`` samples; those of a conditional model given the context of the reference's rows.
+
+    Where there are fewer rows than samples they are taken again from the first.
+    """
+    context = reference.context
+    if context is not None:
+        context = context[torch.arange(n) % len(context)].to(model.device)
+        context = context.float() if context.is_floating_point() else context
+    return model.sample(n, context, seed)
+
+
+def sample_figure(data: ManifoldData, samples: Tensor, reference: Tensor) -> Figure | None:
+    """Samples beside the points that they should resemble; of pictures some samples, as pictures."""
+    if data.image_shape is None:
+        return plots.draw_samples(data.manifold, samples, reference, data.columns)
+    return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu())
+
+
+def draw(
+    model: GenerativeModel, data: ManifoldData, density: Integral | None, latents: dict[str, Latents], samples: int
+) -> dict[str, Figure]:
+    """All there are, by name; of a conditional model no density and no dynamics.
+
+    Arguments:
+        model: what is drawn
+        data: what it was trained on
+        density: its values all over the manifold, if they are known
+        latents: draws of its latent variable, for the first of the test points
+        samples: in the picture of samples
+    """
+    manifold, columns = model.manifold, data.columns
+    train, test = (part.rows(torch.arange(min(len(part.points), _DOTS))) for part in (data.train, data.test))
+    figures = {"samples": sample_figure(data, sample_like(model, test, samples), test.points)}
+    if test.context is None:
+        known = None if density is None else (density.nodes, density.log_density)
+        try:
+            figures["density"] = plots.draw_density(
+                manifold,
+                lambda x: model.likelihood(x.to(model.device)).value,
+                train.points,
+                test.points,
+                columns,
+                known,
+            )
+        except SolveError as error:
+            # far from the data, where nothing is scored
+            warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)
+        if model.manifold.shape == (2,) and model.manifold.dim == 2:
+            figures |= _draw_dynamics(model.dynamics(test.points, seed=0), test.points)
+    figures |= _draw_latents(data, latents, data.test.points)
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _draw_dynamics(dynamics: Dynamics | None, points: Tensor) -> dict[str, Figure]:
+    """In the plane: data that turn into noise, the ways back, and the score where the data are."""
+    if dynamics is None:
+        return {}
+    low, high = points.min(0).values, points.max(0).values
+    margin = 0.25 * (high - low).max()
+    x, y = (torch.linspace(float(a - margin), float(b + margin), _FIELD) for a, b in zip(low, high, strict=True))
+    grid = torch.cartesian_prod(x, y).to(dynamics.noised)
+    vectors = dynamics.score(grid).reshape(_FIELD, _FIELD, 2).transpose(0, 1)
+    return {
+        "noising": plots.snapshots(dynamics.noised.cpu(), dynamics.times.tolist()),
+        "paths": plots.trajectories({name: path.cpu() for name, path in dynamics.paths.items()}, points),
+        "score": plots.score_field(x, y, vectors.cpu()),
+    }
+
+
+def _draw_latents(data: ManifoldData, latents: dict[str, Latents], test: Tensor) -> dict[str, Figure]:
+    """Each law of a latent variable, by the mean of its coordinates; points beside those that are made of it."""
+    if not latents:
+        return {}
+    points = test[: len(next(iter(latents.values())).x)]
+    means = {name: draws.z.mean(1).cpu() for name, draws in latents.items()}
+    figures = {"latents": plots.latent_histograms(means, "mean of the coordinates of $z$")}
+    if data.manifold.shape == (2,):
+        made = {f"z ~ {name}": draws.x.cpu() for name, draws in latents.items()}
+        figures["decoded"] = plots.plane_laws({"data": points, **made})
+    again = next((draws.x for draws in latents.values() if draws.reconstructed), None)
+    if data.image_shape is not None and again is not None:
+        pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:_IMAGES].unflatten(1, data.image_shape)
+        figures["reconstructions"] = plots.image_grid(pairs.cpu(), 8, title="data and their reconstructions, in turn")
+    return figures
