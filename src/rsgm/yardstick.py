@@ -14,7 +14,7 @@ from rsgm.models import GenerativeModel, KernelDensity
 from rsgm.seeding import generator_from
 
 #: draws of the importance sampling of the integral; evaluations of its quadrature, known peaks apart
-_NODES, _CELLS, _KNOWN = 4000, 12_000, 4000
+_NODES, _CELLS, _KNOWN = 2000, 12_000, 4000
 #: largest dimension of a manifold without a uniform law where kernels still say something
 _KERNEL_DIM = 6
 
