@@ -63,7 +63,8 @@ def reference() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         optimizer.step()
         factor.step()
         raw = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        average = {key: 0.8 * average[key] + 0.2 * raw[key] for key in raw} if average else raw
+        decay = min(0.8, (1 + step) / (10 + step)) if average else 0.0
+        average = {key: decay * average.get(key, 0) + (1 - decay) * raw[key] for key in raw}
     return raw, average
 
 

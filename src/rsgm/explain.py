@@ -32,7 +32,10 @@ def explain(message: str, keys: list[str]) -> str:
     unknown = re.search(r"[Uu]nrecognized arguments?: -*([\w.]+)|[Oo]ption '([\w.]+)' is not accepted", text)
     if unknown:
         key = unknown.group(1) or unknown.group(2)
-        return _did_you_mean("key", key, where, [k for k in keys if not k.endswith("help")] + _argument_names())
+        own = [k for k in keys if not k.endswith("help")]
+        # a key with parts is one of the parser's own, if it is near to one
+        meant = not where and difflib.get_close_matches(key.split(".")[0], [k.split(".")[0] for k in own])
+        return _did_you_mean("key", key, where, own if "." in key and meant else own + _argument_names())
     if text.startswith("unknown "):
         return text.replace(" '", f" '{where}.", 1) if where else text
     name = re.search(r"Expected a dot import path string: (\S+)", text)
