@@ -22,6 +22,7 @@ EVERY = pytest.mark.parametrize("config", EVERY_CONFIG)
 def folder(tmp_path, monkeypatch):
     without_figures(monkeypatch)
     monkeypatch.setattr("rsgm.yardstick.integral", functools.partial(integral, levels=0))
+    monkeypatch.setattr("rsgm.yardstick._NODES", 20)
     return enter(tmp_path, monkeypatch)
 
 
