@@ -23,7 +23,7 @@ def pairs() -> list:
     space = Euclidean(3)
     fitted = Standardise(space, chart=Logit)
     fitted.fit(torch.rand(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-    others = [Affine(space, shift=0.5, scale=0.35), Logit(space, alpha=0.2, scale=1.5), fitted]
+    others = [Affine(space, shift=0.5, scale=0.35), Logit(space, alpha=0.2), fitted]
     return found + [pytest.param(chart, id=f"{type(chart).__name__}-other") for chart in others]
 
 
@@ -200,9 +200,8 @@ def test_flat_charts_check_their_arguments():
         with pytest.raises(ValueError, match=r"Sphere.* is not a vector space.*choose Euclidean"):
             cls(Sphere(2))
     for scale in (0.0, -1.0, math.inf, math.nan):
-        for cls in (Affine, Logit):
-            with pytest.raises(ValueError, match=f"{cls.__name__}: scale must be positive and finite, found"):
-                cls(Euclidean(2), scale=scale)
+        with pytest.raises(ValueError, match="Affine: scale must be positive and finite, found"):
+            Affine(Euclidean(2), scale=scale)
     for alpha in (0.0, 0.5, -0.1, math.nan):
         with pytest.raises(ValueError, match=r"Logit: alpha must be between 0 and 0\.5, found"):
             Logit(Euclidean(2), alpha=alpha)

@@ -394,7 +394,7 @@ def test_samples_have_the_context_of_the_reference(conditional):
 def test_figures_of_a_conditional_model(conditional):
     """Its samples; there is no one density."""
     model = Echo()
-    figures = draw(model, conditional, None, {}, 60)
+    figures = draw(model, conditional, None, {}, lambda: sample_like(model, conditional.test, 60))
     assert list(figures) == ["samples"]
     assert torch.equal(model.asked[0][1].double(), conditional.test.context.repeat(2, 1))
     texts = [text.get_text() for text in figures["samples"].axes[0].get_legend().get_texts()]
@@ -405,7 +405,7 @@ def test_a_density_that_cannot_be_drawn_costs_no_numbers():
     data = VonMisesFisherData(train_size=20, val_size=10, test_size=12)
     data.setup()
     with pytest.warns(UserWarning, match="There is no picture of the density: far away"):
-        assert list(draw(Echo(), data, None, {}, 10)) == ["samples"]
+        assert list(draw(Echo(), data, None, {}, lambda: Echo().sample(10))) == ["samples"]
 
 
 @pytest.mark.parametrize("bad", [False, True])

@@ -105,13 +105,14 @@ def evaluate(
     metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value))
     metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value))
     law = data.reference_law
-    metrics["samples"] = None if law is None else compare(sample_like(model, data.test, samples), law)
+    drawn = functools.cache(lambda: sample_like(model, data.test, samples))
+    metrics["samples"] = None if law is None else compare(drawn(), law)
     latents = model.latents(data.test.points[:samples], seed=0)
     metrics["latents"] = {
         name: {"std": float(draws.z.std()), "samples": None if law is None else compare(draws.x, law)}
         for name, draws in latents.items()
     }
-    figures = draw(model, data, density, latents, samples)
+    figures = draw(model, data, density, latents, drawn)
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
         "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from matplotlib.figure import Figure
@@ -40,7 +41,11 @@ def sample_figure(data: ManifoldData, samples: Tensor, reference: Tensor) -> Fig
 
 
 def draw(
-    model: GenerativeModel, data: ManifoldData, density: Integral | None, latents: dict[str, Latents], samples: int
+    model: GenerativeModel,
+    data: ManifoldData,
+    density: Integral | None,
+    latents: dict[str, Latents],
+    samples: Callable[[], Tensor],
 ) -> dict[str, Figure]:
     """All there are, by name; of a conditional model no density and no dynamics.
 
@@ -49,22 +54,15 @@ def draw(
         data: what it was trained on
         density: its values all over the manifold, if they are known
         latents: draws of its latent variable, for the first of the test points
-        samples: in the picture of samples
+        samples: draws them, as many as the picture shall have
     """
     manifold, columns = model.manifold, data.columns
     train, test = (part.rows(torch.arange(min(len(part.points), _DOTS))) for part in (data.train, data.test))
-    figures = {"samples": sample_figure(data, sample_like(model, test, samples), test.points)}
+    figures = {"samples": sample_figure(data, samples(), test.points)}
     if test.context is None:
         known = None if density is None else (density.nodes, density.log_density)
         try:
-            figures["density"] = plots.draw_density(
-                manifold,
-                lambda x: model.likelihood(x.to(model.device)).value,
-                train.points,
-                test.points,
-                columns,
-                known,
-            )
+            figures["density"] = plots.draw_density(manifold, model.log_prob, train.points, test.points, columns, known)
         except SolveError as error:
             # far from the data, where nothing is scored
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)

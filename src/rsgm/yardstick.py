@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.manifolds import Manifold
@@ -44,14 +43,10 @@ def density_integral(model: GenerativeModel, data: ManifoldData, kde: KernelDens
     """
     if kde is None:
         return None
-
-    def log_density(x: Tensor) -> Tensor:
-        return model.likelihood(x.to(model.device)).value
-
     if model.manifold.unit_cube_extent and model.manifold.dim <= 2:
         # the places where the density may be sharp; more of them would cost more than they find
         known = data.train.points[:_KNOWN]
-        return integral(log_density, model.manifold, known, max_nodes=_CELLS)
+        return integral(model.log_prob, model.manifold, known, max_nodes=_CELLS)
     generator, half = generator_from("normalisation"), _NODES // 2
     near = kde.sample(half, seed=0).double()
     if math.isinf(model.manifold.log_volume):
@@ -65,4 +60,4 @@ def density_integral(model: GenerativeModel, data: ManifoldData, kde: KernelDens
         nodes = torch.cat([near, uniform])
         rest = torch.tensor(-model.manifold.log_volume)
     proposal = torch.logaddexp(kde.likelihood(nodes).value, rest) - math.log(2)
-    return sampled_integral(log_density, nodes, proposal)
+    return sampled_integral(model.log_prob, nodes, proposal)

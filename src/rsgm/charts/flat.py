@@ -52,7 +52,7 @@ class Affine(Chart):
 
 
 class Logit(Chart):
-    r"""The unit cube, with a margin: :math:`y = \mathrm{logit}(\alpha + (1 - 2\alpha)\,x) / c`; zero is its centre.
+    r"""The unit cube, with a margin: :math:`y = \mathrm{logit}(\alpha + (1 - 2\alpha)\,x)`; zero is its centre.
 
     Images have many pixels that are black or white: next to the faces of the cube, which this chart moves apart.
 
@@ -61,11 +61,9 @@ class Logit(Chart):
     Arguments:
         manifold: a Euclidean space, whose points are images with values in [0, 1]
         alpha: the margin, which keeps the coordinates finite
-        scale: c, the size of the coordinates
 
     Raises:
-        ValueError: for a manifold that is not a vector space, a margin outside of (0, 0.5), and a scale that is not
-            positive
+        ValueError: for a manifold that is not a vector space, and for a margin outside of (0, 0.5)
 
     Example:
         >>> from rsgm.manifolds import Euclidean
@@ -73,28 +71,25 @@ class Logit(Chart):
         tensor([-2.9444,  0.0000,  2.9444])
     """
 
-    def __init__(self, manifold: Manifold, alpha: float = 0.05, scale: float = 1.0) -> None:
+    def __init__(self, manifold: Manifold, alpha: float = 0.05) -> None:
         super().__init__(manifold)
         Normal(manifold)  # exists in flat space only
         if not 0 < alpha < 0.5:
             raise ValueError(f"Logit: alpha must be between 0 and 0.5, found {alpha}.")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"Logit: scale must be positive and finite, found {scale}.")
-        self.alpha, self.scale = alpha, scale
+        self.alpha = alpha
 
     def forward(self, y: Tensor) -> Tensor:
-        """``(sigmoid(c y) - α) / (1 - 2 α)``: within the margin around the cube."""
+        """``(sigmoid(y) - α) / (1 - 2 α)``: within the margin around the cube."""
         # odd in y to rounding, so that the centre is exact
-        return 0.5 + 0.5 * (0.5 * self.scale * y).tanh() / (1 - 2 * self.alpha)
+        return 0.5 + 0.5 * (0.5 * y).tanh() / (1 - 2 * self.alpha)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """``logit(α + (1 - 2 α) x) / c``."""
-        return 2 / self.scale * ((1 - 2 * self.alpha) * (2 * x - 1)).atanh()
+        """``logit(α + (1 - 2 α) x)``."""
+        return 2 * ((1 - 2 * self.alpha) * (2 * x - 1)).atanh()
 
     def log_det(self, y: Tensor) -> Tensor:
-        """Of each coordinate ``log c + log σ(c y) + log σ(-c y) - log(1 - 2 α)``."""
-        z, constant = self.scale * y, math.log(self.scale) - math.log1p(-2 * self.alpha)
-        return (F.logsigmoid(z) + F.logsigmoid(-z)).sum(-1) + self.manifold.dim * constant
+        """Of each coordinate ``log σ(y) + log σ(-y) - log(1 - 2 α)``."""
+        return (F.logsigmoid(y) + F.logsigmoid(-y)).sum(-1) - self.manifold.dim * math.log1p(-2 * self.alpha)
 
 
 class Standardise(Chart):
