@@ -20,6 +20,7 @@ from rsgm.losses import (
     NoiseWeighting,
     ScoreTarget,
     SlicedScoreMatching,
+    StableTarget,
     TimeSampler,
     TruncatedTarget,
     UniformTime,
@@ -337,7 +338,46 @@ def test_targets_are_finite_and_tangent(make, dtype):
         target = make()(process, x0, x, torch.full((300,), t_value, dtype=dtype))
         assert torch.isfinite(target).all()
         scale = float(target.abs().max())
-        assert process.manifold.check_vector_on_tangent(x, target, atol=10 * torch.finfo(dtype).eps * scale, rtol=0)
+        atol = 10 * torch.finfo(dtype).eps * scale
+        assert process.manifold.check_vector_on_tangent(x, target, ok_point=True, atol=atol, rtol=0)
+
+
+@every_compact
+@pytest.mark.parametrize("group", [2, 8])
+def test_stable_target_has_the_mean_of_the_score_and_less_variance(manifold, group):
+    """However small the group; over groups, which are independent, 5 standard errors, false alarm 6e-7 per number."""
+    process, n = Brownian(manifold, ConstantBeta(2.0)), 8_000
+    centre = manifold.origin(n, *manifold.shape, dtype=torch.float64)
+    x0 = manifold.heat_kernel_sample(centre, torch.full((n,), S0, dtype=torch.float64), seeded())
+    family = Family(process, ASTRAY.expand(n, 3))
+    for t_value in (0.01, 0.1, 0.5):
+        t = torch.full((n,), t_value, dtype=torch.float64)
+        x, target = StableTarget(group).draw(process, x0, t, generator=seeded(1))
+        score = family.exact(t, x)
+        error = target - score
+        for probe in (score, family(t, x)):
+            assert within(manifold.inner(x, error, probe).view(-1, group).mean(1), 0.0)
+        plain = process.conditional_score(x0, x, t) - score
+        ratio = manifold.squared_norm(x, error).mean() / manifold.squared_norm(x, plain).mean()
+        assert ratio < (1 if t_value == 0.01 else 0.9 if group == 2 else 0.5)
+
+
+def test_stable_target_keeps_to_its_context():
+    """A mixed batch gives what each context's own part gives."""
+    process = Brownian(Sphere(2))
+    x0, t = Sphere(2).random_uniform(60, 3, generator=seeded(), dtype=torch.float64), torch.full((60,), 0.5)
+    x = process.perturb(x0, t.double(), seeded(1))
+    context = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]]).repeat(20, 1)
+    mixed = StableTarget()(process, x0, x, t.double(), context)
+    for k in range(3):
+        alone = StableTarget()(process, x0[k::3], x[k::3], t.double()[k::3])
+        torch.testing.assert_close(mixed[k::3], alone, rtol=1e-12, atol=1e-12)
+    # of one point alone it is the exact one
+    own = torch.arange(60.0)[:, None]
+    single = StableTarget()(process, x0, x, t.double(), own)
+    torch.testing.assert_close(single, process.conditional_score(x0, x, t.double()), rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="group must be at least 2"):
+        StableTarget(1)
 
 
 def test_no_target_without_a_kernel():

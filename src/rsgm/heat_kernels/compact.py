@@ -61,11 +61,11 @@ class HeatKernel:
 
     def log_density(self, distance: Tensor, codistance: Tensor, s: Tensor) -> Tensor:
         """Return log p_s, given distance in [0, pi], codistance = pi - distance and s > 0, of one dtype."""
-        return self._evaluate(distance, codistance, s)[0]
+        return self.evaluate(distance, codistance, s)[0]
 
     def score(self, distance: Tensor, codistance: Tensor, s: Tensor) -> Tensor:
         """Return d log p_s / d distance, which is never positive; arguments as in `log_density`."""
-        return self._evaluate(distance, codistance, s)[1]
+        return self.evaluate(distance, codistance, s)[1]
 
     def log_volume_element(self, distance: Tensor, codistance: Tensor) -> Tensor:
         """Return the log-area of the geodesic sphere; plus log p_s, it is the log-density of the distance."""
@@ -91,7 +91,8 @@ class HeatKernel:
         ratio = interpolate(_sampling_table(self, r.dtype, r.device), s, r / TABLE_R1)
         return math.pi * torch.tanh(torch.sqrt(s) * r * ratio / math.pi)
 
-    def _evaluate(self, distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate(self, distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `log_density` and `score`, which share their work."""
         distance, codistance, s = torch.broadcast_tensors(distance, codistance, s)
         log_images, images_score = self.images(distance, codistance, s.clamp(max=_SWITCH))
         spectrum = _spectrum(self.geometry, _DEGREE, distance.dtype, distance.device)

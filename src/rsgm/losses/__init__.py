@@ -1,7 +1,7 @@
 """Score matching: what is compared, at which times, with which weight."""
 
 from rsgm.losses.matching import DenoisingScoreMatching, ImplicitScoreMatching, Loss, SlicedScoreMatching
-from rsgm.losses.targets import ExactTarget, ScoreTarget, TruncatedTarget
+from rsgm.losses.targets import ExactTarget, ScoreTarget, StableTarget, TruncatedTarget
 from rsgm.losses.times import ContinuousTime, ImportanceTime, LadderTime, LogUniformTime, TimeSampler, UniformTime
 from rsgm.losses.weightings import LikelihoodWeighting, NoiseWeighting, VarianceWeighting, Weighting
 
@@ -18,6 +18,7 @@ __all__ = [
     "NoiseWeighting",
     "ScoreTarget",
     "SlicedScoreMatching",
+    "StableTarget",
     "TimeSampler",
     "TruncatedTarget",
     "UniformTime",

@@ -126,6 +126,6 @@ class DenoisingScoreMatching(Loss):
     ) -> Tensor:
         """The loss of each point, ``(B,)``."""
         t, weight = self.time(process, x0, generator)
-        x, target = self.target.draw(process, x0, t, generator)
+        x, target = self.target.draw(process, x0, t, context, generator)
         error = score(t, x, context) - target
         return 0.5 * weight * self.weighting(process, t) * process.manifold.squared_norm(x, error)

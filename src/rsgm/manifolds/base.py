@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import geoopt
 import torch
 from torch import Tensor
+
+#: of a distance and its complement (see `angles`), a value and its derivative in the distance
+RadialFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Manifold(geoopt.Manifold, ABC):
@@ -149,13 +153,20 @@ class Manifold(geoopt.Manifold, ABC):
             x0 = self.expmap(x0, std * self.random_tangent(x0, generator))
         return x0
 
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        r"""``log p_s(x | x0)`` in nats, shape ``batch``, and its gradient :math:`\nabla_x \log p_s(x | x_0)`.
+
+        The two share their work; the Riemannian gradient has the shape ``(*batch, *shape)``.
+        """
+        raise NotImplementedError(self._no_kernel("density"))
+
     def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """``log p_s(x | x0)`` in nats, shape ``batch``."""
-        raise NotImplementedError(self._no_kernel("log-density"))
+        """The log-density of `heat_kernel`."""
+        return self.heat_kernel(x0, x, s)[0]
 
     def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        r"""Riemannian gradient :math:`\nabla_x \log p_s(x | x_0)`, shape ``(*batch, *shape)``."""
-        raise NotImplementedError(self._no_kernel("score"))
+        """The gradient of `heat_kernel`."""
+        return self.heat_kernel(x0, x, s)[1]
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
         """The gradient of the eigenfunction series cut after ``terms``: an approximation, for reproduction."""

@@ -96,10 +96,6 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """Exact: a normal draw of variance ``s``."""
         return x0 + expand(s.sqrt(), x0) * self.random_tangent(x0, generator)
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """Normal log-density of variance ``s``."""
-        return self.kernel_log_prob(x, x0, s.sqrt())
-
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """``(x0 - x) / s``."""
-        return (x0 - x) / expand(s, x)
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Normal log-density of variance ``s``, and ``(x0 - x) / s``."""
+        return self.kernel_log_prob(x, x0, s.sqrt()), (x0 - x) / expand(s, x)

@@ -216,19 +216,14 @@ class Hyperbolic(Manifold):
         length = _KERNELS[self.dim].sample_distance(radius, s)
         return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Exact for d = 2, 3."""
         if self.dim not in _KERNELS:
-            return super().heat_kernel_log_prob(x0, x, s)
-        return _KERNELS[self.dim].log_density(self.dist(x0, x), s)
-
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """Exact for d = 2, 3."""
-        if self.dim not in _KERNELS:
-            return super().heat_kernel_score(x0, x, s)
+            return super().heat_kernel(x0, x, s)
         # score / distance has a limit at 0; the floor keeps the quotient away from 0 / 0
         r = self.dist(x0, x).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
-        return -expand(_KERNELS[self.dim].score(r, s) / r, x) * self.logmap(x, x0)
+        log_prob, slope = _KERNELS[self.dim].evaluate(*torch.broadcast_tensors(r, s))
+        return log_prob, -expand(slope / r, x) * self.logmap(x, x0)
 
     # coordinates: time and tangency are always recomputed from the space part, whose rounding alone then counts
 

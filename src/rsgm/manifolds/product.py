@@ -208,13 +208,10 @@ class Product(Manifold):
         """Independent parts: exact where every factor is."""
         return self.join(self._each(lambda m, a: m.heat_kernel_sample(a, s, generator), x0))
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """The sum of the factors'."""
-        return sum(self._each(lambda m, a, b: m.heat_kernel_log_prob(a, b, s), x0, x))
-
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """By factor."""
-        return self.join(self._each(lambda m, a, b: m.heat_kernel_score(a, b, s), x0, x))
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors': the sum of the log-densities, each gradient."""
+        log_probs, scores = zip(*self._each(lambda m, a, b: m.heat_kernel(a, b, s), x0, x), strict=True)
+        return sum(log_probs), self.join(scores)
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
         """By factor."""

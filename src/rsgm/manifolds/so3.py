@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm.heat_kernels import ROTATION, truncated_rotation_score
-from rsgm.manifolds.base import Manifold, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction, log_sinc, safe_norm
 from rsgm.manifolds.rotations import (
     bingham,
     cross,
@@ -181,21 +181,17 @@ class SpecialOrthogonal(Manifold):
         length = ROTATION.sample_distance(radius, s)
         return turned(x0, rotation_vector_to_quaternion(z * (length / radius.clamp_min(1e-30))[..., None]))
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Exact."""
-        return ROTATION.log_density(*self.angles(x0, x), s)
-
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """Exact."""
-        return self._radial_gradient(x0, x, ROTATION.score, s)
+        return self._radial(x0, x, lambda omega, delta: ROTATION.evaluate(omega, delta, s))
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
         """The gradient of the series of characters cut after degree ``terms``."""
 
-        def score(omega: Tensor, delta: Tensor, s: Tensor) -> Tensor:
-            return truncated_rotation_score(omega, delta, s, terms)
+        def score(omega: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+            return omega, truncated_rotation_score(omega, delta, s, terms)
 
-        return self._radial_gradient(x0, x, score, s)
+        return self._radial(x0, x, score)[1]
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """Euler angles about z, y, z, the middle one through its cosine."""
@@ -206,13 +202,14 @@ class SpecialOrthogonal(Manifold):
             torch.stack([near * plus.cos(), far * minus.sin(), far * minus.cos(), near * plus.sin()], -1)
         )
 
-    def _radial_gradient(self, x0: Tensor, x: Tensor, score: object, s: Tensor) -> Tensor:
+    def _radial(self, x0: Tensor, x: Tensor, function: RadialFunction) -> tuple[Tensor, Tensor]:
+        """A function of the distance from ``x0`` and its gradient, of its value and derivative."""
         q = relative_quaternion(x0, x)
         cosine, sine = q[..., 0], safe_norm(q[..., 1:])
         # score / sin(omega / 2) has a finite limit at zero; the floor keeps the quotient away from 0 / 0
         omega = (2 * torch.atan2(sine, cosine)).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
-        ratio = score(omega, 2 * torch.atan2(cosine, sine), s) / (omega / 2).sin()
-        return self.generate(x, ratio[..., None] * q[..., 1:])
+        value, slope = function(omega, 2 * torch.atan2(cosine, sine))
+        return value, self.generate(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
 
     def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand_as(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction, log_sinc, safe_norm
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
 
@@ -169,25 +169,19 @@ class Sphere(Manifold, geoopt.Sphere):
         length = _KERNELS[self.dim].sample_distance(radius, s)
         return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Exact for d = 1, 2, 3."""
         if self.dim not in _KERNELS:
-            return super().heat_kernel_log_prob(x0, x, s)
-        return _KERNELS[self.dim].log_density(*self.angles(x0, x), s)
-
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """Exact for d = 1, 2, 3."""
-        if self.dim not in _KERNELS:
-            return super().heat_kernel_score(x0, x, s)
-        return self._radial_gradient(x0, x, _KERNELS[self.dim].score, s)
+            return super().heat_kernel(x0, x, s)
+        return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, delta, s))
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
         """The gradient of the Gegenbauer series cut after degree ``terms``."""
 
-        def score(theta: Tensor, delta: Tensor, s: Tensor) -> Tensor:
-            return heat_kernels.truncated_series_score(self.dim, theta, delta, s, terms)
+        def score(theta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+            return theta, heat_kernels.truncated_series_score(self.dim, theta, delta, s, terms)
 
-        return self._radial_gradient(x0, x, score, s)
+        return self._radial(x0, x, score)[1]
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """Angle; height and longitude (Archimedes); Hopf coordinates; for d = 1, 2, 3."""
@@ -211,14 +205,15 @@ class Sphere(Manifold, geoopt.Sphere):
         chord = torch.where(delta < theta, x0 + x, x0 - x)
         return -self.proju(x, chord), torch.minimum(theta, delta).sin()
 
-    def _radial_gradient(self, x0: Tensor, x: Tensor, score: object, s: Tensor) -> Tensor:
+    def _radial(self, x0: Tensor, x: Tensor, function: RadialFunction) -> tuple[Tensor, Tensor]:
+        """A function of the distance from ``x0`` and its gradient, of its value and derivative."""
         theta, delta = self.angles(x0, x)
         # score / sin has finite limits at both ends; the floor keeps the quotient away from 0 / 0
         floor = 1e-6 if x.dtype == torch.float32 else 1e-9
         lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
         away, _ = self._away(x0, x, theta[..., None], delta[..., None])
-        ratio = score(lower, upper, s) / torch.minimum(lower, upper).sin()
-        return ratio[..., None] * away
+        value, slope = function(lower, upper)
+        return value, (slope / torch.minimum(lower, upper).sin())[..., None] * away
 
     def _some_tangent(self, x: Tensor) -> Tensor:
         # not one_hot, which vmap does not know

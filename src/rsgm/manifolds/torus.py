@@ -141,13 +141,10 @@ class Torus(Manifold):
         """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""
         return self.expmap(x0, s.sqrt()[..., None, None] * self.random_tangent(x0, generator))
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """The sum of the circles'."""
-        return _CIRCLE.heat_kernel_log_prob(x0, x, s[..., None]).sum(-1)
-
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
-        """Each circle's."""
-        return _CIRCLE.heat_kernel_score(x0, x, s[..., None])
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The circles': the sum of the log-densities, each gradient."""
+        log_prob, score = _CIRCLE.heat_kernel(x0, x, s[..., None])
+        return log_prob.sum(-1), score
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""

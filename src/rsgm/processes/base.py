@@ -50,12 +50,16 @@ class Process(nn.Module, ABC):
         """A draw of X_t given X_0 = ``x0``, at one time ``(B,)`` per point."""
 
     @abstractmethod
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """``∇_x log p_t(x | x0)``: the target of denoising score matching.
+    def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """``log p_t(x | x0)``, ``(B,)``, and its gradient in x, which share their work.
 
         Raises:
             NotImplementedError: where there is no formula; train with implicit score matching
         """
+
+    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
+        return self.conditional(x0, x, t)[1]
 
     def perturb_with_score(
         self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None

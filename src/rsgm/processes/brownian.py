@@ -56,6 +56,6 @@ class Brownian(Process):
         """A heat-kernel draw at variance time s(t), counted from 0."""
         return self.manifold.heat_kernel_sample(x0, self.schedule.integral(t), generator)
 
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The heat kernel's score at s(t)."""
-        return self.manifold.heat_kernel_score(x0, x, self.schedule.integral(t))
+    def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The heat kernel at s(t)."""
+        return self.manifold.heat_kernel(x0, x, self.schedule.integral(t))

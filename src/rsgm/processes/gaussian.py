@@ -28,9 +28,9 @@ class GaussianProcess(Process, ABC):
         """``α x0 + σ z``."""
         return expand(self.signal(t), x0) * x0 + expand(self.std(t), x0) * self.manifold.random_tangent(x0, generator)
 
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """``(α x0 - x) / σ²``."""
-        return (expand(self.signal(t), x0) * x0 - x) / expand(self.std(t).square(), x)
+    def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """``N(α x0, σ² I)``, whose score is ``(α x0 - x) / σ²``."""
+        return self.manifold.heat_kernel(expand(self.signal(t), x0) * x0, x, self.std(t).square())
 
     def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
         """``α(t) / α(t_next)``."""

@@ -128,7 +128,7 @@ class Langevin(Process):
         part, std = -torch.expm1(-ratio), self.scale * (-torch.expm1(-2 * ratio)).sqrt()
         return expand(part, like), expand(std, like)
 
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Not known."""
         raise NotImplementedError(
             "Langevin has no transition density in closed form; train with ImplicitScoreMatching or "

@@ -19,7 +19,7 @@ from rsgm.schedules import LinearBeta, Schedule
 class ProductProcess(Process):
     r"""Independent processes on the factors of a product, run at one rate β.
 
-    Prior, drift, noise and conditional score are the factors' own, side by side.
+    Prior, drift, noise and conditional law are the factors' own, side by side.
 
     Arguments:
         manifold: the product
@@ -84,10 +84,11 @@ class ProductProcess(Process):
         x, score = map(self.manifold.join, zip(*drawn, strict=True))
         return x, score
 
-    def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """By factor, where every factor knows its own."""
+    def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """By factor, where every factor knows its own; the log-densities add."""
         parts = zip(self._parts(x0), self.manifold.split(x), strict=True)
-        return self.manifold.join(f.conditional_score(a, b, t) for (f, a), b in parts)
+        log_probs, scores = zip(*(f.conditional(a, b, t) for (f, a), b in parts), strict=True)
+        return sum(log_probs), self.manifold.join(scores)
 
     def _parts(self, x: Tensor) -> list[tuple[Process, Tensor]]:
         return list(zip(self.factors, self.manifold.split(x), strict=True))
