@@ -16,7 +16,7 @@ from rsgm.processes import Process
 
 
 class Loss(ABC):
-    """A score-matching objective. With equal time sampler and weighting all have the same expected gradient."""
+    """A training objective of a score."""
 
     @abstractmethod
     def __call__(
@@ -30,49 +30,8 @@ class Loss(ABC):
         """The loss of each point, ``(B,)``."""
 
 
-class SlicedScoreMatching(Loss):
-    r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)` with a stochastic divergence.
-
-    One random direction: the cost does not grow with the dimension.
-
-    References: Song et al. 2019, arXiv:1905.07088; Hutchinson 1989.
-
-    Arguments:
-        time: sampler of times
-        weighting: w(t)
-        divergence: the estimator
-    """
-
-    def __init__(
-        self,
-        time: TimeSampler = UniformTime(),
-        weighting: Weighting = LikelihoodWeighting(),
-        divergence: Divergence = Hutchinson(),
-    ) -> None:
-        self.time, self.weighting, self.divergence = time, weighting, divergence
-
-    def __call__(
-        self,
-        score: Field,
-        process: Process,
-        x0: Tensor,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The loss of each point, ``(B,)``."""
-        t, weight = self.time(process, x0, generator)
-        x = process.perturb(x0, t, generator)
-        directions = self.divergence.directions(process.manifold, x, generator)
-        value, div = score.with_divergence(t, x, directions, context)
-        return weight * self.weighting(process, t) * (0.5 * process.manifold.squared_norm(x, value) + div)
-
-
-class ImplicitScoreMatching(Loss):
-    r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)` with the exact divergence.
-
-    Needs samples of the process only, no transition density.
-
-    References: Hyvärinen 2005; De Bortoli et al. 2022, arXiv:2202.02763, proposition 3.
+class ScoreMatching(Loss, ABC):
+    """A loss at random times. With equal time sampler and weighting all have the same expected gradient.
 
     Arguments:
         time: sampler of times
@@ -91,11 +50,90 @@ class ImplicitScoreMatching(Loss):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """The loss of each point, ``(B,)``."""
-        sliced = SlicedScoreMatching(self.time, self.weighting, Exact())
-        return sliced(score, process, x0, context, generator)
+        t, weight = self.time(process, x0, generator)
+        return weight * self.weighting(process, t) * self.mismatch(score, process, x0, t, context, generator)
+
+    @abstractmethod
+    def mismatch(
+        self,
+        score: Field,
+        process: Process,
+        x0: Tensor,
+        t: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """What is weighted, of each point at its time, ``(B,)``."""
 
 
-class DenoisingScoreMatching(Loss):
+class DivergenceScoreMatching(ScoreMatching, ABC):
+    r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)`: needs samples, no transition density.
+
+    References: Hyvärinen 2005.
+
+    Arguments:
+        time: sampler of times
+        weighting: w(t)
+        divergence: how the divergence is taken
+    """
+
+    def __init__(self, time: TimeSampler, weighting: Weighting, divergence: Divergence) -> None:
+        super().__init__(time, weighting)
+        self.divergence = divergence
+
+    def mismatch(
+        self,
+        score: Field,
+        process: Process,
+        x0: Tensor,
+        t: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """``½ |s|² + div s`` at a draw of the process."""
+        x = process.perturb(x0, t, generator)
+        directions = self.divergence.directions(process.manifold, x, generator)
+        value, div = score.with_divergence(t, x, directions, context)
+        return 0.5 * process.manifold.squared_norm(x, value) + div
+
+
+class SlicedScoreMatching(DivergenceScoreMatching):
+    r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)` with a stochastic divergence.
+
+    One random direction: the cost does not grow with the dimension.
+
+    References: Song et al. 2019, arXiv:1905.07088; Hutchinson 1989.
+
+    Arguments:
+        time: sampler of times
+        weighting: w(t)
+        divergence: the estimator
+    """
+
+    def __init__(
+        self,
+        time: TimeSampler = UniformTime(),
+        weighting: Weighting = LikelihoodWeighting(),
+        divergence: Divergence = Hutchinson(),
+    ) -> None:
+        super().__init__(time, weighting, divergence)
+
+
+class ImplicitScoreMatching(DivergenceScoreMatching):
+    r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)` with the exact divergence.
+
+    References: Hyvärinen 2005; De Bortoli et al. 2022, arXiv:2202.02763, proposition 3.
+
+    Arguments:
+        time: sampler of times
+        weighting: w(t)
+    """
+
+    def __init__(self, time: TimeSampler = UniformTime(), weighting: Weighting = LikelihoodWeighting()) -> None:
+        super().__init__(time, weighting, Exact())
+
+
+class DenoisingScoreMatching(ScoreMatching):
     r""":math:`E\,\tfrac12 w(t)\,\|s_\theta(x_t, t) - \nabla\log p_{t|0}(x_t | x_0)\|^2`.
 
     The half makes its expected gradient that of `ImplicitScoreMatching`.
@@ -114,18 +152,18 @@ class DenoisingScoreMatching(Loss):
         weighting: Weighting = NoiseWeighting(),
         target: ScoreTarget = ExactTarget(),
     ) -> None:
-        self.time, self.weighting, self.target = time, weighting, target
+        super().__init__(time, weighting)
+        self.target = target
 
-    def __call__(
+    def mismatch(
         self,
         score: Field,
         process: Process,
         x0: Tensor,
-        context: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        t: Tensor,
+        context: Tensor | None,
+        generator: torch.Generator | None,
     ) -> Tensor:
-        """The loss of each point, ``(B,)``."""
-        t, weight = self.time(process, x0, generator)
+        """``½ |s - target|²`` at the target's draw."""
         x, target = self.target.draw(process, x0, t, context, generator)
-        error = score(t, x, context) - target
-        return 0.5 * weight * self.weighting(process, t) * process.manifold.squared_norm(x, error)
+        return 0.5 * process.manifold.squared_norm(x, score(t, x, context) - target)
