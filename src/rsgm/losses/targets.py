@@ -12,8 +12,10 @@ from torch import Tensor
 from rsgm.manifolds.base import expand
 from rsgm.processes import Process
 
-#: pairs of points at a time
+#: pairs of points at a time: what a kernel writes down should stay in the cache
 _PAIRS = 8192
+#: noise is short if its square is this part of the square of the distance of two members of a cell
+_SHORT = 0.1
 
 
 class ScoreTarget(ABC):
@@ -68,11 +70,14 @@ class StableTarget(ScoreTarget):
     members could have led to x, that is at late times and where the data are dense. It costs ``group`` kernels per
     point. With a context the group is of those members that share it.
 
+    The batch is cut into groups in two ways: as it comes, and into cells of a k-d tree, which are used at the early
+    times whose noise is short beside the size of a cell. Both are blind to which member a noisy point has.
+
     References: Xu, Tong and Jaakkola 2023, "Stable Target Field for Reduced Variance Score Estimation in Diffusion
-    Models", arXiv:2302.00670.
+    Models", arXiv:2302.00670; the cells are our own.
 
     Arguments:
-        group: the batch is cut into pieces of at most so many points
+        group: size of the groups
     """
 
     group: int = 64
@@ -82,17 +87,23 @@ class StableTarget(ScoreTarget):
             raise ValueError(f"StableTarget: group must be at least 2, found {self.group}; 1 is ExactTarget.")
 
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
-        """The weighted means; the batch is taken in its order, which must not depend on the points."""
-        full = len(x) - len(x) % self.group
-        # some groups at a time, so that what a kernel writes down stays in the cache
-        some = self.group * max(1, _PAIRS // self.group**2)
-        parts = [(slice(i, min(i + some, full)), self.group) for i in range(0, full, some)]
-        if full < len(x):
-            parts.append((slice(full, None), len(x) - full))
+        """The weighted means; the order of the batch must not depend on its points."""
+        n = len(x)
+        order = _cells(x0.flatten(1), self.group)
+        rank = order.argsort()
+        # the members of all groups; the last one is filled up with a point that does not count
+        member = torch.arange(-n % self.group + n, device=x.device).view(-1, self.group)
+        counts, member = member < n, member.clamp_max(n - 1)
+        cell = order[member]
+        apart = process.manifold.dist(x0[cell[:, 0]], x0[cell[:, self.group // 2]]).square().mean()
+        early = process.log_noise_to_signal(t).exp() * process.manifold.dim < _SHORT * apart
+        own = torch.where(early, rank, torch.arange(n, device=x.device)) // self.group
+        references, counts = torch.where(early[:, None], cell[own], member[own]), counts[own]
+        rows = max(1, _PAIRS // self.group)
         return torch.cat(
             [
-                _posterior_means(process, x0[part], x[part], t[part], None if context is None else context[part], size)
-                for part, size in parts
+                _posterior_mean(process, x0, x[part], t[part], references[part], counts[part], context, part)
+                for part in (slice(i, i + rows) for i in range(0, n, rows))
             ]
         )
 
@@ -126,18 +137,42 @@ class TruncatedTarget(ScoreTarget):
         return torch.where(column <= self.threshold, varadhan, series)
 
 
-def _posterior_means(process: Process, x0: Tensor, x: Tensor, t: Tensor, context: Tensor | None, group: int) -> Tensor:
-    """For every point of every whole group; pairs of its points have the axes (groups, noisy, data)."""
-
-    def pairs(value: Tensor, axis: int) -> Tensor:
-        value = value.unflatten(0, (-1, group))
-        return value.unsqueeze(axis).expand(-1, group, group, *value.shape[2:])
-
-    log_prob, score = process.conditional(pairs(x0, 1).flatten(0, 2), pairs(x, 2).flatten(0, 2), pairs(t, 2).flatten())
-    log_prob = log_prob.view(-1, group, group)
+def _posterior_mean(
+    process: Process,
+    x0: Tensor,
+    x: Tensor,
+    t: Tensor,
+    references: Tensor,
+    counts: Tensor,
+    context: Tensor | None,
+    part: slice,
+) -> Tensor:
+    """For the noisy points of a part of the batch, each with its references ``(rows, group)`` among all of ``x0``."""
+    rows, group = references.shape
+    log_prob, score = process.conditional(
+        x0[references].flatten(0, 1), x.repeat_interleave(group, 0), t.repeat_interleave(group)
+    )
     if context is not None:
-        other = (pairs(context, 1) != pairs(context, 2)).flatten(3).any(-1)
-        log_prob = log_prob.masked_fill(other, -math.inf)
-    score = score.view(-1, group, group, *x.shape[1:])
-    mean = torch.einsum("gij,gij...->gi...", log_prob.softmax(-1), score).flatten(0, 1)
+        counts = counts & (context[references] == context[part, None]).flatten(2).all(-1)
+    weight = log_prob.view(rows, group).masked_fill(~counts, -math.inf).softmax(1)
+    mean = torch.einsum("ij,ij...->i...", weight, score.view(rows, group, *x.shape[1:]))
     return process.manifold.proju(x, mean)  # the summands may be much longer than their mean: so is their rounding
+
+
+def _cells(x: Tensor, size: int) -> Tensor:
+    """An order of the points ``(n, d)`` whose runs of ``size`` are cells of a k-d tree, cut at medians."""
+    n, cells = len(x), 1
+    order = torch.arange(n, device=x.device)
+    while cells * size < n:
+        label = torch.arange(n, device=x.device) * cells // n
+        points = x[order]
+        zero = x.new_zeros(cells, x.shape[1])
+        count = x.new_zeros(cells).index_add(0, label, torch.ones_like(x[:, 0]))[:, None]
+        centre = zero.index_add(0, label, points) / count
+        spread = zero.index_add(0, label, (points - centre[label]).square())
+        along = points.gather(1, spread.argmax(1)[label][:, None]).squeeze(1)
+        # by cell, and within it along its longest axis
+        by_axis = along.argsort(stable=True)
+        order = order[by_axis[label[by_axis].argsort(stable=True)]]
+        cells *= 2
+    return order
