@@ -19,6 +19,7 @@ import torch
 
 import rsgm
 from rsgm.divergence import GaussianHutchinson
+from rsgm.losses import StableTarget
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
 from rsgm.schedules import GridLadder
 
@@ -48,6 +49,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "LangevinDynamics": [{"steps": 20}],
     "DenoisingBound": [{"slices": 4}],
     "DivergenceBound": [{"slices": 4}],
+    "DenoisingScoreMatching": [{}, {"target": StableTarget(8)}],
     "SlicedScoreMatching": [{}, {"divergence": GaussianHutchinson()}],
     "WarmupCosine": [{}, {"warmup": 0}],
     "ConstantRate": [{}, {"warmup": 10}],
