@@ -99,13 +99,10 @@ class StableTarget(ScoreTarget):
         early = process.log_noise_to_signal(t).exp() * process.manifold.dim < _SHORT * apart
         own = torch.where(early, rank, torch.arange(n, device=x.device)) // self.group
         references, counts = torch.where(early[:, None], cell[own], member[own]), counts[own]
-        rows = max(1, _PAIRS // self.group)
-        return torch.cat(
-            [
-                _posterior_mean(process, x0, x[part], t[part], references[part], counts[part], context, part)
-                for part in (slice(i, i + rows) for i in range(0, n, rows))
-            ]
-        )
+        if context is not None:
+            counts = counts & (context[references] == context[:, None]).flatten(2).all(-1)
+        parts = (value.split(max(1, _PAIRS // self.group)) for value in (x, t, references, counts))
+        return torch.cat([_posterior_mean(process, x0, *part) for part in zip(*parts, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -137,23 +134,12 @@ class TruncatedTarget(ScoreTarget):
         return torch.where(column <= self.threshold, varadhan, series)
 
 
-def _posterior_mean(
-    process: Process,
-    x0: Tensor,
-    x: Tensor,
-    t: Tensor,
-    references: Tensor,
-    counts: Tensor,
-    context: Tensor | None,
-    part: slice,
-) -> Tensor:
-    """For the noisy points of a part of the batch, each with its references ``(rows, group)`` among all of ``x0``."""
+def _posterior_mean(process: Process, x0: Tensor, x: Tensor, t: Tensor, references: Tensor, counts: Tensor) -> Tensor:
+    """Of each noisy point, over those of its ``references`` ``(rows, group)`` among ``x0`` that count."""
     rows, group = references.shape
     log_prob, score = process.conditional(
         x0[references].flatten(0, 1), x.repeat_interleave(group, 0), t.repeat_interleave(group)
     )
-    if context is not None:
-        counts = counts & (context[references] == context[part, None]).flatten(2).all(-1)
     weight = log_prob.view(rows, group).masked_fill(~counts, -math.inf).softmax(1)
     mean = torch.einsum("ij,ij...->i...", weight, score.view(rows, group, *x.shape[1:]))
     return process.manifold.proju(x, mean)  # the summands may be much longer than their mean: so is their rounding
