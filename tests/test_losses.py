@@ -16,6 +16,7 @@ from rsgm.losses import (
     ImplicitScoreMatching,
     ImportanceTime,
     LikelihoodWeighting,
+    Loss,
     NoiseWeighting,
     ScoreMatching,
     ScoreTarget,
@@ -406,7 +407,7 @@ def test_no_target_without_a_kernel():
 # ---- every loss, with a network
 
 
-@pytest.mark.parametrize("make", variants(ScoreMatching))
+@pytest.mark.parametrize("make", variants(Loss))
 @every_compact
 def test_losses_are_finite_and_train_every_parameter(make, manifold):
     torch.manual_seed(0)
