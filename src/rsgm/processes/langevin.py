@@ -11,7 +11,7 @@ from rsgm.manifolds.base import expand
 from rsgm.processes.base import Process
 from rsgm.schedules import LinearBeta, Schedule
 
-#: the part of the variance time that the last step takes where its density is asked for
+#: the part of the variance time that the last step takes at most where its density is asked for
 _LAST = 1 / 3
 
 
@@ -100,14 +100,16 @@ class Langevin(Process):
     ) -> tuple[Tensor, Tensor]:
         r"""A simulated path's end, and the score of its last step given the point where that adds its noise.
 
-        The step takes a third of the variance time: it first goes towards the origin, to y, then by a normal vector
-        there, which makes its end wrapped normal around y, with a known score. Its mean given the end is the score of
-        the walk's law, as that of the conditional score would be (the walk is a Markov chain), and its variance is
-        about three times as large.
+        The step takes a third of the variance time, or the 1/``steps`` of the longest one where that is shorter. It
+        first goes towards the origin, to y, then by a normal vector there, which makes its end wrapped normal around
+        y, with a known score. Its mean given the end is the score of the walk's law, as that of the conditional score
+        would be (the walk is a Markov chain), and its variance is larger by the ratio of the times: three, and more at
+        late times, where the score is small.
         """
         s = self.schedule.integral(t)
-        x = self._walk(x0, s * (1 - _LAST), self.steps, generator)
-        part, std = self._coefficients(s * _LAST, x)
+        last = torch.minimum(s * _LAST, self.schedule.integral(torch.ones_like(t)) / self.steps)
+        x = self._walk(x0, s - last, self.steps, generator)
+        part, std = self._coefficients(last, x)
         pull, bend = self._gradient(x)
         y = self.manifold.expmap(x, part * (pull - self.scale**2 * bend))
         x = self.manifold.expmap(y, std * self.manifold.random_tangent(y, generator))
