@@ -26,8 +26,8 @@ def folder(tmp_path, monkeypatch):
     return enter(tmp_path, monkeypatch)
 
 
-#: what costs time: sizes of networks, numbers of slices
-SMALL = {"hidden": "[8,8]", "width": "8", "channels": "4", "slices": "2"}
+#: what costs time: sizes of networks, numbers of slices and of restarts
+SMALL = {"hidden": "[8,8]", "width": "8", "channels": "4", "slices": "2", "restarts": "1"}
 
 
 def small_network(config) -> list[str]:
