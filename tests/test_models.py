@@ -422,6 +422,16 @@ def test_kernel_density_by_formula():
         assert mixture(val, (other, 1 - other)).mean() < best
 
 
+def test_kernel_density_of_many_points():
+    """More points than are held at a time: the mean over all, and no more memory."""
+    model = KernelDensity(Euclidean(1), widths=200, min_width=0.3, max_width=3.0)
+    generator = torch.Generator().manual_seed(0)
+    train, x = torch.randn(3_000, 1, generator=generator, dtype=torch.float64), torch.randn(3, 1, generator=generator)
+    model.fit_points(train, x)
+    bumps = Euclidean(1).kernel_log_prob(x.double()[:, None, None], train[:, None], model.widths).exp().mean(1)
+    assert torch.allclose(model.log_prob(x), (bumps @ model.weights[1:]).log(), rtol=0, atol=1e-12)
+
+
 def test_kernel_density_samples_follow_its_density():
     """E log q by samples and by quadrature; 5 standard errors, false alarm 6e-7."""
     model = ready(KernelDensity)

@@ -93,13 +93,16 @@ class KernelDensity(GenerativeModel):
         self._check_fitted()
         x = x.to(self.points)
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
-        # few rows at a time, so that the pairs of points stay in the cache; densities underflow to zero harmlessly
-        rows = max(1, 2**18 // (len(self.points) * len(self.widths)))
-        parts = [
-            self.manifold.kernel_log_prob(chunk[:, None, None], self.points[:, None], self.widths).exp_().mean(1)
-            for chunk in x.split(rows)
-        ]
-        return torch.cat([uniform, torch.cat(parts).log()], 1)
+        # few pairs at a time, which stay in the cache; the results have their place before, for what is allocated
+        # between blocks that are freed keeps their memory from being used again
+        pairs = max(1, 2**18 // len(self.widths))
+        density, rows = x.new_zeros(len(x), len(self.widths)), max(1, pairs // len(self.points))
+        for chunk, total in zip(x.split(rows), density.split(rows), strict=True):
+            for centres in self.points.split(pairs):
+                log_kernel = self.manifold.kernel_log_prob(chunk[:, None, None], centres[:, None], self.widths)
+                # densities underflow to zero harmlessly
+                total += log_kernel.exp_().sum(1)
+        return torch.cat([uniform, (density / len(self.points)).log()], 1)
 
     def _check_fitted(self) -> None:
         if not len(self.points):
