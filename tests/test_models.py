@@ -423,7 +423,7 @@ def test_kernel_density_by_formula():
 
 
 def test_kernel_density_of_many_points():
-    """More points than are held at a time: the mean over all, and no more memory."""
+    """More points than are held at a time: the mean over all."""
     model = KernelDensity(Euclidean(1), widths=200, min_width=0.3, max_width=3.0)
     generator = torch.Generator().manual_seed(0)
     train, x = torch.randn(3_000, 1, generator=generator, dtype=torch.float64), torch.randn(3, 1, generator=generator)

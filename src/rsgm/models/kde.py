@@ -93,8 +93,7 @@ class KernelDensity(GenerativeModel):
         self._check_fitted()
         x = x.to(self.points)
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
-        # few pairs at a time, which stay in the cache; the results have their place before, for what is allocated
-        # between blocks that are freed keeps their memory from being used again
+        # few pairs at a time, which stay in the cache; results that were allocated between them would fragment memory
         pairs = max(1, 2**18 // len(self.widths))
         density, rows = x.new_zeros(len(x), len(self.widths)), max(1, pairs // len(self.points))
         for chunk, total in zip(x.split(rows), density.split(rows), strict=True):
