@@ -543,10 +543,15 @@ def test_inherited_arguments_on_the_command_line(cls):
     assert "Unvalidated" not in text
 
 
-@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size"])
-def test_sizes_are_positive(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
-        EarthData(**{name: 0})
+@pytest.mark.parametrize("found", [0, -1, 2.5, None])
+@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size", "val_points", *SMALL])
+def test_sizes_are_positive(name, found):
+    cls = VonMisesFisherData if name in SMALL else EarthData
+    if (name, found) == ("val_points", None):
+        assert cls(val_points=None).val_points is None
+        return
+    with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be an integer of at least 1, found {found}"):
+        cls(**{name: found})
 
 
 def test_unknown_split(tmp_path):

@@ -18,6 +18,7 @@ from torch import Tensor
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
 from rsgm.data.splits import PARTS, Split, label_places, split_rows
 from rsgm.densities import EuclideanLaw
+from rsgm.description import describe
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
@@ -49,6 +50,8 @@ class ManifoldData(LightningDataModule, ABC):
 
     #: the law on flat space that samples can be held against, where there is one
     reference_law: EuclideanLaw | None = None
+    #: whether training batches are fresh draws without end, rather than rows of `train`
+    fresh: bool = False
     #: grey levels K of the numbers of a picture, which are served as (k + u) / K with uniform u
     levels: int | None = None
     #: channels, height and width of a picture, of which a point is the flattened form
@@ -111,6 +114,10 @@ class ManifoldData(LightningDataModule, ABC):
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor | None:
         """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""
         return None
+
+    def description(self) -> dict[str, Any] | None:
+        """What a checkpoint says of the data, so that they can be built again from it alone; None where they cannot."""
+        return describe(self)
 
     @property
     def columns(self) -> tuple[str, ...]:
