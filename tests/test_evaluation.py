@@ -37,7 +37,7 @@ from test_cli import (
     without_figures,
 )
 
-SUMMARY = {"mean", "standard_error", "median", "n"}
+SUMMARY = {"mean", "standard_error", "median", "n", "places"}
 #: what every metrics.json says, and of what it is made
 KEYS = {
     "model": str,
@@ -46,7 +46,8 @@ KEYS = {
     "seed": int,
     "manifold": str,
     "data": {"name", "source", "sha256", "rows", "distinct_rows"},
-    "split": {"protocol", "seed", "sizes", "twin_share"},
+    "split": {"protocol", "seed", "sizes", "val_points", "twin_share"},
+    "training_points": {"model", "kernel_density"},
     "nll": SUMMARY,
     "nll_without_twins": SUMMARY,
     "normalisation": float,
@@ -178,7 +179,9 @@ def test_json_is_what_is_returned_and_printed(path, capsys):
     for key, name in (("nll", "test NLL (nats)"), ("nll_without_twins", "  without twins")):
         (line,) = [line for line in lines if line.startswith(name)]
         value, error = found[key]["mean"], found[key]["standard_error"]
-        assert line.endswith(f"{value:.10f} ± {error:.4f}  ({found[key]['n']} points)")
+        assert re.search(
+            rf"{value:.10f} ± {error:.4f}  \({found[key]['n']} points( of {found[key]['places']} places)?\)$", line
+        )
     for words in ("60 rows, 40 distinct", "points.csv", "split random, seed 0", "kernel density", "uniform", "degrees"):
         assert words in "\n".join(lines)
     assert printed_nll(report(found)) == pytest.approx(found["nll"]["mean"], abs=1e-9)
@@ -470,7 +473,7 @@ def evaluate_known(data, folder, monkeypatch, **arguments):
 def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
     data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
     found = evaluate_known(data, tmp_path, monkeypatch, samples=500)
-    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50}
+    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50, "places": 50}
     samples = found["samples"]
     assert (samples["n"], samples["references"]) == (500, 5)
     for key in ("sliced_w2", "sliced_w1", "energy_distance", "squared_mmd", "energy_gap"):

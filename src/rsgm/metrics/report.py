@@ -22,7 +22,8 @@ def report(metrics: dict[str, Any]) -> str:
         if value is None:
             return f"{name:<34} none"
         error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
-        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points)"
+        places = "" if value["places"] == value["n"] else f" of {value['places']} places"
+        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points{places})"
 
     split, data = metrics["split"], metrics["data"]
     kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
