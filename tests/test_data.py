@@ -369,6 +369,19 @@ def test_laws_know_their_density(cls):
     assert log_p.dtype == torch.float64
 
 
+@every_law
+def test_training_points_are_fixed_on_request(cls):
+    """Then the network sees the points of the kernel density, all of them and no others."""
+    data, stream = cls(**SMALL, fresh=False), cls(**SMALL)
+    batches = torch.cat([data.train_batch(step)[0] for step in range(3)])
+    assert torch.equal(batches.unique(dim=0), data.train.points.float().unique(dim=0))
+    assert not torch.equal(data.train_batch(0)[0], data.train_batch(1)[0])
+    stream.setup()
+    # the same sets, whatever is trained on
+    assert stream.fingerprint == data.fingerprint
+    assert (stream.provenance()["fresh"], data.provenance()["fresh"]) == (True, False)
+
+
 @pytest.mark.parametrize("cls", [HyperbolicMixtureData, RotationMixtureData, VonMisesFisherMixtureData])
 def test_curved_mixtures_draw_from_their_density(cls):
     """E_p[q / p] = 1 for any density q: a bump, narrower than the components, where the law is dense."""
@@ -383,6 +396,10 @@ def test_curved_mixtures_draw_from_their_density(cls):
 
 @every_mixture
 def test_mixtures_give_their_component_as_context(cls):
+    fixed = cls(conditional=True, fresh=False, **SMALL)
+    x, context = fixed.train_batch(0)
+    rows = (x[:, None] == fixed.train.points.float()).flatten(2).all(2).float().argmax(1)
+    assert torch.equal(context, fixed.train.context.float()[rows])
     data = cls(conditional=True, **SMALL)
     data.setup()
     x, context = data.test

@@ -164,6 +164,23 @@ def test_kernel_density_row_is_fitted_on_the_same_split(trained):
     assert row["nll"]["mean"] < row["nll_without_twins"]["mean"]
 
 
+def test_points_of_training_are_counted(folder, capsys):
+    """A stream of fresh points shows a network more than the kernel density beside it sees."""
+    assert run("--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2") == 0
+    data = load_data(read_checkpoint(best()))
+    fixed = len(data.train.points)
+    assert metrics()["training_points"] == {"model": 3 * 2 * data.batch_size, "kernel_density": fixed}
+    assert (
+        f"unequal data: trained on {6 * data.batch_size} points, the kernel density on {fixed}"
+        in capsys.readouterr().out
+    )
+
+    assert run("--trainer.max_steps=3", "--data.fresh=false", "--name=fair") == 0
+    path = folder / "runs/fair/version_0/metrics.json"
+    assert json.loads(path.read_text())["training_points"] == {"model": fixed, "kernel_density": fixed}
+    assert "unequal data" not in capsys.readouterr().out
+
+
 def test_perfect_model_stands_beside_a_known_law(folder):
     assert run("--trainer.max_steps=1") == 0
     data = load_data(read_checkpoint(best()))
