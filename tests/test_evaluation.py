@@ -15,13 +15,14 @@ from conftest import variants
 from rsgm import plots
 from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
-from rsgm.data import DigitsData, GaussianMixtureData, Split, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data import DigitsData, GaussianMixtureData, PointsData, Split, VonMisesFisherData, VonMisesFisherMixtureData
 from rsgm.evaluation import evaluate, load_data
 from rsgm.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import report, summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
+from rsgm.seeding import generator_from
 from test_cli import (
     EARTH,
     METRICS,
@@ -162,6 +163,22 @@ def test_kernel_density_row_is_fitted_on_the_same_split(trained):
     assert row["min_width_radians"] == 1e-4
     # points that are known in advance are cheap: a leak between the splits would show here
     assert row["nll"]["mean"] < row["nll_without_twins"]["mean"]
+
+
+def test_standard_errors_count_places(path):
+    """Three rows of each place say no more than one."""
+    x = Sphere(2).random_uniform(30, 3, generator=generator_from("places"), dtype=torch.float64)
+    data = PointsData(Sphere(2), x.repeat(3, 1), split="location")
+    found = evaluate(path, data)
+    once = data.test.points.unique(dim=0)
+    assert 3 * len(once) == len(data.test.points)
+    kde = KernelDensity(data.manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    for row, model in ((found, rsgm.load(path)), (found["baselines"]["kernel_density"], kde)):
+        expected = summary(-model.log_prob(once)) | {"n": 3 * len(once)}
+        assert row["nll"] == pytest.approx(expected)
+        assert row["nll_without_twins"] == pytest.approx(expected)
+    assert f"({3 * len(once)} points of {len(once)} places)" in report(found)
 
 
 def test_points_of_training_are_counted(folder, capsys):
