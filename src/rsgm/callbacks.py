@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from torch import Tensor
 
 from rsgm.data import ManifoldData
-from rsgm.description import describe
 from rsgm.figures import sample_figure, sample_like
 from rsgm.likelihood import SolveError
 
@@ -118,7 +117,10 @@ class LastCheckpoint(Checkpoint):
 
 
 class RunRecord(Callback):
-    """Adds to each checkpoint the description of the data and the time spent on training, without validation."""
+    """Adds to each checkpoint the description of the data, and what training, without validation, has cost.
+
+    That is seconds, steps and points: those of the train part, or all that were drawn from a stream of fresh ones.
+    """
 
     def __init__(self) -> None:
         self.spent = {"wall": 0.0, "cpu": 0.0}
@@ -147,9 +149,12 @@ class RunRecord(Callback):
             self._stop()
             self.on_train_start()
         record = checkpoint.setdefault("rsgm", {})
-        record["training"] = {**self.spent, "steps": trainer.global_step}
-        record["data"] = describe(trainer.datamodule)
-        record["fingerprint"] = trainer.datamodule.fingerprint
+        data: ManifoldData = trainer.datamodule
+        streamed = data.fresh and any(p.requires_grad for p in pl_module.parameters())
+        drawn = trainer.global_step * trainer.accumulate_grad_batches * data.batch_size
+        points = drawn if streamed else len(data.train.points)
+        record["training"] = {**self.spent, "steps": trainer.global_step, "points": points}
+        record["data"], record["fingerprint"] = data.description(), data.fingerprint
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count on from the interrupted run."""

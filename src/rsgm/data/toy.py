@@ -27,8 +27,8 @@ class VonMisesFisherData(LawData):
     Arguments:
         dim: d
         concentration: :math:`\kappa`
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = VonMisesFisherData(train_size=100, val_size=10, test_size=1000)
@@ -59,8 +59,8 @@ class VonMisesFisherMixtureData(MixtureData):
         components: their number
         concentration: :math:`\kappa`
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     dim: int = 2
@@ -86,8 +86,8 @@ class HyperbolicMixtureData(MixtureData):
 
     Arguments:
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     @cached_property
@@ -112,8 +112,8 @@ class WrappedNormalMixtureData(MixtureData):
         scale: standard deviation along every axis; at most a sixth of the manifold's injectivity radius
         spread: standard deviation of the centres where the manifold is not compact
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = WrappedNormalMixtureData(Product(), train_size=10, val_size=10, test_size=10)
