@@ -26,7 +26,7 @@ class Kent(ManifoldDistribution):
 
     .. math:: c = 2\pi \int_0^2 e^{\kappa(1 - w)} I_0(\beta w (2 - w))\,dw
 
-    References: Kent 1982, J. R. Stat. Soc. B 44; Kent, Ganeiban and Mardia 2018, J. Comput. Graph. Stat. 27 (draws).
+    References: Kent 1982, J. R. Stat. Soc. B 44; Kent, Ganeiber and Mardia 2018, J. Comput. Graph. Stat. 27 (draws).
 
     Arguments:
         frame: an orthogonal matrix with the columns :math:`\gamma_1, \gamma_2, \gamma_3`, shape ``(*batch, 3, 3)``

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, safe_norm
+from rsgm.manifolds.base import Manifold, check_dimension, safe_norm
 from rsgm.manifolds.sphere import Sphere
 
 _CIRCLE = Sphere(1)
@@ -39,8 +39,7 @@ class Torus(Manifold):
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
-        if dim < 1:
-            raise ValueError(f"Torus: dim must be at least 1, found {dim}.")
+        check_dimension("Torus", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim, 2)
         super().__init__()
         self.generators, self.log_volume = dim, dim * math.log(2 * math.pi)
@@ -92,6 +91,10 @@ class Torus(Manifold):
         """The unit vectors along the angles, counter-clockwise."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
         return eye.reshape(self.dim, *(1,) * (x.dim() - 2), self.dim, 1) * _quarter_turn(x)
+
+    def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
+        """As `generate`: the frame are the divergence-free fields."""
+        return self.generate(x, components)
 
     def mean_curvature(self, x: Tensor) -> Tensor:
         """``-x``."""
@@ -153,14 +156,6 @@ class Torus(Manifold):
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The angles, scaled."""
         return self.from_angles(math.pi * (2 * u - 1)) if self.dim <= 3 else super().from_unit_cube(u)
-
-    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
-        return _CIRCLE._check_point_on_manifold(x, atol=atol, rtol=rtol)
-
-    def _check_vector_on_tangent(
-        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
-    ) -> tuple[bool, str | None]:
-        return _CIRCLE._check_vector_on_tangent(x, u, atol=atol, rtol=rtol)
 
 
 def _quarter_turn(x: Tensor) -> Tensor:
