@@ -11,19 +11,19 @@ from torch import Tensor
 _ROUNDS = 300
 
 
-def first_accepted(like: Tensor, axes: int, propose: Callable[[], tuple[Tensor, Tensor]]) -> Tensor:
+def first_accepted(like: Tensor, event: tuple[int, ...], propose: Callable[[], tuple[Tensor, Tensor]]) -> Tensor:
     """For each element the first of its proposals that is accepted; NaN where ``like`` is.
 
     Arguments:
-        like: a tensor of the shape of the draws without their last ``axes`` axes, NaN where there is no law
-        axes: those that a draw has beyond ``like``
-        propose: gives proposals of the shape of the draws, and whether each is accepted, of the shape of ``like``
+        like: one number for each draw, NaN where there is no law
+        event: shape of a draw
+        propose: gives proposals ``(*like.shape, *event)``, and whether each is accepted
 
     Raises:
         RuntimeError: where something is still refused after 300 rounds: the envelope is not finite there
     """
-    pad = (..., *(None,) * axes)
-    open_, drawn = ~like.isnan(), torch.full_like(like, torch.nan)[pad]
+    pad = (..., *(None,) * len(event))
+    open_, drawn = ~like.isnan(), like.new_full((*like.shape, *event), torch.nan)
     for _ in range(_ROUNDS):
         if not bool(open_.any()):
             return drawn

@@ -122,7 +122,7 @@ def bingham(width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         accept = 2 * ((1 + 2 * energy / b) * b / 4).log() + 2 - b / 2 - energy >= level.log()
         return torch.cat([real, h[..., None] * vector], -1) / length, accept
 
-    return first_accepted(scale, 1, propose)
+    return first_accepted(scale, (4,), propose)
 
 
 def turned(x: Tensor, q: Tensor) -> Tensor:

@@ -79,4 +79,4 @@ def draw_heights(width: Tensor, dim: int, generator: torch.Generator | None = No
         odds = (pole + height - scale * pole * height) / (pole * (2 - scale * pole))
         return height, pole - height + dim * odds.log() >= level.log()
 
-    return scale * first_accepted(scale, 0, propose)
+    return scale * first_accepted(scale, (), propose)
