@@ -74,11 +74,10 @@ class ManifoldDistribution(Distribution, ABC):
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:
         """The law with a batch shape that its own broadcasts to; memory is shared."""
-        batch = torch.Size(batch_shape)
-        if torch.broadcast_shapes(self.batch_shape, batch) != batch:
+        batch, own = torch.Size(batch_shape), self.batch_shape
+        if len(own) > len(batch) or any(a not in (1, b) for a, b in zip(own[::-1], batch[::-1], strict=False)):
             raise ValueError(
-                f"{type(self).__name__}.expand: the batch shape {tuple(self.batch_shape)} does not expand to "
-                f"{tuple(batch)}."
+                f"{type(self).__name__}.expand: the batch shape {tuple(own)} does not expand to {tuple(batch)}."
             )
         return self._changed(lambda part, axes: part.expand(batch + part.shape[part.dim() - axes :]), batch, _instance)
 

@@ -88,15 +88,17 @@ class Kent(ManifoldDistribution):
 
         With :math:`2\cos \le 1 + \cos^2` the law is below a Bingham law, and that below the angular central Gaussian.
         """
-        a, b = self.concentration - 2 * self.ovalness, self.concentration + 2 * self.ovalness
+        kappa, beta = self.concentration.double(), self.ovalness.double()
+        a, b = kappa - 2 * beta, kappa + 2 * beta
         # the best envelope solves 1/q + 1/(q + a) + 1/(q + b) = 1; any q in [1, 3] is one
         q = torch.ones_like(a)
         for _ in range(12):
             parts = torch.stack([1 / q, 1 / (q + a), 1 / (q + b)])
             q = (q + (parts.sum(0) - 1) / parts.square().sum(0)).clamp(1, 3)
         scale = torch.stack([torch.ones_like(a), (1 + a / q).rsqrt(), (1 + b / q).rsqrt()], -1)
-        # a and b times the squared scales, in a form that does not overflow
+        # a and b times the squared scales, without overflow
         across, along = q / (1 + q / a), q / (1 + q / b)
+        q, scale, across, along = (part.to(self.frame) for part in (q, scale, across, along))
 
         def propose() -> tuple[Tensor, Tensor]:
             gauss = torch.randn(n, *scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
