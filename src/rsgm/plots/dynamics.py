@@ -18,7 +18,9 @@ from rsgm.plots.style import (
     as_points,
     colour_bar,
     dots,
+    few,
     frame,
+    headline,
     new_figure,
     square_axes,
     window,
@@ -67,7 +69,7 @@ def trajectories(
 
     Arguments:
         paths: for each panel its heading and the paths (steps, n, 2).
-        reference: (m, 2), points that the ends should resemble, in the background.
+        reference: (m, 2), test points, which the ends should resemble, in the background.
         title: a line above the panels.
 
     Raises:
@@ -84,7 +86,8 @@ def trajectories(
     figure, panels = _plane_panels(list(walks), places, title)
     for axes, walk in zip(panels, walks.values(), strict=True):
         if known is not None:
-            dots(axes, *known.T, "reference", "#a8a8a8", "none", zorder=1)
+            shown, label = few("test", known)
+            dots(axes, *shown.T, label, "#a8a8a8", "none", zorder=1)
         alpha = float(np.clip(4000 / max(walk[..., 0].size, 1), 0.12, 0.8))
         axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=alpha, zorder=2)
         axes.scatter(*walk[0].T, s=9, facecolors="white", edgecolors=INK, linewidths=0.5, label="start", zorder=3)
@@ -130,8 +133,7 @@ def _plane_panels(headings: list[str], places: list[Floats], title: str | None) 
     shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
     height = rows * (shape * (side - 0.3) + 0.45) + 0.4 + (0.0 if title is None else 0.35)
     figure = new_figure(side * columns + 0.3, height, "constrained")
-    if title is not None:
-        figure.suptitle(title, fontsize=13, color=INK)
+    headline(figure, title)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for axes in panels[len(headings) :]:

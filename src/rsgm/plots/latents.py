@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde
 
 from rsgm.plots.panels import histogram
-from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, legend, new_figure, window
+from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, headline, legend, new_figure, window
 
 _COLORS = (SAMPLES, REFERENCE, "#2b8a3e", "#862e9c")
 _CELLS = 60
@@ -46,8 +46,7 @@ def latent_histograms(parts: Mapping[str, ArrayLike], name: str = "$z$", title: 
         if len(found) > 1 and np.ptp(found) > 0:  # an atom has no kernel density
             axes.plot(x, gaussian_kde(found)(x), color=color, linewidth=1.5, zorder=5)
     axes.set(xlim=limits, xlabel=name, ylabel="density")
-    if title is not None:
-        axes.set_title(title, fontsize=13, color=INK)
+    headline(figure, title)
     legend(axes, loc="upper right", handletextpad=0.6)
     return figure
 
@@ -78,15 +77,14 @@ def plane_laws(parts: Mapping[str, ArrayLike], title: str | None = None) -> Figu
     shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
     height = 3.2 * shape + 0.8 + (0.0 if title is None else 0.35)
     figure = new_figure(3.6 * len(points), height, "compressed")
-    if title is not None:
-        figure.suptitle(title, fontsize=13, color=INK)
+    headline(figure, title)
     panels = figure.subplots(1, len(points), squeeze=False)[0]
     brightest = max(picture.max() for picture in pictures)
     for axes, (label, found), picture in zip(panels, points.items(), pictures, strict=True):
         frame(axes)
         axes.imshow(picture, "viridis", origin="lower", extent=limits.ravel(), vmin=0, vmax=brightest)
         axes.set(xlabel="$x_1$", ylabel="$x_2$")
-        axes.set_title(f"{label} ({len(found)})", fontsize=10, color=INK)
+        axes.set_title(f"{label} ({len(found):,})", fontsize=10, color=INK)
     return figure
 
 
