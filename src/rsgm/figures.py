@@ -73,15 +73,16 @@ def draw(
             # far from the data, where nothing is scored
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)
         if model.manifold.shape == (2,) and model.manifold.dim == 2:
-            figures |= _draw_dynamics(model.dynamics(test[:_DOTS], seed=0), test, about)
+            figures |= _draw_dynamics(data, model.dynamics(test[:_DOTS], seed=0), about)
     figures |= _draw_latents(data, latents, test, about)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _draw_dynamics(dynamics: Dynamics | None, points: Tensor, about: str) -> dict[str, Figure]:
+def _draw_dynamics(data: ManifoldData, dynamics: Dynamics | None, about: str) -> dict[str, Figure]:
     """In the plane: data that turn into noise, the ways back, and the score where the data are."""
     if dynamics is None:
         return {}
+    points = data.test.points
     low, high = points.min(0).values, points.max(0).values
     margin = 0.25 * (high - low).max()
     x, y = (torch.linspace(float(a - margin), float(b + margin), _FIELD) for a, b in zip(low, high, strict=True))
@@ -91,7 +92,7 @@ def _draw_dynamics(dynamics: Dynamics | None, points: Tensor, about: str) -> dic
     return {
         "noising": plots.snapshots(dynamics.noised.cpu(), dynamics.times.tolist(), f"Noising of test points: {about}"),
         "paths": plots.trajectories(paths, points, f"Ways to samples: {about}"),
-        "score": plots.score_field(x, y, vectors.cpu(), f"Score at the least noise: {about}"),
+        "score": plots.score_field(x, y, vectors.cpu(), f"Score at the least noise: {about}", data.columns),
     }
 
 
@@ -105,7 +106,7 @@ def _draw_latents(data: ManifoldData, latents: dict[str, Latents], test: Tensor,
     figures = {"latents": plots.latent_histograms(means, name, f"Latent variable z: {about}")}
     if data.manifold.shape == (2,):
         made = {f"z ~ {name}": draws.x.cpu() for name, draws in latents.items()}
-        figures["decoded"] = plots.plane_laws({"test": points, **made}, f"Points made of z: {about}")
+        figures["decoded"] = plots.plane_laws({"test": points, **made}, f"Points made of z: {about}", data.columns)
     again = next((draws.x for draws in latents.values() if draws.reconstructed), None)
     if data.image_shape is not None and again is not None:
         pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:_IMAGES].unflatten(1, data.image_shape)

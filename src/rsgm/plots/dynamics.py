@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from rsgm.plots.panels import check_names
 from rsgm.plots.style import (
     INK,
     REFERENCE,
@@ -30,13 +31,20 @@ _ARROWS = 25  # most arrows along each axis
 _PANELS = 4  # most panels in a row
 
 
-def score_field(x: ArrayLike, y: ArrayLike, vectors: ArrayLike, title: str | None = None) -> Figure:
-    """A vector field in the plane: its direction as arrows over contours of its norm.
+def score_field(
+    x: ArrayLike,
+    y: ArrayLike,
+    vectors: ArrayLike,
+    title: str | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """The gradient of a log-density in the plane: its direction as arrows over contours of its norm.
 
     Arguments:
         x, y: (m,), (k,), ascending: the columns and rows of a grid; of arrows at most 25 in each.
-        vectors: (k, m, 2), such as scores.
+        vectors: (k, m, 2), nats per unit of length.
         title: a line above the picture.
+        names: of the two coordinates.
 
     Raises:
         ValueError: for shapes that do not fit, and for vectors that are not finite.
@@ -57,8 +65,10 @@ def score_field(x: ArrayLike, y: ArrayLike, vectors: ArrayLike, title: str | Non
         width=0.0028,
         pivot="middle",
     )
-    axes.set(xlim=columns[[0, -1]], ylim=rows[[0, -1]], xlabel="$x_{1}$", ylabel="$x_{2}$")
-    colour_bar(axes.figure, contours, norm, (0.855, 0.14, 0.022, 0.78), "norm")  # type: ignore[arg-type]
+    labels = check_names(names, 2, "x")
+    axes.set(xlim=columns[[0, -1]], ylim=rows[[0, -1]], xlabel=labels[0], ylabel=labels[1])
+    label = "norm (nats per unit of length)"
+    colour_bar(axes.figure, contours, norm, (0.855, 0.14, 0.022, 0.78), label)  # type: ignore[arg-type]
     return axes.figure  # type: ignore[return-value]
 
 
@@ -87,11 +97,11 @@ def trajectories(
     for axes, walk in zip(panels, walks.values(), strict=True):
         if known is not None:
             shown, label = few("test", known)
-            dots(axes, *shown.T, label, "#a8a8a8", "none", zorder=1)
+            dots(axes, *shown.T, label, REFERENCE, "none", zorder=1)
         alpha = float(np.clip(4000 / max(walk[..., 0].size, 1), 0.12, 0.8))
-        axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=alpha, zorder=2)
+        axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=0.6 * alpha, zorder=2)
         axes.scatter(*walk[0].T, s=9, facecolors="white", edgecolors=INK, linewidths=0.5, label="start", zorder=3)
-        axes.scatter(*walk[-1].T, s=9, c=REFERENCE, edgecolors="white", linewidths=0.3, label="end", zorder=4)
+        axes.scatter(*walk[-1].T, s=9, c=SAMPLES, edgecolors="white", linewidths=0.5, label="end", zorder=4)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, labelcolor=INK, frameon=False)
     return figure

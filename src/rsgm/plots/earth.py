@@ -37,6 +37,7 @@ from rsgm.plots.style import (
 )
 
 _SIZE_INCHES = (10.0, 5.625)  # 1600 x 900 pixels
+_MOST = 1000  # dots of one kind on a density
 
 
 @functools.cache
@@ -117,7 +118,8 @@ def density_map(
 
     colour_bar(figure, image, values, (0.32, 0.088, 0.36, 0.022), "log density per steradian (nats)")
     named = (("train", train), ("test", test))
-    dots_on_density(axes, *(None if points is None else _places(name, points) for name, points in named))
+    train, test = (None if points is None else _places(name, points) for name, points in named)
+    dots_on_density(axes, train, test, _MOST)
     _legend(axes)
     return figure
 
@@ -177,7 +179,7 @@ def _globe(title: str | None, box: Box, coast: str | None) -> tuple[Figure, Axes
         name = _name(degrees, "EW", coast is not None)
         place = (np.radians(degrees), 0.0)
         axes.annotate(
-            name, place, (2, 2), textcoords="offset points", fontsize=6.5, color=INK, path_effects=halo, zorder=6
+            name, place, (3, 3), textcoords="offset points", fontsize=6.5, color=INK, path_effects=halo, zorder=6
         )
     axes.spines["geo"].set(linewidth=0.7, edgecolor=INK)
     if coast is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import CloughTocher2DInterpolator, NearestNDInterpolator
+from scipy.interpolate import CloughTocher2DInterpolator, CubicSpline, NearestNDInterpolator
 
 from rsgm.plots.style import Floats
 
@@ -39,6 +39,18 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
         return smooth
     nearest = NearestNDInterpolator(places, values)(targets)
     return np.where(outside | np.isneginf(nearest), nearest, smooth)
+
+
+def around(turn: Floats, values: Floats, cells: int = 1440) -> tuple[Floats, Floats]:
+    """Angles once around, radians, and the density there, of log-densities (n,) at n ascending angles.
+
+    It is interpolated by a periodic cubic spline; where a density of zero is among the values, linearly.
+    """
+    closed = np.append(turn, turn[0] + 2 * np.pi), np.append(values, values[0])
+    if not np.isfinite(values).all():
+        return closed[0], np.exp(closed[1])
+    angles = np.linspace(*closed[0][[0, -1]], cells + 1)
+    return angles, np.exp(CubicSpline(closed[0], floored(closed[1], values.max()), bc_type="periodic")(angles))
 
 
 def bilinear(values: Floats, row: Floats, column: Floats) -> Floats:

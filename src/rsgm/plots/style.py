@@ -23,7 +23,7 @@ TRAIN = "#ffffff"
 _DPI = 160
 _TITLE = 12  # points
 _MOST = 2000  # most dots of one kind
-_MOST_ON_DENSITY = 1000  # where they hide a density
+_MOST_ON_SQUARE = 500  # where they hide a density
 _DYNAMIC_RANGE = 9.0  # nats shown below the brightest colour; a factor of 8000
 _BRIGHTEST = 0.999  # share of the area below the brightest colour, lest one narrow peak darken all the rest
 
@@ -170,7 +170,7 @@ def density_square(
         extent=extent,
         zorder=0,
     )
-    dots_on_density(axes, train, test)
+    dots_on_density(axes, train, test, _MOST_ON_SQUARE)
     if axes.get_legend_handles_labels()[0]:
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=2)
     label = f"log density per {unit} (nats)"
@@ -188,13 +188,15 @@ def square_axes(title: str | None) -> Axes:
 
 
 def headline(figure: Figure, title: str | None, height: float | None = None) -> None:
-    """A title at a height (a share of the figure's); where a layout makes room for it, above everything."""
+    """A title, as large as fits, at a height (a share of the figure's), or where the figure's layout has it."""
     if title is None:
         return
+    # a letter is about 0.58 of its size wide
+    size = min(_TITLE, 0.96 * 72 * figure.get_size_inches()[0] / (0.58 * max(len(title), 1)))
     if height is None:
-        figure.suptitle(title, fontsize=_TITLE, color=INK)
+        figure.suptitle(title, fontsize=size, color=INK)
     else:
-        figure.text(0.5, height, title, ha="center", va="center", fontsize=_TITLE, color=INK)
+        figure.text(0.5, height, title, ha="center", va="center", fontsize=size, color=INK)
 
 
 def frame(axes: Axes) -> None:
@@ -210,11 +212,11 @@ def dots(axes: Axes, x: Floats, y: Floats, label: str, color: str, edge: str, zo
     axes.scatter(x, y, s=size, c=color, edgecolors=edge, linewidths=0.06 * size**0.5 + 0.1, label=label, zorder=zorder)
 
 
-def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None) -> None:
-    """Train and test points (n, 2), few enough that the density is seen."""
+def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None, most: int) -> None:
+    """Train and test points (n, 2), of each at most so many, lest they hide the density."""
     for points, name, color, edge, zorder in ((train, "train", TRAIN, INK, 4), (test, "test", REFERENCE, "white", 5)):
         if points is not None:
-            shown, label = few(name, points, _MOST_ON_DENSITY)
+            shown, label = few(name, points, most)
             dots(axes, *shown.T, label, color, edge, zorder)
 
 

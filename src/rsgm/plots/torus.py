@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from rsgm.plots.interpolation import bilinear, floored, scattered
+from rsgm.plots.interpolation import around, bilinear, floored, scattered
 from rsgm.plots.panels import Pair, check_names, check_pairs, pair_panels
 from rsgm.plots.style import (
     GREY,
@@ -102,7 +103,7 @@ def circle_density(
     test: ArrayLike | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A density on the circle as a curve, over histograms of the train points (filled) and the test points.
+    """A density on the circle as a curve, interpolated between the angles, over histograms of the train points (filled) and the test points.
 
     Arguments:
         angles: (k,), radians, in any order.
@@ -115,9 +116,8 @@ def circle_density(
     """
     angle = as_points("angles", angles)
     values = as_density(log_density, len(angle))
-    order = np.argsort(wrap(angle))
-    turn, height = np.radians(wrap(angle))[order], np.exp(values[order])
-    curve = np.append(turn, turn[0] + 2 * np.pi), np.append(height, height[0])
+    turn, order = np.unique(np.radians(wrap(angle)), return_index=True)
+    curve = around(turn, values[order])
     parts = [
         _part(name, points, color)
         for name, points, color in (("train", train, GREY), ("test", test, REFERENCE))
@@ -188,12 +188,12 @@ def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 180) -
     places = np.radians(wrap(as_points("angles", angles, 2)))
     value = as_density(values, len(places))
     turns = 2 * np.pi * np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    around = (places[None] + turns[:, None]).reshape(-1, 2)
+    copies = (places[None] + turns[:, None]).reshape(-1, 2)
     # a margin on all sides, so that coarse angles surround the square as well
-    near = (np.abs(around) < np.pi + 1.0).all(1)
+    near = (np.abs(copies) < np.pi + 1.0).all(1)
     centres = (np.arange(cells) + 0.5) / cells * 2 * np.pi - np.pi
     grid = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
-    return centres, centres, scattered(around[near], np.tile(value, 9)[near], grid).reshape(cells, cells)
+    return centres, centres, scattered(copies[near], np.tile(value, 9)[near], grid).reshape(cells, cells)
 
 
 def _places(x: Floats, centres: Floats) -> Floats:
@@ -211,7 +211,7 @@ def _part(name: str, points: ArrayLike, color: str) -> tuple[str, Floats, str]:
 
 
 def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] | None, title: str | None) -> Figure:
-    """Densities as heights above a ring: the first part filled, the second in outline, the curve a line."""
+    """Densities per radian as heights above a ring: the first part filled, the second in outline, the curve a line."""
     figure = new_figure(6.4, 6.4)
     axes: PolarAxes = figure.add_axes((0.12, 0.12, 0.76, 0.76), projection="polar")  # type: ignore[assignment]
     edges = np.linspace(-np.pi, np.pi, _CELLS + 1)
@@ -232,7 +232,10 @@ def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] |
     ring = np.linspace(0, 2 * np.pi, 361)
     axes.plot(ring, np.full(361, base), color=INK, linewidth=0.7, zorder=6)
     axes.set_ylim(0, base + 1.08 * top)
-    axes.set_yticks([])
+    heights_shown = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, top)[1:]
+    heights_shown = heights_shown[heights_shown <= 1.08 * top]
+    axes.set_yticks(base + heights_shown, [f"{height:.3g}/rad" for height in heights_shown], fontsize=7, color=GREY)
+    axes.set_rlabel_position(45)
     axes.set_xticks(np.radians([0, 90, 180, 270]), ["0°", "90°", "±180°", "−90°"], fontsize=9, color=INK)
     axes.grid(True, color="#e4e4e4", linewidth=0.5)
     axes.spines["polar"].set(linewidth=0.4, edgecolor=GREY)

@@ -216,7 +216,10 @@ def _(
 @draw_samples.register
 def _(manifold: Product, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
     parts = zip(manifold.factors, manifold.split(samples), manifold.split(reference), strict=True)
-    pictures = [draw_samples(factor, *part, replace(caption, title=str(factor), columns=())) for factor, *part in parts]
+    pictures = [
+        draw_samples(factor, *part, replace(caption, title=str(factor).removesuffix(" manifold"), columns=()))
+        for factor, *part in parts
+    ]
     found = [picture for picture in pictures if picture is not None]
     return side_by_side(found, caption.title) if found else None
 
