@@ -103,7 +103,7 @@ def circle_density(
     test: ArrayLike | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A density on the circle as a curve, interpolated between the angles, over histograms of the train points (filled) and the test points.
+    """A density on the circle, a curve through its values, over histograms of train (filled) and test points.
 
     Arguments:
         angles: (k,), radians, in any order.
@@ -171,7 +171,7 @@ def torus_density(
     return axes.figure  # type: ignore[return-value]
 
 
-def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 180) -> tuple[Floats, Floats, Floats]:
+def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 360) -> tuple[Floats, Floats, Floats]:
     """Scattered log-densities on the torus, brought onto a regular grid for `torus_density`.
 
     Arguments:

@@ -216,10 +216,7 @@ def _(
 @draw_samples.register
 def _(manifold: Product, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
     parts = zip(manifold.factors, manifold.split(samples), manifold.split(reference), strict=True)
-    pictures = [
-        draw_samples(factor, *part, replace(caption, title=str(factor).removesuffix(" manifold"), columns=()))
-        for factor, *part in parts
-    ]
+    pictures = [draw_samples(factor, *part, _of_factor(caption, factor)) for factor, *part in parts]
     found = [picture for picture in pictures if picture is not None]
     return side_by_side(found, caption.title) if found else None
 
@@ -231,6 +228,11 @@ def _everywhere(manifold: Manifold, log_density: Density, known: Known | None) -
         nodes = manifold.from_unit_cube(torch.cartesian_prod(*[axis] * manifold.dim).reshape(-1, manifold.dim))
         known = nodes, log_density(nodes)
     return known[0], _array(known[1])
+
+
+def _of_factor(caption: Caption, factor: Manifold) -> Caption:
+    # geoopt ends the description of a manifold with the word
+    return replace(caption, title=str(factor).removesuffix(" manifold"), columns=())
 
 
 def _names(manifold: Manifold, caption: Caption) -> Sequence[str] | None:
