@@ -51,6 +51,7 @@ class EarthData(TableData):
     """
 
     columns = ("lat", "lon")
+    earth = True
 
     def __init__(
         self,
