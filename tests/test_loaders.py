@@ -57,6 +57,14 @@ def test_a_batch_is_a_function_of_seed_and_position():
     assert one[0][0].dtype == torch.float32
 
 
+def test_batches_of_one_split_differ_by_the_seed():
+    one, two = data(seed=1), data(seed=2)
+    one.setup()
+    two.setup()
+    two.train = one.train
+    assert digest(one.train_batch(0)) != digest(two.train_batch(0))
+
+
 def test_an_epoch_goes_on_where_the_last_one_ended():
     loader = data().train_dataloader()
     seen = [digest(batch) for _ in range(2) for batch in loader]

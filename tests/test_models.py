@@ -364,6 +364,15 @@ def test_equal_seeds_give_equal_weights(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_models_fitted_in_one_pass_see_train_and_val(tmp_path):
+    """The training points are kept, the weights are chosen on the validation points, and none on the test points."""
+    model, _ = trained(KernelDensity, tmp_path, limit_val_batches=0)
+    data, again = model.trainer.datamodule, KernelDensity(SPHERE, **SMALL["KernelDensity"])
+    again.fit_points(data.train.points, data.val.points)
+    assert torch.equal(model.points, data.train.points)
+    assert torch.equal(model.weights, again.weights)
+
+
 def test_training_learns():
     """In 150 steps on a bump the density of fresh points, and the samples, are no longer those of the uniform law."""
     torch.manual_seed(0)
