@@ -79,10 +79,13 @@ def test_rows_are_drawn_with_replacement_from_train_only():
 
 
 def test_context_follows_its_point():
-    some = data(context=True)
-    for loader in (some.train_dataloader(), some.val_dataloader(), some.test_dataloader()):
-        for x, context in loader:
-            assert torch.equal(x[:, :1], context)
+    for rank in (None, 0, 1):
+        some = data(context=True)
+        if rank is not None:
+            some.trainer = process(rank, 2)
+        for loader in (some.train_dataloader(), some.val_dataloader(), some.test_dataloader()):
+            for x, context in loader:
+                assert torch.equal(x[:, :1], context)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
