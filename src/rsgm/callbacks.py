@@ -61,12 +61,14 @@ class EMA(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a kill leaves the old checkpoint or the new one, never half of one."""
+    """Writes beside the target and renames: whatever stops the machine leaves the old checkpoint or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write, flush to disk, rename."""
         partial = f"{path}.part"
         super().save_checkpoint(checkpoint, partial, storage_options)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
 
 
