@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,7 @@ class PosteriorStart(ABC):
         """Points ``(B, latent_dim)``, given where the prior chain started, draws of p_0, and where it ended."""
 
 
+@dataclass(frozen=True)
 class FromReference(PosteriorStart):
     """The draws of p_0 from which the prior chain started, as in the paper."""
 
@@ -40,6 +42,7 @@ class FromReference(PosteriorStart):
         return start
 
 
+@dataclass(frozen=True)
 class FromPriorChain(PosteriorStart):
     """The end of the prior chain."""
 
