@@ -21,7 +21,7 @@ from rsgm.models.latent_law import squared_error
 from rsgm.networks import MLP, Network, SiLU
 from rsgm.samplers import LangevinChain
 
-SMALL = partial(MLP, hidden=[16, 16], activation=SiLU())
+SMALL = partial(MLP, hidden=[16, 16], activation=SiLU)
 STILL = LangevinChain(steps=0, step=0.1)
 
 

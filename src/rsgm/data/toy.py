@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -134,7 +134,7 @@ class WrappedNormalMixtureData(MixtureData):
         torch.Size([10, 4])
     """
 
-    manifold: Manifold = Product()
+    manifold: Manifold = field(default_factory=Product)
     components: int = 6
     scale: float = 0.3
     spread: float = 1.0
