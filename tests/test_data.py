@@ -273,6 +273,23 @@ def test_explicit_path_is_final(tmp_path):
         sources.locate("volcano", str(tmp_path))
 
 
+def test_a_path_may_start_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path, many())
+    assert sources.locate("volcano", f"~/{path.name}").path == path
+    monkeypatch.setenv("RSGM_DATA", "~/named")
+    assert sources.folders()[0] == tmp_path / "named"
+
+
+def test_a_named_set_has_all_its_rows(tmp_path, monkeypatch):
+    """Its bytes are those that are known: if rows are missing, they were lost in reading."""
+    path = write(tmp_path, many())
+    known = sources.SOURCES["flood"]._replace(sha256=sources._sha256(path), rows=41)
+    monkeypatch.setitem(sources.SOURCES, "flood", known)
+    with pytest.raises(ValueError, match="found 40 rows, expected 41"):
+        EarthData("flood", path=str(path)).setup()
+
+
 def test_download_is_pinned(nowhere, monkeypatch):
     called = {}
     monkeypatch.setattr(sources.pooch, "retrieve", lambda url, **kw: called.update(kw, url=url) or "fire.csv")

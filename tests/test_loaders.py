@@ -57,6 +57,14 @@ def test_a_batch_is_a_function_of_seed_and_position():
     assert one[0][0].dtype == torch.float32
 
 
+def test_batches_of_one_split_differ_by_the_seed():
+    one, two = data(seed=1), data(seed=2)
+    one.setup()
+    two.setup()
+    two.train = one.train
+    assert digest(one.train_batch(0)) != digest(two.train_batch(0))
+
+
 def test_an_epoch_goes_on_where_the_last_one_ended():
     loader = data().train_dataloader()
     seen = [digest(batch) for _ in range(2) for batch in loader]
@@ -71,10 +79,13 @@ def test_rows_are_drawn_with_replacement_from_train_only():
 
 
 def test_context_follows_its_point():
-    some = data(context=True)
-    for loader in (some.train_dataloader(), some.val_dataloader(), some.test_dataloader()):
-        for x, context in loader:
-            assert torch.equal(x[:, :1], context)
+    for rank in (None, 0, 1):
+        some = data(context=True)
+        if rank is not None:
+            some.trainer = process(rank, 2)
+        for loader in (some.train_dataloader(), some.val_dataloader(), some.test_dataloader()):
+            for x, context in loader:
+                assert torch.equal(x[:, :1], context)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])

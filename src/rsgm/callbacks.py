@@ -61,12 +61,14 @@ class EMA(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a kill leaves the old checkpoint or the new one, never half of one."""
+    """Writes beside the target and renames: whatever stops the machine leaves the old checkpoint or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write, flush to disk, rename."""
         partial = f"{path}.part"
         super().save_checkpoint(checkpoint, partial, storage_options)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
 
 
@@ -183,14 +185,14 @@ class SampleFigure(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
             return
         data: ManifoldData = trainer.datamodule
-        reference = data.val.rows(torch.arange(min(len(data.val.points), 4 * self.count)))
         try:
-            samples = sample_like(pl_module, reference, self.count)
+            samples = sample_like(pl_module, data.val, self.count)
         except SolveError:
             # a young model; the evaluation at the end does not forgive it
             return
         if not bool(torch.isfinite(samples).all()):
             return
-        figure = sample_figure(data, samples, reference.points)
+        title = f"Samples: {type(pl_module).__name__}, step {trainer.global_step:,}"
+        figure = sample_figure(data, samples, data.val.points, title, "validation")
         if figure is not None:
             trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

@@ -118,7 +118,7 @@ def evaluate(
         name: {"std": float(draws.z.std()), "samples": None if law is None else compare(draws.x, law)}
         for name, draws in latents.items()
     }
-    figures = draw(model, data, density, latents, drawn)
+    figures = draw(model, data, density, latents, drawn, training.get("steps"))
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
         "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},

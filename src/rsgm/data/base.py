@@ -56,6 +56,8 @@ class ManifoldData(LightningDataModule, ABC):
     levels: int | None = None
     #: channels, height and width of a picture, of which a point is the flattened form
     image_shape: tuple[int, int, int] | None = None
+    #: whether the points are places on the Earth, whose coasts a map of them shows
+    earth: bool = False
 
     def __init__(
         self,

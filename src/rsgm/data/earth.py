@@ -51,6 +51,7 @@ class EarthData(TableData):
     """
 
     columns = ("lat", "lon")
+    earth = True
 
     def __init__(
         self,
@@ -66,8 +67,8 @@ class EarthData(TableData):
         val_points: int | None = None,
     ) -> None:
         super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
-        if dequantize_deg < 0:
-            raise ValueError(f"EarthData: dequantize_deg must not be negative, found {dequantize_deg}.")
+        if not 0 <= dequantize_deg < math.inf:
+            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {dequantize_deg}.")
         self.dequantize_deg = dequantize_deg
 
     @cached_property

@@ -15,6 +15,7 @@ from torch import Tensor
 from rsgm.data.synthetic import MixtureData
 from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
 from rsgm.distributions import Mixture, WrappedNormal
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import SpecialOrthogonal
 from rsgm.manifolds.so3 import matrix_to_quaternion, quaternion_to_matrix, rotation_vector_to_matrix
 from rsgm.seeding import generator_from
@@ -53,6 +54,10 @@ class RotationMixtureData(MixtureData):
     train_size: int = 10_000
     val_size: int = 2_000
     test_size: int = 5_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("RotationMixtureData", components=self.components)
 
     @cached_property
     def law(self) -> Mixture:

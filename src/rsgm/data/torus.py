@@ -18,6 +18,7 @@ from rsgm.data.sources import Found, locate
 from rsgm.data.synthetic import LawData
 from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
 from rsgm.distributions import BrownianLaw
+from rsgm.distributions.checks import require_positive
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
@@ -45,6 +46,11 @@ class WrappedNormalTorusData(LawData):
     scale: float = 0.2
     _: KW_ONLY
     test_size: int = 2_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Torus(self.dim)  # checks it
+        require_positive("WrappedNormalTorusData", scale=self.scale)
 
     @cached_property
     def law(self) -> BrownianLaw:

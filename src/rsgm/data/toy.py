@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rsgm.data.synthetic import LawData, MixtureData
 from rsgm.distributions import Mixture, VonMisesFisher, WrappedNormal
+from rsgm.distributions.checks import require_count, require_positive
 from rsgm.manifolds import Hyperbolic, Manifold, Product, Sphere
 from rsgm.seeding import generator_from
 
@@ -41,6 +42,11 @@ class VonMisesFisherData(LawData):
     dim: int = 2
     concentration: float = 15.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Sphere(self.dim)  # checks it
+        require_positive("VonMisesFisherData", concentration=self.concentration)
+
     @cached_property
     def law(self) -> VonMisesFisher:
         """One component."""
@@ -66,6 +72,12 @@ class VonMisesFisherMixtureData(MixtureData):
     dim: int = 2
     components: int = 4
     concentration: float = 15.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Sphere(self.dim)  # checks it
+        require_count("VonMisesFisherMixtureData", components=self.components)
+        require_positive("VonMisesFisherMixtureData", concentration=self.concentration)
 
     @cached_property
     def law(self) -> Mixture:
@@ -122,10 +134,15 @@ class WrappedNormalMixtureData(MixtureData):
         torch.Size([10, 4])
     """
 
-    manifold: Manifold = Product()
+    manifold: Manifold = field(default_factory=Product)
     components: int = 6
     scale: float = 0.3
     spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("WrappedNormalMixtureData", components=self.components)
+        require_positive("WrappedNormalMixtureData", scale=self.scale, spread=self.spread)
 
     @cached_property
     def law(self) -> Mixture:
