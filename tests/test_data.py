@@ -1,5 +1,6 @@
 """Sources, reader and splits of the data sets."""
 
+import dataclasses
 import inspect
 import math
 import shutil
@@ -28,6 +29,7 @@ from rsgm.data import (
 from rsgm.data.earth import from_degrees, read_degrees, to_degrees
 from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
+from rsgm.description import describe
 from rsgm.manifolds import SpecialOrthogonal, Sphere
 from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
@@ -546,9 +548,13 @@ def test_rotations_of_one_s_own(tmp_path):
 
 @pytest.mark.parametrize("kind", concrete(ManifoldData))
 def test_arguments_are_attributes(kind):
+    fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     for name, parameter in inspect.signature(kind).parameters.items():
+        default = parameter.default
+        if name in fields and fields[name].default_factory is not dataclasses.MISSING:
+            default = fields[name].default_factory()
         # without a command line to give the run's seed, it is 0
-        assert getattr(kind(), name) == (0 if name == "seed" else parameter.default)
+        assert describe(getattr(kind(), name)) == (0 if name == "seed" else describe(default))
 
 
 def test_command_line():
