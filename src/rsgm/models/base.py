@@ -135,15 +135,30 @@ class GenerativeModel(LightningModule, ABC):
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density ``(B,)`` in nats with respect to the Riemannian volume.
 
+        Points and context may be on any device and of any dtype; one row of context stands for all points.
+
         Raises:
-            ValueError: for points of the wrong shape or off the manifold
+            ValueError: for points of the wrong shape or off the manifold, and for another number of rows of context
         """
         if tuple(x.shape[1:]) != self.manifold.shape or not len(x):
             raise ValueError(f"log_prob: expected points (B, {self.manifold.shape}), found {tuple(x.shape)}.")
         ok, reason = self.manifold.check_point_on_manifold(x, explain=True, atol=1e-4, rtol=1e-4)
         if not ok:
             raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
-        return self.likelihood(x.to(self.device), context).value
+        return self.likelihood(x.to(self.device), self.given(context, len(x))).value
+
+    def given(self, context: Tensor | None, n: int) -> Tensor | None:
+        """A context ``(n, features)`` on the model's device; one row ``(features,)`` or ``(1, features)`` for each.
+
+        Raises:
+            ValueError: for another number of rows
+        """
+        if context is None:
+            return None
+        rows = torch.atleast_2d(context).to(self.device)
+        if rows.dim() != 2 or len(rows) not in (1, n):
+            raise ValueError(f"expected a context of {n} rows, or of one for all, found {tuple(context.shape)}.")
+        return rows.expand(n, -1)
 
     def generator(self, seed: int | None) -> torch.Generator:
         """A generator on the model's device, freshly seeded where ``seed`` is None."""
