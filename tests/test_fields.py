@@ -12,7 +12,7 @@ from rsgm.fields import DivergenceFreeField, Field, FrameField, NetworkField, Ta
 from rsgm.manifolds import Adapted, Euclidean, Hyperbolic, Manifold, Sphere
 from rsgm.networks import MLP, RandomFourier, SiLU
 
-NETWORK = partial(MLP, hidden=[8, 8], activation=SiLU(), position=partial(RandomFourier, count=4, max_frequency=3.0))
+NETWORK = partial(MLP, hidden=[8, 8], activation=SiLU, position=partial(RandomFourier, count=4, max_frequency=3.0))
 BATCH = 6
 
 

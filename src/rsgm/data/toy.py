@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -28,8 +28,8 @@ class VonMisesFisherData(LawData):
     Arguments:
         dim: d
         concentration: :math:`\kappa`
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = VonMisesFisherData(train_size=100, val_size=10, test_size=1000)
@@ -65,8 +65,8 @@ class VonMisesFisherMixtureData(MixtureData):
         components: their number
         concentration: :math:`\kappa`
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     dim: int = 2
@@ -98,8 +98,8 @@ class HyperbolicMixtureData(MixtureData):
 
     Arguments:
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     @cached_property
@@ -124,8 +124,8 @@ class WrappedNormalMixtureData(MixtureData):
         scale: standard deviation along every axis; at most a sixth of the manifold's injectivity radius
         spread: standard deviation of the centres where the manifold is not compact
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = WrappedNormalMixtureData(Product(), train_size=10, val_size=10, test_size=10)
@@ -134,7 +134,7 @@ class WrappedNormalMixtureData(MixtureData):
         torch.Size([10, 4])
     """
 
-    manifold: Manifold = Product()
+    manifold: Manifold = field(default_factory=Product)
     components: int = 6
     scale: float = 0.3
     spread: float = 1.0

@@ -20,7 +20,8 @@ class Product(Manifold):
     Squared distances and volumes' logarithms add, heat kernels multiply: what every factor knows, the product knows.
 
     Arguments:
-        factors: the manifolds; points have shape ``(n,)`` with the sum n of the sizes of their points
+        factors: the manifolds; points have shape ``(n,)`` with the sum n of the sizes of their points; None for
+            S² × R
 
     Example:
         >>> cylinder = Product([Sphere(1), Euclidean(1)])
@@ -32,7 +33,8 @@ class Product(Manifold):
     name = "Product"
     reversible = False
 
-    def __init__(self, factors: Sequence[Manifold] = (Sphere(2), Euclidean(1))) -> None:
+    def __init__(self, factors: Sequence[Manifold] | None = None) -> None:
+        factors = (Sphere(2), Euclidean(1)) if factors is None else factors
         if not factors:
             raise ValueError("Product: at least one factor is needed, found none.")
         self.__dict__["dim"] = sum(factor.dim for factor in factors)
