@@ -42,7 +42,7 @@ class KernelDensity(GenerativeModel):
         super().__init__(manifold)
         if not (0 < min_width <= max_width < math.inf and widths >= 1):
             raise ValueError(
-                "KernelDensity: 0 < min_width <= max_width and widths >= 1 are needed, all finite, found "
+                "KernelDensity: 0 < min_width <= max_width and widths >= 1 are needed, found "
                 f"{min_width}, {max_width} and {widths}."
             )
         self.iterations, self.min_width = iterations, min_width
