@@ -23,6 +23,7 @@ from rsgm.data import (
     TorusData,
     VonMisesFisherData,
     VonMisesFisherMixtureData,
+    WrappedNormalMixtureData,
     WrappedNormalTorusData,
     sources,
 )
@@ -354,13 +355,48 @@ def test_dequantize_moves_by_its_width_and_keeps_the_twins(tmp_path):
     assert math.degrees(angle.square().mean().div(2).sqrt()) == pytest.approx(0.1, rel=0.05)
     assert torch.equal(data.points(), data.points())
     assert data.twins().all()
-    with pytest.raises(ValueError, match="dequantize_deg must not be negative"):
-        EarthData(dequantize_deg=-1)
+    for width in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"dequantize_deg must not be negative, and finite, found {width}"):
+            EarthData(dequantize_deg=width)
 
 
 # ---- laws
 
 SMALL = {"train_size": 20, "val_size": 50, "test_size": 4_000}
+SCALES, COUNTS = (0.0, -1.0, math.nan, math.inf, None), (0, -1, 1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "values"),
+    [
+        (VonMisesFisherData, "concentration", SCALES),
+        (VonMisesFisherMixtureData, "concentration", SCALES),
+        (WrappedNormalTorusData, "scale", SCALES),
+        (WrappedNormalMixtureData, "scale", SCALES),
+        (WrappedNormalMixtureData, "spread", SCALES),
+        (VonMisesFisherData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "dim", COUNTS),
+        (WrappedNormalTorusData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "components", COUNTS),
+        (WrappedNormalMixtureData, "components", COUNTS),
+        (RotationMixtureData, "components", COUNTS),
+    ],
+)
+def test_parameters_are_checked_where_they_enter(cls, name, values):
+    """By the constructor, not after the first loop."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} must be .*, found {value}"):
+            cls(**{name: value})
+
+
+def test_the_narrowest_and_the_widest_law_are_drawn():
+    for kappa in (1e-30, 1e30):
+        data = VonMisesFisherData(concentration=kappa, **SMALL)
+        data.setup()
+        value = data.true_log_prob(data.test.points).mean()
+        assert float(value) == pytest.approx(-float(data.law.entropy()), abs=0.1)
+
+
 every_law = pytest.mark.parametrize("cls", each(LawData))
 every_mixture = pytest.mark.parametrize("cls", each(MixtureData))
 
