@@ -226,6 +226,11 @@ def test_coasts_are_on_earth(generator):
         assert {"60°N", "30°S", "120°W", "60°E", "0°"} <= set(texts(here))
         assert {"60°", "−30°", "−120°", "0°"} <= set(texts(there))
         assert not any(re.fullmatch(r"\d+°[NSEW]", word) for word in texts(there))
+    # who knows is the data module
+    data = VonMisesFisherData(train_size=40, val_size=10, test_size=30)
+    for data.earth in (True, False):
+        for figure in draw(fitted(data), data, None, {}, lambda: data.train.points[:40]).values():
+            assert ("60°N" in texts(figure)) is data.earth
     assert EarthData.earth
     assert not ManifoldData.earth
     assert not VonMisesFisherData.earth
@@ -291,4 +296,7 @@ def test_a_product_is_seen_factor_by_factor(generator):
     for axes, alone in zip(figure.axes, expected, strict=True):
         alone.canvas.draw()
         assert (np.asarray(axes.images[0].get_array()) == np.asarray(alone.canvas.buffer_rgba())).all()
+    left, right = (axes.get_position() for axes in figure.axes)
+    assert left.x0 == 0 < left.x1 == pytest.approx(right.x0)
+    assert right.x1 == pytest.approx(1)
     assert plots.draw_samples(Product([Sphere(5)]), parts[0][1], parts[1][1]) is None
