@@ -99,6 +99,8 @@ def test_points_that_leave_a_part_out_are_refused():
         plots.interpolate(half, np.zeros(len(half)))
     with pytest.raises(ValueError, match="expected points all over the manifold"):
         plots.interpolate_angles(np.radians(half) / 3, np.zeros(len(half)))
+    with pytest.raises(ValueError, match="expected points all over the manifold"):
+        plots.interpolate(half[:2], np.zeros(2))
     with pytest.raises(ValueError, match=r"degrees: found the shape \(3, 3\)"):
         plots.interpolate(np.zeros((3, 3)), np.zeros(3))
 
@@ -108,7 +110,11 @@ def test_density_of_zero_on_the_sphere(generator):
     grid = plots.interpolate(to_degrees(x), np.where(x[:, 0] > 0, 1.0, -np.inf))
     assert set(np.unique(grid[2].round(9))) == {1.0, -np.inf}
     assert np.isposinf(grid[2]).sum() == np.isnan(grid[2]).sum() == 0
-    assert np.isneginf(plots.interpolate(to_degrees(x), np.full(len(x), -np.inf))[2]).all()
+    # of a support of a single point, or of none
+    spot = np.full(len(x), -np.inf)
+    assert np.isneginf(plots.interpolate(to_degrees(x), spot)[2]).all()
+    spot[7] = 3.0
+    assert set(np.unique(plots.interpolate(to_degrees(x), spot)[2])) == {3.0, -np.inf}
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.1])
