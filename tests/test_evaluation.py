@@ -314,7 +314,7 @@ PICTURES = {
     ("Euclidean", 1): ("line", "line"),
     ("Euclidean", 2): ("pairs", "square"),
     ("Euclidean", 3): ("pairs", None),
-    ("Product", 3): ("montage", None),
+    **{("Product", dim): ("montage", None) for dim in (2, 3, 5)},
 }
 
 
@@ -326,10 +326,10 @@ def kind(figure):
     name, titles = type(axes).__name__, [axes.get_title() + axes.get_title(loc="left") for axes in figure.axes]
     if name != "Axes":
         return {"MollweideAxes": "globe", "PolarAxes": "circle"}[name]
-    if not axes.axison and others and not others[0].axison:
-        return "montage" if axes.images else "disks"
     if not axes.axison:
-        return "disk" if axes.images else "disks"
+        if not axes.images:
+            return "disks"
+        return "disk" if any(other.axison for other in others) else "montage"
     if axes.images:
         return "square"
     if axes.get_ylabel().startswith("density"):
@@ -472,7 +472,7 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     assert (name, step) == ("samples", 7)
     assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == ["samples (24)", "reference (12)"]
+    assert texts == ["samples (24)", "validation (12)"]
 
 
 # ---- known laws and pictures
