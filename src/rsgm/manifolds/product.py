@@ -223,13 +223,3 @@ class Product(Manifold):
             return super().from_unit_cube(u)
         parts = u.split([factor.dim for factor in self.factors], -1)
         return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
-
-    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """All combinations of the factors' nodes, up to dimension 3."""
-        if self.dim > 3:
-            return super().quadrature(resolution, dtype)
-        nodes, weights = zip(*(factor.quadrature(resolution, dtype) for factor in self.factors), strict=True)
-        index = torch.stack(torch.meshgrid(*(torch.arange(len(weight)) for weight in weights), indexing="ij"))
-        index = index.flatten(1)
-        product = torch.stack([weight[i] for weight, i in zip(weights, index, strict=True)]).prod(0)
-        return self.join(node[i] for node, i in zip(nodes, index, strict=True)), product
