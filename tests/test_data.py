@@ -579,6 +579,25 @@ def test_rotations_of_one_s_own(tmp_path):
         RotationData(str(write(tmp_path, "a,b\n1,1\n"))).setup()
 
 
+def test_the_fingerprint_is_that_of_all_points_and_parts(tmp_path):
+    """To 1e-6: a rounding is no other data set; a point moved further, in any part, and another split are."""
+    rows = [f"{k - 20},{3 * k}" for k in range(40)]
+
+    def fingerprint(rows: list[str], **arguments) -> str:
+        return EarthData(path=str(write(tmp_path, "lat,lon\n" + "\n".join(rows))), **arguments).fingerprint
+
+    data = EarthData(path=str(write(tmp_path, "lat,lon\n" + "\n".join(rows))))
+    data.setup()
+    whole = fingerprint(rows)
+    assert whole == data.fingerprint == fingerprint([row + "e0" for row in rows])
+    assert whole != fingerprint(rows, seed=1)
+    for part in data._parts:
+        for shift, same in ((1e-9, True), (1e-3, False)):
+            k = int(part[0])
+            moved = [*rows[:k], f"{k - 20 + shift:.10f},{3 * k}", *rows[k + 1 :]]
+            assert (fingerprint(moved) == whole) == same
+
+
 # ---- all data sets
 
 

@@ -14,6 +14,7 @@ from rsgm import Euclidean, Sphere
 from rsgm.densities import GaussianMixture
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.models import ExactScore
+from rsgm.models.dynamics import dynamics_of
 from rsgm.processes import Process, VarianceExploding, VariancePreserving
 from rsgm.samplers import (
     AnnealedLangevin,
@@ -173,3 +174,13 @@ def test_dynamics_lead_from_the_data_to_noise_and_from_noise_to_the_samples():
     last = list(model.sampler.states(model.process, model.score, 5, None, torch.Generator().manual_seed(1)))[-1]
     assert torch.equal(last, model.sample(5, seed=1))
     assert model.sample(5, seed=1).dtype == torch.float32
+
+
+def test_long_ways_are_thinned_and_end_with_the_samples():
+    model = ExactScore(Euclidean(2), GaussianMixture([[0.0, 0.0]], 0.5, [1.0]))
+    sampler, x = ReverseDiffusion(steps=210), torch.zeros(5, 2)
+    paths = dynamics_of(model.process, model.score, sampler, x, torch.Generator().manual_seed(3)).paths
+    for name, variant in sampler.variants().items():
+        states = list(variant.states(model.process, model.score, 5, None, torch.Generator().manual_seed(3)))
+        assert 100 < len(paths[name]) <= 200
+        assert torch.equal(paths[name][-1], states[-1])
