@@ -65,6 +65,8 @@ class VariancePreserving(GaussianProcess):
         tensor([[-1.0000, -1.0000]])
     """
 
+    settles = True
+
     def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float = 1e-3) -> None:
         super().__init__(manifold, schedule, eps)
         self._prior = Normal(manifold)
@@ -81,6 +83,14 @@ class VariancePreserving(GaussianProcess):
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The divergence is ``-β dim / 2``."""
         return self.drift(t, x), -0.5 * self.manifold.dim * self.schedule.beta(t)
+
+    def settle(
+        self, x: Tensor, score: Tensor, s: Tensor, noise: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """A step along the score less that of N(0, I), then the process itself."""
+        x = x + expand(s / 2, x) * (score + x)
+        fresh = expand((-torch.expm1(-noise)).sqrt(), x) * self.manifold.random_tangent(x, generator)
+        return expand((-noise / 2).exp(), x) * x + fresh
 
     def signal(self, t: Tensor) -> Tensor:
         """``exp(-s/2)``."""
