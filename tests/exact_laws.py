@@ -1,4 +1,4 @@
-"""Laws on manifolds with a known score at every time, and what samples are held against: used by tests and benchmarks."""
+"""Laws on manifolds with a known score at every time, and how samples are compared with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.base import expand
@@ -19,7 +18,7 @@ from rsgm.samplers import Sampler
 from rsgm.schedules import LinearBeta, Schedule
 
 #: true draws that samples are compared with, and how many points are evaluated together
-TRUE_DRAWS, CHUNK = 200_000, 25_000
+TRUE_DRAWS, CHUNK = 100_000, 25_000
 
 
 class Law:
@@ -150,18 +149,17 @@ PLACES: dict[str, Place] = {
         (0.3, 0.5, 0.2),
     ),
 }
-#: of heat kernels, radians; the last of each manifold's table needs an eps that resolves it
+#: of heat kernels, radians
 SCALES = (0.55, 0.1, 0.01, 0.001)
 STATIONARY = {"H2": Hyperbolic(2), "H3": Hyperbolic(3), "R3": Euclidean(3)}
 
 
-def mixture(place: str, scale: float, schedule: Schedule = LinearBeta(), eps: float | None = None) -> Mixture:
-    """The law, with the default process unless its ``eps`` is too coarse: then s(eps) is a hundredth of its variance."""
+def mixture(place: str, scale: float, schedule: Schedule = LinearBeta()) -> Mixture:
+    """The law with the default process, but for an ``eps`` with s(eps) = s0 / 100 at scales below .01."""
     found, s0 = PLACES[place], scale**2
     process = ProductProcess if found.manifold.factors else Brownian
-    if eps is None:
-        fine = float(schedule.inverse(torch.tensor(s0 / 100, dtype=torch.float64)))
-        eps = min(1e-3, fine) if scale < 0.01 else 1e-3
+    fine = float(schedule.inverse(torch.tensor(s0 / 100, dtype=torch.float64)))
+    eps = fine if scale < 0.01 else 1e-3
     weights = torch.tensor(found.weights, dtype=torch.float64)
     return Mixture(process(found.manifold, schedule, eps), found.centres, weights, s0)
 

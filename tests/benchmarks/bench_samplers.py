@@ -22,7 +22,6 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from exact_laws import PLACES, SCALES, STATIONARY, Comparison, Law, Stationary, compare, mixture
-
 from rsgm.processes import Langevin
 from rsgm.samplers import GeodesicEulerMaruyama, Heun, PredictorCorrector, ReverseDiffusion, RungeKutta, Stepper
 from rsgm.schedules import DeviationGrid, LinearBeta, TimeGrid, UniformTimeGrid
