@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -164,6 +165,13 @@ def mixture(place: str, scale: float, schedule: Schedule = LinearBeta()) -> Mixt
     return Mixture(process(found.manifold, schedule, eps), found.centres, weights, s0)
 
 
+@functools.lru_cache(maxsize=1)
+def truth(law: Law, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of true draws the squared distance to the nearest centre, which one it is, and -log p."""
+    x = law.draw(n, torch.Generator().manual_seed(12345))
+    return *law.nearest(x), -law.log_prob(x)
+
+
 class Comparison(NamedTuple):
     """Samples against the law.
 
@@ -191,9 +199,9 @@ def compare(law: Law, sampler: Sampler, n: int, seed: int = 0, true_draws: int =
     """Draw ``n`` samples with the exact score and compare them with true draws."""
     law.score.calls = 0
     x = sampler(law.process, law.score, n, None, torch.Generator().manual_seed(seed))
-    true = law.draw(true_draws, torch.Generator().manual_seed(12345))
-    (d, which), (true_d, true_which) = law.nearest(x), law.nearest(true)
-    surprise, true_surprise = -law.log_prob(x), -law.log_prob(true)
+    calls = law.score.calls
+    (d, which), surprise = law.nearest(x), -law.log_prob(x)
+    true_d, true_which, true_surprise = truth(law, true_draws)
 
     def error(a: Tensor, b: Tensor) -> float:
         return float((a.var() / len(a) + b.var() / len(b)).sqrt())
@@ -206,5 +214,5 @@ def compare(law: Law, sampler: Sampler, n: int, seed: int = 0, true_draws: int =
         float(surprise.mean() - true_surprise.mean()),
         error(surprise, true_surprise),
         float(((share - true_share).abs() / spread).max()),
-        law.score.calls,
+        calls,
     )

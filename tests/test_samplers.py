@@ -362,7 +362,7 @@ def test_the_last_step_carries_no_noise(make, monkeypatch):
     start = PROCESS.manifold.random_uniform(20, 3, generator=seeded())
     monkeypatch.setattr(type(PROCESS.prior), "draw", lambda self, n, generator=None: start.clone())
     # nor does the first one, if the points do not move at t = 1
-    monkeypatch.setattr(Brownian, "settles", False)
+    monkeypatch.setattr(Brownian, "settling", 0.0)
     for denoise in (False, True):
         one = [ReverseDiffusion(1, make(), denoise=denoise)(PROCESS, SCORE, 20, None, seeded(k)) for k in (1, 2)]
         assert torch.equal(*one)
@@ -458,7 +458,7 @@ def flow_errors(stepper: Stepper, steps: tuple[int, ...]) -> list[float]:
 )
 def test_order_of_convergence(stepper, order, steps, float64, monkeypatch):
     """Twice the steps, a half, a quarter or a sixteenth of the error, on the way to the exact flow."""
-    monkeypatch.setattr(Brownian, "settles", False)
+    monkeypatch.setattr(Brownian, "settling", 0.0)
     errors = flow_errors(stepper, (steps, 2 * steps, 4 * steps))
     ratios = [coarse / fine for coarse, fine in itertools.pairwise(errors)]
     assert ratios[-1] == pytest.approx(2**order, rel=0.1)

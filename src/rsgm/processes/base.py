@@ -25,8 +25,8 @@ class Process(nn.Module, ABC):
             sqrt(s(eps))
     """
 
-    #: whether `settle` moves points
-    settles = False
+    #: variance time of a step of `settle`, as a part of s(1); 0 where points stay
+    settling: float = 0.0
 
     def __init__(self, manifold: Manifold, schedule: Schedule, eps: float) -> None:
         super().__init__()
@@ -114,14 +114,12 @@ class Process(nn.Module, ABC):
         """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
         return self.manifold.expmap(x, expand(self.schedule.integral(t), x) * score)
 
-    def settle(
-        self, x: Tensor, score: Tensor, s: Tensor, noise: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         r"""A Langevin step at t = 1, by which draws of the prior come nearer to the law there.
 
-        A move of the variance time ``s`` ``(B,)`` along half of the score's excess over the prior's, then one of the
-        variance time ``noise`` of a motion that keeps the prior exactly: where prior and law are equal, any step
-        leaves them so, however long. Without such a motion, as here, the points stay (see ``settles``).
+        A move along half of the score's excess over the prior's for the variance time ``settling`` s(1), then the part
+        ``noise`` of that time of a motion that keeps the prior exactly: where prior and law are equal any step leaves
+        them so, however long. Without such a motion, as here, the points stay.
         """
         return x
 

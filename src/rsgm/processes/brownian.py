@@ -7,7 +7,6 @@ from torch import Tensor
 
 from rsgm.distributions import Uniform
 from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
 from rsgm.processes.base import Process
 from rsgm.schedules import LinearBeta, Schedule
 
@@ -38,7 +37,7 @@ class Brownian(Process):
         torch.Size([1, 3])
     """
 
-    settles = True
+    settling = 0.3
 
     def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(), eps: float = 1e-3) -> None:
         super().__init__(manifold, schedule, eps)
@@ -57,12 +56,11 @@ class Brownian(Process):
         """Zeros."""
         return torch.zeros_like(x), torch.zeros_like(t)
 
-    def settle(
-        self, x: Tensor, score: Tensor, s: Tensor, noise: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """Two geodesic steps; a random one keeps the uniform law."""
-        x = self.manifold.expmap(x, expand(s / 2, x) * score)
-        return self.manifold.expmap(x, expand(noise.sqrt(), x) * self.manifold.random_tangent(x, generator))
+        s = self.settling * self.schedule.integral(x.new_ones(()))
+        x = self.manifold.expmap(x, s / 2 * score)
+        return self.manifold.expmap(x, (noise * s).sqrt() * self.manifold.random_tangent(x, generator))
 
     def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A heat-kernel draw at variance time s(t), counted from 0."""

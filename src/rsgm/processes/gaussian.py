@@ -36,6 +36,14 @@ class GaussianProcess(Process, ABC):
         """``α(t) / α(t_next)``."""
         return self.signal(t) / self.signal(t_next)
 
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        r"""A step along the score less that of the prior, then an Ornstein-Uhlenbeck step that keeps the prior."""
+        variance = self.prior.scale**2
+        s = self.settling * self.schedule.integral(x.new_ones(()))
+        x = x + s / 2 * (score + x / variance)
+        kept = (-noise * s / variance).exp()
+        return kept.sqrt() * x + (variance * (1 - kept)).sqrt() * self.manifold.random_tangent(x, generator)
+
     def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
         """``(x + σ² score) / α``, which is exact."""
         return (x + expand(self.std(t).square(), x) * score) / expand(self.signal(t), x)
@@ -65,7 +73,7 @@ class VariancePreserving(GaussianProcess):
         tensor([[-1.0000, -1.0000]])
     """
 
-    settles = True
+    settling = 0.3
 
     def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float = 1e-3) -> None:
         super().__init__(manifold, schedule, eps)
@@ -83,14 +91,6 @@ class VariancePreserving(GaussianProcess):
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The divergence is ``-β dim / 2``."""
         return self.drift(t, x), -0.5 * self.manifold.dim * self.schedule.beta(t)
-
-    def settle(
-        self, x: Tensor, score: Tensor, s: Tensor, noise: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """A step along the score less that of N(0, I), then the process itself."""
-        x = x + expand(s / 2, x) * (score + x)
-        fresh = expand((-torch.expm1(-noise)).sqrt(), x) * self.manifold.random_tangent(x, generator)
-        return expand((-noise / 2).exp(), x) * x + fresh
 
     def signal(self, t: Tensor) -> Tensor:
         """``exp(-s/2)``."""
@@ -117,6 +117,9 @@ class VarianceExploding(GaussianProcess):
         >>> VarianceExploding(Euclidean(2)).prior.entropy()
         tensor(7.4430)
     """
+
+    # a normal law of the variance s(1) forgets at the rate 1 / s(1), more slowly than the others
+    settling = 0.8
 
     def __init__(
         self,

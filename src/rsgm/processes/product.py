@@ -85,16 +85,14 @@ class ProductProcess(Process):
         return x, score
 
     @property
-    def settles(self) -> bool:
-        """Whether some factor does."""
-        return any(factor.settles for factor in self.factors)
+    def settling(self) -> float:
+        """The largest of the factors'; each takes its own."""
+        return max(factor.settling for factor in self.factors)
 
-    def settle(
-        self, x: Tensor, score: Tensor, s: Tensor, noise: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """By factor, some of which may stay."""
         parts = zip(self._parts(x), self.manifold.split(score), strict=True)
-        return self.manifold.join(f.settle(part, slope, s, noise, generator) for (f, part), slope in parts)
+        return self.manifold.join(f.settle(part, slope, noise, generator) for (f, part), slope in parts)
 
     def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """By factor, where every factor knows its own; the log-densities add."""

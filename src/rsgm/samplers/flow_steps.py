@@ -15,9 +15,8 @@ from rsgm.samplers.steppers import Step, Stepper, end_of_flow
 #: of a share of the way in σ and a move: σ's whole way times the slope at the move's end, carried back to its start
 Slope = Callable[[float, Tensor | float], Tensor]
 
-#: Langevin steps at t = 1 before the flow, and their variance time, of that of the whole process. On a circle after
-#: s = 2.5 they leave 2 % of what the slowest mode of the prior lacks
-_SETTLING, _SHARE = 10, 0.3
+#: Langevin steps at t = 1 before the flow: on a circle after s = 2.5 they leave 3 % of what the prior lacks
+_SETTLING = 10
 
 
 class FlowStepper(Stepper, ABC):
@@ -44,13 +43,11 @@ class FlowStepper(Stepper, ABC):
 
     def start(self, step: Step, x: Tensor) -> Tensor:
         """After the Langevin steps; the last one adds half of the noise, which makes them exact to second order."""
-        process = step.process
-        if not process.settles:
+        if step.process.settling == 0:
             return x
-        s = _SHARE * process.schedule.integral(step.t)
         for left in reversed(range(_SETTLING)):
             score = step.score(step.t, x, step.context)
-            x = process.settle(x, score, s, s if left else s / 2, step.generator)
+            x = step.process.settle(x, score, 1.0 if left else 0.5, step.generator)
         return x
 
     def __call__(self, step: Step, x: Tensor) -> Tensor:
