@@ -98,7 +98,9 @@ class PointsData(ManifoldData):
             raise ValueError(f"PointsData: found latitudes and longitudes of shape {found}, expected (N,) and (N,).")
         degrees, bad = torch.stack([x, y], 1), (x.abs() > 90) | (y < -180) | (y > 360)
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
-        return cls(Sphere(2), from_degrees(degrees.numpy()), **arguments)._given_as(("lat", "lon"), to_degrees)
+        data = cls(Sphere(2), from_degrees(degrees.numpy()), **arguments)._given_as(("lat", "lon"), to_degrees)
+        data.earth = True
+        return data
 
     @classmethod
     def from_angles(cls, degrees: ArrayLike | Tensor, **arguments: Any) -> PointsData:
