@@ -522,7 +522,9 @@ def test_kernel_density_of_repeated_and_of_far_points():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"min_width": 0.0}, {"min_width": 0.5, "max_width": 0.1}, {"widths": 0}], ids=str
+    "arguments",
+    [{"min_width": 0.0}, {"min_width": 0.5, "max_width": 0.1}, {"max_width": float("inf")}, {"widths": 0}],
+    ids=str,
 )
 def test_kernel_density_arguments(arguments):
     with pytest.raises(ValueError, match=r"0 < min_width <= max_width and widths >= 1 are needed, found"):
