@@ -1,5 +1,6 @@
 """Sources, reader and splits of the data sets."""
 
+import dataclasses
 import inspect
 import math
 import shutil
@@ -22,12 +23,14 @@ from rsgm.data import (
     TorusData,
     VonMisesFisherData,
     VonMisesFisherMixtureData,
+    WrappedNormalMixtureData,
     WrappedNormalTorusData,
     sources,
 )
 from rsgm.data.earth import from_degrees, read_degrees, to_degrees
 from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
+from rsgm.description import describe
 from rsgm.manifolds import SpecialOrthogonal, Sphere
 from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
@@ -352,13 +355,48 @@ def test_dequantize_moves_by_its_width_and_keeps_the_twins(tmp_path):
     assert math.degrees(angle.square().mean().div(2).sqrt()) == pytest.approx(0.1, rel=0.05)
     assert torch.equal(data.points(), data.points())
     assert data.twins().all()
-    with pytest.raises(ValueError, match="dequantize_deg must not be negative"):
-        EarthData(dequantize_deg=-1)
+    for width in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"dequantize_deg must not be negative, and finite, found {width}"):
+            EarthData(dequantize_deg=width)
 
 
 # ---- laws
 
 SMALL = {"train_size": 20, "val_size": 50, "test_size": 4_000}
+SCALES, COUNTS = (0.0, -1.0, math.nan, math.inf, None), (0, -1, 1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "values"),
+    [
+        (VonMisesFisherData, "concentration", SCALES),
+        (VonMisesFisherMixtureData, "concentration", SCALES),
+        (WrappedNormalTorusData, "scale", SCALES),
+        (WrappedNormalMixtureData, "scale", SCALES),
+        (WrappedNormalMixtureData, "spread", SCALES),
+        (VonMisesFisherData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "dim", COUNTS),
+        (WrappedNormalTorusData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "components", COUNTS),
+        (WrappedNormalMixtureData, "components", COUNTS),
+        (RotationMixtureData, "components", COUNTS),
+    ],
+)
+def test_parameters_are_checked_where_they_enter(cls, name, values):
+    """By the constructor, not after the first loop."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} must be .*, found {value}"):
+            cls(**{name: value})
+
+
+def test_the_narrowest_and_the_widest_law_are_drawn():
+    for kappa in (1e-30, 1e30):
+        data = VonMisesFisherData(concentration=kappa, **SMALL)
+        data.setup()
+        value = data.true_log_prob(data.test.points).mean()
+        assert float(value) == pytest.approx(-float(data.law.entropy()), abs=0.1)
+
+
 every_law = pytest.mark.parametrize("cls", each(LawData))
 every_mixture = pytest.mark.parametrize("cls", each(MixtureData))
 
@@ -386,6 +424,19 @@ def test_laws_know_their_density(cls):
     assert log_p.dtype == torch.float64
 
 
+@every_law
+def test_training_points_are_fixed_on_request(cls):
+    """Then the network sees the points of the kernel density, all of them and no others."""
+    data, stream = cls(**SMALL, fresh=False), cls(**SMALL)
+    batches = torch.cat([data.train_batch(step)[0] for step in range(3)])
+    assert torch.equal(batches.unique(dim=0), data.train.points.float().unique(dim=0))
+    assert not torch.equal(data.train_batch(0)[0], data.train_batch(1)[0])
+    stream.setup()
+    # the same sets, whatever is trained on
+    assert stream.fingerprint == data.fingerprint
+    assert (stream.provenance()["fresh"], data.provenance()["fresh"]) == (True, False)
+
+
 @pytest.mark.parametrize("cls", [HyperbolicMixtureData, RotationMixtureData, VonMisesFisherMixtureData])
 def test_curved_mixtures_draw_from_their_density(cls):
     """E_p[q / p] = 1 for any density q: a bump, narrower than the components, where the law is dense."""
@@ -400,6 +451,10 @@ def test_curved_mixtures_draw_from_their_density(cls):
 
 @every_mixture
 def test_mixtures_give_their_component_as_context(cls):
+    fixed = cls(conditional=True, fresh=False, **SMALL)
+    x, context = fixed.train_batch(0)
+    rows = (x[:, None] == fixed.train.points.float()).flatten(2).all(2).float().argmax(1)
+    assert torch.equal(context, fixed.train.context.float()[rows])
     data = cls(conditional=True, **SMALL)
     data.setup()
     x, context = data.test
@@ -547,9 +602,13 @@ def test_the_fingerprint_is_that_of_all_points_and_parts(tmp_path):
 
 @pytest.mark.parametrize("kind", concrete(ManifoldData))
 def test_arguments_are_attributes(kind):
+    fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     for name, parameter in inspect.signature(kind).parameters.items():
+        default = parameter.default
+        if name in fields and fields[name].default_factory is not dataclasses.MISSING:
+            default = fields[name].default_factory()
         # without a command line to give the run's seed, it is 0
-        assert getattr(kind(), name) == (0 if name == "seed" else parameter.default)
+        assert describe(getattr(kind(), name)) == (0 if name == "seed" else describe(default))
 
 
 def test_command_line():
@@ -578,10 +637,15 @@ def test_inherited_arguments_on_the_command_line(cls):
     assert "Unvalidated" not in text
 
 
-@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size"])
-def test_sizes_are_positive(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
-        EarthData(**{name: 0})
+@pytest.mark.parametrize("found", [0, -1, 2.5, None])
+@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size", "val_points", *SMALL])
+def test_sizes_are_positive(name, found):
+    cls = VonMisesFisherData if name in SMALL else EarthData
+    if (name, found) == ("val_points", None):
+        assert cls(val_points=None).val_points is None
+        return
+    with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be an integer of at least 1, found {found}"):
+        cls(**{name: found})
 
 
 def test_unknown_split(tmp_path):

@@ -36,7 +36,7 @@ IMAGE = [2, 4, 4]
 def choices(cls: type, **size) -> list[partial]:
     """Every choice of part."""
     return [
-        partial(cls, **size, activation=activation(), time=time(), position=position, context_features=context)
+        partial(cls, **size, activation=activation, time=time, position=position, context_features=context)
         for activation, time, position, context in itertools.product(
             concrete(Activation), concrete(TimeFeatures), concrete(PositionFeatures), (0, 2)
         )
@@ -193,7 +193,7 @@ def test_size_of_the_published_network():
 def test_sizes_of_the_other_published_networks():
     """The prototype on the plane; CIFAR-10's 35,746,307 with 128 sines and cosines of the time, which is one more."""
     assert sum(p.numel() for p in ResidualMLP(2, 2).parameters()) == 75_010
-    cifar = UNet(3072, 3072, channels=128, multipliers=[1, 2, 2, 2], time=FourierTime(64), dropout=0.1)
+    cifar = UNet(3072, 3072, channels=128, multipliers=[1, 2, 2, 2], time=partial(FourierTime, 64), dropout=0.1)
     assert cifar.shape == [3, 32, 32]
     assert sum(p.numel() for p in cifar.parameters()) == 35_746_307 + 4 * 128
     mnist = UNet(784, 784, channels=32, multipliers=[1, 2, 2])

@@ -11,10 +11,10 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from rsgm.data import ManifoldData
-from rsgm.description import describe
 from rsgm.figures import sample_figure, sample_like
 from rsgm.likelihood import SolveError
 
@@ -40,6 +40,11 @@ class EMA(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=self._average)
         self.decay = decay
         self._swapped = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copy the weights in the precision that they are trained in, not in the one that they were made in."""
+        trainer.precision_plugin.convert_module(pl_module)
+        super().setup(trainer, pl_module, stage)
 
     def _average(self, averages: list[Tensor], weights: list[Tensor], steps: Tensor) -> None:
         k = int(steps)
@@ -90,7 +95,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write, if it is time, but not between an epoch and its validation, which a resumed run would not repeat."""
         step = trainer.global_step
-        if step and step % self.every == 0 and not trainer.is_last_batch:
+        if step and step % self.every == 0 and not trainer.is_last_batch and not trainer.should_stop:
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
@@ -119,8 +124,30 @@ class LastCheckpoint(Checkpoint):
             self._saved = trainer.global_step
 
 
+class FinalValidation(Callback):
+    """Validates at the last step of a run, wherever in an epoch it is: ``best.ckpt`` is what was validated as best."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so, where there is no other validation."""
+        batches, first = trainer.max_steps * trainer.accumulate_grad_batches, trainer.val_check_batch
+        if trainer.enable_validation and not trainer.global_step and first and 0 < batches < first:
+            rank_zero_info(
+                f"max_steps={trainer.max_steps} ends this run before the first of its regular validations, which are "
+                f"every {first} batches: it is validated once, at its end."
+            )
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Ask for it in the way in which Lightning validates a run that is stopped early."""
+        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.global_step == trainer.max_steps or last_epoch:
+            trainer.should_stop, trainer.check_val_every_n_epoch = True, 1
+
+
 class RunRecord(Callback):
-    """Adds to each checkpoint the description of the data and the time spent on training, without validation."""
+    """Adds to each checkpoint the description of the data, and what training, without validation, has cost.
+
+    That is seconds, steps and points: those of the train part, or all that were drawn from a stream of fresh ones.
+    """
 
     def __init__(self) -> None:
         self.spent = {"wall": 0.0, "cpu": 0.0}
@@ -149,9 +176,12 @@ class RunRecord(Callback):
             self._stop()
             self.on_train_start()
         record = checkpoint.setdefault("rsgm", {})
-        record["training"] = {**self.spent, "steps": trainer.global_step}
-        record["data"] = describe(trainer.datamodule)
-        record["fingerprint"] = trainer.datamodule.fingerprint
+        data: ManifoldData = trainer.datamodule
+        streamed = data.fresh and any(p.requires_grad for p in pl_module.parameters())
+        drawn = trainer.global_step * trainer.accumulate_grad_batches * data.batch_size
+        points = drawn if streamed else len(data.train.points)
+        record["training"] = {**self.spent, "steps": trainer.global_step, "points": points}
+        record["data"], record["fingerprint"] = data.description(), data.fingerprint
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count on from the interrupted run."""
@@ -180,14 +210,14 @@ class SampleFigure(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
             return
         data: ManifoldData = trainer.datamodule
-        reference = data.val.rows(torch.arange(min(len(data.val.points), 4 * self.count)))
         try:
-            samples = sample_like(pl_module, reference, self.count)
+            samples = sample_like(pl_module, data.val, self.count)
         except SolveError:
             # a young model; the evaluation at the end does not forgive it
             return
         if not bool(torch.isfinite(samples).all()):
             return
-        figure = sample_figure(data, samples, reference.points)
+        title = f"Samples: {type(pl_module).__name__}, step {trainer.global_step:,}"
+        figure = sample_figure(data, samples, data.val.points, title, "validation")
         if figure is not None:
             trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

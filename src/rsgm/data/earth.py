@@ -35,10 +35,10 @@ class EarthData(TableData):
         split: ``random`` permutes the rows, as the papers do, and leaks: 83 % of the volcano test points are
             also train points; ``location`` keeps all rows of one location in one part, ``block`` all rows of
             one 1 x 1 degree cell
-        dedup: keep only the first of equal rows
+        dedup: keep only the first row of each place
         dequantize_deg: width of a von Mises-Fisher jitter of all points, degrees; 0 for none. Twins and
-            groups are those of the file's coordinates.
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+            groups are those of the file's points.
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
@@ -51,6 +51,7 @@ class EarthData(TableData):
     """
 
     columns = ("lat", "lon")
+    earth = True
 
     def __init__(
         self,
@@ -63,10 +64,11 @@ class EarthData(TableData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
-        if dequantize_deg < 0:
-            raise ValueError(f"EarthData: dequantize_deg must not be negative, found {dequantize_deg}.")
+        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
+        if not 0 <= dequantize_deg < math.inf:
+            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {dequantize_deg}.")
         self.dequantize_deg = dequantize_deg
 
     @cached_property
@@ -95,7 +97,9 @@ class EarthData(TableData):
         if self.split != "block":
             return super().groups(locations)
         row, column = np.floor(self.rows.values).astype(np.int64).T
-        return torch.from_numpy(np.minimum(row, 89) * 360 + column)
+        cells = np.minimum(row, 89) * 360 + column
+        # a place on the edge of two cells, as a pole is, belongs to that of its first row
+        return torch.from_numpy(cells[np.unique(locations, return_index=True)[1]])[locations]
 
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, degrees, (B, 2)."""

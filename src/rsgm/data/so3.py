@@ -15,6 +15,7 @@ from torch import Tensor
 from rsgm.data.synthetic import MixtureData
 from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
 from rsgm.distributions import Mixture, WrappedNormal
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import SpecialOrthogonal
 from rsgm.manifolds.so3 import matrix_to_quaternion, quaternion_to_matrix, rotation_vector_to_matrix
 from rsgm.seeding import generator_from
@@ -38,8 +39,8 @@ class RotationMixtureData(MixtureData):
     Arguments:
         components: K
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = RotationMixtureData(components=4, train_size=10, val_size=10, test_size=10)
@@ -53,6 +54,10 @@ class RotationMixtureData(MixtureData):
     train_size: int = 10_000
     val_size: int = 2_000
     test_size: int = 5_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("RotationMixtureData", components=self.components)
 
     @cached_property
     def law(self) -> Mixture:
@@ -74,9 +79,9 @@ class RotationData(TableData):
 
     Arguments:
         path: the CSV
-        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part
-        dedup: keep only the first of equal rows
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        split: ``random`` permutes the rows; ``location`` keeps all rows of one place in one part
+        dedup: keep only the first row of each place
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, bad rows (named by line)
@@ -93,8 +98,11 @@ class RotationData(TableData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__("rotations", path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(
+            "rotations", path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points
+        )
 
     @cached_property
     def manifold(self) -> SpecialOrthogonal:

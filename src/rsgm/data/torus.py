@@ -18,6 +18,7 @@ from rsgm.data.sources import Found, locate
 from rsgm.data.synthetic import LawData
 from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
 from rsgm.distributions import BrownianLaw
+from rsgm.distributions.checks import require_positive
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
@@ -37,14 +38,19 @@ class WrappedNormalTorusData(LawData):
     Arguments:
         dim: n
         scale: σ, radians
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     dim: int = 2
     scale: float = 0.2
     _: KW_ONLY
     test_size: int = 2_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Torus(self.dim)  # checks it
+        require_positive("WrappedNormalTorusData", scale=self.scale)
 
     @cached_property
     def law(self) -> BrownianLaw:
@@ -66,9 +72,9 @@ class TorusData(TableData):
         path: a CSV of one's own: angles in degrees
         angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns
         group: the column that names the structure or group of a row, for ``split: group``
-        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part, ``group`` equal groups
-        dedup: keep only the first of equal rows
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        split: ``random`` permutes the rows; ``location`` keeps a place in one part, ``group`` equal groups
+        dedup: keep only the first row of each place
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
@@ -86,8 +92,9 @@ class TorusData(TableData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
         self.angles, self.group = None if angles is None else list(angles), group
 
     @cached_property
@@ -141,7 +148,7 @@ class DihedralTableData(ManifoldData):
     Arguments:
         name: the table
         path: the ``.npy`` file or its folder; None looks for it
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known
@@ -155,8 +162,9 @@ class DihedralTableData(ManifoldData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size, val_points)
         self.name, self.path = name, path
 
     @cached_property

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def fresh(name: str, factory: Callable[..., Part], *sizes: int) -> Part:
+    """A part of a network's own: one module in two networks would move, convert and switch mode with both.
+
+    Raises:
+        TypeError: for a module in the place of its factory
+    """
+    if isinstance(factory, nn.Module):
+        cls = type(factory).__name__
+        raise TypeError(f"{name} is a factory: expected {cls} or functools.partial({cls}, ...), found a {cls}().")
+    return factory(*sizes)
 
 
 class Network(nn.Module, ABC):
@@ -128,5 +143,6 @@ class DualLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """With respect to all three."""
         stacked, weight = ctx.saved_tensors
-        flat = grad.flatten(0, 1)
-        return (flat @ weight).unflatten(0, grad.shape[:2]), flat.T @ stacked.flatten(0, 1), grad[0].sum(0)
+        # which are of 16 bits where autocast made the product
+        flat, points = (part.flatten(0, 1).to(weight.dtype) for part in (grad, stacked))
+        return (flat @ weight).unflatten(0, grad.shape[:2]), flat.T @ points, grad[0].sum(0)
