@@ -133,6 +133,8 @@ def test_index_grid_holds_steps_of_the_chain():
         times = IndexGrid(1000)(schedule, steps, 1e-3)
         assert torch.equal((times * 1000).round() / 1000, times)
         assert len(times.unique()) == steps + 1
+    # 0.29 times 100 is less than 29
+    assert float(IndexGrid(100)(DiscreteLinear(100), 10, 0.29)[-1]) == 0.29
     with pytest.raises(ValueError, match=r"IndexGrid: 99 steps from 1 to 0.01 at most, found 100"):
         IndexGrid(100)(DiscreteLinear(100), 100, 0.01)
 

@@ -550,12 +550,11 @@ def test_dihedral_tables(name):
     share = counts[counts > 0] / counts.sum()
     expected = (share * np.log(share / (2 * math.pi / len(counts)) ** 2)).sum()
     assert data.true_log_prob(data.points()).mean().item() == pytest.approx(expected, abs=1e-9)
-    # the most common conformation of a backbone is the alpha helix
-    if name == "ramachandran":
-        log_prob = data.true_log_prob(data.test.points)
-        phi, psi = data.to_units(data.test.points)[log_prob.argmax()]
-        assert -80 < phi < -50
-        assert -60 < psi < -30
+    # the most common conformation of a backbone is the alpha helix, of a side chain the rotamer mt
+    low, high = {"ramachandran": (-60, -30), "janin": (160, 180)}[name]
+    first, second = data.to_units(data.test.points)[data.true_log_prob(data.test.points).argmax()]
+    assert -80 < first < -50
+    assert low < second < high
 
 
 def test_rotations_of_one_s_own(tmp_path):

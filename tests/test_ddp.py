@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+import rsgm
+from rsgm.evaluation import load_data
 from rsgm.models import read_checkpoint
 from rsgm.seeding import seed_from
 from test_cli import METRICS, ROOT, compose, enter, printed_nll, run, same, weights
@@ -103,6 +105,17 @@ def test_the_number_does_not_depend_on_the_processes(finished):
     assert found["nll"]["n"] == found["split"]["sizes"]["test"] == 30
     assert found["nll"]["mean"] == pytest.approx(printed_nll(printed), abs=1e-9)
     assert found["steps"] == read_checkpoint(folder / "runs/tiny/version_0/best.ckpt")["global_step"]
+
+
+def test_the_best_is_chosen_on_all_validation_points(finished):
+    """Not on those of the first process, which are half of them."""
+    path = finished[0] / "runs/tiny/version_0/best.ckpt"
+    checkpoint = read_checkpoint(path)
+    (score,) = [state["best_model_score"] for name, state in checkpoint["callbacks"].items() if "val/nll" in name]
+    model, data = rsgm.load(path), load_data(checkpoint)
+    log_prob = model.log_prob(data.val.points)
+    assert float(score) == pytest.approx(-float(log_prob.mean()), abs=1e-5)
+    assert abs(float(log_prob[::WORLD].mean() - log_prob.mean())) > 1e-3
 
 
 def test_batch_that_cannot_be_shared(tmp_path, monkeypatch):

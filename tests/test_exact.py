@@ -12,9 +12,10 @@ import torch
 from conftest import within
 from rsgm import Euclidean, Sphere
 from rsgm.densities import GaussianMixture
+from rsgm.figures import _draw_dynamics
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.models import ExactScore
-from rsgm.models.dynamics import dynamics_of
+from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.processes import Process, VarianceExploding, VariancePreserving
 from rsgm.samplers import (
     AnnealedLangevin,
@@ -210,3 +211,13 @@ def test_long_ways_are_thinned_and_end_with_the_samples():
         states = list(variant.states(model.process, model.score, 5, None, torch.Generator().manual_seed(3)))
         assert 100 < len(paths[name]) <= 200
         assert torch.equal(paths[name][-1], states[-1])
+
+
+def test_the_picture_of_the_score_has_each_arrow_at_its_place():
+    x = torch.tensor([[-1.0, -2.0], [1.0, 2.0]])
+    dynamics = Dynamics(torch.tensor([0.5, 1.0]), torch.stack([x, x]), {"way": torch.stack([x, x])}, torch.negative)
+    axes = _draw_dynamics(dynamics, x)["score"].axes[0]
+    (arrows,) = (found for found in axes.collections if type(found).__name__ == "Quiver")
+    length = (arrows.X**2 + arrows.Y**2) ** 0.5
+    assert abs(arrows.U + arrows.X / length).max() < 1e-5
+    assert abs(arrows.V + arrows.Y / length).max() < 1e-5
