@@ -1,28 +1,41 @@
-"""Every tensor is made where its neighbours are: runs with fake tensors on another device than the CPU.
+"""Every tensor is made where its neighbours are: runs on another device than the CPU, of which there is none.
 
-The device is "meta": a PyTorch without CUDA aborts where autograd meets a fake tensor on "meta".
+Training and its parts run with fake tensors on "meta" (a PyTorch without CUDA aborts where autograd meets a fake tensor
+on "cuda"). An evaluation is adaptive and needs values, which fake tensors do not have: it runs `elsewhere`.
 """
 
 import contextlib
+import copy
+import inspect
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
 
 from conftest import STATE_SPACES, concrete, each, variants
+from elsewhere import AWAY, Elsewhere, MismatchError, prepare
 from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels, losses
+from rsgm.callbacks import RunRecord
+from rsgm.charts import Logit, Standardise
+from rsgm.data import GaussianMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence
+from rsgm.evaluation import evaluate
 from rsgm.fields import NetworkField
+from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, ScoreTarget, TimeSampler, Weighting
-from rsgm.manifolds import Manifold
-from rsgm.models import GenerativeModel
+from rsgm.manifolds import Euclidean, Manifold
+from rsgm.models import ChartSGM, GenerativeModel
+from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
 from rsgm.processes import Brownian, VariancePreserving
 from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion, Stepper
 from rsgm.schedules import Ladder, Schedule, TimeGrid
+from rsgm.yardstick import integral
 
 N = 8
 
@@ -220,6 +233,99 @@ def test_manifolds(make, far_away):
         assert {"expmap", "frame", "mean_curvature", "heat_kernel_sample"} <= results.keys()
         for name, value in results.items():
             assert value.device.type == "meta", name
+
+
+@pytest.fixture
+def elsewhere(monkeypatch) -> Elsewhere:
+    return prepare(monkeypatch)
+
+
+FLAT = {"LatentEBM": Euclidean(2), "ExactScore": Euclidean(2)}
+#: where the defaults cost more than they show
+CHEAP = {
+    "LatentEBM": {"marginal": ImportanceSampling(draws=8, modes=2, prior_draws=64)},
+    "ExactScore": {"ode": ProbabilityFlow(tolerance=1e-2)},
+}
+
+
+def fitted(cls: type, folder: Path, **arguments) -> Path:
+    """The checkpoint of a model of a kind after a step, and its data."""
+    sizes = {"train_size": 40, "val_size": 10, "test_size": 9, "batch_size": 8, "steps_per_epoch": 1}
+    if cls.__name__ in FLAT:
+        data = GaussianMixtureData(**sizes)
+    elif "network" in arguments:
+        data = VonMisesFisherMixtureData(conditional=True, components=2, **sizes)
+    else:
+        data = VonMisesFisherData(**sizes)
+    if "network" in inspect.signature(cls).parameters:
+        arguments.setdefault("network", partial(MLP, hidden=[4, 4]))
+    model = cls(FLAT.get(cls.__name__, Sphere(2)), **arguments)
+    quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
+    trainer = Trainer(max_epochs=1, accelerator="cpu", callbacks=[RunRecord()], default_root_dir=folder, **quiet)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(folder / "best.ckpt")
+    return folder / "best.ckpt"
+
+
+CONDITIONAL = {"network": partial(MLP, hidden=[4, 4], context_features=2)}
+KINDS = [pytest.param(cls, CHEAP.get(cls.__name__, {}), id=cls.__name__) for cls in concrete(GenerativeModel)] + [
+    pytest.param(cls, CONDITIONAL, id=f"{cls.__name__} with context")
+    for cls in concrete(GenerativeModel)
+    if "network" in inspect.signature(cls).parameters
+]
+
+
+@pytest.mark.parametrize(("cls", "arguments"), KINDS)
+def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
+    """All of it on another device: the numbers are those of the CPU, as its draws are in `elsewhere`."""
+    monkeypatch.setattr("rsgm.yardstick.integral", partial(integral, levels=0))
+    monkeypatch.setattr("rsgm.yardstick._NODES", 20)
+    if cls is not RSGM:  # whose figures, samples and the density, are those of the others
+        monkeypatch.setattr("rsgm.evaluation.draw", lambda *_: {})
+    path = fitted(cls, tmp_path, **arguments)
+    here = evaluate(path, samples=20)
+    with elsewhere:
+        there = evaluate(path, samples=20, device=AWAY)
+    for key in {*here} - {"seconds", "peak_memory_mb"}:
+        assert there[key] == here[key], key
+
+
+def test_points_and_context_may_be_anywhere(elsewhere):
+    """Of any floating-point type, and one row of context for all points."""
+    model = RSGM(Sphere(2), **CONDITIONAL)
+    x, rows = model.manifold.random_uniform(4, 3), torch.tensor([[0.0, 1.0]])
+    expected = model.log_prob(x, rows.expand(4, 2)), model.sample(4, rows.expand(4, 2), seed=0)
+    with elsewhere:
+        model.to(AWAY)
+        for context in (rows, rows[0], rows.double(), rows.expand(4, 2), rows.to(AWAY), rows.long()):
+            for found, value in zip(
+                (model.log_prob(x, context), model.sample(4, context, seed=0)), expected, strict=True
+            ):
+                assert found.device == AWAY
+                assert torch.equal(there.cpu(), value)
+        for wrong in (rows.expand(3, 2), rows.expand(2, 4, 2)):
+            with pytest.raises(ValueError, match="expected a context of 4 rows, or of one for all"):
+                model.sample(4, wrong)
+    with elsewhere:
+        chart = ChartSGM(Euclidean(3), partial(Standardise, chart=Logit), network=partial(MLP, hidden=[4])).to(AWAY)
+        assert chart.resolution() > 0
+
+
+def test_elsewhere_notices_a_mismatch(elsewhere):
+    """Or else the test above could not fail."""
+    linear, x = torch.nn.Linear(3, 3), torch.ones(2, 3)
+    with elsewhere:
+        linear.to(AWAY)
+        y = x.to(AWAY)
+        assert linear(y).device == torch.zeros(1, device=y.device).device == y.double()[:1].device == AWAY
+        assert y.cpu().device == linear(y).cpu().device == x.device == torch.device("cpu")
+        assert copy.deepcopy(linear).double().weight.device == torch.Generator(AWAY).device == AWAY
+        assert (y + torch.tensor(1.0)).device == AWAY
+        for mix in (lambda: x + y, lambda: linear(x), lambda: torch.cat([x, y]), lambda: x.new_ones(2, 3) * y):
+            with pytest.raises(MismatchError):
+                mix()
+        with pytest.raises(TypeError, match="numpy"):
+            y.numpy()
 
 
 def test_caches_are_left_clean():
