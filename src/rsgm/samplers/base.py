@@ -68,7 +68,7 @@ class ReverseDiffusion(Sampler):
     99 evaluations of the score, of which ten at t = 1 carry the prior's draws to the law there and one is the move's
     (see `rsgm.samplers.FlowStepper`). With the exact score of mixtures of heat kernels of scales of .55 to .001
     radians on spheres, tori, SO(3) and products E d² to the nearest centre is within 1 % of the law's, E[-log p]
-    within .01 nats and the shares of the centres within the standard error of 50,000 draws
+    within .01 nats and the shares of the centres within two standard errors of 50,000 draws
     (``tests/benchmarks/bench_samplers.py``, which compares other steppers and numbers of steps), provided that s(eps)
     is below 5 % of the least variance. What it draws from, with a learned score too, is the law that the likelihood
     scores, but for the scale sqrt(s(eps)) and for what the prior lacks of the law at t = 1.

@@ -70,7 +70,7 @@ class GeodesicEulerMaruyama(Stepper):
     The paper's sampler is ``ReverseDiffusion(100, GeodesicEulerMaruyama(), UniformTimeGrid())``. It does not draw
     from the law that is scored: with the exact score of a law of the scale .55, .1 or .01 radians its samples have
     1.03, 1.11 and .62 times the variance on S² (the last one since the last step, without noise, is longer than such
-    a law is wide), and about that on tori and SO(3). 1000 steps bring the second to 1.04.
+    a law is wide), and about that on tori and SO(3). On T² 1000 steps bring the second one to 1.04.
 
     References: Jorgensen 1975; De Bortoli et al. 2022, arXiv:2202.02763, algorithm 1.
 
