@@ -36,7 +36,7 @@ def sample_like(model: GenerativeModel, reference: Split, n: int, seed: int | No
 def sample_figure(data: ManifoldData, samples: Tensor, reference: Tensor) -> Figure | None:
     """Samples beside the points that they should resemble; of pictures some samples, as pictures."""
     if data.image_shape is None:
-        return plots.draw_samples(data.manifold, samples, reference, data.columns)
+        return plots.draw_samples(data.manifold, samples, reference, data.header)
     return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu())
 
 
@@ -56,7 +56,7 @@ def draw(
         latents: draws of its latent variable, for the first of the test points
         samples: draws them, as many as the picture shall have
     """
-    manifold, columns = model.manifold, data.columns
+    manifold, columns = model.manifold, data.header
     train, test = (part.rows(torch.arange(min(len(part.points), _DOTS))) for part in (data.train, data.test))
     figures = {"samples": sample_figure(data, samples(), test.points)}
     if test.context is None:

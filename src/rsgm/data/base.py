@@ -110,7 +110,7 @@ class ManifoldData(LightningDataModule, ABC):
         return None
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`."""
         return tuple(f"x{k}" for k in range(int(np.prod(self.manifold.shape))))
 

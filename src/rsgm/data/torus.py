@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +14,70 @@ import torch
 from torch import Tensor
 
 from rsgm.data.base import ManifoldData
+from rsgm.data.names import (
+    Choice,
+    Column,
+    Floats,
+    Names,
+    Unit,
+    Wanted,
+    angle,
+    from_radians,
+    half_turn,
+    not_named_twice,
+    only,
+    places_of,
+    plain,
+    to_radians,
+)
 from rsgm.data.sources import Found, locate
 from rsgm.data.synthetic import LawData
-from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
+from rsgm.data.tables import Table, TableData, read_table, refuse_radians
+from rsgm.data.text import is_number
 from rsgm.distributions import BrownianLaw
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
 #: angles of the RNA set, in its order
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
+
+#: names of columns that stand beside angles and are none
+_NO_ANGLES = frozenset(
+    [
+        "id",
+        "index",
+        "no",
+        "nr",
+        "unnamed_0",
+        "frame",
+        "model",
+        "time",
+        "group",
+        "pdb",
+        "pdb_id",
+        "pdbid",
+        "chain",
+        "chain_id",
+        "chainid",
+        "segid",
+        "base",
+        "nucleotide",
+        "aa",
+        "res",
+        "resi",
+        "resid",
+        "res_id",
+        "resn",
+        "resname",
+        "res_name",
+        "resno",
+        "resnr",
+        "resnum",
+        "resseq",
+        "residue",
+        "icode",
+    ]
+)
 
 
 @dataclass(eq=False, repr=False)
@@ -54,6 +109,69 @@ class WrappedNormalTorusData(LawData):
         return BrownianLaw(torus, mean, self.scale**2)
 
 
+@dataclass(frozen=True)
+class _Angles(Wanted):
+    """Named angles; without names, all columns of a table but those that bear the name of something else.
+
+    Arguments:
+        names: of the angles
+        unit: of the angles
+        others: names of columns that are no angles
+    """
+
+    names: tuple[str, ...]
+    unit: Unit | None
+    others: frozenset[str]
+
+    option = "--data.angles"
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return f"a header that names {', '.join(self.names) or 'angles'}, or columns of angles alone"
+
+    def find(self, names: Sequence[str]) -> Choice | None:
+        """As the base class; a column without a name is an index, if it is the first."""
+        if self.names:
+            found = [places_of(names, self.given.get(name, name)) for name in self.names]
+            columns = self._columns(self.names)
+            return self._choice(columns, only(names, columns, found)) if all(found) else None
+        if any(map(is_number, names)):
+            return None
+        not_named_twice(names)
+        places = [k for k, name in enumerate(names) if (k or name) and plain(name) not in self.others]
+        return self._choice(self._columns([names[k] for k in places]), places) if places else None
+
+    def nameless(self, width: int) -> Choice | None:
+        """All columns."""
+        names = self.names or [f"angle{k}" for k in range(width)]
+        return self._choice(self._columns(names), range(width)) if len(names) == width else None
+
+    def known(self) -> Sequence[str]:
+        """As the base class."""
+        return self.names
+
+    def _columns(self, names: Sequence[str]) -> tuple[Column, ...]:
+        return tuple(angle(name, name or "an angle without a name", self.unit, -360, 360) for name in names)
+
+    def _choice(self, columns: tuple[Column, ...], places: Sequence[int]) -> Choice:
+        return Choice(columns, tuple(places), partial(_no_angles, half_turn(self.unit)))
+
+
+def _no_angles(half: float, values: Floats) -> dict[int, str]:
+    """What DSSP and others write where there is no angle: 360 beside angles of both signs."""
+    negative = (values < 0).any(0)
+    wrong = (np.abs(values) > half * (1 + 1e-6)) & negative
+    wrong |= np.isclose(values, 2 * half, rtol=1e-6) & negative.any()
+    return {
+        int(
+            k
+        ): f"{values[k, j]:g} is no angle beside angles from -{half:.6g} to {half:.6g}; some programs write it where "
+        "there is none"
+        for k, j in np.argwhere(wrong)
+    }
+
+
 class TorusData(TableData):
     r"""Angles on :math:`T^n` from a CSV: the torsion angles of RNA, or a file of one's own.
 
@@ -63,14 +181,19 @@ class TorusData(TableData):
 
     Arguments:
         name: the named set
-        path: a CSV of one's own: angles in degrees
-        angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns
+        path: a table of one's own
+        angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns but the
+            group's, an index without a name, and those of usual names that are no angles, such as ``resid``
         group: the column that names the structure or group of a row, for ``split: group``
         split: ``random`` permutes the rows; ``location`` keeps equal rows in one part, ``group`` equal groups
         dedup: keep only the first of equal rows
+        columns: the names of the angles in a file that calls them otherwise, such as ``{phi: PHI1, psi: PSI1}``
+        skip_rows, skip_bad: see `TableData`
+        unit: of a file of one's own; None is degrees, and refuses numbers that look like radians
         batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
 
     Raises:
+        ValueError: an angle twice
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
     """
 
@@ -82,51 +205,72 @@ class TorusData(TableData):
         group: str = "pdb",
         split: Literal["random", "location", "group"] = "random",
         dedup: bool = False,
+        columns: Names | None = None,
+        skip_rows: int = 0,
+        skip_bad: bool = False,
+        unit: Unit | None = None,
         batch_size: int = 512,
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
     ) -> None:
-        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(
+            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size),
+        )
         self.angles, self.group = None if angles is None else list(angles), group
+        try:
+            not_named_twice(self.angles or ())
+        except ValueError as error:
+            raise ValueError(f"TorusData: angles: {error}") from None
 
     @cached_property
     def manifold(self) -> Torus:
         """One circle for each angle."""
-        return Torus(len(self.columns))
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the angles."""
-        if self.angles is not None:
-            return tuple(self.angles)
-        if self.file.name == "rna":
-            return RNA
-        cells = first_row(self.file.path)
-        if is_numeric(cells):
-            return tuple(f"angle{k}" for k in range(len(cells)))
-        return tuple(cell for cell in cells if self.split != "group" or cell.casefold() != self.group.casefold())
+        return Torus(len(self._table.columns))
 
     def read(self, path: Path) -> Table:
-        """Angles in [-180, 180), degrees."""
-        columns = [Column(name, (name.casefold(),), -360, 360) for name in self.columns]
-        header = ("pdb", "base", *RNA) if self.file.name == "rna" else ()
-        table = read_table(path, columns, "degrees", self.group if self.split == "group" else None, header=header)
-        return Table((table.values + 180) % 360 - 180, table.labels)
+        """Angles from -180 to below 180 degrees, in the file's unit."""
+        rna = self.file.name == "rna"
+        names = self.angles or list(self.columns or (RNA if rna else ()))
+        wanted = _Angles(self.columns or {}, tuple(names), self.unit, _NO_ANGLES | {plain(self.group)})
+        label = self.group if self.split == "group" else None
+        header = ("pdb", "base", *RNA) if rna else ()
+        table = read_table(path, wanted, label, header, self.skip_rows, self.skip_bad)
+        if not names:
+            _refuse_counts(path, table)
+        if self.unit is None:
+            refuse_radians(path, table.values)
+        half = half_turn(self.unit)
+        from_zero = tuple(map(bool, (table.values.max(0) > half) & (table.values.min(0) >= 0)))
+        return table._replace(values=(table.values + half) % (2 * half) - half, from_zero=from_zero)
 
     def from_units(self, values: Floats) -> Tensor:
         """Points of the torus."""
-        return self.manifold.from_angles(torch.from_numpy(np.radians(values)))
+        return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
 
     def to_units(self, x: Tensor) -> Floats:
-        """Angles in (-180, 180], degrees, (B, n)."""
-        return np.degrees(self.manifold.angles(x.detach().double()).cpu().numpy())
+        """Angles (B, n), in the unit and the range of the file."""
+        values = from_radians(self.manifold.angles(x.detach().double()).cpu().numpy(), self.unit)
+        return np.where(self._table.from_zero, values % (2 * half_turn(self.unit)), values)
 
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``group`` labels the groups."""
         if self.split != "group":
             return super().groups(locations)
         return torch.from_numpy(np.unique(self.rows.labels, return_inverse=True)[1])
+
+
+def _refuse_counts(path: Path, table: Table) -> None:
+    """A column that nobody named as an angle, and that counts."""
+    whole = ~(table.values % 1).any(0)
+    rising = (np.diff(table.values, axis=0) > 0).all(0) & (len(table.values) >= 10)
+    for k in np.flatnonzero(whole & (rising | ~whole.all())):
+        raise ValueError(
+            f"{path}: the column {table.names[k]!r} holds whole numbers, {table.values[0, k]:g} to "
+            f"{table.values[-1, k]:g}{', that rise' if rising[k] else ' beside others'}. Expected angles: name those to read "
+            "with --data.angles, it among them if it is one."
+        )
 
 
 class DihedralTableData(ManifoldData):
@@ -165,7 +309,7 @@ class DihedralTableData(ManifoldData):
         return Torus(2)
 
     @property
-    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+    def header(self) -> tuple[str, ...]:
         """Names of the angles."""
         return {"ramachandran": ("phi", "psi"), "janin": ("chi1", "chi2")}[self.name]
 
@@ -202,7 +346,16 @@ class DihedralTableData(ManifoldData):
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        return np.load(self._file.path)
+        try:
+            counts = np.load(self._file.path, allow_pickle=False)
+        except (ValueError, EOFError, OSError):  # of a file of another kind, whatever numpy takes it for
+            counts = np.empty(0)
+        if counts.ndim != 2 or len(counts) != counts.shape[1] or counts.dtype.kind not in "iu" or counts.min() < 0:
+            raise ValueError(
+                f"{self._file.path} is no table of counts. DihedralTableData reads a square .npy table of whole numbers; "
+                "for a table of angles of your own: --data=TorusData --data.path=FILE."
+            )
+        return counts
 
     @property
     def _start(self) -> float:
