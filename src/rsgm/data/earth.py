@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from rsgm.data.names import Floats, Named, Names, Unit, angle, from_radians, half_turn, to_radians
-from rsgm.data.tables import Table, TableData, check_roles, read_table, refuse_radians
+from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.manifolds import Sphere
 from rsgm.seeding import generator_from
 
 #: accepted names of a latitude and a longitude; those of a map's axes where there are no others
 _NAMES = (
     (
-        ("lat", "latitude", "decimallatitude", "decimal_latitude"),
-        ("lon", "lng", "long", "longitude", "decimallongitude", "decimal_longitude"),
+        ("lat", "latitude", "decimallatitude"),
+        ("lon", "lng", "long", "longitude", "decimallongitude"),
     ),
     (("y",), ("x",)),
 )
@@ -78,7 +78,8 @@ class EarthData(TableData):
             *(name, path, dedup, columns, skip_rows, skip_bad, unit),
             *(batch_size, split, seed, steps_per_epoch, eval_batch_size),
         )
-        check_roles(self, ("lat", "lon"))
+        if strange := set(columns or ()) - {"lat", "lon"}:
+            raise ValueError(f"EarthData: columns names {', '.join(sorted(strange))}, expected lat and lon.")
         if dequantize_deg < 0:
             raise ValueError(f"EarthData: dequantize_deg must not be negative, found {dequantize_deg}.")
         self.dequantize_deg = dequantize_deg

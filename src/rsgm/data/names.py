@@ -119,7 +119,7 @@ class Named(Wanted):
 
     def find(self, names: Sequence[str]) -> Choice | None:
         """As the base class."""
-        texts = list(map(plain, names))
+        texts = [plain(name).replace("_", "") for name in names]
         for tier in self.tiers:
             found = [
                 places_of(names, self.given[column.role])
@@ -197,14 +197,16 @@ def only(names: Sequence[str], columns: Sequence[Column], found: Sequence[Sequen
             same = len({names[k] for k in places}) < len(places)
             remedy = "rename one in the file" if same else f"choose with --data.columns='{{{column.role}: NAME}}'"
             raise ValueError(
-                f"{column.title} ({column.role}): more than one column has a name of it, {listed}; remove or {remedy}."
+                f"{column.title}: more than one column has a name of it, {listed}: remove one or {remedy}."
             )
     return tuple(places[0] for places in found)
 
 
 def not_named_twice(names: Sequence[str]) -> None:
-    """Raises:
-    ValueError: two names that are equal but for case, of which one could not be meant
+    """Names differ, and not in their case alone.
+
+    Raises:
+        ValueError: names a name that is there more than once
     """
     texts = [name.casefold() for name in names]
     for name, text in zip(names, texts, strict=True):

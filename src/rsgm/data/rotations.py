@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -36,10 +36,10 @@ from rsgm.manifolds.so3 import (
 
 _TOLERANCE = 0.01  # of lengths and of orthogonality: numbers of two digits
 _QUATERNION = re.compile(r"(?:^|_)(?:q|rot|ori|att|attitude)(?:_|$)|quat|orientation|rotation")
-_VECTOR = re.compile(r"(?:.*_)?(?:r|rot|rv|rvec|rot_?vec|rotation_?vector)")
+_VECTOR = re.compile(r"r|(?:.*_)?(?:rot|rv|rvec|rot_?vec|rotation_?vector)")
 _MATRIX = re.compile(r"(?:.*_)?(?:r|m|rot|mat|matrix|rot_?mat|rotation|rotation_?matrix)")
-#: letters and numbers of the components, scalar first
-_COMPONENTS = ("wxyz", "rijk", "wijk", "0123")
+#: letters of the components, scalar first, and numbers
+_QUATERNIONS = ("wxyz", "rijk", "wijk", "0123", "1234")
 
 
 class Layout(ABC):
@@ -63,6 +63,9 @@ class Layout(ABC):
     @abstractmethod
     def numbers(self, x: Tensor) -> Floats:
         """Rows of rotations."""
+
+
+Found = tuple[Layout, Mapping[str, Sequence[int]]]  # where each role may be
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Rotations(Wanted):
     """Columns that are a rotation, of whatever kind: by full names, else quaternions called w, x, y, z.
 
     Arguments:
-        order: of the components of quaternions without names, or numbered from 1
+        order: of the components of quaternions without names, or with numbers
         unit: of rotation vectors
     """
 
@@ -215,43 +218,33 @@ class Rotations(Wanted):
     def nameless(self, width: int) -> Choice | None:
         """Three columns are rotation vectors, four are quaternions in the order that is given."""
         if width == 4 and self.order is None:
-            raise ValueError(
-                "4 columns without a header: is the scalar part of the quaternions first or last? Expected a header "
-                "with qw,qx,qy,qz in the file's order, or --data.order=wxyz or xyzw."
-            )
+            self._refuse_order("4 columns without a header")
         roles = {3: RotationVectors.roles, 4: tuple(f"q{c}" for c in self.order or ())}.get(width)
         if roles is None:
             return None
         layout = next(one for one in self.layouts if set(one.roles) == set(roles))
         return self._choice(roles, layout, {role: [k] for k, role in enumerate(roles)})
 
-    def _quaternions(self, texts: Sequence[str]) -> Iterator[tuple[Layout, Mapping[str, list[int]]]]:
+    def _quaternions(self, texts: Sequence[str]) -> Iterator[Found]:
         for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzrijk0-4])\]?", _QUATERNION.search).items():
-            for letters in (*_COMPONENTS, "1234"):
-                if all(letter in places for letter in letters):
-                    if letters == "1234" or (letters == "0123" and prefix != "q"):
-                        if self.order is None:
-                            raise ValueError(
-                                f"{prefix}{letters[0]} to {prefix}{letters[3]}: is the scalar part first or last? "
-                                "--data.order=wxyz or xyzw says so."
-                            )
-                    order = self.order or "wxyz" if letters.isdigit() else "wxyz"
-                    yield Quaternions(), {f"q{c}": places[a] for c, a in zip(order, letters, strict=True)}
-                    break
+            letters = next((some for some in _QUATERNIONS if places.keys() >= set(some)), None)
+            if letters is None:
+                continue
+            order = self.order if letters.isdigit() else None
+            if letters == "1234" or (letters == "0123" and prefix != "q"):
+                order = order or self._refuse_order(f"columns {prefix}{letters[0]} to {prefix}{letters[3]}")
+            yield Quaternions(), {f"q{c}": places[a] for c, a in zip(order or "wxyz", letters, strict=True)}
 
-    def _vectors(self, texts: Sequence[str]) -> Iterator[tuple[Layout, Mapping[str, list[int]]]]:
-        for places in _by_prefix(texts, r"(.*?)_?\[?([wxyz0-3])\]?", _VECTOR.fullmatch).values():
-            for letters in ("xyz", "012", "123"):
-                # with a w it is a quaternion
-                if (
-                    all(letter in places for letter in letters)
-                    and not {"w", *"0123"} <= {"w", *places}
-                    and "w" not in places
-                ):
+    def _vectors(self, texts: Sequence[str]) -> Iterator[Found]:
+        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyz0-4])\]?", _VECTOR.fullmatch).items():
+            if any(places.keys() >= set(some) for some in _QUATERNIONS):
+                continue
+            for letters in ("xyz", "012", "123")[: 1 if prefix == "r" else 3]:
+                if places.keys() >= set(letters):
                     yield RotationVectors(self.unit), {f"r{c}": places[a] for c, a in zip("xyz", letters, strict=True)}
                     break
 
-    def _matrices(self, texts: Sequence[str]) -> Iterator[tuple[Layout, Mapping[str, list[int]]]]:
+    def _matrices(self, texts: Sequence[str]) -> Iterator[Found]:
         for places in _by_prefix(texts, r"(.*?)[_\[(]*([0-4][_,\]\[)(]*[0-4])[_\])]*", _MATRIX.fullmatch).values():
             places = {re.sub(r"\D", "", index): where for index, where in places.items()}
             # of four by four, which may count from 0, the rotation comes first
@@ -260,15 +253,21 @@ class Rotations(Wanted):
             if all(i in places for i in index):
                 yield Matrices(), {role: places[i] for role, i in zip(Matrices.roles, index, strict=True)}
 
+    def _refuse_order(self, found: str) -> NoReturn:
+        raise ValueError(
+            f"{found}: is the scalar part first or last? --data.order=wxyz or xyzw says so, or a header with "
+            "qw,qx,qy,qz in the file's order."
+        )
+
     def _choice(self, names: Sequence[str], layout: Layout, found: Mapping[str, Sequence[int]]) -> Choice:
         columns = layout.columns()
         places = only(names, columns, [found[column.role] for column in columns])
         order = sorted(range(len(columns)), key=places.__getitem__)  # of the file
-        own = "".join(columns[k].role[1] for k in order)
-        if self.order not in (None, own):
-            raise ValueError(
-                f"order says {self.order}, and the columns are {', '.join(names[places[k]] for k in order)}."
-            )
+        listed = ", ".join(names[places[k]] for k in order)
+        if self.order not in (None, "".join(columns[k].role[1] for k in order)):
+            raise ValueError(f"order says {self.order}, and the columns are {listed}: leave it out.")
+        if self.unit is not None and columns[0].unit != self.unit:
+            raise ValueError(f"unit is that of rotation vectors, and the columns are {layout.title}, {listed}.")
         return Choice(
             tuple(columns[k] for k in order),
             tuple(places[k] for k in order),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -76,7 +77,10 @@ def read_table(
     lines = [f"line {line}: {fault}" for line, fault in bad]
     count = f"{len(bad)} of {len(good) + len(bad)} rows are bad"
     if lines and not (skip_bad and good):
-        ranges = " and ".join(dict.fromkeys(f"{c.title} in [{c.low:.6g}, {c.high:.6g}]" for c in choice.columns))
+        ranges = " and ".join(
+            f"{', '.join(column.title for column in own)} in [{low:.6g}, {high:.6g}]"
+            for (low, high), own in itertools.groupby(choice.columns, lambda column: (column.low, column.high))
+        )
         raise ValueError(
             f"{path}: {count}:{_listed(lines)}\nExpected {ranges}, {choice.columns[0].unit}: correct these lines, or "
             "leave them out with --data.skip_bad=true."
@@ -90,24 +94,16 @@ def read_table(
 
 
 def refuse_radians(path: Path, values: Floats) -> None:
-    """Raises:
-    ValueError: numbers (N, n) that were to be degrees, and are all within a turn of radians; whole numbers are not
+    """Numbers (N, n) are degrees: whole ones, few ones, or some beyond a turn of radians.
+
+    Raises:
+        ValueError: they look like radians
     """
     if len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any():
         raise ValueError(
             f"{path}: all numbers are in [{values.min():.4g}, {values.max():.4g}]. Expected degrees, these look like "
             "radians: --data.unit=radians reads them so, --data.unit=degrees as they are."
         )
-
-
-def check_roles(data: TableData, *known: Sequence[str]) -> None:
-    """Raises:
-    ValueError: names of columns for other roles than one of the known sets
-    """
-    given = set(data.columns or ())
-    if not any(given <= set(roles) for roles in known):
-        kinds = " or ".join(", ".join(roles) for roles in known)
-        raise ValueError(f"{type(data).__name__}: columns names {', '.join(sorted(given))}, expected {kinds}.")
 
 
 def _choose(path: Path, rows: Rows, wanted: Wanted) -> Choice:

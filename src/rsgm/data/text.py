@@ -65,20 +65,21 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
     comments = [(k, _COMMENT.sub("", lines[k], count=1)) for k in range(skip_rows, start) if lines[k].strip()]
     if start >= len(lines):
         raise ValueError(f"{path}: the file has no rows" + (f" below line {skip_rows}." if skip_rows else "."))
-    separator = _separator([line for line in lines[start : start + _SAMPLE] if line.strip()])
-    progress = tqdm(total=len(lines), desc=f"reading {path.name}", unit=" lines", delay=2, leave=False)
-    with progress, _long_cells():
-        records = list(_records(lines, start, separator, progress))
+    separator = _separator(lines[start : start + _SAMPLE])
+    records = []
+    with tqdm(total=len(lines), desc=f"reading {path.name}", unit=" lines", delay=2, leave=False) as bar, _long_cells():
+        for line, cells in _records(lines, start, separator):
+            records.append((line, cells))
+            bar.update(line - bar.n)
     first = records[0][1]
     if first is None:
         raise ValueError(f"{path}: line {records[0][0]}: {_OPEN}")
-    while len(first) > 1 and not first[-1]:
-        first.pop()
+    first = _named_cells(first)
     words = next(filter(None, (_header(text, separator, len(first), wanted) for _, text in reversed(comments))), None)
     if wanted.named(first):
-        return _checked(first, records[1:], len(first))
+        return _checked(path, first, records[1:], len(first))
     if words or header:
-        return _checked(list(words or header), records, len(first))
+        return _checked(path, list(words or header), records, len(first))
     for line, cells in records[1:_SAMPLE]:
         if wanted.known() and cells and not any(map(is_number, cells)) and wanted.named(cells):
             raise ValueError(
@@ -88,9 +89,9 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
     default = [str(k) for k in range(len(first))]
     if first[0] == "" and first[1:] == default[:-1]:  # pandas' names, above its index
         below = [(line, cells and cells[1:]) for line, cells in records[1:]]
-        return _checked(None, below, len(first) - 1)
+        return _checked(path, None, below, len(first) - 1)
     if not all(is_number(cell) or not cell for cell in first):
-        return _checked(first, records[1:], len(first))
+        return _checked(path, first, records[1:], len(first))
     _refuse_names(path, comments, separator, len(first), wanted)
     if first == default:
         if len(first) == 1 or not any("." in cell for _, cells in records[1:] for cell in cells or ()):
@@ -102,7 +103,7 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
             f"{path}: line {records[0][0]}, {','.join(first)}, is taken for the header of pandas.", stacklevel=2
         )
         records = records[1:]
-    return _checked(None, records, len(first))
+    return _checked(path, None, records, len(first))
 
 
 def shown(cells: Sequence[str]) -> str:
@@ -174,20 +175,19 @@ def _separator(lines: list[str]) -> str:
     """What parts lines into equally many cells, most of them numbers."""
 
     def merit(separator: str) -> tuple[bool, float, float, int]:
-        rows = [_cells(line, separator) or _plain(line, separator).split(separator) for line in lines]
+        rows = [cells or [] for _, cells in _records(lines, 0, separator)]
         counts = Counter(map(len, rows))
-        width = counts.most_common(1)[0][0]
-        cells = [cell for row in rows if len(row) == width for cell in row]
-        numbers = sum(map(is_number, cells)) / len(cells)
-        return width > 1 and len(rows[0]) == width, numbers * (width > 1), counts[width] / len(rows), width
+        width = max(counts, key=counts.__getitem__)
+        cells = [cell for row in rows if len(row) == width > 1 for cell in row]
+        numbers = sum(map(is_number, cells)) / max(1, len(cells))
+        return len(rows[0]) == width > 1, numbers, counts[width] / len(rows), width
 
     return max(_SEPARATORS, key=merit)
 
 
-def _records(lines: list[str], start: int, separator: str, progress: tqdm) -> Iterator[tuple[int, list[str] | None]]:
+def _records(lines: list[str], start: int, separator: str) -> Iterator[tuple[int, list[str] | None]]:
     """First line and cells of each row that has any; None for cells that a quote opens for good."""
     k, width = start, None
-    progress.update(start)
     while k < len(lines):
         cells, taken = _cells(lines[k], separator), 1
         if cells is None:
@@ -200,7 +200,6 @@ def _records(lines: list[str], start: int, separator: str, progress: tqdm) -> It
             yield k + 1, cells
             width = width or (cells and len(cells))
         k += taken
-        progress.update(taken)
 
 
 def _swallows(lines: list[str], separator: str, width: int | None) -> bool:
@@ -212,10 +211,15 @@ def _swallows(lines: list[str], separator: str, width: int | None) -> bool:
 def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] | None:
     """The names in a comment, which may be parted in another way than the rows below."""
     for candidate in (separator, *_SEPARATORS):
-        cells = _cells(text, candidate)
-        if cells is not None and len(cells) == width and not any(map(is_number, cells)) and wanted.named(cells):
+        cells = _named_cells(_cells(text, candidate) or [])
+        if len(cells) == width and not any(map(is_number, cells)) and wanted.named(cells):
             return cells
     return None
+
+
+def _named_cells(cells: list[str]) -> list[str]:
+    """Without empty ones at the end, as separators at the end of the lines leave them."""
+    return cells[: max((k + 1 for k, cell in enumerate(cells) if cell), default=0)]
 
 
 def _refuse_names(path: Path, comments: list[tuple[int, str]], separator: str, width: int, wanted: Wanted) -> None:
@@ -223,14 +227,15 @@ def _refuse_names(path: Path, comments: list[tuple[int, str]], separator: str, w
     for line, text in comments:
         cells = _cells(text, separator) or []
         as_header = line == comments[-1][0] and len(cells) == width > 1 and all(cell[:1].isalpha() for cell in cells)
-        if as_header or (wanted.known() and wanted.named(re.findall(r"[^\W\d]\w*", text))):
+        words = [word.strip(":.()[]{}\"'") for word in re.split(r"[\s,;|]+", text)]
+        if as_header or (wanted.known() and wanted.named(words)):
             raise ValueError(
                 f"{path}: there is no header, but the comment in line {line + 1}, {text.strip()[:80]!r}, may name "
                 "the columns: write a header in the first row, or remove the comment."
             )
 
 
-def _checked(names: list[str] | None, records: list[tuple[int, list[str] | None]], width: int) -> Rows:
+def _checked(path: Path, names: list[str] | None, records: list[tuple[int, list[str] | None]], width: int) -> Rows:
     """The rows of the right width, and what is wrong with the others."""
     rows, bad = [], []
     signs = {line for line, cells in records if cells and cells[0].startswith("#")}
@@ -248,4 +253,10 @@ def _checked(names: list[str] | None, records: list[tuple[int, list[str] | None]
             bad.append((line, f"{len(cells)} cells, expected {width}{hint}"))
         else:
             rows.append((line, cells))
+    if names is not None and not rows and len(bad) > 1:
+        raise ValueError(
+            f"{path}: the header is {shown(names)}, and no row has as many cells, that of line {records[0][0]} is "
+            f"{shown(records[0][1] or ())}. Is it a title, to be left out with --data.skip_rows? Are there names missing? "
+            "Or do cells hold a separator or a decimal comma, which need quotes?"
+        )
     return Rows(names, width, rows, bad)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,71 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
-from rsgm.data.names import (
-    Choice,
-    Column,
-    Floats,
-    Names,
-    Unit,
-    Wanted,
-    angle,
-    from_radians,
-    half_turn,
-    not_named_twice,
-    only,
-    places_of,
-    plain,
-    to_radians,
-)
+from rsgm.data.names import Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
 from rsgm.data.synthetic import LawData
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
-from rsgm.data.text import is_number
 from rsgm.distributions import BrownianLaw
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
 #: angles of the RNA set, in its order
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
-
-#: names of columns that stand beside angles and are none
-_NO_ANGLES = frozenset(
-    [
-        "id",
-        "index",
-        "no",
-        "nr",
-        "unnamed_0",
-        "frame",
-        "model",
-        "time",
-        "group",
-        "pdb",
-        "pdb_id",
-        "pdbid",
-        "chain",
-        "chain_id",
-        "chainid",
-        "segid",
-        "base",
-        "nucleotide",
-        "aa",
-        "res",
-        "resi",
-        "resid",
-        "res_id",
-        "resn",
-        "resname",
-        "res_name",
-        "resno",
-        "resnr",
-        "resnum",
-        "resseq",
-        "residue",
-        "icode",
-    ]
-)
 
 
 @dataclass(eq=False, repr=False)
@@ -107,69 +54,6 @@ class WrappedNormalTorusData(LawData):
         torus = Torus(self.dim)
         mean = torus.random_uniform(*torus.shape, generator=generator_from("law", self.seed), dtype=torch.float64)
         return BrownianLaw(torus, mean, self.scale**2)
-
-
-@dataclass(frozen=True)
-class _Angles(Wanted):
-    """Named angles; without names, all columns of a table but those that bear the name of something else.
-
-    Arguments:
-        names: of the angles
-        unit: of the angles
-        others: names of columns that are no angles
-    """
-
-    names: tuple[str, ...]
-    unit: Unit | None
-    others: frozenset[str]
-
-    option = "--data.angles"
-
-    @property
-    def expected(self) -> str:
-        """In words."""
-        return f"a header that names {', '.join(self.names) or 'angles'}, or columns of angles alone"
-
-    def find(self, names: Sequence[str]) -> Choice | None:
-        """As the base class; a column without a name is an index, if it is the first."""
-        if self.names:
-            found = [places_of(names, self.given.get(name, name)) for name in self.names]
-            columns = self._columns(self.names)
-            return self._choice(columns, only(names, columns, found)) if all(found) else None
-        if any(map(is_number, names)):
-            return None
-        not_named_twice(names)
-        places = [k for k, name in enumerate(names) if (k or name) and plain(name) not in self.others]
-        return self._choice(self._columns([names[k] for k in places]), places) if places else None
-
-    def nameless(self, width: int) -> Choice | None:
-        """All columns."""
-        names = self.names or [f"angle{k}" for k in range(width)]
-        return self._choice(self._columns(names), range(width)) if len(names) == width else None
-
-    def known(self) -> Sequence[str]:
-        """As the base class."""
-        return self.names
-
-    def _columns(self, names: Sequence[str]) -> tuple[Column, ...]:
-        return tuple(angle(name, name or "an angle without a name", self.unit, -360, 360) for name in names)
-
-    def _choice(self, columns: tuple[Column, ...], places: Sequence[int]) -> Choice:
-        return Choice(columns, tuple(places), partial(_no_angles, half_turn(self.unit)))
-
-
-def _no_angles(half: float, values: Floats) -> dict[int, str]:
-    """What DSSP and others write where there is no angle: 360 beside angles of both signs."""
-    negative = (values < 0).any(0)
-    wrong = (np.abs(values) > half * (1 + 1e-6)) & negative
-    wrong |= np.isclose(values, 2 * half, rtol=1e-6) & negative.any()
-    return {
-        int(
-            k
-        ): f"{values[k, j]:g} is no angle beside angles from -{half:.6g} to {half:.6g}; some programs write it where "
-        "there is none"
-        for k, j in np.argwhere(wrong)
-    }
 
 
 class TorusData(TableData):
@@ -233,12 +117,12 @@ class TorusData(TableData):
         """Angles from -180 to below 180 degrees, in the file's unit."""
         rna = self.file.name == "rna"
         names = self.angles or list(self.columns or (RNA if rna else ()))
-        wanted = _Angles(self.columns or {}, tuple(names), self.unit, _NO_ANGLES | {plain(self.group)})
+        wanted = Angles(self.columns or {}, tuple(names), self.unit, NO_ANGLES | {plain(self.group)})
         label = self.group if self.split == "group" else None
         header = ("pdb", "base", *RNA) if rna else ()
         table = read_table(path, wanted, label, header, self.skip_rows, self.skip_bad)
         if not names:
-            _refuse_counts(path, table)
+            refuse_counts(path, table)
         if self.unit is None:
             refuse_radians(path, table.values)
         half = half_turn(self.unit)
@@ -259,18 +143,6 @@ class TorusData(TableData):
         if self.split != "group":
             return super().groups(locations)
         return torch.from_numpy(np.unique(self.rows.labels, return_inverse=True)[1])
-
-
-def _refuse_counts(path: Path, table: Table) -> None:
-    """A column that nobody named as an angle, and that counts."""
-    whole = ~(table.values % 1).any(0)
-    rising = (np.diff(table.values, axis=0) > 0).all(0) & (len(table.values) >= 10)
-    for k in np.flatnonzero(whole & (rising | ~whole.all())):
-        raise ValueError(
-            f"{path}: the column {table.names[k]!r} holds whole numbers, {table.values[0, k]:g} to "
-            f"{table.values[-1, k]:g}{', that rise' if rising[k] else ' beside others'}. Expected angles: name those to read "
-            "with --data.angles, it among them if it is one."
-        )
 
 
 class DihedralTableData(ManifoldData):
@@ -352,8 +224,8 @@ class DihedralTableData(ManifoldData):
             counts = np.empty(0)
         if counts.ndim != 2 or len(counts) != counts.shape[1] or counts.dtype.kind not in "iu" or counts.min() < 0:
             raise ValueError(
-                f"{self._file.path} is no table of counts. DihedralTableData reads a square .npy table of whole numbers; "
-                "for a table of angles of your own: --data=TorusData --data.path=FILE."
+                f"{self._file.path} is no table of counts. DihedralTableData reads a square .npy table of whole "
+                "numbers; for angles of your own: --data=TorusData --data.path=FILE."
             )
         return counts
 
