@@ -44,6 +44,8 @@ class ManifoldData(LightningDataModule, ABC):
     val: Split
     test: Split
 
+    #: the values of `split`
+    protocols: tuple[str, ...] = ("random", "location")
     #: the law on flat space that samples can be held against, where there is one
     reference_law: EuclideanLaw | None = None
     #: grey levels K of the numbers of a picture, which are served as (k + u) / K with uniform u
@@ -89,7 +91,8 @@ class ManifoldData(LightningDataModule, ABC):
             return torch.arange(len(locations))
         if self.split == "location":
             return locations
-        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected random or location.")
+        expected = " or ".join(self.protocols)
+        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected {expected}.")
 
     def sizes(self, n: int) -> tuple[int, int]:
         """Rows of train and val, of ``n``; test gets the rest."""

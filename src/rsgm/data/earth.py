@@ -58,6 +58,8 @@ class EarthData(TableData):
         3900
     """
 
+    protocols = ("random", "location", "block")
+
     def __init__(
         self,
         name: Literal["volcano", "earthquake", "flood", "fire", "gvp"] = "volcano",

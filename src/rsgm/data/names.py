@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Unit = Literal["degrees", "radians"]
-Names = Mapping[str, str | int]
+Names = dict[str, str | int]
 
 _UNITS = {"degrees": r"(?:^|[\W_])deg(?:rees?)?(?:$|[\W_])|°", "radians": r"(?:^|[\W_])rad(?:ians?)?(?:$|[\W_])"}
 

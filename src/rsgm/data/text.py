@@ -256,7 +256,7 @@ def _checked(path: Path, names: list[str] | None, records: list[tuple[int, list[
     if names is not None and not rows and len(bad) > 1:
         raise ValueError(
             f"{path}: the header is {shown(names)}, and no row has as many cells, that of line {records[0][0]} is "
-            f"{shown(records[0][1] or ())}. Is it a title, to be left out with --data.skip_rows? Are there names missing? "
-            "Or do cells hold a separator or a decimal comma, which need quotes?"
+            f"{shown(records[0][1] or ())}. Is it a title, to be left out with --data.skip_rows? Are there names "
+            "missing? Or do cells hold a separator or a decimal comma, which need quotes?"
         )
     return Rows(names, width, rows, bad)

@@ -81,6 +81,8 @@ class TorusData(TableData):
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
     """
 
+    protocols = ("random", "location", "group")
+
     def __init__(
         self,
         name: Literal["rna"] = "rna",
