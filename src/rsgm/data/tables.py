@@ -158,10 +158,14 @@ def _check_columns(path: Path, choice: Choice, names: Sequence[str], rows: list[
 
 
 def _parse(cells: list[str], columns: Sequence[Column]) -> list[float]:
-    if not all(map(is_number, cells)) or any("," in cell for cell in cells):
-        comma = "; mixed decimal commas and points" if all(map(is_number, cells)) else ""
+    numbers = all(map(is_number, cells))  # float alone takes 1_0 for 10
+    try:
+        row = list(map(float, cells)) if numbers else []
+    except ValueError:
+        row = []
+    if not row:
+        comma = ", of which some have a decimal comma and others a point" * numbers
         raise ValueError(f"{', '.join(map(repr, cells))} are not {len(cells)} numbers{comma}")
-    row = list(map(float, cells))
     for column, cell, value in zip(columns, cells, row, strict=True):
         # written so that NaN fails
         if not column.low <= value <= column.high or np.isinf(value):
