@@ -92,10 +92,7 @@ def _no_angles(half: float, values: Floats) -> dict[int, str]:
     wrong = (np.abs(values) > half * (1 + 1e-6)) & negative
     wrong |= np.isclose(values, 2 * half, rtol=1e-6) & negative.any()
     return {
-        int(
-            k
-        ): f"{values[k, j]:g} is no angle beside angles from -{half:.6g} to {half:.6g}; some programs write it where "
-        "there is none"
+        int(k): f"{values[k, j]:g} beside angles from -{half:.6g} to {half:.6g}; some programs write it for no angle"
         for k, j in np.argwhere(wrong)
     }
 
