@@ -69,6 +69,8 @@ RIGHT_EARTH = [
     case("quoted_sign", '"# lon","lat"\n' + rows(",", LON, LAT)),
     case("comment_that_names_nothing", "# fires of one day, 2020\n" + LAT_LON),
     case("address_with_x_and_y", "# https://x.y/z\n" + LAT_LON),
+    case("sign_as_a_name", "#,lat,lon\n" + rows(",", IDS, LAT, LON)),
+    case("units_below_the_names", "# lon,lat\n# degrees, degrees\n" + rows(",", LON, LAT)),
     # names that compete, and names of other kinds
     case("projected_beside", "X,Y,Latitude,Longitude\n" + rows(",", [5e5] * N, [6e6] * N, LAT, LON)),
     case("axes", "x,y\n" + rows(",", LON, LAT)),
@@ -84,6 +86,7 @@ RIGHT_EARTH = [
     case("columns_named_0_and_1", "0,1\n" + rows(",", LON, LAT), columns={"lat": 1, "lon": 0}),
     # pandas and R
     case("index_of_pandas", ",0,1\n" + rows(",", IDS, LAT, LON)),
+    case("index_with_a_name", "index,0,1\n" + rows(",", IDS, LAT, LON)),
     case("index_of_r", '"","lat","lon"\n' + rows(",", [f'"{k}"' for k in IDS], LAT, LON)),
     # quotes
     case("lone_quote_between_tabs", "name\tlat\tlon\n" + rows("\t", LONE, LAT, LON)),
@@ -91,6 +94,8 @@ RIGHT_EARTH = [
     case("quotes_in_the_last_column", "lat\tlon\tname\n" + rows("\t", LAT, LON, [*TWO_LONE[:-1], 'b"'])),
     case("inches", "name,lat,lon\n" + rows(",", ['5" pipe'] * N, LAT, LON)),
     case("lines_in_a_cell", "name,lat,lon\n" + rows(",", ['"one\nand, two"'] * N, LAT, LON)),
+    case("lines_in_a_name", '"Depth\n(km)",lat,lon\n' + rows(",", IDS, LAT, LON)),
+    case("lone_quote_in_the_tabbed_header", 'lat\tlon\t"place\n' + rows("\t", LAT, LON, [*NAMES[:-1], 'x"'])),
     case("sign_in_a_cell", "lat,lon,name\n" + rows(",", LAT, LON, ['"one\n# two"'] * N)),
     case("commas_in_the_header", '"place, town, region, land"\tlat\tlon\n' + rows("\t", NAMES, LAT, LON)),
     case("a_long_cell", "shape,lat,lon\n" + rows(",", ['"' + "1 2, " * 30000 + '"'] + [""] * (N - 1), LAT, LON)),
@@ -102,6 +107,8 @@ RIGHT_EARTH = [
     case("decimal_commas", "lat;lon\n" + COMMAS),
     case("decimal_commas_without_names", COMMAS),
     case("decimal_commas_between_spaces", COMMAS.replace(";", "  ")),
+    case("decimal_commas_between_tabs", COMMAS.replace(";", "\t")),
+    case("decimal_commas_beside_points", "time;" + "lat;lon\n" + "".join(f"1.5;{line}\n" for line in COMMAS.split())),
     case("decimal_commas_in_quotes", '"lat","lon"\n' + "\n".join(QUOTED)),
     case("commas_in_names", "name;lat;lon\n" + rows(";", ["a, b"] * N, LAT, LON)),
     case("mark", "\ufefflon,lat\n" + rows(",", LON, LAT)),
@@ -164,6 +171,15 @@ REFUSED_EARTH = [
         case("lone_quotes", "name,lat,lon\n" + rows(",", TWO_LONE, LAT, LON)),
         "2 of 20.*line 7: a quote.*line 12: a quote",
     ),
+    (
+        case("lone_quote_in_the_header", 'lat,lon,"place\n' + rows(",", LAT, LON, [*NAMES[:-1], 'x"'])),
+        "line 1: a quote opens",
+    ),
+    (
+        case("quotes_of_two_rows", "name,lat,lon\n" + rows(",", [*NAMES[:5], '"a', 'b"', *NAMES[7:]], LAT, LON)),
+        "line 7: a quote",
+    ),
+    (case("row_of_separators", "lat,lon\n" + LAT_LON + ",\n1,2\n"), "line 22: '', '' are not 2 numbers"),
     (case("quoted_part", "name,lat,lon\n" + rows(",", ['"Big" hill', *NAMES[1:]], LAT, LON)), "line 2: a quote opens"),
     (case("comment_among_rows", "lat,lon\n" + LAT_LON + "# 1,2\n"), "line 22: begins with '#'.*--data.skip_bad"),
     (case("row_made_a_comment", "id,lat,lon\n" + rows(",", ["#0", *IDS[1:]], LAT, LON)), "line 2: begins with '#'"),
@@ -313,6 +329,10 @@ REFUSED_TORUS = [
         case("counter", "number,phi,psi\n" + rows(",", IDS, PHI, PSI)),
         "'number' holds whole numbers that rise.*--data.angles",
     ),
+    (
+        case("counter_of_chains", "number,phi\n" + rows(",", [k % 10 for k in IDS], PHI.round().astype(int))),
+        "'number' holds whole",
+    ),
     (case("counter_without_names", rows(",", IDS, PHI, PSI)), "'angle0' holds whole numbers that rise"),
     (case("clusters", "cluster,phi,psi\n" + rows(",", [k % 4 for k in IDS], PHI, PSI)), "'cluster'.*beside decimals"),
     (case("words", "kind,phi,psi\n" + rows(",", NAMES, PHI, PSI)), "'kind' holds no numbers.*--data.angles"),
@@ -350,6 +370,11 @@ def test_angles_that_are_refused(tmp_path, text, options, message):
 def test_an_angle_is_asked_for_once():
     with pytest.raises(ValueError, match="TorusData: angles: 'phi' is there more than once"):
         TorusData(angles=["phi", "psi", "phi"])
+
+
+def test_columns_are_those_of_angles_that_are_read():
+    with pytest.raises(ValueError, match="columns names psi, expected some of the angles"):
+        TorusData(angles=["phi"], columns={"psi": "b"})
 
 
 def test_small_degrees_are_said_to_be_degrees(tmp_path):

@@ -255,6 +255,7 @@ class TableData(ManifoldData, ABC):
             "sha256": self.file.sha256,
             "rows": len(self._table.values),
             "dedup": self.dedup,
+            "columns": list(self.header),
             "skipped": {"rows": len(self._table.skipped), "first": list(self._table.skipped[:_SHOWN])},
         }
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from rsgm.data.names import Wanted
+from rsgm.data.names import Wanted, plain
 
 _MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
@@ -71,6 +71,8 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         for line, cells in _records(lines, start, separator):
             records.append((line, cells))
             bar.update(line - bar.n)
+    while records[-1][1] and not any(records[-1][1]):
+        records.pop()  # as spreadsheets leave them at the end
     first = records[0][1]
     if first is None:
         raise ValueError(f"{path}: line {records[0][0]}: {_OPEN}")
@@ -87,7 +89,9 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
                 f"with --data.skip_rows={line - 1}."
             )
     default = [str(k) for k in range(len(first))]
-    if first[0] == "" and first[1:] == default[:-1]:  # pandas' names, above its index
+    if (
+        len(first) > 1 and plain(first[0]) in ("", "index", "unnamed_0") and first[1:] == default[:-1]
+    ):  # pandas' names, above its index
         below = [(line, cells and cells[1:]) for line, cells in records[1:]]
         return _checked(path, None, below, len(first) - 1)
     if not all(is_number(cell) or not cell for cell in first):
@@ -196,7 +200,8 @@ def _records(lines: list[str], start: int, separator: str) -> Iterator[tuple[int
             if cells is None or _swallows(lines[k : k + taken], separator, width):
                 # a quote in tabbed text is often just a letter
                 cells, taken = ([cell.strip() for cell in lines[k].split("\t")] if separator == "\t" else None), 1
-        if cells is None or any(cells):
+        # of separators alone there are rows among others, but none above the first
+        if cells is None or any(cells) or (width and len(cells) > 1):
             yield k + 1, cells
             width = width or (cells and len(cells))
         k += taken
@@ -205,7 +210,8 @@ def _records(lines: list[str], start: int, separator: str) -> Iterator[tuple[int
 def _swallows(lines: list[str], separator: str, width: int | None) -> bool:
     """Whether lines that a quoted cell spans look like rows of their own."""
     counts = [len(_plain(line, separator).split(separator)) for line in lines]
-    return width is not None and len(lines) > 1 and (width in counts[1:-1] or min(counts[0], counts[-1]) >= width)
+    width = width or max(counts)
+    return width > 1 and len(lines) > 1 and (width in counts[1:-1] or min(counts[0], counts[-1]) >= width)
 
 
 def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] | None:

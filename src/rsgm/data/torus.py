@@ -109,6 +109,8 @@ class TorusData(TableData):
             not_named_twice(self.angles or ())
         except ValueError as error:
             raise ValueError(f"TorusData: angles: {error}") from None
+        if self.angles and (strange := set(columns or ()) - set(self.angles)):
+            raise ValueError(f"TorusData: columns names {', '.join(sorted(strange))}, expected some of the angles.")
 
     @cached_property
     def manifold(self) -> Torus:
