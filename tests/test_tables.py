@@ -334,7 +334,10 @@ REFUSED_TORUS = [
         "'number' holds whole",
     ),
     (case("counter_without_names", rows(",", IDS, PHI, PSI)), "'angle0' holds whole numbers that rise"),
-    (case("clusters", "cluster,phi,psi\n" + rows(",", [k % 4 for k in IDS], PHI, PSI)), "'cluster'.*beside decimals"),
+    (
+        case("clusters", "cluster,phi,psi\n" + rows(",", [k * 3 % 4 for k in IDS], PHI, PSI)),
+        "'cluster'.*beside decimals",
+    ),
     (case("words", "kind,phi,psi\n" + rows(",", NAMES, PHI, PSI)), "'kind' holds no numbers.*--data.angles"),
     (
         case("words_without_names", rows(",", ["ALA"] * N, PHI, PSI)),
@@ -382,7 +385,7 @@ def test_small_degrees_are_said_to_be_degrees(tmp_path):
     with pytest.raises(ValueError, match="unit=degrees as they are"):
         TorusData(path=path).points()
     np.testing.assert_allclose(TorusData(path=path, unit="degrees").rows.values[:, 0], PHI / 100, atol=1e-12)
-    assert len(TorusData(path=put(tmp_path, "phi,psi\n" + rows(",", [k % 6 for k in IDS], [1] * N))).points()) == N
+    assert len(TorusData(path=put(tmp_path, "phi,psi\n" + rows(",", [k * 5 % 6 for k in IDS], [1] * N))).points()) == N
 
 
 def test_rows_without_an_angle_are_skipped(tmp_path):
