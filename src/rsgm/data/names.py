@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -33,13 +34,13 @@ def angle(role: str, title: str, unit: Unit | None, low: float, high: float) -> 
     """A column of angles with a range in degrees.
 
     Example:
-        >>> angle("lat", "latitude", "radians", -90, 90).high
-        1.57079...
+        >>> round(angle("lat", "latitude", "radians", -90, 90).high, 5)
+        1.5708
     """
     if unit != "radians":
         return Column(role, title, "degrees", low, high)
     # rounded up, as a half turn of seven digits is
-    return Column(role, title, unit, np.radians(low) - 1e-6, np.radians(high) + 1e-6)
+    return Column(role, title, unit, math.radians(low) - 1e-6, math.radians(high) + 1e-6)
 
 
 class Choice(NamedTuple):
