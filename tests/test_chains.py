@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from inspect import signature
 
 import pytest
 import torch
@@ -94,6 +95,18 @@ def test_every_chain_reaches_the_prior(cls, count):
     assert torch.allclose((-schedule.integral(t)).exp(), expected, rtol=1e-10, atol=0)
     # also at a time rounded to float32, where a step begins on one side and ends on the other
     assert torch.allclose(schedule.beta(t.float()).double(), schedule.beta(t), rtol=1e-3)
+
+
+@pytest.mark.parametrize("cls", [c for c in concrete(DiscreteSchedule) if "beta_max" in signature(c).parameters])
+def test_no_step_exceeds_beta_max(cls):
+    """Both end with more than any bound; the last β, and the law at the end, are those that the bound leaves."""
+    free, bound = cls(count=100), cls(count=100, beta_max=0.9)
+    for schedule in (free, bound):
+        assert float(schedule.betas().max()) == float(schedule.betas()[-1]) == schedule.beta_max
+        assert float(schedule.alpha_bars[-1] / schedule.alpha_bars[-2]) == pytest.approx(1 - schedule.beta_max)
+    kept = free.betas() < 0.9
+    assert kept.sum() > 95
+    assert torch.equal(free.betas()[kept], bound.betas()[kept])
 
 
 @pytest.mark.parametrize("count, left, nats", [(100, 0.3636, 0.226), (200, 0.132, 0.0709)])

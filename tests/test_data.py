@@ -277,6 +277,23 @@ def test_explicit_path_is_final(tmp_path):
         sources.locate("volcano", str(tmp_path))
 
 
+def test_a_path_may_start_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path, many())
+    assert sources.locate("volcano", f"~/{path.name}").path == path
+    monkeypatch.setenv("RSGM_DATA", "~/named")
+    assert sources.folders()[0] == tmp_path / "named"
+
+
+def test_a_named_set_has_all_its_rows(tmp_path, monkeypatch):
+    """Its bytes are those that are known: if rows are missing, they were lost in reading."""
+    path = write(tmp_path, many())
+    known = sources.SOURCES["flood"]._replace(sha256=sources._sha256(path), rows=41)
+    monkeypatch.setitem(sources.SOURCES, "flood", known)
+    with pytest.raises(ValueError, match="found 40 rows, expected 41"):
+        EarthData("flood", path=str(path)).setup()
+
+
 def test_download_is_pinned(nowhere, monkeypatch):
     called = {}
     monkeypatch.setattr(sources.pooch, "retrieve", lambda url, **kw: called.update(kw, url=url) or "fire.csv")
@@ -373,6 +390,19 @@ def test_laws_know_their_density(cls):
     assert log_p.dtype == torch.float64
 
 
+@every_law
+def test_training_points_are_fixed_on_request(cls):
+    """Then the network sees the points of the kernel density, all of them and no others."""
+    data, stream = cls(**SMALL, fresh=False), cls(**SMALL)
+    batches = torch.cat([data.train_batch(step)[0] for step in range(3)])
+    assert torch.equal(batches.unique(dim=0), data.train.points.float().unique(dim=0))
+    assert not torch.equal(data.train_batch(0)[0], data.train_batch(1)[0])
+    stream.setup()
+    # the same sets, whatever is trained on
+    assert stream.fingerprint == data.fingerprint
+    assert (stream.provenance()["fresh"], data.provenance()["fresh"]) == (True, False)
+
+
 @pytest.mark.parametrize("cls", [HyperbolicMixtureData, RotationMixtureData, VonMisesFisherMixtureData])
 def test_curved_mixtures_draw_from_their_density(cls):
     """E_p[q / p] = 1 for any density q: a bump, narrower than the components, where the law is dense."""
@@ -387,6 +417,10 @@ def test_curved_mixtures_draw_from_their_density(cls):
 
 @every_mixture
 def test_mixtures_give_their_component_as_context(cls):
+    fixed = cls(conditional=True, fresh=False, **SMALL)
+    x, context = fixed.train_batch(0)
+    rows = (x[:, None] == fixed.train.points.float()).flatten(2).all(2).float().argmax(1)
+    assert torch.equal(context, fixed.train.context.float()[rows])
     data = cls(conditional=True, **SMALL)
     data.setup()
     x, context = data.test
@@ -547,10 +581,15 @@ def test_inherited_arguments_on_the_command_line(cls):
     assert "Unvalidated" not in text
 
 
-@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size"])
-def test_sizes_are_positive(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
-        EarthData(**{name: 0})
+@pytest.mark.parametrize("found", [0, -1, 2.5, None])
+@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size", "val_points", *SMALL])
+def test_sizes_are_positive(name, found):
+    cls = VonMisesFisherData if name in SMALL else EarthData
+    if (name, found) == ("val_points", None):
+        assert cls(val_points=None).val_points is None
+        return
+    with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be an integer of at least 1, found {found}"):
+        cls(**{name: found})
 
 
 def test_unknown_split(tmp_path):

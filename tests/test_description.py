@@ -217,7 +217,7 @@ def test_arguments_survive():
         Sphere(3),
         process=functools.partial(Brownian, schedule=LinearBeta(beta_1=7.0), eps=0.01),
         network=functools.partial(
-            MLP, hidden=(5, 6), activation=SiLU(), position=functools.partial(RandomFourier, count=4, seed=3)
+            MLP, hidden=(5, 6), activation=SiLU, position=functools.partial(RandomFourier, count=4, seed=3)
         ),
         loss=DenoisingScoreMatching(time=UniformTime(stratified=True)),
         optimizer=functools.partial(torch.optim.SGD, lr=0.5, momentum=0.25),
@@ -251,7 +251,7 @@ def test_plain_values():
 
 def test_descriptions_name_no_private_modules():
     """What a checkpoint names today must be there tomorrow."""
-    for name in names(RSGM(Sphere(2), network=functools.partial(MLP, hidden=[4], activation=Sin())).description):
+    for name in names(RSGM(Sphere(2), network=functools.partial(MLP, hidden=[4], activation=Sin)).description):
         assert not any(part.startswith("_") for part in name.split("."))
 
 

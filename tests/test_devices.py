@@ -145,7 +145,7 @@ def test_schedules(make, far_away):
 
 def networks() -> list:
     return [
-        pytest.param(partial(MLP, hidden=[4, 4], **{name: cls if name == "position" else cls()}), id=cls.__name__)
+        pytest.param(partial(MLP, hidden=[4, 4], **{name: cls}), id=cls.__name__)
         for base, name in ((Activation, "activation"), (TimeFeatures, "time"), (PositionFeatures, "position"))
         for cls in concrete(base)
     ]

@@ -37,7 +37,7 @@ from test_cli import (
     without_figures,
 )
 
-SUMMARY = {"mean", "standard_error", "median", "n"}
+SUMMARY = {"mean", "standard_error", "median", "n", "places"}
 #: what every metrics.json says, and of what it is made
 KEYS = {
     "model": str,
@@ -46,7 +46,8 @@ KEYS = {
     "seed": int,
     "manifold": str,
     "data": {"name", "source", "sha256", "rows", "distinct_rows"},
-    "split": {"protocol", "seed", "sizes", "twin_share"},
+    "split": {"protocol", "seed", "sizes", "val_points", "twin_share"},
+    "training_points": {"model", "kernel_density"},
     "nll": SUMMARY,
     "nll_without_twins": SUMMARY,
     "normalisation": float,
@@ -121,8 +122,10 @@ def test_values_are_those_of_the_parts(trained):
     assert found["nll"]["n"] == 6
     assert found["nll_without_twins"]["n"] == 6 - twins.sum()
     nll = -model.log_prob(data.test.points)
-    assert found["nll"] == pytest.approx(summary(nll))
-    assert found["nll_without_twins"] == pytest.approx(summary(nll[~twins]))
+    places = data.test_places()
+    assert found["nll"] == pytest.approx(summary(nll, places))
+    assert found["nll_without_twins"] == pytest.approx(summary(nll[~twins], places[~twins]))
+    assert found["training_points"] == {"model": 48, "kernel_density": 48}
     assert found["normalisation"] == pytest.approx(1, abs=0.01)
 
     assert found["nfe"] == model.likelihood(data.test.points).nfe >= 7
@@ -153,11 +156,29 @@ def test_kernel_density_row_is_fitted_on_the_same_split(trained):
     kde = KernelDensity(data.manifold)
     kde.fit_points(data.train.points, data.val.points)
     nll = -kde.log_prob(data.test.points)
-    assert row["nll"] == pytest.approx(summary(nll))
-    assert row["nll_without_twins"] == pytest.approx(summary(nll[~data.twins()]))
+    twins, places = data.twins(), data.test_places()
+    assert row["nll"] == pytest.approx(summary(nll, places))
+    assert row["nll_without_twins"] == pytest.approx(summary(nll[~twins], places[~twins]))
     assert row["min_width_radians"] == 1e-4
     # points that are known in advance are cheap: a leak between the splits would show here
     assert row["nll"]["mean"] < row["nll_without_twins"]["mean"]
+
+
+def test_points_of_training_are_counted(folder, capsys):
+    """A stream of fresh points shows a network more than the kernel density beside it sees."""
+    assert run("--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2") == 0
+    data = load_data(read_checkpoint(best()))
+    fixed = len(data.train.points)
+    assert metrics()["training_points"] == {"model": 3 * 2 * data.batch_size, "kernel_density": fixed}
+    assert (
+        f"unequal data: trained on {6 * data.batch_size} points, the kernel density on {fixed}"
+        in capsys.readouterr().out
+    )
+
+    assert run("--trainer.max_steps=3", "--data.fresh=false", "--name=fair") == 0
+    path = folder / "runs/fair/version_0/metrics.json"
+    assert json.loads(path.read_text())["training_points"] == {"model": fixed, "kernel_density": fixed}
+    assert "unequal data" not in capsys.readouterr().out
 
 
 def test_perfect_model_stands_beside_a_known_law(folder):
@@ -175,7 +196,9 @@ def test_json_is_what_is_returned_and_printed(path, capsys):
     for key, name in (("nll", "test NLL (nats)"), ("nll_without_twins", "  without twins")):
         (line,) = [line for line in lines if line.startswith(name)]
         value, error = found[key]["mean"], found[key]["standard_error"]
-        assert line.endswith(f"{value:.10f} ± {error:.4f}  ({found[key]['n']} points)")
+        assert re.search(
+            rf"{value:.10f} ± {error:.4f}  \({found[key]['n']} points( of {found[key]['places']} places)?\)$", line
+        )
     for words in ("60 rows, 40 distinct", "points.csv", "split random, seed 0", "kernel density", "uniform", "degrees"):
         assert words in "\n".join(lines)
     assert printed_nll(report(found)) == pytest.approx(found["nll"]["mean"], abs=1e-9)
@@ -274,6 +297,7 @@ PICTURES = {
     ("Euclidean", 1): ("line", "line"),
     ("Euclidean", 2): ("pairs", "square"),
     ("Euclidean", 3): ("pairs", None),
+    ("Product", 3): ("montage", None),
 }
 
 
@@ -285,6 +309,8 @@ def kind(figure):
     name, titles = type(axes).__name__, [axes.get_title() + axes.get_title(loc="left") for axes in figure.axes]
     if name != "Axes":
         return {"MollweideAxes": "globe", "PolarAxes": "circle"}[name]
+    if not axes.axison and others and not others[0].axison:
+        return "montage" if axes.images else "disks"
     if not axes.axison:
         return "disk" if axes.images else "disks"
     if axes.images:
@@ -320,9 +346,12 @@ def test_pictures_of_each_manifold(make, generator):
     if figure is not None:
         figure.savefig(io.BytesIO(), format="png")
     if asked and math.isfinite(manifold.log_volume):
-        # what has been evaluated is not evaluated again, and gives the same picture
-        (nodes,) = asked
-        again = plots.draw_density(manifold, None, reference, test, known=(nodes, log_density(nodes)))
+        # what has been evaluated is not evaluated again, but for the poles that no grid has, and gives the same picture
+        nodes = asked[0]
+        known = nodes, log_density(nodes)
+        asked.clear()
+        again = plots.draw_density(manifold, log_density, reference, test, known=known)
+        assert sum(map(len, asked)) <= 2
         for one, other in zip(figure.axes[0].images, again.axes[0].images, strict=True):
             assert (one.get_array() == other.get_array()).all()
 
@@ -330,10 +359,10 @@ def test_pictures_of_each_manifold(make, generator):
 def test_axes_bear_the_names_of_columns(generator):
     for manifold in (Torus(3), Euclidean(3)):
         x = cloud(manifold, 40, generator)
-        figure = plots.draw_samples(manifold, x, x, ("first", "second", "third"))
+        figure = plots.draw_samples(manifold, x, x, plots.Caption(columns=("first", "second", "third")))
         assert [axes.get_xlabel().split()[0] for axes in figure.axes[:2]] == ["first", "second"]
         # ambient coordinates are no angles
-        figure = plots.draw_samples(manifold, x, x, tuple(f"x{k}" for k in range(6)))
+        figure = plots.draw_samples(manifold, x, x, plots.Caption(columns=tuple(f"x{k}" for k in range(6))))
         assert figure.axes[0].get_xlabel().startswith("$")
 
 
@@ -345,7 +374,7 @@ def test_a_manifold_from_outside_registers_its_pictures(generator):
         assert generic.dispatch(Elsewhere) is generic.dispatch(object)
     assert plots.draw_samples(object(), None, None) is plots.draw_density(object(), None, None, None) is None
     figure = Figure()
-    plots.draw_samples.register(Elsewhere, lambda manifold, samples, reference, columns=(): figure)
+    plots.draw_samples.register(Elsewhere, lambda manifold, samples, reference, caption=None: figure)
     assert plots.draw_samples.dispatch(Elsewhere)(None, None, None) is figure
     assert plots.draw_samples(Sphere(5), torch.zeros(2, 6), torch.zeros(2, 6)) is None
 
@@ -398,7 +427,7 @@ def test_figures_of_a_conditional_model(conditional):
     assert list(figures) == ["samples"]
     assert torch.equal(model.asked[0][1].double(), conditional.test.context.repeat(2, 1))
     texts = [text.get_text() for text in figures["samples"].axes[0].get_legend().get_texts()]
-    assert texts == ["samples (60)", "reference (30)"]
+    assert texts == ["samples (60)", "test (30)"]
 
 
 def test_a_density_that_cannot_be_drawn_costs_no_numbers():
@@ -467,7 +496,7 @@ def evaluate_known(data, folder, monkeypatch, **arguments):
 def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
     data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
     found = evaluate_known(data, tmp_path, monkeypatch, samples=500)
-    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50}
+    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50, "places": 50}
     samples = found["samples"]
     assert (samples["n"], samples["references"]) == (500, 5)
     for key in ("sliced_w2", "sliced_w1", "energy_distance", "squared_mmd", "energy_gap"):
@@ -535,8 +564,7 @@ def test_nothing_is_overwritten_where_there_are_no_figures(path):
 def test_data_of_ones_own(path):
     """Instead of those that the checkpoint names."""
     data = VonMisesFisherData(train_size=20, val_size=10, test_size=12, seed=3)
-    data.setup()
-    found = evaluate(path, data)
+    found = evaluate(path, data)  # which sets it up
     assert (found["data"]["name"], found["nll"]["n"], found["split"]["seed"]) == ("VonMisesFisherData", 12, 3)
     assert found["nll"]["mean"] == pytest.approx(-rsgm.load(path).log_prob(data.test.points).mean().item())
 
@@ -545,7 +573,7 @@ def test_checkpoint_that_does_not_name_its_data(path):
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["rsgm"]["data"]
     torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match="does not name its data; pass a data module to evaluate"):
+    with pytest.raises(CheckpointError, match=r"does not name its data.*pass the data module to rsgm.evaluate"):
         evaluate(path)
 
 

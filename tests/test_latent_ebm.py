@@ -21,7 +21,7 @@ from rsgm.models.latent_law import squared_error
 from rsgm.networks import MLP, Network, SiLU
 from rsgm.samplers import LangevinChain
 
-SMALL = partial(MLP, hidden=[16, 16], activation=SiLU())
+SMALL = partial(MLP, hidden=[16, 16], activation=SiLU)
 STILL = LangevinChain(steps=0, step=0.1)
 
 
@@ -289,18 +289,18 @@ def test_figures_of_the_plane_and_of_pictures():
     data = BlobsData(train_size=9, val_size=9, test_size=40)
     data.setup()
     x = data.test.points
-    figures = _draw_latents(data, small().latents(x, seed=0), x)
+    figures = _draw_latents(data, small().latents(x, seed=0), x, "a model")
     assert figures.keys() == {"latents", "decoded"}
-    headings = [axes.get_title() for axes in figures["decoded"].axes]
-    assert headings == ["data (40)", "z ~ p_0 (40)", "z ~ p_alpha (40)", "z ~ p(z|x) (40)"]
+    headings = [axes.get_title() for axes in figures["decoded"].axes[:4]]
+    assert headings == ["test (40)", "z ~ p_0 (40)", "z ~ p_alpha (40)", "z ~ p(z|x) (40)"]
     digits = DigitsData()
     digits.setup()
     x = digits.test.points[:10]
     latents = small(64, noise=False).latents(x, seed=0)
-    figures = _draw_latents(digits, latents, x)
+    figures = _draw_latents(digits, latents, x, "a model")
     assert figures.keys() == {"latents", "reconstructions"}
     mosaic = figures["reconstructions"].axes[0].images[0].get_array()
     assert torch.allclose(torch.as_tensor(mosaic[:8, :8, 0].copy()), x[0].reshape(8, 8))
     again = latents["p(z|x)"].x[0].double().clamp(0, 1).reshape(8, 8)
     assert torch.allclose(torch.as_tensor(mosaic[:8, 9:17, 0].copy()), again)
-    assert _draw_latents(data, {}, x) == {}
+    assert _draw_latents(data, {}, x, "a model") == {}

@@ -29,11 +29,49 @@ def test_summary_of_known_numbers():
         "standard_error": pytest.approx(math.sqrt((9 + 4 + 1 + 36) / 3) / 2),
         "median": 2.0,
         "n": 4,
+        "places": 4,
     }
 
 
+@pytest.mark.parametrize("n", [2, 7])
+def test_standard_error_over_distinct_places_is_the_usual_one(n):
+    values = torch.randn(n, dtype=torch.float64, generator=generator_from("values"))
+    usual = values.std().item() / math.sqrt(n)
+    for places in (None, torch.arange(n), 90 - 3 * torch.arange(n)):
+        assert summary(values, places)["standard_error"] == pytest.approx(usual, rel=1e-12)
+
+
+def test_repeating_every_row_changes_no_standard_error():
+    values, places = torch.randn(20, dtype=torch.float64, generator=generator_from("values")), torch.arange(20)
+    once = summary(values, places)
+    for times in (2, 9):
+        again = summary(values.repeat(times), places.repeat(times))
+        assert (again["n"], again["places"]) == (20 * times, 20)
+        assert again["mean"] == pytest.approx(once["mean"], rel=1e-12)
+        assert again["standard_error"] == pytest.approx(once["standard_error"], rel=1e-12)
+    assert summary(values, torch.zeros(20))["standard_error"] is None
+
+
+def test_standard_error_over_places_is_that_of_repeated_draws():
+    """Against the spread of the means themselves, of places that occur between once and nine times."""
+    generator = generator_from("simulation")
+    means, squares, rows = [], [], []
+    for _ in range(2_000):
+        counts = torch.randint(1, 10, (100,), generator=generator)
+        places = torch.arange(100).repeat_interleave(counts)
+        values = torch.randn(100, dtype=torch.float64, generator=generator)[places]
+        found = summary(values, places)
+        means.append(found["mean"])
+        squares.append(found["standard_error"] ** 2)
+        rows.append(summary(values)["standard_error"] ** 2)
+    spread = torch.tensor(means).var().item()
+    # the variance of a variance of 2,000 draws is known to 3 %; rows that are counted as independent are far off
+    assert sum(squares) / 2_000 == pytest.approx(spread, rel=0.12)
+    assert sum(rows) / 2_000 < 0.3 * spread
+
+
 def test_summary_of_one_and_of_none():
-    assert summary(torch.tensor([2.5])) == {"mean": 2.5, "standard_error": None, "median": 2.5, "n": 1}
+    assert summary(torch.tensor([2.5])) == {"mean": 2.5, "standard_error": None, "median": 2.5, "n": 1, "places": 1}
     assert summary(torch.empty(0)) is None
 
 

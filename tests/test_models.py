@@ -34,7 +34,8 @@ from rsgm.models.base import NonFiniteLossError
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import ReverseDiffusion
-from rsgm.schedules import LinearBeta
+from rsgm.schedules import LinearBeta, WarmupCosine
+from rsgm.seeding import seed_from
 
 #: arguments that make a model small; a new class is tested with its defaults
 SMALL = {
@@ -362,6 +363,44 @@ def test_equal_seeds_give_equal_weights(tmp_path):
     one, other = (trained(RSGM, tmp_path / name, limit_val_batches=0)[0] for name in "ab")
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_draws_and_learning_rate_of_each_batch(tmp_path, monkeypatch):
+    """The draws are a function of (seed, step, place in the step, rank), the rate of the step and of their number."""
+    seeds, rates, loss = [], [], RSGM.loss
+
+    def watched(self, x, context=None):
+        seeds.append(torch.initial_seed())
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss(self, x, context)
+
+    monkeypatch.setattr(RSGM, "loss", watched)
+    monkeypatch.setattr(RSGM, "global_rank", 3)
+    rate, optimizer = WarmupCosine(warmup=2), partial(torch.optim.Adam, lr=1e-2)
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]), optimizer=optimizer, learning_rate=rate)
+    Trainer(
+        accelerator="cpu",
+        max_steps=5,
+        accumulate_grad_batches=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        limit_val_batches=0,
+    ).fit(model, VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=20))
+    places = [(step, place) for step in range(5) for place in range(2)]
+    assert seeds == [seed_from("step", model.seed, step, place, 3) for step, place in places]
+    assert rates == pytest.approx([1e-2 * rate(step, 5) for step, _ in places])
+
+
+def test_models_fitted_in_one_pass_see_train_and_val(tmp_path):
+    """The training points are kept, the weights are chosen on the validation points, and none on the test points."""
+    model, _ = trained(KernelDensity, tmp_path, limit_val_batches=0)
+    data, again = model.trainer.datamodule, KernelDensity(SPHERE, **SMALL["KernelDensity"])
+    again.fit_points(data.train.points, data.val.points)
+    assert torch.equal(model.points, data.train.points)
+    assert torch.equal(model.weights, again.weights)
 
 
 def test_training_learns():

@@ -34,7 +34,7 @@ IMAGE = [2, 4, 4]
 def choices(cls: type, **size) -> list[partial]:
     """Every choice of part."""
     return [
-        partial(cls, **size, activation=activation(), time=time(), position=position, context_features=context)
+        partial(cls, **size, activation=activation, time=time, position=position, context_features=context)
         for activation, time, position, context in itertools.product(
             concrete(Activation), concrete(TimeFeatures), concrete(PositionFeatures), (0, 2)
         )
@@ -130,6 +130,26 @@ def test_gradients_of_the_derivative(make):
         assert torch.allclose(one, other, rtol=1e-11, atol=1e-11)
 
 
+@every_network
+def test_each_point_has_its_own_context(make):
+    """Another context gives another value, to the point that it belongs to and to no other."""
+    network, (t, x, tangents, context) = built(make)
+    if context is None:
+        return
+    other = context.clone()
+    other[0] += 1
+    for evaluate in (network, lambda *inputs: network.jvp(*inputs[:2], tangents, inputs[2])[0]):
+        moved = (evaluate(t, x, other) - evaluate(t, x, context)).abs().max(1).values
+        assert moved[0] > 1e-4
+        assert moved[1:].max() < 1e-12
+
+
+def test_every_network_takes_a_context():
+    """So that the test above meets each class."""
+    conditional = {make.func for make in (p.values[0] for p in networks()) if make.keywords.get("context_features")}
+    assert conditional == set(concrete(Network))
+
+
 @pytest.mark.parametrize("cls", each(Activation))
 def test_dual_activations(cls):
     """Against finite differences, in value and in gradient; a second differentiation is refused, not wrong."""
@@ -171,7 +191,7 @@ def test_size_of_the_published_network():
 def test_sizes_of_the_other_published_networks():
     """The prototype on the plane; CIFAR-10's 35,746,307 with 128 sines and cosines of the time, which is one more."""
     assert sum(p.numel() for p in ResidualMLP(2, 2).parameters()) == 75_010
-    cifar = UNet(3072, 3072, channels=128, multipliers=[1, 2, 2, 2], time=FourierTime(64), dropout=0.1)
+    cifar = UNet(3072, 3072, channels=128, multipliers=[1, 2, 2, 2], time=partial(FourierTime, 64), dropout=0.1)
     assert cifar.shape == [3, 32, 32]
     assert sum(p.numel() for p in cifar.parameters()) == 35_746_307 + 4 * 128
     mnist = UNet(784, 784, channels=32, multipliers=[1, 2, 2])
@@ -208,12 +228,6 @@ def test_context_of_the_wrong_size():
 def test_hidden_widths_are_checked(hidden):
     with pytest.raises(ValueError, match="hidden needs at least one positive width, found"):
         MLP(3, 3, hidden=hidden)
-
-
-def test_the_context_matters():
-    network = MLP(3, 3, hidden=[8], context_features=2)
-    t, x = torch.rand(1), torch.rand(1, 3)
-    assert not torch.equal(network(t, x, torch.zeros(1, 2)), network(t, x, torch.ones(1, 2)))
 
 
 @pytest.mark.parametrize("arguments", [{"width": 0}, {"blocks": 0}], ids=str)

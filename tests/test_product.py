@@ -13,7 +13,7 @@ from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import ImplicitScoreMatching
 from rsgm.manifolds import Euclidean, Hyperbolic, Product, Sphere
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Langevin, ProductProcess
+from rsgm.processes import Brownian, Langevin, ProductProcess, VariancePreserving
 
 CIRCLES = Product([Sphere(1)] * 3)
 
@@ -110,6 +110,21 @@ def test_errors():
     assert not product.check_point_on_manifold(torch.ones(5))
     with pytest.raises(ValueError, match="size must end with it"):
         product.origin(5)
+
+
+def test_conditional_log_densities_add():
+    """And the scores stand side by side: the weights of `StableTarget` are these sums."""
+    product = Product([Sphere(2), Euclidean(2), Sphere(1)])
+    process = ProductProcess(product, factors=[Brownian, VariancePreserving, Brownian])
+    t = torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64)
+    x0, x = (product.projx(torch.randn(3, 7, generator=seeded(k), dtype=torch.float64)) for k in (0, 1))
+    log_prob, score = process.conditional(x0, x, t)
+    parts = zip(process.factors, product.split(x0), product.split(x), strict=True)
+    own = [factor.conditional(a, b, t) for factor, a, b in parts]
+    assert torch.allclose(log_prob, torch.stack([value for value, _ in own]).sum(0), rtol=1e-12)
+    assert torch.allclose(score, torch.cat([part for _, part in own], 1), rtol=1e-12)
+    # every factor counts
+    assert all(bool((value.abs() > 1e-3).all()) for value, _ in own)
 
 
 # ---- a model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from rsgm.manifolds.base import expand
 from rsgm.processes import Process
 
 
+@dataclass(frozen=True)
 class EvidenceLowerBound(ScoreLikelihood, ABC):
     r"""A lower bound on the log-density of the reverse SDE (λ = 0), in expectation, by random slices of time.
 
@@ -39,19 +41,18 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         seed: of the draws, equal for every call
     """
 
-    def __init__(
-        self,
-        slices: int = 64,
-        time: ContinuousTime = ImportanceTime(),
-        dtype: Literal["float64", "float32"] = "float32",
-        batch_size: int = 4096,
-        seed: int = 0,
-    ) -> None:
-        if slices < 1 or batch_size < 1:
+    slices: int = 64
+    time: ContinuousTime = ImportanceTime()
+    dtype: Literal["float64", "float32"] = "float32"
+    batch_size: int = 4096
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.slices < 1 or self.batch_size < 1:
             raise ValueError(
-                f"{type(self).__name__}: slices and batch_size must be positive, found {slices} and {batch_size}."
+                f"{type(self).__name__}: slices and batch_size must be positive, found {self.slices} and "
+                f"{self.batch_size}."
             )
-        self.slices, self.time, self.dtype, self.batch_size, self.seed = slices, time, dtype, batch_size, seed
 
     @abstractmethod
     def start(self, process: Process) -> float:
@@ -134,6 +135,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         return total * (1 - process.eps) / self.slices
 
 
+@dataclass(frozen=True)
 class DenoisingBound(EvidenceLowerBound):
     r"""The bound in terms of Kullback-Leibler divergences: no derivative of the network is taken.
 
@@ -172,6 +174,7 @@ class DenoisingBound(EvidenceLowerBound):
         return 0.5 * process.schedule.beta(t) * process.manifold.squared_norm(x, error)
 
 
+@dataclass(frozen=True)
 class DivergenceBound(EvidenceLowerBound):
     r"""The bound by the divergence of the reverse drift.
 
@@ -184,17 +187,7 @@ class DivergenceBound(EvidenceLowerBound):
         divergence: one Rademacher probe by default
     """
 
-    def __init__(
-        self,
-        slices: int = 64,
-        time: ContinuousTime = ImportanceTime(),
-        dtype: Literal["float64", "float32"] = "float32",
-        batch_size: int = 4096,
-        seed: int = 0,
-        divergence: Divergence = Hutchinson(),
-    ) -> None:
-        super().__init__(slices, time, dtype, batch_size, seed)
-        self.divergence = divergence
+    divergence: Divergence = Hutchinson()
 
     def start(self, process: Process) -> float:
         """That of the integral."""

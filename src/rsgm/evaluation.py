@@ -32,7 +32,9 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
     """
     description = checkpoint["rsgm"].get("data")
     if description is None:
-        raise CheckpointError("The checkpoint does not name its data; pass a data module to evaluate.")
+        raise CheckpointError(
+            "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
+        )
     data = build(description, ManifoldData)
     data.prepare_data()
     data.setup()
@@ -69,12 +71,15 @@ def evaluate(
     path = Path(path)
     wall, cpu = time.perf_counter(), time.process_time()
     checkpoint = read_checkpoint(path)
-    data = data or load_data(checkpoint)
+    if data is None:
+        data = load_data(checkpoint)
+    data.prepare_data()
+    data.setup()
     model = load(path, device)
     test = data.test.points.to(device)
     context = None if data.test.context is None else data.test.context.to(device)
     score, bound = model.likelihood(test, context), model.lower_bound(test, context)
-    twins = data.twins().to(device)
+    twins, places = data.twins().to(device), data.test_places()
     kde = kernel_density(model.manifold, data)
     density = density_integral(model, data, kde)
     training = checkpoint["rsgm"].get("training", {})
@@ -82,13 +87,14 @@ def evaluate(
         "model": checkpoint["rsgm"]["model"]["class_path"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": training.get("steps"),
+        "training_points": {"model": training.get("points"), "kernel_density": len(data.train.points)},
         "seed": checkpoint["rsgm"]["seed"],
         "manifold": str(model.manifold),
         "data": data.provenance(),
-        "nll": summary(-score.value),
-        "nll_without_twins": summary(-score.value[~twins]),
+        "nll": summary(-score.value, places),
+        "nll_without_twins": summary(-score.value[~twins], places[~data.twins()]),
         "nll_exact": score.exact,
-        "nll_bound": None if bound is None else summary(-bound.value),
+        "nll_bound": None if bound is None else summary(-bound.value, places),
         "normalisation": None if density is None else density.value,
         "normalisation_error": None if density is None else density.standard_error,
         "nfe": score.nfe,
@@ -99,11 +105,11 @@ def evaluate(
     }
     metrics["split"] = metrics["data"].pop("split")
     truth = data.true_log_prob(data.test.points, data.test.context)
-    metrics["perfect_model"] = None if truth is None else summary(-truth)
-    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu())
+    metrics["perfect_model"] = None if truth is None else summary(-truth, places)
+    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu(), places)
     bits = None if data.levels is None else functools.partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
-    metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value))
-    metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value))
+    metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value), places)
+    metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value), places)
     law = data.reference_law
     drawn = functools.cache(lambda: sample_like(model, data.test, samples))
     metrics["samples"] = None if law is None else compare(drawn(), law)
@@ -112,7 +118,7 @@ def evaluate(
         name: {"std": float(draws.z.std()), "samples": None if law is None else compare(draws.x, law)}
         for name, draws in latents.items()
     }
-    figures = draw(model, data, density, latents, drawn)
+    figures = draw(model, data, density, latents, drawn, training.get("steps"))
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
         "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
@@ -131,10 +137,10 @@ def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None
     uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
     if kde is None:
         return {"uniform": uniform, "kernel_density": None}
-    nll = -kde.likelihood(data.test.points).value
+    nll, places, twins = -kde.likelihood(data.test.points).value, data.test_places(), data.twins()
     row = {
-        "nll": summary(nll),
-        "nll_without_twins": summary(nll[~data.twins()]),
+        "nll": summary(nll, places),
+        "nll_without_twins": summary(nll[~twins], places[~twins]),
         "min_width_radians": kde.min_width,
     }
     return {"uniform": uniform, "kernel_density": row}

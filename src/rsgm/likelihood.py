@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -142,6 +143,7 @@ class ScoreLikelihood(ABC):
         """Method, effort and dtype, for the record."""
 
 
+@dataclass(frozen=True)
 class ProbabilityFlow(ScoreLikelihood):
     r"""How a flow is solved: log-densities from the data to the prior, samples the other way.
 
@@ -154,18 +156,17 @@ class ProbabilityFlow(ScoreLikelihood):
         batch_size: points solved together
     """
 
-    def __init__(
-        self,
-        tolerance: float = 1e-5,
-        dtype: Literal["float64", "float32"] = "float64",
-        divergence: Divergence = Exact(),
-        batch_size: int = 1024,
-    ) -> None:
-        if not tolerance > 0 or batch_size < 1:
+    tolerance: float = 1e-5
+    dtype: Literal["float64", "float32"] = "float64"
+    divergence: Divergence = Exact()
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0 or self.batch_size < 1:
             raise ValueError(
-                f"ProbabilityFlow: tolerance and batch_size must be positive, found {tolerance} and {batch_size}."
+                "ProbabilityFlow: tolerance and batch_size must be positive, found "
+                f"{self.tolerance} and {self.batch_size}."
             )
-        self.tolerance, self.dtype, self.divergence, self.batch_size = tolerance, dtype, divergence, batch_size
 
     def __call__(self, process: Process, score: Field, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density of ``x`` ``(B, *shape)`` under a score model; see `log_prob`."""

@@ -40,13 +40,13 @@ class EarthData(TableData):
         split: ``random`` permutes the rows, as the papers do, and leaks: 83 % of the volcano test points are
             also train points; ``location`` keeps all rows of one location in one part, ``block`` all rows of
             one 1 x 1 degree cell
-        dedup: keep only the first of equal rows
+        dedup: keep only the first row of each place
         dequantize_deg: width of a von Mises-Fisher jitter of all points, degrees; 0 for none. Twins and
-            groups are those of the file's coordinates.
+            groups are those of the file's points.
         columns: the names of ``lat`` and ``lon`` in a file that calls them otherwise, such as ``{lat: y, lon: x}``
         skip_rows, skip_bad: see `TableData`
         unit: of a file of one's own; None is degrees, and refuses numbers that look like radians
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
@@ -59,6 +59,7 @@ class EarthData(TableData):
     """
 
     protocols = ("random", "location", "block")
+    earth = True
 
     def __init__(
         self,
@@ -75,15 +76,16 @@ class EarthData(TableData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
         super().__init__(
             *(name, path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
         )
         if strange := set(columns or ()) - {"lat", "lon"}:
             raise ValueError(f"EarthData: columns names {', '.join(sorted(strange))}, expected lat and lon.")
-        if dequantize_deg < 0:
-            raise ValueError(f"EarthData: dequantize_deg must not be negative, found {dequantize_deg}.")
+        if not 0 <= dequantize_deg < math.inf:
+            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {dequantize_deg}.")
         self.dequantize_deg = dequantize_deg
 
     @cached_property
@@ -125,7 +127,9 @@ class EarthData(TableData):
         if self.split != "block":
             return super().groups(locations)
         row, column = np.floor(self.rows.values * (180 / half_turn(self.unit))).astype(np.int64).T
-        return torch.from_numpy(np.minimum(row, 89) * 360 + column)
+        cells = np.minimum(row, 89) * 360 + column
+        # a place on the edge of two cells, as a pole is, belongs to that of its first row
+        return torch.from_numpy(cells[np.unique(locations, return_index=True)[1]])[locations]
 
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, (B, 2), in the unit and the range of the file."""

@@ -16,6 +16,7 @@ from rsgm.data.rotations import Layout, Rotations
 from rsgm.data.synthetic import MixtureData
 from rsgm.data.tables import Table, TableData, read_table
 from rsgm.distributions import Mixture, WrappedNormal
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import SpecialOrthogonal
 from rsgm.seeding import generator_from
 
@@ -35,8 +36,8 @@ class RotationMixtureData(MixtureData):
     Arguments:
         components: K
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = RotationMixtureData(components=4, train_size=10, val_size=10, test_size=10)
@@ -50,6 +51,10 @@ class RotationMixtureData(MixtureData):
     train_size: int = 10_000
     val_size: int = 2_000
     test_size: int = 5_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("RotationMixtureData", components=self.components)
 
     @cached_property
     def law(self) -> Mixture:
@@ -73,13 +78,13 @@ class RotationData(TableData):
 
     Arguments:
         path: the file
-        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part
-        dedup: keep only the first of equal rows
+        split: ``random`` permutes the rows; ``location`` keeps all rows of one place in one part
+        dedup: keep only the first row of each place
         order: of quaternions in four columns without names
         columns: the names of qw, qx, qy, qz, or rx, ry, rz, or r11 to r33, in a file that calls them otherwise
         skip_rows, skip_bad: see `TableData`
         unit: of rotation vectors; None is radians, and refuses those that are longer than a turn
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, bad rows (named by line)
@@ -99,10 +104,11 @@ class RotationData(TableData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
         super().__init__(
             *("rotations", path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
         )
         self.order = order
         if columns is not None and not any(columns.keys() == set(layout.roles) for layout in self._wanted.layouts):

@@ -17,6 +17,7 @@ from torch import Tensor
 from rsgm.data.base import ManifoldData
 from rsgm.data.names import Choice, Column, Floats, Names, Unit, Wanted, places_of, unit_in
 from rsgm.data.sources import Found, locate
+from rsgm.data.splits import label_places
 from rsgm.data.text import Rows, is_number, read_rows, shown
 
 _SHOWN = 5  # bad lines that an error quotes
@@ -187,13 +188,13 @@ class TableData(ManifoldData, ABC):
     Arguments:
         name: the named set
         path: a CSV of one's own, or the folder or file of the named set; None looks for the named set
-        dedup: keep only the first of equal rows
+        dedup: keep only the first row of each place
         columns: the names in the file, by what they are, such as ``{lat: y, lon: x}``; places from 0 in a file without
             names
         skip_rows: lines of the file above the table
         skip_bad: leave out rows that are bad; they are counted in `provenance`
         unit: of the file's angles; None takes the usual unit and refuses numbers that look like the other
-        batch_size, split, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
@@ -213,8 +214,9 @@ class TableData(ManifoldData, ABC):
         seed: int | None,
         steps_per_epoch: int,
         eval_batch_size: int,
+        val_points: int | None,
     ) -> None:
-        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
         self.name, self.path, self.dedup = name, path, dedup
         self.columns, self.unit = None if columns is None else dict(columns), unit
         self.skip_rows, self.skip_bad = skip_rows, skip_bad
@@ -244,8 +246,8 @@ class TableData(ManifoldData, ABC):
         return self.from_units(self.rows.values)
 
     def locations(self, x: Tensor) -> Tensor:
-        """Labels of rows that are equal in data units."""
-        return torch.unique(torch.from_numpy(self.rows.values), dim=0, return_inverse=True)[1]
+        """As the base class, of the points in the file; numbered by their units, on which published splits depend."""
+        return label_places(self.from_units(self.rows.values), torch.from_numpy(self.rows.values))
 
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the file."""
@@ -269,7 +271,7 @@ class TableData(ManifoldData, ABC):
         """The rows that are used."""
         if not self.dedup:
             return self._table
-        _, first = np.unique(self._table.values, axis=0, return_index=True)
+        _, first = np.unique(label_places(self.from_units(self._table.values)), return_index=True)
         kept = np.sort(first)
         return Table(self._table.values[kept], [self._table.labels[k] for k in kept if self._table.labels])
 

@@ -20,6 +20,7 @@ from rsgm.data.sources import Found, locate
 from rsgm.data.synthetic import LawData
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.distributions import BrownianLaw
+from rsgm.distributions.checks import require_positive
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
@@ -39,14 +40,19 @@ class WrappedNormalTorusData(LawData):
     Arguments:
         dim: n
         scale: σ, radians
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     dim: int = 2
     scale: float = 0.2
     _: KW_ONLY
     test_size: int = 2_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Torus(self.dim)  # checks it
+        require_positive("WrappedNormalTorusData", scale=self.scale)
 
     @cached_property
     def law(self) -> BrownianLaw:
@@ -69,12 +75,12 @@ class TorusData(TableData):
         angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns but the
             group's, an index without a name, and those of usual names that are no angles, such as ``resid``
         group: the column that names the structure or group of a row, for ``split: group``
-        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part, ``group`` equal groups
-        dedup: keep only the first of equal rows
+        split: ``random`` permutes the rows; ``location`` keeps a place in one part, ``group`` equal groups
+        dedup: keep only the first row of each place
         columns: the names of the angles in a file that calls them otherwise, such as ``{phi: PHI1, psi: PSI1}``
         skip_rows, skip_bad: see `TableData`
         unit: of a file of one's own; None is degrees, and refuses numbers that look like radians
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         ValueError: an angle twice
@@ -99,10 +105,11 @@ class TorusData(TableData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
         super().__init__(
             *(name, path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
         )
         self.angles, self.group = None if angles is None else list(angles), group
         try:
@@ -161,7 +168,7 @@ class DihedralTableData(ManifoldData):
     Arguments:
         name: the table
         path: the ``.npy`` file or its folder; None looks for it
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known
@@ -175,8 +182,9 @@ class DihedralTableData(ManifoldData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size, val_points)
         self.name, self.path = name, path
 
     @cached_property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +32,7 @@ class Loss(ABC):
         """The loss of each point, ``(B,)``."""
 
 
+@dataclass(frozen=True)
 class ScoreMatching(Loss, ABC):
     """A loss at random times. With equal time sampler and weighting all have the same expected gradient.
 
@@ -38,8 +41,8 @@ class ScoreMatching(Loss, ABC):
         weighting: w(t)
     """
 
-    def __init__(self, time: TimeSampler = UniformTime(), weighting: Weighting = LikelihoodWeighting()) -> None:
-        self.time, self.weighting = time, weighting
+    time: TimeSampler = UniformTime()
+    weighting: Weighting = LikelihoodWeighting()
 
     def __call__(
         self,
@@ -66,6 +69,7 @@ class ScoreMatching(Loss, ABC):
         """What is weighted, of each point at its time, ``(B,)``."""
 
 
+@dataclass(frozen=True)
 class DivergenceScoreMatching(ScoreMatching, ABC):
     r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)`: needs samples, no transition density.
 
@@ -74,12 +78,12 @@ class DivergenceScoreMatching(ScoreMatching, ABC):
     Arguments:
         time: sampler of times
         weighting: w(t)
-        divergence: how the divergence is taken
     """
 
-    def __init__(self, time: TimeSampler, weighting: Weighting, divergence: Divergence) -> None:
-        super().__init__(time, weighting)
-        self.divergence = divergence
+    @property
+    @abstractmethod
+    def divergence(self) -> Divergence:
+        """How the divergence is taken; a subclass may make it an argument."""
 
     def mismatch(
         self,
@@ -97,6 +101,7 @@ class DivergenceScoreMatching(ScoreMatching, ABC):
         return 0.5 * process.manifold.squared_norm(x, value) + div
 
 
+@dataclass(frozen=True)
 class SlicedScoreMatching(DivergenceScoreMatching):
     r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)` with a stochastic divergence.
 
@@ -110,15 +115,10 @@ class SlicedScoreMatching(DivergenceScoreMatching):
         divergence: the estimator
     """
 
-    def __init__(
-        self,
-        time: TimeSampler = UniformTime(),
-        weighting: Weighting = LikelihoodWeighting(),
-        divergence: Divergence = Hutchinson(),
-    ) -> None:
-        super().__init__(time, weighting, divergence)
+    divergence: Divergence = Hutchinson()
 
 
+@dataclass(frozen=True)
 class ImplicitScoreMatching(DivergenceScoreMatching):
     r""":math:`E\,w(t)\,(\tfrac12\|s_\theta\|^2 + \mathrm{div}\,s_\theta)` with the exact divergence.
 
@@ -129,10 +129,10 @@ class ImplicitScoreMatching(DivergenceScoreMatching):
         weighting: w(t)
     """
 
-    def __init__(self, time: TimeSampler = UniformTime(), weighting: Weighting = LikelihoodWeighting()) -> None:
-        super().__init__(time, weighting, Exact())
+    divergence: ClassVar[Divergence] = Exact()
 
 
+@dataclass(frozen=True)
 class DenoisingScoreMatching(ScoreMatching):
     r""":math:`E\,\tfrac12 w(t)\,\|s_\theta(x_t, t) - \nabla\log p_{t|0}(x_t | x_0)\|^2`.
 
@@ -146,14 +146,8 @@ class DenoisingScoreMatching(ScoreMatching):
         target: the regressand; exact by default
     """
 
-    def __init__(
-        self,
-        time: TimeSampler = UniformTime(),
-        weighting: Weighting = NoiseWeighting(),
-        target: ScoreTarget = ExactTarget(),
-    ) -> None:
-        super().__init__(time, weighting)
-        self.target = target
+    weighting: Weighting = NoiseWeighting()
+    target: ScoreTarget = ExactTarget()
 
     def mismatch(
         self,

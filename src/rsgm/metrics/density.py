@@ -13,11 +13,25 @@ from torch import Tensor
 from rsgm.manifolds import Manifold
 
 
-def summary(values: Tensor) -> dict[str, float | int] | None:
-    """Mean, standard error, median and count; None of nothing.
+def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | int | None] | None:
+    r"""Mean, standard error, median and counts; None of nothing.
+
+    Rows of one place repeat one observation. The standard error counts places: with n values, G places and D the sum
+    of the deviations from the mean at a place, it is :math:`\tfrac1n \sqrt{\tfrac{G}{G - 1} \sum_g D_g^2}`, which is
+    the standard deviation over :math:`\sqrt n` where all places are distinct; None for one place.
+
+    References: Liang and Zeger 1986, Biometrika 73 (the cluster-robust variance).
+
+    Arguments:
+        values: (n,)
+        places: (n,) labels of the places of the values; None where all are distinct
 
     Raises:
         ValueError: where values are not finite
+
+    Example:
+        >>> round(summary(torch.tensor([1.0, 1.0, 3.0, 3.0]), torch.tensor([0, 0, 1, 1]))["standard_error"], 6)
+        1.0
     """
     n = len(values)
     if n == 0:
@@ -25,8 +39,11 @@ def summary(values: Tensor) -> dict[str, float | int] | None:
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise ValueError(f"{bad} of {n} log-densities are not finite.")
-    error = float(values.std() / math.sqrt(n)) if n > 1 else None
-    return {"mean": float(values.mean()), "standard_error": error, "median": float(values.median()), "n": n}
+    labels = torch.arange(n) if places is None else torch.unique(places.cpu(), return_inverse=True)[1]
+    count, mean = int(labels.max()) + 1, float(values.mean())
+    deviations = torch.zeros(count, dtype=torch.float64).index_add_(0, labels, values.detach().cpu().double() - mean)
+    error = float(deviations.norm()) * math.sqrt(count / (count - 1)) / n if count > 1 else None
+    return {"mean": mean, "standard_error": error, "median": float(values.median()), "n": n, "places": count}
 
 
 def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:

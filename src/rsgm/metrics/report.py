@@ -22,7 +22,8 @@ def report(metrics: dict[str, Any]) -> str:
         if value is None:
             return f"{name:<34} none"
         error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
-        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points)"
+        places = "" if value["places"] == value["n"] else f" of {value['places']} places"
+        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points{places})"
 
     split, data = metrics["split"], metrics["data"]
     kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
@@ -35,6 +36,11 @@ def report(metrics: dict[str, Any]) -> str:
         line("  kernel density, same points", kde["nll"]),
         line("  kernel density, without twins", kde["nll_without_twins"]),
     ]
+    points = metrics["training_points"]
+    if kde["nll"] and points["model"] not in (None, points["kernel_density"]):
+        lines.append(
+            "  unequal data: trained on {model} points, the kernel density on {kernel_density}".format(**points)
+        )
     if metrics["nll_bound"]:
         lines.append(line("  upper bound, same points", metrics["nll_bound"]))
     if metrics["perfect_model"]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from rsgm.description import describe_call
@@ -51,7 +52,7 @@ class GenerativeModel(LightningModule, ABC):
 
     Arguments:
         manifold: where the points live
-        optimizer: factory of the optimiser from the parameters
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
         learning_rate: factor on its learning rate over the run
     """
 
@@ -68,7 +69,8 @@ class GenerativeModel(LightningModule, ABC):
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__()
-        self.manifold, self.optimizer, self.learning_rate = manifold, optimizer, learning_rate
+        self.manifold, self.learning_rate = manifold, learning_rate
+        self.optimizer = optimizer or partial(Adam, lr=2e-4, fused=True)
         self.seed: int | None = None
         self._description: dict[str, Any] | None = None
         # of a batch: optimiser steps before it, and its place among the batches of one step
@@ -207,8 +209,6 @@ class GenerativeModel(LightningModule, ABC):
         parameters = self.parameter_groups()
         if not parameters:
             return None
-        if self.optimizer is None:
-            raise ValueError(f"{type(self).__name__} has parameters but no optimizer was given.")
         optimizer = self.optimizer(parameters)
         rate, total = self.learning_rate, int(self.trainer.estimated_stepping_batches)
         # a plain function: LambdaLR would write the attributes of any other callable into the checkpoint

@@ -36,7 +36,8 @@ class ChartSGM(GenerativeModel):
     Arguments:
         manifold: where the points live
         chart: factory of the chart from the manifold
-        process: factory of the forward process from a Euclidean space
+        process: factory of the forward process from a Euclidean space; None for `VariancePreserving` with
+            ``LinearBeta(beta_1=6)``
         network: factory of the network from its input and output sizes
         field: factory of the vector field from the Euclidean space and the network factory
         prediction: factory of the score from the process and the vector field
@@ -44,10 +45,11 @@ class ChartSGM(GenerativeModel):
         sampler: how samples are drawn
         ode: how log-densities are computed
         bound: a lower bound that is reported beside them
-        optimizer: factory of the optimiser from the parameters
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
         learning_rate: factor on its learning rate over the run
 
     Example:
+        >>> from functools import partial
         >>> from rsgm.manifolds import Sphere
         >>> model = ChartSGM(Sphere(2), network=partial(MLP, hidden=[16]))
         >>> model.sample(5, seed=0).shape
@@ -58,7 +60,7 @@ class ChartSGM(GenerativeModel):
         self,
         manifold: Manifold,
         chart: Callable[[Manifold], Chart] = Stereographic,
-        process: Callable[[Manifold], Process] = partial(VariancePreserving, schedule=LinearBeta(beta_1=6.0)),
+        process: Callable[[Manifold], Process] | None = None,
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
         prediction: Callable[[Process, Field], Prediction] = Score,
@@ -66,11 +68,12 @@ class ChartSGM(GenerativeModel):
         sampler: Sampler = ReverseDiffusion(),
         ode: ScoreLikelihood = ProbabilityFlow(),
         bound: EvidenceLowerBound | None = None,
-        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
+        optimizer: OptimizerFactory | None = None,
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)
         self.chart = chart(manifold)
+        process = process or partial(VariancePreserving, schedule=LinearBeta(beta_1=6.0))
         self.flat = RSGM(Euclidean(manifold.dim), process, network, field, prediction, loss, sampler, ode, bound)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,13 +39,14 @@ class CNF(GenerativeModel):
         checkpoint: compute each evaluation again in the backward pass: 1.6 times the cost of a step, and memory
             that does not grow with the number of evaluations
         ode: how log-densities and samples are computed
-        optimizer: factory of the optimiser from the parameters
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
         learning_rate: factor on its learning rate over the run
 
     Raises:
         ValueError: for a manifold that is not compact
 
     Example:
+        >>> from functools import partial
         >>> from rsgm.manifolds import Sphere
         >>> model = CNF(Sphere(2), network=partial(MLP, hidden=[16]))
         >>> model.sample(5, seed=0).shape
@@ -62,7 +62,7 @@ class CNF(GenerativeModel):
         divergence: Divergence = Exact(),
         checkpoint: bool = False,
         ode: ProbabilityFlow = ProbabilityFlow(),
-        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
+        optimizer: OptimizerFactory | None = None,
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)

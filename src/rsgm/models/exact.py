@@ -42,8 +42,9 @@ class ExactScore(GenerativeModel):
 
     Arguments:
         manifold: a Euclidean space, the law's
-        law: one whose score is known at every level of noise
-        process: factory of the forward process from the manifold
+        law: one whose score is known at every level of noise; by default `GaussianMixture` with its own defaults
+        process: factory of the forward process from the manifold; None for `VariancePreserving` with
+            ``LinearBeta(beta_0=0.1, beta_1=20)``
         sampler: how samples are drawn
         ode: how log-densities are computed
 
@@ -60,16 +61,16 @@ class ExactScore(GenerativeModel):
     def __init__(
         self,
         manifold: Manifold,
-        law: SmoothedLaw = GaussianMixture(),
-        process: Callable[[Manifold], GaussianProcess] = partial(
-            VariancePreserving, schedule=LinearBeta(beta_0=0.1, beta_1=20.0)
-        ),
+        law: SmoothedLaw | None = None,
+        process: Callable[[Manifold], GaussianProcess] | None = None,
         sampler: Sampler = ReverseDiffusion(),
         ode: ProbabilityFlow = ProbabilityFlow(),
     ) -> None:
         super().__init__(manifold)
+        law = law or GaussianMixture()
         if law.manifold.shape != manifold.shape:
             raise ValueError(f"ExactScore: the law is on {law.manifold}, the model on {manifold}; give both the same.")
+        process = process or partial(VariancePreserving, schedule=LinearBeta(beta_0=0.1, beta_1=20.0))
         self.process = process(manifold)
         self.score = LawScore(self.process, law)
         self.law, self.sampler, self.ode = law, sampler, ode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -39,13 +38,14 @@ class FlowMatching(GenerativeModel):
         stratified: one time in each of B equal slices of [0, 1] instead of B independent times: the same mean, less
             variance
         ode: how log-densities and samples are computed
-        optimizer: factory of the optimiser from the parameters
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
         learning_rate: factor on its learning rate over the run
 
     Raises:
         ValueError: for the uniform law on a manifold that is not compact
 
     Example:
+        >>> from functools import partial
         >>> from rsgm.manifolds import Sphere
         >>> model = FlowMatching(Sphere(2), network=partial(MLP, hidden=[16]))
         >>> model.sample(5, seed=0).shape
@@ -60,7 +60,7 @@ class FlowMatching(GenerativeModel):
         prior: Callable[[Manifold], ManifoldDistribution] = Uniform,
         stratified: bool = False,
         ode: ProbabilityFlow = ProbabilityFlow(),
-        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
+        optimizer: OptimizerFactory | None = None,
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)

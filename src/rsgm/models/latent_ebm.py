@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,7 @@ class PosteriorStart(ABC):
         """Points ``(B, latent_dim)``, given where the prior chain started, draws of p_0, and where it ended."""
 
 
+@dataclass(frozen=True)
 class FromReference(PosteriorStart):
     """The draws of p_0 from which the prior chain started, as in the paper."""
 
@@ -40,6 +42,7 @@ class FromReference(PosteriorStart):
         return start
 
 
+@dataclass(frozen=True)
 class FromPriorChain(PosteriorStart):
     """The end of the prior chain."""
 
@@ -70,8 +73,9 @@ class LatentEBM(GenerativeModel):
     Arguments:
         manifold: where the points live; Euclidean
         latent_dim: dimension of z
-        energy: factory of the network of f, the negative energy, from its input and output sizes
-        decoder: factory of the network of g, the generator, from its input and output sizes
+        energy: factory of the network of f, the negative energy, from its input and output sizes; None for an `MLP`
+            of two layers of 64 with `SiLU`
+        decoder: factory of the network of g, the generator, from its input and output sizes; None likewise
         sigma_0: standard deviation of p_0, the law that f tilts
         sigma: standard deviation of x around g(z), in units of x
         energy_bound: b, where f is :math:`b \tanh(\cdot / b)` of its network; None for the network itself
@@ -84,7 +88,7 @@ class LatentEBM(GenerativeModel):
         energy_lr: learning rate of f; the optimiser's own is that of g
         max_gap: of the mean of f over :math:`z^+` from that over :math:`z^-`, nats; beyond it training stops
         max_spread: of the standard deviations of :math:`z^-` and :math:`z^+`, in units of sigma_0; likewise
-        optimizer: factory of the optimiser from groups of parameters
+        optimizer: factory of the optimiser from groups of parameters; None for Adam at a rate of 2e-3
         learning_rate: factor on both learning rates over the run
 
     Raises:
@@ -101,8 +105,8 @@ class LatentEBM(GenerativeModel):
         self,
         manifold: Manifold,
         latent_dim: int = 2,
-        energy: Callable[[int, int], Network] = partial(MLP, hidden=[64, 64], activation=SiLU()),
-        decoder: Callable[[int, int], Network] = partial(MLP, hidden=[64, 64], activation=SiLU()),
+        energy: Callable[[int, int], Network] | None = None,
+        decoder: Callable[[int, int], Network] | None = None,
         sigma_0: float = 1.0,
         sigma: float = 0.3,
         energy_bound: float | None = None,
@@ -115,16 +119,18 @@ class LatentEBM(GenerativeModel):
         energy_lr: float = 2e-4,
         max_gap: float = 100.0,
         max_spread: float = 20.0,
-        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-3, fused=True),
+        optimizer: OptimizerFactory | None = None,
         learning_rate: LearningRate = ConstantRate(),
     ) -> None:
-        super().__init__(manifold, optimizer, learning_rate)
+        super().__init__(manifold, optimizer or partial(torch.optim.Adam, lr=2e-3, fused=True), learning_rate)
         if not (rho >= 0 and min(energy_lr, max_gap, max_spread) > 0):
             raise ValueError(
                 "LatentEBM: rho >= 0 and positive energy_lr, max_gap and max_spread are needed, found "
                 f"{rho}, {energy_lr}, {max_gap} and {max_spread}."
             )
-        self.law = LatentLaw(manifold, latent_dim, energy, decoder, sigma_0, sigma, energy_bound)
+        network = partial(MLP, hidden=[64, 64], activation=SiLU)
+        networks = energy or network, decoder or network
+        self.law = LatentLaw(manifold, latent_dim, *networks, sigma_0, sigma, energy_bound)
         self.prior_chain, self.posterior_chain, self.posterior_start = prior_chain, posterior_chain, posterior_start
         self.rho, self.noise, self.marginal, self.energy_lr = rho, noise, marginal, energy_lr
         self.max_gap, self.max_spread = max_gap, max_spread

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ PriorChain = Callable[[LatentLaw, Tensor, torch.Generator], Tensor]
 PosteriorChain = Callable[[LatentLaw, Tensor, Tensor, torch.Generator], Tensor]
 
 
+@dataclass(frozen=True)
 class ImportanceSampling:
     r"""The marginal log-density of a `LatentLaw`.
 
@@ -58,22 +60,21 @@ class ImportanceSampling:
         SolveError: from a call, where prior chains leave the range of numbers
     """
 
-    def __init__(
-        self,
-        draws: int = 256,
-        modes: int = 8,
-        refinements: int = 3,
-        defensive: float = 0.5,
-        prior_draws: int = 2**15,
-        seed: int = 0,
-    ) -> None:
-        if not (0 < defensive < 1 and min(modes, prior_draws) >= 1 and refinements >= 0 and draws > modes):
+    draws: int = 256
+    modes: int = 8
+    refinements: int = 3
+    defensive: float = 0.5
+    prior_draws: int = 2**15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = min(self.modes, self.prior_draws) >= 1 and self.refinements >= 0 and self.draws > self.modes
+        if not (counts and 0 < self.defensive < 1):
             raise ValueError(
                 "ImportanceSampling: 0 < defensive < 1, modes and prior_draws >= 1, refinements >= 0 and draws > modes "
-                f"are needed, found {defensive}, {modes}, {prior_draws}, {refinements} and {draws}."
+                f"are needed, found {self.defensive}, {self.modes}, {self.prior_draws}, {self.refinements} and "
+                f"{self.draws}."
             )
-        self.draws, self.modes, self.refinements = draws, modes, refinements
-        self.defensive, self.prior_draws, self.seed = defensive, prior_draws, seed
 
     def __call__(self, law: LatentLaw, prior: PriorChain, posterior: PosteriorChain, x: Tensor) -> LogProb:
         """The estimate at ``x`` ``(B, *shape)``, nats; ``nfe`` counts evaluations of g."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -90,13 +89,14 @@ class Moser(GenerativeModel):
         eps: the floor of the density, relative to the uniform density
         divergence: of training; a stochastic one makes the logarithm biased downwards
         ode: how log-densities and samples are computed
-        optimizer: factory of the optimiser from the parameters
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
         learning_rate: factor on its learning rate over the run
 
     Raises:
         ValueError: for a manifold that is not compact
 
     Example:
+        >>> from functools import partial
         >>> from rsgm.manifolds import Sphere
         >>> model = Moser(Sphere(2), network=partial(MLP, hidden=[16]))
         >>> model.sample(5, seed=0).shape
@@ -113,7 +113,7 @@ class Moser(GenerativeModel):
         eps: float = 1e-5,
         divergence: Divergence = Exact(),
         ode: ProbabilityFlow = ProbabilityFlow(),
-        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
+        optimizer: OptimizerFactory | None = None,
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rsgm.description import describe
@@ -45,10 +43,11 @@ class RSGM(GenerativeModel):
         sampler: how samples are drawn
         ode: how log-densities are computed
         bound: a lower bound that is reported beside them
-        optimizer: factory of the optimiser from the parameters
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
         learning_rate: factor on its learning rate over the run
 
     Example:
+        >>> from functools import partial
         >>> from rsgm.manifolds import Sphere
         >>> model = RSGM(Sphere(2), network=partial(MLP, hidden=[16]))
         >>> model.sample(5, seed=0).shape
@@ -66,7 +65,7 @@ class RSGM(GenerativeModel):
         sampler: Sampler = ReverseDiffusion(),
         ode: ScoreLikelihood = ProbabilityFlow(),
         bound: EvidenceLowerBound | None = None,
-        optimizer: OptimizerFactory = partial(torch.optim.Adam, lr=2e-4, fused=True),
+        optimizer: OptimizerFactory | None = None,
         learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
         super().__init__(manifold, optimizer, learning_rate)

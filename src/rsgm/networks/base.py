@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def fresh(name: str, factory: Callable[..., Part], *sizes: int) -> Part:
+    """A part of a network's own: one module in two networks would move, convert and switch mode with both.
+
+    Raises:
+        TypeError: for a module in the place of its factory
+    """
+    if isinstance(factory, nn.Module):
+        cls = type(factory).__name__
+        raise TypeError(f"{name} is a factory: expected {cls} or functools.partial({cls}, ...), found a {cls}().")
+    return factory(*sizes)
 
 
 class Network(nn.Module, ABC):

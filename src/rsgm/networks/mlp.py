@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rsgm.networks.base import Activation, DualLinear, Network, SiLU, Sin
+from rsgm.networks.base import Activation, DualLinear, Network, SiLU, Sin, fresh
 from rsgm.networks.features import Coordinates, LogSNR, PositionFeatures, RawTime, TimeFeatures, with_context
 
 
@@ -26,9 +26,9 @@ class MLP(Network):
         in_features: size of a flattened point
         out_features: size of the output
         hidden: widths of the hidden layers
-        activation: the nonlinearity
-        time: time features
-        position: factory of position features from ``in_features``
+        activation: factory of the nonlinearity
+        time: factory of the time features
+        position: factory of the position features from ``in_features``
         context_features: size of the context, 0 for none
 
     Example:
@@ -41,8 +41,8 @@ class MLP(Network):
         in_features: int,
         out_features: int,
         hidden: Sequence[int] = (512, 512, 512, 512, 512),
-        activation: Activation = Sin(),
-        time: TimeFeatures = RawTime(),
+        activation: Callable[[], Activation] = Sin,
+        time: Callable[[], TimeFeatures] = RawTime,
         position: Callable[[int], PositionFeatures] = Coordinates,
         context_features: int = 0,
     ) -> None:
@@ -50,9 +50,9 @@ class MLP(Network):
         if not hidden or min(hidden) < 1:
             raise ValueError(f"MLP: hidden needs at least one positive width, found {list(hidden)}.")
         self.in_features, self.out_features, self.hidden = in_features, out_features, list(hidden)
-        self.activation, self.time, self.position = activation, time, position(in_features)
-        self.context_features = context_features
-        widths = [self.position.out_features + time.out_features + context_features, *hidden, out_features]
+        self.activation, self.time = fresh("activation", activation), fresh("time", time)
+        self.position, self.context_features = fresh("position", position, in_features), context_features
+        widths = [self.position.out_features + self.time.out_features + context_features, *hidden, out_features]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for layer in self.layers:
             _initialise(layer)
@@ -91,9 +91,9 @@ class ResidualMLP(Network):
         out_features: size of the output
         width: of every hidden layer
         blocks: number of residual blocks
-        activation: the nonlinearity :math:`\phi`
-        time: time features
-        position: factory of position features from ``in_features``
+        activation: factory of the nonlinearity :math:`\phi`
+        time: factory of the time features
+        position: factory of the position features from ``in_features``
         context_features: size of the context, which joins the time features; 0 for none
 
     Example:
@@ -107,8 +107,8 @@ class ResidualMLP(Network):
         out_features: int,
         width: int = 128,
         blocks: int = 3,
-        activation: Activation = SiLU(),
-        time: TimeFeatures = LogSNR(),
+        activation: Callable[[], Activation] = SiLU,
+        time: Callable[[], TimeFeatures] = LogSNR,
         position: Callable[[int], PositionFeatures] = Coordinates,
         context_features: int = 0,
     ) -> None:
@@ -116,10 +116,10 @@ class ResidualMLP(Network):
         if min(width, blocks) < 1:
             raise ValueError(f"ResidualMLP: width and blocks must be at least 1, found {width} and {blocks}.")
         self.in_features, self.out_features, self.width, self.blocks = in_features, out_features, width, blocks
-        self.activation, self.time, self.position = activation, time, position(in_features)
-        self.context_features = context_features
+        self.activation, self.time = fresh("activation", activation), fresh("time", time)
+        self.position, self.context_features = fresh("position", position, in_features), context_features
         self.embedding = nn.ModuleList(
-            [nn.Linear(time.out_features + context_features, width), nn.Linear(width, width)]
+            [nn.Linear(self.time.out_features + context_features, width), nn.Linear(width, width)]
         )
         self.first = nn.Linear(self.position.out_features, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsgm.networks.base import Network
+from rsgm.networks.base import Network, fresh
 from rsgm.networks.features import FourierTime, TimeFeatures, with_context
 
 
@@ -32,7 +32,7 @@ class UNet(Network):
         attention: heights at which there is attention; at the lowest there always is
         dropout: probability, within the blocks
         groups: of the normalisation, where they divide the channels, else their greatest common divisor
-        time: time features
+        time: factory of the time features
         context_features: size of the context, which joins the time features; 0 for none
 
     Raises:
@@ -55,18 +55,18 @@ class UNet(Network):
         attention: Sequence[int] = (16,),
         dropout: float = 0.0,
         groups: int = 32,
-        time: TimeFeatures = FourierTime(),
+        time: Callable[[], TimeFeatures] = FourierTime,
         context_features: int = 0,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features, self.blocks, self.dropout = in_features, out_features, blocks, dropout
         self.shape = list(shape) if shape else _guess(in_features)
         self.channels, self.multipliers, self.attention = channels, list(multipliers), list(attention)
-        self.groups, self.time, self.context_features = groups, time, context_features
+        self.groups, self.time, self.context_features = groups, fresh("time", time), context_features
         depth, height, width = self._check()
         embedding = 4 * channels
         self.embedding = nn.Sequential(
-            nn.Linear(time.out_features + context_features, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+            nn.Linear(self.time.out_features + context_features, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
 
         def block(inner: int, outer: int, attend: bool) -> _Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ def langevin(
     return x.detach()
 
 
+@dataclass(frozen=True)
 class LangevinChain:
     r"""A number of steps of `langevin`, which also says how its drift compares with its noise.
 
@@ -81,13 +83,16 @@ class LangevinChain:
         (torch.Size([7, 1]), torch.Size([7]))
     """
 
-    def __init__(self, steps: int = 20, step: float = 0.02, max_norm: float | None = None) -> None:
-        if steps < 0 or not step > 0 or not (max_norm is None or max_norm > 0):
+    steps: int = 20
+    step: float = 0.02
+    max_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not self.step > 0 or not (self.max_norm is None or self.max_norm > 0):
             raise ValueError(
                 "LangevinChain: steps >= 0 and positive step and max_norm are needed, found "
-                f"{steps}, {step} and {max_norm}."
+                f"{self.steps}, {self.step} and {self.max_norm}."
             )
-        self.steps, self.step, self.max_norm = steps, step, max_norm
 
     def __call__(
         self,
