@@ -493,12 +493,12 @@ def test_rna_in_its_original_layout(tmp_path, monkeypatch):
 
 
 def test_angles_of_one_s_own(tmp_path):
-    rows = "".join(f"{k % 37},{k % 3},{-k}\n" for k in range(40))
+    rows = "".join(f"{5 * k % 37},{2 * k % 3},{-k}\n" for k in range(40))
     path = str(write(tmp_path, "phi,kind,psi\n" + rows))
     data = TorusData(path=path, angles=["psi", "phi"])
     data.setup()
     assert data.header == ("psi", "phi")
-    np.testing.assert_allclose(data.to_units(data.points()), [[-k, k % 37] for k in range(40)], atol=1e-12)
+    np.testing.assert_allclose(data.to_units(data.points()), [[-k, 5 * k % 37] for k in range(40)], atol=1e-12)
     assert TorusData(path=path).header == ("phi", "kind", "psi")
     assert TorusData(path=path, group="kind", split="group").header == ("phi", "psi")
     bare = TorusData(path=str(write(tmp_path, rows)))
