@@ -215,7 +215,7 @@ def test_large_variance_is_exact_for_normal_data():
 
     variances = []
     for variance in (LargeVariance(), SmallVariance()):
-        sampler = ReverseDiffusion(39, GaussianBridge(variance=variance), denoise=False)
+        sampler = ReverseDiffusion(39, GaussianBridge(variance=variance), UniformTimeGrid(), denoise=False)
         x = sampler(process, Normal(PLANE), n, generator=seeded()).double()
         variances.append(x.square())
     assert within(variances[0], 1.0)
@@ -237,7 +237,7 @@ def test_only_the_last_step_is_free_of_noise():
             return super().random_tangent(x, generator)
 
     process = VariancePreserving(Counting(2), DiscreteLinear(100), eps=0.01)
-    sampler = ReverseDiffusion(99, GaussianBridge())
+    sampler = ReverseDiffusion(99, GaussianBridge(), UniformTimeGrid())
     sampler(process, NoisePrediction(process, Clock(PLANE)), 2, generator=seeded())
     assert seen == list(range(100, 0, -1))
     assert drawn == seen[:-1]
@@ -247,7 +247,7 @@ def test_only_the_last_step_is_free_of_noise():
 def test_clipping(eta):
     """No estimate leaves the box, the last one included; with a wide box nothing changes."""
     plain, wide, narrow = (
-        ReverseDiffusion(20, GaussianBridge(eta, clip=clip))(CHAIN, SCORE, 50, generator=seeded())
+        ReverseDiffusion(20, GaussianBridge(eta, clip=clip), UniformTimeGrid())(CHAIN, SCORE, 50, generator=seeded())
         for clip in (None, 1e9, 0.5)
     )
     assert torch.allclose(plain, wide, rtol=0, atol=1e-6)

@@ -1,6 +1,7 @@
 """Charts: the contract, on every manifold that each of them takes."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -193,6 +194,17 @@ def test_standardised_coordinates(inner):
     again = Standardise(Euclidean(3), chart=inner)
     again.load_state_dict(chart.state_dict())
     assert torch.equal(again.inverse(x), y)
+
+
+def test_standardised_coordinates_of_standardised_coordinates():
+    """The inner chart is fitted first, so that nothing is left for the outer one; both keep their own least scale."""
+    x = 3 + torch.tensor([5.0, 0.02]) * torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    chart = Standardise(Euclidean(2), chart=partial(Standardise, min_std=0.1))
+    chart.fit(x)
+    torch.testing.assert_close(chart.chart.mean, x.mean(0))
+    torch.testing.assert_close(chart.chart.std, torch.tensor([x[:, 0].std(), 0.1]))
+    torch.testing.assert_close(chart.mean, torch.zeros(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(chart.std, torch.tensor([1.0, x[:, 1].std() / 0.1]))
 
 
 def test_flat_charts_check_their_arguments():

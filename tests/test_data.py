@@ -1,5 +1,6 @@
 """Sources, reader and splits of the data sets."""
 
+import dataclasses
 import inspect
 import math
 import shutil
@@ -22,12 +23,14 @@ from rsgm.data import (
     TorusData,
     VonMisesFisherData,
     VonMisesFisherMixtureData,
+    WrappedNormalMixtureData,
     WrappedNormalTorusData,
     sources,
 )
 from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
+from rsgm.description import describe
 from rsgm.manifolds import SpecialOrthogonal, Sphere
 from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
@@ -356,13 +359,48 @@ def test_dequantize_moves_by_its_width_and_keeps_the_twins(tmp_path):
     assert math.degrees(angle.square().mean().div(2).sqrt()) == pytest.approx(0.1, rel=0.05)
     assert torch.equal(data.points(), data.points())
     assert data.twins().all()
-    with pytest.raises(ValueError, match="dequantize_deg must not be negative"):
-        EarthData(dequantize_deg=-1)
+    for width in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"dequantize_deg must not be negative, and finite, found {width}"):
+            EarthData(dequantize_deg=width)
 
 
 # ---- laws
 
 SMALL = {"train_size": 20, "val_size": 50, "test_size": 4_000}
+SCALES, COUNTS = (0.0, -1.0, math.nan, math.inf, None), (0, -1, 1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "values"),
+    [
+        (VonMisesFisherData, "concentration", SCALES),
+        (VonMisesFisherMixtureData, "concentration", SCALES),
+        (WrappedNormalTorusData, "scale", SCALES),
+        (WrappedNormalMixtureData, "scale", SCALES),
+        (WrappedNormalMixtureData, "spread", SCALES),
+        (VonMisesFisherData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "dim", COUNTS),
+        (WrappedNormalTorusData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "components", COUNTS),
+        (WrappedNormalMixtureData, "components", COUNTS),
+        (RotationMixtureData, "components", COUNTS),
+    ],
+)
+def test_parameters_are_checked_where_they_enter(cls, name, values):
+    """By the constructor, not after the first loop."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} must be .*, found {value}"):
+            cls(**{name: value})
+
+
+def test_the_narrowest_and_the_widest_law_are_drawn():
+    for kappa in (1e-30, 1e30):
+        data = VonMisesFisherData(concentration=kappa, **SMALL)
+        data.setup()
+        value = data.true_log_prob(data.test.points).mean()
+        assert float(value) == pytest.approx(-float(data.law.entropy()), abs=0.1)
+
+
 every_law = pytest.mark.parametrize("cls", each(LawData))
 every_mixture = pytest.mark.parametrize("cls", each(MixtureData))
 
@@ -545,14 +583,37 @@ def test_rotations_of_one_s_own(tmp_path):
         RotationData(str(write(tmp_path, "a,b\n1,1\n"))).setup()
 
 
+def test_the_fingerprint_is_that_of_all_points_and_parts(tmp_path):
+    """To 1e-6: a rounding is no other data set; a point moved further, in any part, and another split are."""
+    rows = [f"{k - 20},{3 * k}" for k in range(40)]
+
+    def fingerprint(rows: list[str], **arguments) -> str:
+        return EarthData(path=str(write(tmp_path, "lat,lon\n" + "\n".join(rows))), **arguments).fingerprint
+
+    data = EarthData(path=str(write(tmp_path, "lat,lon\n" + "\n".join(rows))))
+    data.setup()
+    whole = fingerprint(rows)
+    assert whole == data.fingerprint == fingerprint([row + "e0" for row in rows])
+    assert whole != fingerprint(rows, seed=1)
+    for part in data._parts:
+        for shift, same in ((1e-9, True), (1e-3, False)):
+            k = int(part[0])
+            moved = [*rows[:k], f"{k - 20 + shift:.10f},{3 * k}", *rows[k + 1 :]]
+            assert (fingerprint(moved) == whole) == same
+
+
 # ---- all data sets
 
 
 @pytest.mark.parametrize("kind", concrete(ManifoldData))
 def test_arguments_are_attributes(kind):
+    fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     for name, parameter in inspect.signature(kind).parameters.items():
+        default = parameter.default
+        if name in fields and fields[name].default_factory is not dataclasses.MISSING:
+            default = fields[name].default_factory()
         # without a command line to give the run's seed, it is 0
-        assert getattr(kind(), name) == (0 if name == "seed" else parameter.default)
+        assert describe(getattr(kind(), name)) == (0 if name == "seed" else describe(default))
 
 
 def test_command_line():

@@ -66,6 +66,7 @@ LAWS = {
         lambda: WrappedNormal(Hyperbolic(2), scale=0.7),
         lambda: WrappedNormal(Sphere(2), directions(2), torch.tensor([0.1, 0.4])),
         lambda: WrappedNormal(SpecialOrthogonal(), rotations(2), 0.3),
+        lambda: WrappedNormal(SpecialOrthogonal(), rotations(1)[0], torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.3, 0.3]])),
         lambda: WrappedNormal(Euclidean(2), torch.ones(2, 2), 3.0),
     ],
     "BrownianLaw": [

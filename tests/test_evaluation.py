@@ -15,13 +15,14 @@ from conftest import variants
 from rsgm import plots
 from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
-from rsgm.data import DigitsData, GaussianMixtureData, Split, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data import DigitsData, GaussianMixtureData, PointsData, Split, VonMisesFisherData, VonMisesFisherMixtureData
 from rsgm.evaluation import evaluate, load_data
 from rsgm.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import report, summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
+from rsgm.seeding import generator_from
 from test_cli import (
     EARTH,
     METRICS,
@@ -164,6 +165,22 @@ def test_kernel_density_row_is_fitted_on_the_same_split(trained):
     assert row["nll"]["mean"] < row["nll_without_twins"]["mean"]
 
 
+def test_standard_errors_count_places(path):
+    """Three rows of each place say no more than one."""
+    x = Sphere(2).random_uniform(30, 3, generator=generator_from("places"), dtype=torch.float64)
+    data = PointsData(Sphere(2), x.repeat(3, 1), split="location")
+    found = evaluate(path, data)
+    once = data.test.points.unique(dim=0)
+    assert 3 * len(once) == len(data.test.points)
+    kde = KernelDensity(data.manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    for row, model in ((found, rsgm.load(path)), (found["baselines"]["kernel_density"], kde)):
+        expected = summary(-model.log_prob(once)) | {"n": 3 * len(once)}
+        assert row["nll"] == pytest.approx(expected)
+        assert row["nll_without_twins"] == pytest.approx(expected)
+    assert f"({3 * len(once)} points of {len(once)} places)" in report(found)
+
+
 def test_points_of_training_are_counted(folder, capsys):
     """A stream of fresh points shows a network more than the kernel density beside it sees."""
     assert run("--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2") == 0
@@ -297,7 +314,7 @@ PICTURES = {
     ("Euclidean", 1): ("line", "line"),
     ("Euclidean", 2): ("pairs", "square"),
     ("Euclidean", 3): ("pairs", None),
-    ("Product", 3): ("montage", None),
+    **{("Product", dim): ("montage", None) for dim in (2, 3, 5)},
 }
 
 
@@ -309,10 +326,10 @@ def kind(figure):
     name, titles = type(axes).__name__, [axes.get_title() + axes.get_title(loc="left") for axes in figure.axes]
     if name != "Axes":
         return {"MollweideAxes": "globe", "PolarAxes": "circle"}[name]
-    if not axes.axison and others and not others[0].axison:
-        return "montage" if axes.images else "disks"
     if not axes.axison:
-        return "disk" if axes.images else "disks"
+        if not axes.images:
+            return "disks"
+        return "disk" if any(other.axison for other in others) else "montage"
     if axes.images:
         return "square"
     if axes.get_ylabel().startswith("density"):
@@ -455,7 +472,7 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     assert (name, step) == ("samples", 7)
     assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == ["samples (24)", "reference (12)"]
+    assert texts == ["samples (24)", "validation (12)"]
 
 
 # ---- known laws and pictures

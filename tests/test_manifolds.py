@@ -283,6 +283,48 @@ def test_transport(make, dtype):
     assert worst(manifold.transp(x, x, u) - u) < rounding * scale
 
 
+@every_manifold
+def test_injectivity_radius(make):
+    """Up to it distances are lengths, beyond it some geodesic is no longer shortest; where it is infinite all are."""
+    manifold = knows(make(), "dist")
+    x = points(manifold, 20)
+    radius = manifold.injectivity_radius
+    u = tangents(manifold, x, 5.0 if math.isinf(radius) else radius - 0.1)
+    assert worst(manifold.dist(x, manifold.expmap(x, u)) - manifold.squared_norm(x, u).sqrt()) < 1e-8
+    if math.isfinite(radius):
+        beyond = [manifold.dist(x, manifold.expmap(x, (radius + 0.1) * e)).min() for e in manifold.frame(x)]
+        assert min(beyond) < radius
+
+
+@every_manifold
+def test_smooth_frames_do_not_jump(make):
+    """Along geodesics that go half round a sphere; a jump would be as large as the frame."""
+    manifold = make()
+    if not manifold.smooth_frame:
+        pytest.skip("the frame is not said to be smooth")
+    x = points(manifold, 20)
+    u = tangents(manifold, x, 3.0)
+    frames = [manifold.frame(manifold.expmap(x, t * u)) for t in torch.linspace(0, 1, 301, dtype=x.dtype)]
+    for one, other in itertools.pairwise(frames):
+        assert worst(other - one) < 0.1 * worst(one)
+
+
+@every_manifold
+def test_kept_dimensions_multiply_points(make):
+    manifold = make()
+    x = points(manifold, 6).reshape(2, 3, *manifold.shape)
+    u, v = (manifold.random_tangent(x, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    product = manifold.inner(x, u, v)
+    kept = manifold.inner(x, u, v, keepdim=True)
+    assert product.shape == (2, 3)
+    assert kept.shape == (2, 3, *(1,) * len(manifold.shape))
+    assert torch.equal(kept.flatten(), product.flatten())
+    knows(manifold, "dist")
+    distance = manifold.dist(x, x.flip(0), keepdim=True)
+    assert distance.shape == kept.shape
+    assert torch.equal(distance.flatten(), manifold.dist(x, x.flip(0)).flatten())
+
+
 # ---- the contract: derivatives where a naive formula divides zero by zero
 
 
@@ -434,6 +476,21 @@ def test_log_det_exp(make):
     assert not at_zero.any()
     _, slope = torch.func.jvp(lambda v: manifold.log_det_exp(x, v), (torch.zeros_like(x),), (tangents(manifold, x),))
     assert worst(slope) == 0
+
+
+@every_manifold
+def test_derivatives_of_the_volume_of_exp(make):
+    """Those that a manifold gives in closed form are the ones that the base class finds by differentiating."""
+    manifold = make()
+    x = points(manifold, 20)
+    y = manifold.expmap(x, tangents(manifold, x, 1.5))
+    try:
+        manifold.log_det_exp(x, torch.zeros_like(x))
+    except NotImplementedError:
+        pytest.skip("does not know the volume distortion of its exponential map")
+    for method in ("log_det_exp_gradient", "log_det_exp_laplacian"):
+        found, expected = getattr(manifold, method)(x, y), getattr(Manifold, method)(manifold, x, y)
+        assert worst(found - expected) < 1e-7 * (1 + worst(expected)), method
 
 
 @every_manifold

@@ -1,5 +1,6 @@
 """Models: the contract of every generative model, its checkpoint included."""
 
+import copy
 import functools
 import math
 import pickle
@@ -363,6 +364,21 @@ def test_equal_seeds_give_equal_weights(tmp_path):
     one, other = (trained(RSGM, tmp_path / name, limit_val_batches=0)[0] for name in "ab")
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_copy_for_averaging_is_without_what_makes_the_optimiser():
+    """That of the command line holds its parser; the model itself keeps what it was given."""
+
+    class Factory:
+        def __deepcopy__(self, memo):
+            pytest.fail("the factory was copied")
+
+    factory = Factory()
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]), optimizer=factory)
+    again = copy.deepcopy(model)
+    assert again.optimizer is None
+    assert model.optimizer is factory
+    assert torch.equal(again.log_prob(points(3)), model.log_prob(points(3)))
 
 
 def test_draws_and_learning_rate_of_each_batch(tmp_path, monkeypatch):

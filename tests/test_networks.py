@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from conftest import concrete, each
 from rsgm.manifolds import Hyperbolic
@@ -24,6 +25,7 @@ from rsgm.networks import (
     TimeFeatures,
     UNet,
 )
+from rsgm.networks.unet import _Attention, _Up
 from rsgm.schedules import LinearBeta
 
 BATCH, IN, OUT, TANGENTS = 7, 3, 4, 2
@@ -268,6 +270,23 @@ def test_shapes_of_the_unet_are_checked(sizes, arguments, message):
         UNet(*sizes, **arguments)
 
 
+def test_attention_by_pytorch_s():
+    """Each pixel's mean of the values, weighted by the softmax over the keys of <query, key> / sqrt(channels)."""
+    torch.manual_seed(0)
+    attention, h = _Attention(8, 4), torch.randn(2, 8, 3, 5)
+    torch.nn.init.normal_(attention.last.weight)
+    parts = attention.query_key_value(attention.norm(h)).flatten(2).transpose(1, 2).chunk(3, -1)
+    expected = F.scaled_dot_product_attention(*parts).transpose(1, 2).unflatten(2, (3, 5))
+    assert torch.allclose(attention(h) - h, attention.last(expected), atol=1e-5)
+
+
+def test_every_pixel_becomes_four():
+    up, h = _Up(2), torch.randn(1, 2, 3, 5)
+    torch.nn.init.dirac_(up.conv.weight)
+    torch.nn.init.zeros_(up.conv.bias)
+    assert torch.equal(up(h, torch.zeros(1)), F.interpolate(h, scale_factor=2, mode="nearest"))
+
+
 def test_dropout_is_off_in_evaluation():
     torch.manual_seed(0)
     network = UNet(64, 64, channels=8, multipliers=[1], blocks=1, groups=4, dropout=0.5)
@@ -299,9 +318,9 @@ def test_time_features_by_formula():
     t = torch.tensor([0.25], dtype=torch.float64)
     assert RawTime()(t).tolist() == [[0.25]]
     assert LogTime(0.01)(t).tolist() == [[0.25, pytest.approx(torch.tensor(0.26).double().log().item())]]
-    # s = 0.1 t + 9.95 t^2; the log-signal-to-noise ratio with the slowest and the fastest frequency
-    s = torch.tensor(0.025 + 9.95 / 16, dtype=torch.float64)
-    features = LogSNR(LinearBeta(0.1, 20.0), 2, min_frequency=0.5, max_frequency=4.0).double()(t)[0]
+    # s = 0.2 t + 2.4 t^2; the log-signal-to-noise ratio with the slowest and the fastest frequency
+    s = torch.tensor(0.05 + 2.4 / 16, dtype=torch.float64)
+    features = LogSNR(LinearBeta(0.2, 5.0), 2, min_frequency=0.5, max_frequency=4.0).double()(t)[0]
     angles = s.expm1().log() * torch.tensor([0.5, 4.0], dtype=torch.float64)
     assert torch.allclose(features, torch.cat([angles.sin(), angles.cos()]), atol=1e-6)
     # the slowest and the fastest frequency, in cycles per unit of t

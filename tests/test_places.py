@@ -80,6 +80,15 @@ def test_many_rows_of_few_places():
     )
 
 
+def test_places_of_one_height_are_not_mixed_up():
+    """Along any direction thousands of these places lie within 1e-9 of thousands of others."""
+    grid = torch.cartesian_prod(*[3e-8 * torch.arange(20, dtype=torch.float64)] * 3)
+    again = grid + 1e-10 * torch.rand(grid.shape, dtype=torch.float64, generator=generator_from("crowd"))
+    labels = label_places(torch.cat([grid, again, torch.ones(1, 3, dtype=torch.float64)]))
+    assert len(labels.unique()) == 8001
+    assert torch.equal(labels[:8000], labels[8000:16000])
+
+
 @pytest.mark.parametrize("unit", [1e-15, 1e-9, 1.0, 1e9])
 def test_flat_data_in_any_unit(unit):
     x = torch.arange(1000, dtype=torch.float64)[:, None] * unit
@@ -213,9 +222,8 @@ def test_a_cell_that_ends_where_it_begins(tmp_path):
 
 
 def test_labels_stay_with_their_row_where_equal_rows_are_left_out(tmp_path):
-    rows = [f"180,{k},{chr(65 + k % 20)}" for k in range(40)]
-    again = [f"-180,{k},Z" for k in range(40)]
-    path = write(tmp_path, "phi,psi,pdb", rows + again)
+    rows = [f"{phi},{k},{label}" for k in range(40) for phi, label in ((180, chr(65 + k % 20)), (-180, "Z"))]
+    path = write(tmp_path, "phi,psi,pdb", rows)
     data = TorusData(path=path, angles=["phi", "psi"], split="group", dedup=True)
     data.setup()
     assert data.rows.labels == [chr(65 + k % 20) for k in range(40)]

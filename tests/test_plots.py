@@ -3,11 +3,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, imread
 from scipy.spatial.transform import Rotation
 from scipy.stats import gaussian_kde
 
+from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.plots import (
     angle_pairs,
     circle_density,
@@ -16,6 +18,7 @@ from rsgm.plots import (
     density_map,
     disk_density,
     disk_samples,
+    draw_density,
     image_grid,
     interpolate_angles,
     latent_histograms,
@@ -28,10 +31,12 @@ from rsgm.plots import (
     sample_map,
     score_field,
     snapshots,
+    style,
     tait_bryan,
     torus_density,
     trajectories,
 )
+from rsgm.plots.style import colour_bar, colour_limits, new_figure, scattered
 
 NODES = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(40)[0]))  # Gauss-Legendre, not equidistant
 CENTRES = -180 + (np.arange(80) + 0.5) * 4.5
@@ -143,6 +148,70 @@ def test_range_of_colours() -> None:
     assert high - low == pytest.approx(9)
     # limits that are given are kept
     assert image(density_map(CENTRES, NODES, values, vmin=-3, vmax=2)).get_clim() == (-3, 2)
+
+
+def test_colours_are_chosen_by_area_and_not_by_cells() -> None:
+    """A thousandth of the area may be brighter than the brightest colour, however many cells it is made of."""
+    values, area = np.linspace(0, 5, 100), np.ones(100)
+    few = np.where(values > 2, 1e-6, area)
+    assert colour_limits(values, area, None, None)[1] == 5
+    assert 1.9 < colour_limits(values, few, None, None)[1] < 2.1
+
+
+@pytest.mark.parametrize("lowest, highest, tips", [(-1, 1, "neither"), (-2, 1, "min"), (-1, 2, "max"), (-2, 2, "both")])
+def test_tips_of_a_colour_bar_say_where_values_lie_beyond(lowest: float, highest: float, tips: str) -> None:
+    figure = new_figure(4, 3)
+    picture = figure.add_subplot().imshow(np.zeros((2, 2)), vmin=-1, vmax=1)
+    colour_bar(figure, picture, np.array([lowest, 0.0, highest]), (0.9, 0.1, 0.03, 0.8), "nats")
+    assert picture.colorbar.extend == tips
+
+
+def test_many_dots_are_small() -> None:
+    axes, sizes = new_figure(4, 3).add_subplot(), []
+    for n in (1, 500, 1000, 10_000, 0):
+        style.dots(axes, np.zeros(n), np.zeros(n), "some", style.INK, style.INK, 1)
+        sizes.append(float(axes.collections[-1].get_sizes()[0]))
+    assert sizes == [8, 6, 3, 1.5, 8]
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(2), Torus(2)], ids=str)
+def test_the_first_coordinate_runs_to_the_right(manifold: Manifold) -> None:
+    """A peak stands where its point does."""
+    peak = torch.tensor([0.9, -0.4], dtype=torch.float64)
+    ends = torch.tensor([[-2.0, -2.0], [2.0, 2.0]], dtype=torch.float64)
+    centre, data = ((manifold.from_angles(x) if manifold.shape == (2, 2) else x) for x in (peak, ends))
+    width = torch.tensor(0.3, dtype=torch.float64)
+    figure = draw_density(manifold, lambda x: manifold.kernel_log_prob(x, centre.expand_as(x), width), data, data)
+    picture = np.asarray(image(figure).get_array())
+    left, right, bottom, top = image(figure).get_extent()
+    row, column = np.unravel_index(picture.argmax(), picture.shape)
+    x = left + (column + 0.5) / picture.shape[1] * (right - left)
+    y = bottom + (row + 0.5) / picture.shape[0] * (top - bottom)
+    unit = 180 / np.pi if right > 100 else 1.0
+    assert np.hypot(x / unit - 0.9, y / unit + 0.4) < 0.1
+
+
+@pytest.mark.parametrize("manifold", [Sphere(1), Torus(1)], ids=str)
+def test_angles_on_the_circle_go_against_the_clock_from_the_first_axis(manifold: Manifold) -> None:
+    centre = torch.tensor([np.cos(0.5), np.sin(0.5)]).reshape(manifold.shape)
+    width = torch.tensor(0.3, dtype=torch.float64)
+    figure = draw_density(
+        manifold, lambda x: manifold.kernel_log_prob(x, centre.expand_as(x), width), centre[None], centre[None]
+    )
+    angle, height = next(line for line in figure.axes[0].lines if line.get_label() == "model").get_data()
+    assert angle[height.argmax()] % (2 * np.pi) == pytest.approx(0.5, abs=0.05)
+
+
+def test_values_at_places_fill_a_grid() -> None:
+    """What is linear stays so between the places; beyond them it is a number too, and not above the highest."""
+    generator = np.random.default_rng(0)
+    places = generator.uniform(-1, 1, (400, 2))
+    values = 2 * places[:, 0] - places[:, 1]
+    inner, outer = np.linspace(-0.5, 0.5, 11), np.linspace(-1.5, 1.5, 31)
+    np.testing.assert_allclose(scattered(places, values, inner, inner), 2 * inner[None] - inner[:, None], atol=1e-9)
+    everywhere = scattered(places, values, outer, outer)
+    assert np.isfinite(everywhere).all()
+    assert np.abs(everywhere).max() <= np.abs(values).max()
 
 
 def test_flat_and_vanishing_densities() -> None:

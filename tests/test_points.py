@@ -65,10 +65,12 @@ def test_points_of_every_manifold_whole_or_flattened(make):
 
 
 def test_a_copy_is_kept():
-    for x in (sphere_points(), sphere_points().numpy()):
-        data = PointsData(Sphere(2), x)
-        x[:] = 7
-        torch.testing.assert_close(data.points(), sphere_points(), rtol=0, atol=1e-15)
+    for manifold in (Sphere(2), Euclidean(3)):
+        for x in (sphere_points(), sphere_points().numpy()):
+            data = PointsData(manifold, x, context=x)
+            x[:] = 7
+            for kept in data.points():
+                torch.testing.assert_close(kept, sphere_points(), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 3)])

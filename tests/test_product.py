@@ -11,7 +11,7 @@ from rsgm import RSGM
 from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import ImplicitScoreMatching
-from rsgm.manifolds import Euclidean, Hyperbolic, Product, Sphere
+from rsgm.manifolds import Adapted, Euclidean, Hyperbolic, Product, Sphere, Torus
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, Langevin, ProductProcess, VariancePreserving
 
@@ -36,6 +36,17 @@ def test_split_and_join():
     assert torch.equal(product.join(parts), x)
     with pytest.raises(ValueError, match="zip"):
         product.join(parts[:2])
+
+
+def test_a_product_knows_what_every_factor_knows():
+    """Divergence-free fields and smooth frames are not there where one factor has none."""
+    known = Product([Torus(2), Hyperbolic(2), Sphere(2)])
+    assert (known.generators, known.smooth_frame) == (2 + 3 + 3, False)
+    assert Product([Torus(2), Hyperbolic(2)]).smooth_frame
+    frames = Adapted(volume=8 * 2**0.5 * math.pi**2, isotropic=True)
+    unknown = Product([frames, Sphere(2)])
+    assert (unknown.generators, unknown.smooth_frame) == (0, False)
+    assert math.exp(unknown.log_volume) == pytest.approx(8 * 2**0.5 * math.pi**2 * 4 * math.pi)
 
 
 def test_circles_are_a_torus():

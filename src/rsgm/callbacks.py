@@ -11,6 +11,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from rsgm.data import ManifoldData
@@ -39,6 +40,11 @@ class EMA(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=self._average)
         self.decay = decay
         self._swapped = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copy the weights in the precision that they are trained in, not in the one that they were made in."""
+        trainer.precision_plugin.convert_module(pl_module)
+        super().setup(trainer, pl_module, stage)
 
     def _average(self, averages: list[Tensor], weights: list[Tensor], steps: Tensor) -> None:
         k = int(steps)
@@ -89,7 +95,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write, if it is time, but not between an epoch and its validation, which a resumed run would not repeat."""
         step = trainer.global_step
-        if step and step % self.every == 0 and not trainer.is_last_batch:
+        if step and step % self.every == 0 and not trainer.is_last_batch and not trainer.should_stop:
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
@@ -116,6 +122,25 @@ class LastCheckpoint(Checkpoint):
         if self._saved != trainer.global_step and trainer.lightning_module.is_finite():
             trainer.save_checkpoint(self.path)
             self._saved = trainer.global_step
+
+
+class FinalValidation(Callback):
+    """Validates at the last step of a run, wherever in an epoch it is: ``best.ckpt`` is what was validated as best."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so, where there is no other validation."""
+        batches, first = trainer.max_steps * trainer.accumulate_grad_batches, trainer.val_check_batch
+        if trainer.enable_validation and not trainer.global_step and first and 0 < batches < first:
+            rank_zero_info(
+                f"max_steps={trainer.max_steps} ends this run before the first of its regular validations, which are "
+                f"every {first} batches: it is validated once, at its end."
+            )
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Ask for it in the way in which Lightning validates a run that is stopped early."""
+        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.global_step == trainer.max_steps or last_epoch:
+            trainer.should_stop, trainer.check_val_every_n_epoch = True, 1
 
 
 class RunRecord(Callback):

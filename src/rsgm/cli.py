@@ -21,10 +21,11 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from rsgm import runs
-from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord, SampleFigure
+from rsgm.callbacks import EMA, AtomicCheckpointIO, FinalValidation, LastCheckpoint, RunRecord, SampleFigure
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data
 from rsgm.explain import UsageError, explain
@@ -96,6 +97,11 @@ class TrainCLI(LightningCLI):
                 f"The model is on {places[0]}, with points of shape {tuple(places[0].shape)}, and the data are on "
                 f"{places[1]}, with points of shape {tuple(places[1].shape)}; give both the same manifold."
             )
+        for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+            if self.config_init["trainer"].get(name) == 0:  # by which Lightning divides
+                raise UsageError(
+                    f"trainer.{name} is 0, expected at least 1; without validation: trainer.limit_val_batches=0."
+                )
         if runs.is_first():
             # a data set that is missing or wrong must not leave an empty run folder behind
             self.datamodule.prepare_data()
@@ -115,7 +121,7 @@ class TrainCLI(LightningCLI):
             enable_version_counter=False,
         )
         last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
-        callbacks = [RunRecord(), SampleFigure(), best, last]
+        callbacks = [RunRecord(), SampleFigure(), FinalValidation(), best, last]
         if config.get("enable_progress_bar") is not False:
             callbacks.append(TQDMProgressBar(refresh_rate=50))
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
@@ -147,7 +153,15 @@ def train(args: list[str] | None = None) -> int:
     try:
         cli = TrainCLI(args)
         return _train(cli)
-    except (UsageError, CheckpointError, NonFiniteLossError, SolveError, FileNotFoundError, ValueError) as error:
+    except (
+        UsageError,
+        CheckpointError,
+        MisconfigurationException,
+        NonFiniteLossError,
+        SolveError,
+        FileNotFoundError,
+        ValueError,
+    ) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
         text = str(error)
@@ -171,11 +185,15 @@ def _train(cli: TrainCLI) -> int:
         print(f"Run folder: {run}")
         runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
     trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+    best = run / "best.ckpt"
+    # as the first process sees it, for all of them write a checkpoint together
+    if not trainer.strategy.broadcast(best.exists()):
+        if not cli.model.is_finite():
+            raise NonFiniteLossError("The weights are not finite at the end of the run, which was never validated.")
+        rank_zero_warn("This run was never validated: best.ckpt holds the weights of its end.")
+        trainer.save_checkpoint(best)
     if not trainer.is_global_zero:
         return 0
-    best = run / "best.ckpt"
-    if not best.exists():
-        trainer.save_checkpoint(best)
     metrics = evaluate(best)
     print(report(metrics))
     return 0

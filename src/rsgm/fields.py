@@ -38,7 +38,8 @@ class Field(nn.Module, ABC):
 class NetworkField(Field, ABC):
     r"""A network's output f combined linearly into a tangent vector, :math:`v = B(x) f(t, x)`.
 
-    The point is projected, the network evaluated, the output made tangent: once, here. With tangent directions
+    The point is projected, the network evaluated in the precision of its weights, the output made tangent in that of
+    the point: once, here. With tangent directions
     :math:`\mathrm{div}\,v = \sum_k \langle u_k, B\,Df\,u_k\rangle + c(x) \cdot f`, so no projection is
     differentiated; `correction` is the last term.
 
@@ -67,16 +68,22 @@ class NetworkField(Field, ABC):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Point projected, network, tangent combination."""
         x = self.manifold.projx(x)
-        return self.combine(x, self.network(t, self._flat(x), context))
+        f = self.network(*self._as_weights(t, self._flat(x), context))
+        return self.combine(x, f.to(x.dtype))
 
     def with_divergence(
         self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Value and divergence from one fused evaluation of the network."""
         x = self.manifold.projx(x)
-        f, derivative = self.network.jvp(t, self._flat(x), self._flat(directions), context)
+        parts = self.network.jvp(*self._as_weights(t, self._flat(x), self._flat(directions), context))
+        f, derivative = (part.to(x.dtype) for part in parts)
         trace = self.manifold.inner(x, directions, self.combine(x, derivative)).sum(0)
         return self.combine(x, f), trace + self.correction(x, f)
+
+    def _as_weights(self, *inputs: Tensor | None) -> list[Tensor | None]:
+        weight = next(self.network.parameters(), None)
+        return [part if part is None or weight is None else part.to(weight.dtype) for part in inputs]
 
     def _flat(self, x: Tensor) -> Tensor:
         return x.flatten(x.dim() - len(self.manifold.shape))

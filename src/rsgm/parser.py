@@ -41,17 +41,17 @@ def _without_defaults(action: Any, former: Any, value: Any) -> None:
     _carry_over(action, former, value)
 
 
-def _strictest_first(subtype: Any) -> float:
-    """Of ``int | float | str`` the int is tried first and the str last: 1 stays 1, and is neither 1.0 nor "1".
+def _numbers_first(subtype: Any) -> float:
+    """Of ``int | float | str`` the int is tried first, then the float: 1 stays 1, and is neither 1.0 nor "1".
 
     To the Trainer ``limit_val_batches=1`` is one batch and ``1.0`` is all of them. jsonargparse tries the types in the
     order of the annotation, which is not the one in Lightning's source: `typing` keeps one object for all orders, the
     first that any module of the process has written.
     """
-    return _rank(subtype) + {float: 0.25, str: 0.5}.get(subtype, 0.0)
+    return _rank(subtype) + {int: -0.5, float: -0.25}.get(subtype, 0.0)
 
 
 _typehints.discard_init_args_on_class_path_change = _without_defaults
-_typehints.union_subtype_sort_key = _strictest_first
+_typehints.union_subtype_sort_key = _numbers_first
 # a dataclass is named by its class like every other part, which a checkpoint needs to build it again
 set_parsing_settings(subclasses_enabled=["is_pure_dataclass"])

@@ -66,7 +66,7 @@ def model(dim: int, loss: Loss) -> RSGM:
     return RSGM(
         Torus(dim),
         process=partial(Brownian, schedule=LinearBeta(beta_1=15.0)),
-        network=partial(MLP, hidden=[256, 256, 256], activation=SiLU(), time=LogTime()),
+        network=partial(MLP, hidden=[256, 256, 256], activation=SiLU, time=LogTime),
         field=DivergenceFreeField,
         loss=loss,
     )

@@ -4,7 +4,6 @@
 # bases, resolved by the parser, which does not look into this module for their names.
 
 import hashlib
-import numbers
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any
@@ -19,6 +18,7 @@ from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
 from rsgm.data.splits import PARTS, Split, label_places, split_rows
 from rsgm.densities import EuclideanLaw
 from rsgm.description import describe
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
@@ -73,9 +73,8 @@ class ManifoldData(LightningDataModule, ABC):
         super().__init__()
         self.batch_size, self.split, self.seed = batch_size, split, seed or 0
         self.steps_per_epoch, self.eval_batch_size, self.val_points = steps_per_epoch, eval_batch_size, val_points
-        self._check_positive("batch_size", "steps_per_epoch", "eval_batch_size")
-        if val_points is not None:
-            self._check_positive("val_points")
+        sizes = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "eval_batch_size": eval_batch_size}
+        require_count(type(self).__name__, **sizes, **({} if val_points is None else {"val_points": val_points}))
         self._parts: list[Tensor] = []  # rows of train, val and test, once set up
 
     @property
@@ -233,12 +232,6 @@ class ManifoldData(LightningDataModule, ABC):
             return part
         drawn = torch.randperm(n, generator=generator_from("val_points", self.seed))[: self.val_points]
         return part.rows(drawn.sort().values)
-
-    def _check_positive(self, *names: str) -> None:
-        for name in names:
-            found = getattr(self, name)
-            if not isinstance(found, numbers.Integral) or found < 1:
-                raise ValueError(f"{type(self).__name__}: {name} must be an integer of at least 1, found {found}.")
 
     def _process(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

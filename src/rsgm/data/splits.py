@@ -61,8 +61,8 @@ def label_places(points: Tensor, order: Tensor | None = None) -> Tensor:
     """Labels (N,): points whose coordinates differ by at most 1e-9 are one place and share a label.
 
     Points are compared rather than what a file says of them: a pole has many longitudes, and a rotation two
-    quaternions. Being near is carried on from point to point, so that no border between two cells of a grid divides a
-    place. Of points that are all smaller than one it is 1e-9 of the largest coordinate.
+    quaternions. Near points are joined, instead of rounded to a grid whose borders would divide places. Where no
+    coordinate exceeds one, as flat data in small units, 1e-9 of the largest is what counts.
 
     Arguments:
         points: (N, *shape), float64

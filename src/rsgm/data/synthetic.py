@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.distributions import ManifoldDistribution, Mixture
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
@@ -47,7 +48,8 @@ class LawData(ManifoldData, ABC):
         super().__init__(
             self.batch_size, "random", self.seed, self.steps_per_epoch, self.eval_batch_size, self.val_points
         )
-        self._check_positive("train_size", "val_size", "test_size")
+        sizes = {"train_size": self.train_size, "val_size": self.val_size, "test_size": self.test_size}
+        require_count(type(self).__name__, **sizes)
 
     @property
     @abstractmethod

@@ -30,7 +30,7 @@ class Mixture(ManifoldDistribution):
         if not shape.numel() or not shape:
             raise ValueError(f"Mixture: components need batch shape (*batch, K), found {tuple(shape)}.")
         self.components, self.manifold, self.count = components, components.manifold, shape[-1]
-        weights = torch.ones(self.count, dtype=torch.float64) if weights is None else weights
+        weights = torch.ones(self.count, dtype=torch.float64) if weights is None else torch.as_tensor(weights)
         if weights.shape not in (shape[-1:], shape) or not bool(((weights > 0) & weights.isfinite()).all()):
             raise ValueError(f"Mixture: {self.count} positive weights are needed, each finite, found {weights}.")
         self.weights = (weights / weights.sum(-1, keepdim=True)).expand(shape)

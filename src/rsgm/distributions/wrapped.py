@@ -51,7 +51,8 @@ class WrappedNormal(ManifoldDistribution):
         batch, event = _split_shape("WrappedNormal", manifold, loc)
         # a number keeps its digits: points may come in any precision
         scale = torch.as_tensor(scale, dtype=torch.float64)
-        self.manifold, self.loc, self.scale = manifold, loc, scale.expand(*batch, manifold.dim)
+        batch = torch.broadcast_shapes(batch, scale.shape[:-1])
+        self.manifold, self.loc, self.scale = manifold, loc.expand(batch + event), scale.expand(*batch, manifold.dim)
         wrong = scale[~PositiveFinite().check(scale)]
         if len(wrong):
             raise ValueError(f"WrappedNormal: scale must be positive, found {float(wrong[0])}, and it must be finite.")

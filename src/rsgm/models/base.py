@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,11 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from rsgm.description import describe_call
+from rsgm.distributions import Normal
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.dynamics import Dynamics
@@ -21,6 +24,9 @@ from rsgm.schedules import LearningRate, WarmupCosine
 from rsgm.seeding import seed_from
 
 _REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
+
+#: steps between two looks at the loss of a run that logs nothing
+_CHECK_EVERY = 50
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 
@@ -129,15 +135,30 @@ class GenerativeModel(LightningModule, ABC):
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density ``(B,)`` in nats with respect to the Riemannian volume.
 
+        Points and context may be on any device and of any dtype; one row of context stands for all points.
+
         Raises:
-            ValueError: for points of the wrong shape or off the manifold
+            ValueError: for points of the wrong shape or off the manifold, and for another number of rows of context
         """
         if tuple(x.shape[1:]) != self.manifold.shape or not len(x):
             raise ValueError(f"log_prob: expected points (B, {self.manifold.shape}), found {tuple(x.shape)}.")
         ok, reason = self.manifold.check_point_on_manifold(x, explain=True, atol=1e-4, rtol=1e-4)
         if not ok:
             raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
-        return self.likelihood(x.to(self.device), context).value
+        return self.likelihood(x.to(self.device), self.given(context, len(x))).value
+
+    def given(self, context: Tensor | None, n: int) -> Tensor | None:
+        """A context ``(n, features)`` on the model's device; one row ``(features,)`` or ``(1, features)`` for each.
+
+        Raises:
+            ValueError: for another number of rows
+        """
+        if context is None:
+            return None
+        rows = torch.atleast_2d(context).to(self.device)
+        if rows.dim() != 2 or len(rows) not in (1, n):
+            raise ValueError(f"expected a context of {n} rows, or of one for all, found {tuple(context.shape)}.")
+        return rows.expand(n, -1)
 
     def generator(self, seed: int | None) -> torch.Generator:
         """A generator on the model's device, freshly seeded where ``seed`` is None."""
@@ -168,6 +189,20 @@ class GenerativeModel(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Fail before training, not at its first checkpoint, where the model cannot be described."""
         _ = self.description
+        precision = self.trainer.precision
+        if precision not in ("32-true", "64-true"):
+            if not precision.endswith("mixed"):
+                raise ValueError(
+                    f"trainer.precision is {precision}, too coarse for an average of weights to move; expected "
+                    "32-true, 64-true, or, in flat space, bf16-mixed or 16-mixed."
+                )
+            try:
+                Normal(self.manifold)  # exists in flat space only
+            except ValueError as error:
+                raise ValueError(
+                    f"trainer.precision is {precision}: numbers of 16 bits are too coarse for the points of "
+                    f"{self.manifold}; expected 32-true or 64-true."
+                ) from error
 
     def on_fit_start(self) -> None:
         """Fix the seed, and fit what needs no training."""
@@ -183,16 +218,20 @@ class GenerativeModel(LightningModule, ABC):
         torch.manual_seed(seed_from("step", self.seed, *self._position, self.global_rank))
 
     def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Tensor | None:
-        """The mean loss; logged and checked every ``log_every_n_steps``, for both cost time."""
+        """The mean loss; logged and checked every ``log_every_n_steps``, for both cost time.
+
+        With 0, which is Lightning's "off", it is checked as often as by default.
+        """
         terms = {name: value.mean() for name, value in self.loss(*batch).items()}
         loss = terms["loss"]
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        if self.global_step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0:
             if not torch.isfinite(loss):
                 raise NonFiniteLossError(f"The loss is {loss.item()} at step {self.global_step}; {_REMEDIES}")
             means = {name: value.detach() for name, value in terms.items()}
             self.check(means)
-            logged = {f"train/{name}": value for name, value in means.items()}
-            self.log_dict(logged, prog_bar=True, batch_size=len(batch[0]))
+            if self.trainer.log_every_n_steps:
+                logged = {f"train/{name}": value for name, value in means.items()}
+                self.log_dict(logged, prog_bar=True, batch_size=len(batch[0]))
         return loss if loss.requires_grad else None
 
     def validation_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> None:
@@ -210,7 +249,12 @@ class GenerativeModel(LightningModule, ABC):
         if not parameters:
             return None
         optimizer = self.optimizer(parameters)
-        rate, total = self.learning_rate, int(self.trainer.estimated_stepping_batches)
+        rate, total = self.learning_rate, self.trainer.estimated_stepping_batches
+        if rate.needs_total and math.isinf(total):
+            rank_zero_warn(
+                f"The length of this run is not known, so {rate} does not lower the learning rate; for its descent set "
+                "trainer.max_steps or trainer.max_epochs."
+            )
         # a plain function: LambdaLR would write the attributes of any other callable into the checkpoint
         scheduler = LambdaLR(optimizer, lambda step: rate(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

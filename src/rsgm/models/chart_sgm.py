@@ -103,7 +103,8 @@ class ChartSGM(GenerativeModel):
 
     def resolution(self) -> float:
         """That of the flat model, in units of length at the centre of the chart."""
-        scale = float(self.chart.log_det(torch.zeros(self.manifold.dim))) / self.manifold.dim
+        centre = torch.zeros(self.manifold.dim, device=self.device)
+        scale = float(self.chart.log_det(centre)) / self.manifold.dim
         return self.flat.resolution() * math.exp(scale)
 
     def solver(self) -> dict[str, Any]:

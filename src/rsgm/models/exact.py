@@ -86,7 +86,7 @@ class ExactScore(GenerativeModel):
 
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """``n`` points by the sampler."""
-        return self.sampler(self.process, self.score, n, context, self.generator(seed))
+        return self.sampler(self.process, self.score, n, self.given(context, n), self.generator(seed))
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the probability-flow ODE."""

@@ -80,7 +80,7 @@ class FlowMatching(GenerativeModel):
 
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """``n`` points: draws of the prior, carried back."""
-        return self.ode.sample(self.flow, n, context, self.generator(seed))
+        return self.ode.sample(self.flow, n, self.given(context, n), self.generator(seed))
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the ODE."""

@@ -40,7 +40,7 @@ class KernelDensity(GenerativeModel):
         iterations: int = 500,
     ) -> None:
         super().__init__(manifold)
-        if not (0 < min_width <= max_width and widths >= 1):
+        if not (0 < min_width <= max_width < math.inf and widths >= 1):
             raise ValueError(
                 "KernelDensity: 0 < min_width <= max_width and widths >= 1 are needed, found "
                 f"{min_width}, {max_width} and {widths}."

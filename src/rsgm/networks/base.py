@@ -143,5 +143,6 @@ class DualLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """With respect to all three."""
         stacked, weight = ctx.saved_tensors
-        flat = grad.flatten(0, 1)
-        return (flat @ weight).unflatten(0, grad.shape[:2]), flat.T @ stacked.flatten(0, 1), grad[0].sum(0)
+        # which are of 16 bits where autocast made the product
+        flat, points = (part.flatten(0, 1).to(weight.dtype) for part in (grad, stacked))
+        return (flat @ weight).unflatten(0, grad.shape[:2]), flat.T @ points, grad[0].sum(0)

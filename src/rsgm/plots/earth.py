@@ -37,6 +37,7 @@ from rsgm.plots.style import (
 )
 
 _SIZE_INCHES = (10.0, 5.625)  # 1600 x 900 pixels
+_PALE = "#ffffff"
 _MOST = 1000  # dots of one kind on a density
 
 
@@ -101,7 +102,7 @@ def density_map(
     vmin, vmax = colour_limits(values, area, vmin, vmax)
 
     # The ellipse is twice as wide as high: the boxes fit it exactly. Here the colour bar goes below it.
-    figure, axes = _globe(title, (0.05, 0.135, 0.90, 0.80), "#ffffffb0" if earth else None)
+    figure, axes = _globe(title, (0.05, 0.135, 0.90, 0.80), "#ffffffb0" if earth else None, (_PALE, INK))
     image = AxesImage(
         axes,
         cmap="viridis",
@@ -148,7 +149,7 @@ def sample_map(
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         ['samples (1)', 'test (1)']
     """
-    figure, axes = _globe(title, (0.04, 0.07, 0.92, 0.8178), "#5c5c5c" if earth else None)
+    figure, axes = _globe(title, (0.04, 0.07, 0.92, 0.8178), "#5c5c5c" if earth else None, (INK, _PALE))
     shown, label = few("samples", _places("samples", samples))
     dots(axes, *shown.T, label, SAMPLES, "none", zorder=4)
     if reference is not None:
@@ -158,8 +159,8 @@ def sample_map(
     return figure
 
 
-def _globe(title: str | None, box: Box, coast: str | None) -> tuple[Figure, Axes]:
-    """An empty map in a box: graticule, title, and on the Earth its coast, in that colour."""
+def _globe(title: str | None, box: Box, coast: str | None, label: tuple[str, str]) -> tuple[Figure, Axes]:
+    """An empty map in a box: title, graticule with labels (colour, halo), and on the Earth the coast in a colour."""
     figure = new_figure(*_SIZE_INCHES)
     axes = figure.add_axes(box, projection="mollweide")
     axes.set_longitude_grid(60)  # type: ignore[attr-defined]
@@ -174,12 +175,12 @@ def _globe(title: str | None, box: Box, coast: str | None) -> tuple[Figure, Axes
         place, shift = (-np.pi, np.radians(degrees)), (-5 - abs(degrees) / 15, 0)
         name = _name(degrees, "NS", coast is not None)
         axes.annotate(name, place, shift, textcoords="offset points", ha="right", va="center", fontsize=8, color=GREY)
-    halo = [withStroke(linewidth=1.5, foreground="#ffffffc0")]
+    ink, halo = label[0], [withStroke(linewidth=1.2, foreground=label[1])]
     for degrees in (-120, -60, 0, 60, 120):
         name = _name(degrees, "EW", coast is not None)
         place = (np.radians(degrees), 0.0)
         axes.annotate(
-            name, place, (3, 3), textcoords="offset points", fontsize=6.5, color=INK, path_effects=halo, zorder=6
+            name, place, (3, 3), textcoords="offset points", fontsize=6.5, color=ink, path_effects=halo, zorder=6
         )
     axes.spines["geo"].set(linewidth=0.7, edgecolor=INK)
     if coast is not None:

@@ -32,9 +32,9 @@ def interpolate(degrees: ArrayLike, values: ArrayLike, step: float = 0.5) -> tup
         ValueError: for shapes that do not fit, values that are no numbers, points that leave a part of the globe out
 
     Example:
-        >>> nodes = np.stack(np.meshgrid(np.arange(-80, 81, 10), np.arange(0, 360, 10)), -1).reshape(-1, 2)
+        >>> nodes = np.stack(np.meshgrid(np.arange(-85, 90, 5), np.arange(0, 360, 5)), -1).reshape(-1, 2)
         >>> longitude, latitude, values = interpolate(nodes, np.sin(np.radians(nodes[:, 0])))
-        >>> bool(abs(values - np.sin(np.radians(latitude))[:, None]).max() < 0.003)
+        >>> bool(abs(values - np.sin(np.radians(latitude))[:, None]).max() < 0.001)
         True
     """
     places = np.radians(as_points("degrees", degrees, 2))

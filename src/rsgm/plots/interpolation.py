@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import CloughTocher2DInterpolator, CubicSpline, NearestNDInterpolator
+from scipy.spatial import QhullError
 
 from rsgm.plots.style import Floats
 
@@ -27,8 +28,11 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
     finite = np.isfinite(values)
     if not finite.any():
         return np.full(len(targets), -np.inf)
-    heights = floored(values[finite], values[finite].max())
-    smooth = CloughTocher2DInterpolator(places[finite], heights)(targets)
+    try:
+        heights = floored(values[finite], values.max())
+        smooth = CloughTocher2DInterpolator(places[finite], heights)(targets)
+    except QhullError:  # fewer than three places, or all in one line
+        smooth = np.full(len(targets), np.nan)
     outside = np.isnan(smooth)
     if finite.all():
         if outside.any():

@@ -194,9 +194,9 @@ def headline(figure: Figure, title: str | None, height: float | None = None) -> 
     # a letter is about 0.58 of its size wide
     size = min(_TITLE, 0.96 * 72 * figure.get_size_inches()[0] / (0.58 * max(len(title), 1)))
     if height is None:
-        figure.suptitle(title, fontsize=size, color=INK)
+        figure.suptitle(title, fontsize=size, color=INK, parse_math=False)
     else:
-        figure.text(0.5, height, title, ha="center", va="center", fontsize=size, color=INK)
+        figure.text(0.5, height, title, ha="center", va="center", fontsize=size, color=INK, parse_math=False)
 
 
 def frame(axes: Axes) -> None:

@@ -116,7 +116,7 @@ def circle_density(
     """
     angle = as_points("angles", angles)
     values = as_density(log_density, len(angle))
-    turn, order = np.unique(np.radians(wrap(angle)), return_index=True)
+    turn, order = np.unique(np.radians(wrap(angle)).round(9), return_index=True)
     curve = around(turn, values[order])
     parts = [
         _part(name, points, color)

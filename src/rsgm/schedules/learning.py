@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class LearningRate(ABC):
     """A factor on the optimiser's learning rate at each step of a training run."""
 
+    #: whether the factor depends on the length of the run
+    needs_total: ClassVar[bool] = True
+
     @abstractmethod
-    def __call__(self, step: int, total: int) -> float:
-        """The factor at ``step`` of ``total``."""
+    def __call__(self, step: int, total: float) -> float:
+        """The factor at ``step`` of ``total``, which is infinite for a run that ends by the clock, or by hand."""
 
 
 @dataclass(frozen=True)
 class WarmupCosine(LearningRate):
     """Linear from 0 over ``warmup`` steps, then a cosine to 0 at the end (Loshchilov & Hutter 2017).
+
+    In a run of unknown length the cosine does not begin: the factor stays 1.
 
     Arguments:
         warmup: number of steps
@@ -25,7 +31,7 @@ class WarmupCosine(LearningRate):
 
     warmup: int = 100
 
-    def __call__(self, step: int, total: int) -> float:
+    def __call__(self, step: int, total: float) -> float:
         """The factor at ``step`` of ``total``."""
         if step < self.warmup:
             return (step + 1) / self.warmup
@@ -43,6 +49,8 @@ class ConstantRate(LearningRate):
 
     warmup: int = 0
 
-    def __call__(self, step: int, total: int) -> float:
+    needs_total: ClassVar[bool] = False
+
+    def __call__(self, step: int, total: float) -> float:
         """The factor at ``step``."""
         return min(1.0, (step + 1) / max(1, self.warmup))

@@ -1,0 +1,142 @@
+"""The Trainer's settings mean what they say: lengths of runs, validation, logging, precision."""
+
+import math
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rsgm.models import read_checkpoint
+from test_cli import best, enter, run, same, weights, without_figures
+
+#: the points of the plane in the place of the sphere's
+FLAT = [
+    *("--model.manifold=Euclidean", "--model.manifold.dim=2", "--model.process=VariancePreserving"),
+    *("--data=MoonsData", "--data.batch_size=32", "--data.train_size=60", "--data.val_size=20", "--data.test_size=30"),
+    "--data.steps_per_epoch=5",
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Without an evaluation: it is training that is looked at."""
+    without_figures(monkeypatch)
+    monkeypatch.setattr("rsgm.cli.evaluate", lambda path: None)
+    monkeypatch.setattr("rsgm.cli.report", lambda metrics: "")
+    return enter(tmp_path, monkeypatch)
+
+
+def logged(tag: str) -> list[int]:
+    """The steps, counted from 0, of a curve of TensorBoard."""
+    events = EventAccumulator(str(best().parent)).Reload()
+    return [event.step for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
+
+
+@pytest.mark.parametrize(("steps", "every", "validated"), [(3, 1, [2]), (7, 1, [4, 6]), (10, 4, [9]), (10, 1, [4, 9])])
+def test_every_run_is_validated_at_its_last_step(steps, every, validated, folder, caplog):
+    """Also one that ends within its first epoch of five steps, which says so; best.ckpt is what was validated."""
+    with caplog.at_level("INFO"):
+        assert run(f"--trainer.max_steps={steps}", f"--trainer.check_val_every_n_epoch={every}") == 0
+    assert logged("val/nll") == validated
+    scores = [
+        state["best_model_score"] for state in read_checkpoint(best())["callbacks"].values() if "best_k_models" in state
+    ]
+    assert len(scores) == 1
+    assert math.isfinite(scores[0])
+    assert ("ends this run before the first of its regular validations" in caplog.text) == (steps < 5)
+
+
+def test_a_run_without_validation_says_so(folder):
+    with pytest.warns(UserWarning, match="never validated: best.ckpt holds the weights of its end"):
+        assert run("--trainer.max_steps=3", "--trainer.limit_val_batches=0") == 0
+    assert read_checkpoint(best())["global_step"] == 3
+
+
+@pytest.mark.parametrize("off", [[], ["--trainer.limit_val_batches=0"]])
+def test_weights_that_are_not_finite_do_not_become_the_best(off, folder, capsys):
+    diverging = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e38", "--trainer.log_every_n_steps=50"]
+    assert run("--trainer.max_steps=3", *diverging, *off) == 1
+    assert "weights are not finite at" in capsys.readouterr().err
+    assert not best().exists()
+
+
+@pytest.mark.parametrize(("rate", "warned"), [("WarmupCosine", True), ("ConstantRate", False)])
+def test_a_run_may_end_by_the_clock(rate, warned, folder):
+    """Its length is not known: a rate that depends on it says so, and stays up."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        ends = ["--trainer.max_steps=-1", "--trainer.max_time=00:00:00:01"]
+        assert run(*ends, f"--model.learning_rate={rate}", "--model.learning_rate.warmup=1") == 0
+    assert any("length of this run is not known" in str(warning.message) for warning in found) == warned
+    assert read_checkpoint(best())["lr_schedulers"][0]["_last_lr"] == [1e-2]
+
+
+def test_no_log_is_no_error(folder):
+    """Lightning's ``log_every_n_steps=0``."""
+    assert run("--trainer.log_every_n_steps=0") == 0
+    assert not logged("train/loss")
+    assert logged("val/nll") == [4, 9]
+
+
+@pytest.mark.parametrize("name", ["accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"])
+def test_what_lightning_divides_by_is_not_zero(name, folder, capsys):
+    assert run(f"--trainer.{name}=0") == 2
+    assert f"trainer.{name} is 0, expected at least 1" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_refusal_of_lightning_is_one_line(folder, capsys):
+    assert run("--trainer.limit_val_batches=0.001") == 1
+    assert "Try at least `limit_val_batches=1.0`" in capsys.readouterr().err
+
+
+def test_double_precision(folder):
+    """Weights and their average are in float64, and a resumed run continues them bit for bit."""
+    double = "--trainer.precision=64-true"
+    assert run(double, "--trainer.max_steps=5", "--model.learning_rate=ConstantRate", "--name=parts") == 0
+    assert run(double, "--model.learning_rate=ConstantRate", "--name=parts", "--ckpt_path=last") == 0
+    assert run(double, "--model.learning_rate=ConstantRate", "--name=whole") == 0
+    for key in ("state_dict", "current_model_state"):
+        whole, parts = (weights(best(name).with_name("last.ckpt"), key) for name in ("whole", "parts"))
+        assert {value.dtype for name, value in whole.items() if "network" in name} == {torch.float64}
+        assert same(whole, parts)
+        # not float32 numbers in a wider type
+        assert any(not torch.equal(value, value.float().double()) for value in whole.values())
+
+
+@pytest.mark.parametrize(
+    ("precision", "where", "expected"),
+    [
+        ("bf16-mixed", [], "bf16-mixed: numbers of 16 bits are too coarse for the points of Sphere"),
+        ("bf16-true", [], "bf16-true, too coarse for an average of weights to move"),
+        ("16-true", FLAT, "16-true, too coarse for an average of weights to move"),
+    ],
+)
+def test_coarse_numbers_are_refused_before_training(precision, where, expected, folder, capsys):
+    assert run(f"--trainer.precision={precision}", *where) == 1
+    assert expected in capsys.readouterr().err
+    assert not best().with_name("last.ckpt").exists()
+
+
+@pytest.mark.parametrize("loss", ["DenoisingScoreMatching", "SlicedScoreMatching", "ImplicitScoreMatching"])
+def test_mixed_precision_in_flat_space(loss, folder):
+    """The network computes in bfloat16; its weights stay in float32, and become finite ones."""
+    args = ["--trainer.precision=bf16-mixed", f"--model.loss={loss}", "--trainer.max_steps=2", *FLAT]
+    assert run(*args, "--trainer.limit_val_batches=0") == 0
+    learned = {name: value for name, value in weights(best()).items() if "network" in name}
+    assert {value.dtype for value in learned.values()} == {torch.float32}
+    assert all(value.isfinite().all() for value in learned.values())
+
+
+@pytest.mark.parametrize("model", ["KernelDensity", "KentMixture"])
+def test_what_is_fitted_in_one_pass_makes_one_step(model, folder):
+    """As in the configurations: one batch, one validation, and no idle epoch."""
+    Path("fitted.yaml").write_text(
+        f"model: {{class_path: {model}, init_args: {{manifold: {{class_path: Sphere, init_args: {{dim: 2}}}}}}}}\n"
+        "data: {class_path: VonMisesFisherData, init_args: {train_size: 60, val_size: 20, test_size: 30}}\n"
+        "trainer: {accelerator: cpu, devices: 1, max_epochs: 1, limit_train_batches: 1, enable_progress_bar: false}\n"
+    )
+    assert run(config="fitted.yaml") == 0
+    assert read_checkpoint(best("fitted"))["global_step"] == 1
