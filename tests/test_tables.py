@@ -1,17 +1,20 @@
 """Files in the layouts that people have: their points are right, or the error says what to do, by line."""
 
 import csv
+import os
 import re
 import warnings
 from pathlib import Path
 
+import jsonargparse
 import numpy as np
 import pytest
 import torch
 
-from rsgm.data import EarthData, RotationData, TorusData
+from rsgm.data import DihedralTableData, EarthData, ManifoldData, RotationData, TorusData, sources
 from rsgm.data.earth import from_degrees
 from rsgm.description import build, describe
+from rsgm.explain import explain
 from rsgm.manifolds import SpecialOrthogonal
 from rsgm.manifolds.so3 import matrix_to_quaternion, matrix_to_rotation_vector
 
@@ -567,3 +570,40 @@ def test_nothing_is_said_of_files_that_are_right(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON)).setup()
+
+
+# ---- what the command line gives
+
+
+def test_options_on_the_command_line():
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ManifoldData, "data")
+
+    def parse(name, *arguments):
+        return parser.parse_args([f"--data=rsgm.data.{name}", *arguments]).data.init_args
+
+    given = parse("EarthData", "--data.columns={lat: y, lon: 1}", "--data.skip_bad=true", "--data.skip_rows=2")
+    assert (given.columns, given.skip_bad, given.skip_rows, given.unit) == ({"lat": "y", "lon": 1}, True, 2, None)
+    assert parse("RotationData", "--data.order=xyzw", "--data.unit=degrees").order == "xyzw"
+    for wrong in ("--data.order=zyxw", "--data.unit=grad", "--data.columns=lat", "--data.skip_rows=one"):
+        with pytest.raises(jsonargparse.ArgumentError):
+            parse("RotationData", wrong)
+
+
+def test_a_table_of_counts_is_no_csv(tmp_path):
+    np.save(tmp_path / "floats.npy", np.ones((3, 3)))
+    for path in (put(tmp_path, "phi,psi\n" + ANGLES), str(tmp_path / "floats.npy")):
+        with pytest.raises(ValueError, match=r"(?s)is no table of counts.*--data=TorusData --data.path=FILE"):
+            DihedralTableData(path=path).points()
+
+
+def test_a_device_is_no_file():
+    with pytest.raises(ValueError, match="no regular file"):
+        sources.locate("volcano", os.devnull)
+
+
+def test_a_key_of_other_classes_is_not_called_near():
+    assert explain("Option 'path' is not accepted", []) == (
+        "unknown key 'path'; other classes have one, this class has not"
+    )
+    assert explain("Option 'pat' is not accepted", []).endswith("did you mean 'path'?")
