@@ -27,7 +27,7 @@ from rsgm.data import (
     WrappedNormalTorusData,
     sources,
 )
-from rsgm.data.earth import from_degrees, read_degrees, to_degrees
+from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
 from rsgm.description import describe
@@ -64,6 +64,10 @@ def write(folder: Path, text: str | bytes, name: str = "mine.csv") -> Path:
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+def read_degrees(path: Path) -> np.ndarray:
+    return EarthData(path=str(path)).rows.values
 
 
 def many(n: int = 40) -> str:
@@ -170,7 +174,7 @@ TABLE = [[38.1, -122.5], [-5.0, 10.0]]
         "lat, long\n 38.1, -122.5\n-5,\t10\n",
         "\ufeffid;Longitude;depth;Latitude\n1;-122.5;;38.1\n2;10;3;-5.0\n",
         'name\tlat\tlon\n"a ""b"", c"\t38.1\t237.5\nd\t-5\t10',
-        'Place,lat,lon\n"Rome, Italy",38.1,-122.5\nx,-5,10,more\n,,\n',
+        'Place,lat,lon\n"Rome, Italy",38.1,-122.5\nx,-5,10\n,,\n',
     ],
 )
 def test_layouts(tmp_path, text):
@@ -201,7 +205,7 @@ def test_bad_rows_are_named_by_line(tmp_path):
     for line in (
         "line 4: latitude 95.5 is outside [-90, 90]",
         "line 5: 'x', '2' are not 2 numbers",
-        "line 7: 1 columns, expected at least 2",
+        "line 7: 1 cells, expected 2",
         "line 8: longitude 361 is outside [-180, 360]",
         "line 9: latitude nan is outside",
         "and 1 more",
@@ -216,7 +220,7 @@ def test_bad_rows_are_named_by_line(tmp_path):
         ("", "no rows"),
         ("# only a comment\n", "no rows"),
         ("lat,lon\n", "a header but no rows"),
-        ("x,y\n1,2\n", "the first row is 'x, y'.*Expected a header with one column of lat, latitude"),
+        ("a,b\n1,2\n", "the first row is 'a, b'.*Expected a header with one column of lat, latitude"),
         ("1,2,3\n", "3 columns without a header"),
     ],
 )
@@ -229,7 +233,7 @@ def test_degrees_and_points():
     x = from_degrees(np.array([[0.0, 0.0], [0.0, 90.0], [90.0, 0.0], [38.1, -122.5]]))
     np.testing.assert_allclose(x[:3], np.eye(3), atol=1e-15)
     np.testing.assert_allclose(to_degrees(x)[3], [38.1, -122.5], atol=1e-12)
-    assert EarthData.columns == ("lat", "lon")
+    assert EarthData(path=str(local("volcano"))).header == ("lat", "lon")
 
 
 # ---- where files are found
@@ -527,14 +531,14 @@ def test_rna_in_its_original_layout(tmp_path, monkeypatch):
 
 
 def test_angles_of_one_s_own(tmp_path):
-    rows = "".join(f"{k},{k % 3},{-k}\n" for k in range(40))
-    path = str(write(tmp_path, "phi,chain,psi\n" + rows))
+    rows = "".join(f"{5 * k % 37},{2 * k % 3},{-k}\n" for k in range(40))
+    path = str(write(tmp_path, "phi,kind,psi\n" + rows))
     data = TorusData(path=path, angles=["psi", "phi"])
     data.setup()
-    assert data.columns == ("psi", "phi")
-    np.testing.assert_allclose(data.to_units(data.points()), [[-k, k] for k in range(40)], atol=1e-12)
-    assert TorusData(path=path).columns == ("phi", "chain", "psi")
-    assert TorusData(path=path, group="chain", split="group").columns == ("phi", "psi")
+    assert data.header == ("psi", "phi")
+    np.testing.assert_allclose(data.to_units(data.points()), [[-k, 5 * k % 37] for k in range(40)], atol=1e-12)
+    assert TorusData(path=path).header == ("phi", "kind", "psi")
+    assert TorusData(path=path, group="kind", split="group").header == ("phi", "psi")
     bare = TorusData(path=str(write(tmp_path, rows)))
     assert bare.manifold.dim == 3
     with pytest.raises(ValueError, match=r"line 3: phi 400 is outside \[-360, 360\]"):
@@ -566,7 +570,7 @@ def test_rotations_of_one_s_own(tmp_path):
     data = RotationData(str(write(tmp_path, "qw,qx,qy,qz\n" + lines)))
     assert (data.points() - x).abs().max() < 1e-11
     np.testing.assert_allclose(data.to_units(data.points()), quaternions * np.sign(quaternions[:, :1]), atol=1e-11)
-    assert (RotationData(str(write(tmp_path, lines))).points() - x).abs().max() < 1e-11
+    assert (RotationData(str(write(tmp_path, lines)), order="wxyz").points() - x).abs().max() < 1e-11
     last = "".join(",".join(f"{v:.12g}" for v in np.roll(-row, -1)) + "\n" for row in quaternions)
     assert (RotationData(str(write(tmp_path, "x,y,z,w\n" + last))).points() - x).abs().max() < 1e-11
     vector = RotationData(str(write(tmp_path, "rx,ry,rz\n0,0,1.5707963267948966\n")))
@@ -649,7 +653,7 @@ def test_sizes_are_positive(name, found):
 
 
 def test_unknown_split(tmp_path):
-    with pytest.raises(ValueError, match="unknown split 'place'; expected random or location"):
+    with pytest.raises(ValueError, match="unknown split 'place'; expected random or location or block"):
         EarthData(path=str(write(tmp_path, many())), split="place").setup()
 
 

@@ -114,7 +114,7 @@ def test_other_units_are_read_as_from_a_file(cls, make, values, names, tmp_path)
     # and given back in the same units
     units = data.to_units(data.points())
     assert units.shape == values.shape
-    assert len(data.columns) == values.shape[1]
+    assert len(data.header) == values.shape[1]
     torch.testing.assert_close(make(units).points(), data.points(), rtol=0, atol=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_columns_of_a_frame():
     frame = pandas.DataFrame({"id": list("ab") * 30, "lon": DEGREES[:, 1], "lat": DEGREES[:, 0]})
     data = PointsData.from_lat_lon(frame["lat"], frame["lon"], split="location", seed=3, batch_size=7)
     torch.testing.assert_close(data.points(), PointsData.from_lat_lon(*DEGREES.T).points())
-    assert (data.split, data.seed, data.batch_size, data.columns) == ("location", 3, 7, ("lat", "lon"))
+    assert (data.split, data.seed, data.batch_size, data.header) == ("location", 3, 7, ("lat", "lon"))
     np.testing.assert_allclose(data.to_units(data.points())[:, 0], DEGREES[:, 0], atol=1e-12)
     torch.testing.assert_close(
         PointsData.from_angles(frame[["lat", "lon"]]).points(), PointsData.from_angles(DEGREES).points()

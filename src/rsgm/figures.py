@@ -38,7 +38,7 @@ def sample_figure(
 ) -> Figure | None:
     """Samples beside the points that they should resemble, under their name; of pictures some samples, as pictures."""
     if data.image_shape is None:
-        caption = plots.Caption(title, data.columns, data.earth, name)
+        caption = plots.Caption(title, data.header, data.earth, name)
         return plots.draw_samples(data.manifold, samples, reference, caption)
     return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu(), title=title)
 
@@ -66,7 +66,7 @@ def draw(
     figures = {"samples": sample_figure(data, samples(), test, f"Samples: {about}")}
     if data.test.context is None:
         known = None if density is None else (density.nodes, density.log_density)
-        caption = plots.Caption(f"Density: {about}", data.columns, data.earth)
+        caption = plots.Caption(f"Density: {about}", data.header, data.earth)
         try:
             figures["density"] = plots.draw_density(manifold, model.log_prob, train, test, caption, known)
         except SolveError as error:
@@ -92,7 +92,7 @@ def _draw_dynamics(data: ManifoldData, dynamics: Dynamics | None, about: str) ->
     return {
         "noising": plots.snapshots(dynamics.noised.cpu(), dynamics.times.tolist(), f"Noising of test points: {about}"),
         "paths": plots.trajectories(paths, points, f"Ways to samples: {about}"),
-        "score": plots.score_field(x, y, vectors.cpu(), f"Score at the least noise: {about}", data.columns),
+        "score": plots.score_field(x, y, vectors.cpu(), f"Score at the least noise: {about}", data.header),
     }
 
 
@@ -106,7 +106,7 @@ def _draw_latents(data: ManifoldData, latents: dict[str, Latents], test: Tensor,
     figures = {"latents": plots.latent_histograms(means, name, f"Latent variable z: {about}")}
     if data.manifold.shape == (2,):
         made = {f"z ~ {name}": draws.x.cpu() for name, draws in latents.items()}
-        figures["decoded"] = plots.plane_laws({"test": points, **made}, f"Points made of z: {about}", data.columns)
+        figures["decoded"] = plots.plane_laws({"test": points, **made}, f"Points made of z: {about}", data.header)
     again = next((draws.x for draws in latents.values() if draws.reconstructed), None)
     if data.image_shape is not None and again is not None:
         pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:_IMAGES].unflatten(1, data.image_shape)

@@ -48,6 +48,8 @@ class ManifoldData(LightningDataModule, ABC):
     val: Split
     test: Split
 
+    #: the values of `split`
+    protocols: tuple[str, ...] = ("random", "location")
     #: the law on flat space that samples can be held against, where there is one
     reference_law: EuclideanLaw | None = None
     #: whether training batches are fresh draws without end, rather than rows of `train`
@@ -96,7 +98,8 @@ class ManifoldData(LightningDataModule, ABC):
             return torch.arange(len(locations))
         if self.split == "location":
             return locations
-        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected random or location.")
+        expected = " or ".join(self.protocols)
+        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected {expected}.")
 
     def sizes(self, n: int) -> tuple[int, int]:
         """Rows of train and val, of ``n``; test gets the rest."""
@@ -121,7 +124,7 @@ class ManifoldData(LightningDataModule, ABC):
         return describe(self)
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`."""
         return tuple(f"x{k}" for k in range(int(np.prod(self.manifold.shape))))
 

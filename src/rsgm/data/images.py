@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.image_files import Pictures, cifar10, digits, halve, mnist, random_pictures
-from rsgm.data.tables import Floats
+from rsgm.data.names import Floats
 from rsgm.manifolds import Euclidean
 from rsgm.seeding import generator_from
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rsgm.data.base import ManifoldData
 from rsgm.data.earth import from_degrees, to_degrees
-from rsgm.data.tables import Floats
+from rsgm.data.names import Floats
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.so3 import (
     matrix_to_quaternion,
@@ -136,9 +136,9 @@ class PointsData(ManifoldData):
         return self._points if self._context is None else (self._points, self._context)
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`."""
-        return super().columns if self._units is None else self._units[0]
+        return super().header if self._units is None else self._units[0]
 
     def to_units(self, x: Tensor) -> Floats:
         """Points (B, *shape) in the units that were given."""
