@@ -35,6 +35,8 @@ class Sphere(Manifold, geoopt.Sphere):
         tensor(1.5708)
     """
 
+    angular = True
+
     def __init__(self, dim: int = 2) -> None:
         if dim < 1:
             raise ValueError(f"Sphere: dim must be at least 1, found {dim}.")
