@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,14 +32,15 @@ def bar(what: str, total: float, unit: str = "points") -> tqdm:
         unit: what is counted
     """
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}{postfix}]"
-    # two lines a second at most, for a file of a log holds each of them
+    # a log holds every state of a bar
+    pause = 0.5 if sys.stderr.isatty() else 10
     return tqdm(
         total=total,
         desc=what,
         unit=unit,
         bar_format=form,
         delay=2,
-        mininterval=0.5,
+        mininterval=pause,
         leave=False,
         disable=not _VISIBLE.get(),
     )

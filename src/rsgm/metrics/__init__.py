@@ -1,6 +1,14 @@
 """Numbers about densities and samples."""
 
-from rsgm.metrics.density import LARGEST_ERROR, Integral, bits_per_dim, integral, sampled_integral, summary
+from rsgm.metrics.density import (
+    LARGEST_ERROR,
+    Integral,
+    bits_per_dim,
+    guided_integral,
+    integral,
+    sampled_integral,
+    summary,
+)
 from rsgm.metrics.report import report, sample_report
 from rsgm.metrics.samples import compare
 
@@ -9,6 +17,7 @@ __all__ = [
     "Integral",
     "bits_per_dim",
     "compare",
+    "guided_integral",
     "integral",
     "report",
     "sample_report",
