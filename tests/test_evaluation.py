@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -646,3 +647,83 @@ def test_best_is_written_where_nothing_was_validated(folder):
     assert same(weights(best()), weights(best().with_name("last.ckpt")))
     assert not same(weights(best()), weights(best().with_name("last.ckpt"), "current_model_state"))
     assert metrics()["steps"] == 3
+
+
+# ---- contracts of the numbers
+
+
+class Shifted(Known):
+    """The law of the data, less so many nats, with samples of another mass of modes; slow in sleep, not in work."""
+
+    def likelihood(self, x, context=None):
+        time.sleep(0.5)
+        return LogProb(self.law.log_prob(x) - 0.25, 0.0)
+
+
+def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path, monkeypatch):
+    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data.setup()
+    monkeypatch.setitem(globals(), "Known", Shifted)
+    found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
+    assert found["nll_gap"]["mean"] == pytest.approx(0.25)
+    assert found["nll_gap"]["mean"] == pytest.approx(found["nll"]["mean"] - found["perfect_model"]["mean"])
+    seconds = found["seconds"]["evaluation"]
+    assert seconds["wall"] > seconds["cpu"] + 0.9
+    # the samples are those of the unshifted law, scored by the shifted density
+    x = data.reference_law.draw(60, torch.Generator().manual_seed(0)).float().double()
+    assert found["sample_nll"] == pytest.approx(summary(0.25 - data.reference_law.log_prob(x)))
+    lines = report(found)
+    assert f"mean -log p of the model's samples {found['sample_nll']['mean']:.10f}" in lines
+
+
+class Conditioned(GenerativeModel):
+    """A bump around the direction that its context says: nothing is right under another context."""
+
+    def __init__(self):
+        super().__init__(Sphere(2))
+
+    def loss(self, x, context=None):
+        return {"loss": x.sum()}
+
+    def sample(self, n, context=None, seed=None):
+        assert context.shape == (n, 3)
+        generator = torch.Generator().manual_seed(seed)
+        width = torch.full((n,), 0.1, dtype=torch.float64)
+        return self.manifold.kernel_sample(context.double(), width, generator).float()
+
+    def likelihood(self, x, context=None):
+        width = torch.tensor(0.1, dtype=torch.float64)
+        return LogProb(self.manifold.kernel_log_prob(x.double(), context.double(), width), 0.0)
+
+    def lower_bound(self, x, context=None):
+        return LogProb(self.likelihood(x, context).value - 1, 0.0, exact=False)
+
+
+def test_each_point_and_sample_is_scored_under_its_own_context(conditional, tmp_path, monkeypatch):
+    model = Conditioned()
+    monkeypatch.setattr("rsgm.evaluation.load", lambda path, device: model)
+    monkeypatch.setattr(
+        "rsgm.evaluation.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
+    )
+    found = evaluate(tmp_path / "c.ckpt", conditional, samples=100)
+    test = conditional.test
+    nll = -model.likelihood(test.points, test.context).value
+    assert found["nll"] == pytest.approx(summary(nll))
+    assert found["nll_bound"] == pytest.approx(summary(nll + 1))
+    # draws of the bumps themselves: the entropy of one, where another's context would cost hundreds of nats
+    entropy = found["sample_nll"]
+    exact = math.log(2 * math.pi * 0.01) + 1
+    assert abs(entropy["mean"] - exact) < 4 * entropy["standard_error"]
+    assert entropy["n"] == 100
+    assert found["normalisation"] is found["normalisation_error"] is None
+
+
+def test_flat_space_has_no_degrees(tmp_path, monkeypatch):
+    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data.setup()
+    monkeypatch.setattr(Known, "resolution", lambda self: 0.01)
+    found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
+    assert found["resolution"] == {"data_units": 0.01}
+    assert "0.01 units of the data" in report(found)
+    assert "degrees" not in report(found)
+    assert "min_width" in found["baselines"]["kernel_density"]

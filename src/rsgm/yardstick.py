@@ -98,7 +98,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         def near(x: Tensor) -> Tensor:
             return guide.likelihood(x).value
 
-        plan = integral(near, manifold, (hints, near(hints)), max_nodes=_CELLS)
+        plan = integral(near, manifold, (hints, near(hints)), tolerance=2e-3, max_nodes=_CELLS, power=1)
         return guided_integral(model.log_prob, plan, manifold.dim)
     (draw_far, log_far), share, nodes, values, proposals = _anywhere(manifold, data), round(0.8 * _BATCH), [], [], []
     with bar("integral of the density", _NODES, "nodes") as shown:
