@@ -8,7 +8,9 @@ import torch
 
 from conftest import concrete, variants
 from rsgm.charts import Affine, Chart, ExponentialWrap, Logit, Standardise, Stereographic, TanhExponential
-from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.models import ChartSGM
+from rsgm.networks import MLP
 
 
 def pairs() -> list:
@@ -224,3 +226,41 @@ def test_charts_name_what_they_need():
         Stereographic(Euclidean(2))
     with pytest.raises(ValueError, match=r"TanhExponential: Euclidean.* infinite injectivity radius"):
         TanhExponential(Euclidean(2))
+
+
+# ---- points without coordinates
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("make", [Stereographic, ExponentialWrap, TanhExponential])
+def test_the_missing_point_is_an_error_and_its_neighbours_are_not(make, dim, dtype):
+    """The antipode of the origin, as an angle of 180 degrees in either precision makes it."""
+    torch.manual_seed(0)
+    manifold = Sphere(dim)
+    model = ChartSGM(manifold, chart=make, network=partial(MLP, hidden=[8]))
+
+    def turned(angle):
+        angle = torch.tensor(angle, dtype=dtype)
+        return torch.cat([torch.stack([angle.cos(), angle.sin()]), angle.new_zeros(dim - 1)])
+
+    x = torch.stack([turned(a) for a in (0.3, math.pi, 2.0, -math.pi)])
+    assert model.chart.misses(x).tolist() == [False, True, False, True]
+    with pytest.raises(ValueError, match=rf"2 of 4 points have no coordinates in the chart {make.__name__}.*rows 1, 3"):
+        model.log_prob(x)
+    with pytest.raises(ValueError, match="2 of 4 points have no coordinates"):
+        model.fit_points(x, x[:1])
+    near = turned(math.pi - 0.1)[None]
+    value = model.log_prob(near)
+    y = model.chart.inverse(near.double())
+    expected = model.flat.log_prob(y) - model.chart.log_det(y)
+    assert torch.isfinite(value).all()
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_charts_that_miss_nothing():
+    """Half a turn is a rotation and an angle like others."""
+    for manifold in (Torus(2), SpecialOrthogonal(), Sphere(1)):
+        origin = manifold.origin(1, *manifold.shape, dtype=torch.float64)
+        u = math.pi * manifold.frame(origin)[0]
+        assert not ExponentialWrap(manifold).misses(manifold.expmap(origin, u)).any()

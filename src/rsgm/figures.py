@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from matplotlib.figure import Figure
@@ -26,11 +25,16 @@ def sample_like(model: GenerativeModel, reference: Split, n: int, seed: int | No
 
     Where there are fewer rows than samples they are taken again from the first.
     """
+    return model.sample(n, contexts_like(model, reference, n), seed)
+
+
+def contexts_like(model: GenerativeModel, reference: Split, n: int) -> Tensor | None:
+    """The contexts of ``n`` rows of the reference, from the first and in turn, as a model takes them."""
     context = reference.context
-    if context is not None:
-        context = context[torch.arange(n) % len(context)].to(model.device)
-        context = context.float() if context.is_floating_point() else context
-    return model.sample(n, context, seed)
+    if context is None:
+        return None
+    context = context[torch.arange(n) % len(context)].to(model.device)
+    return context.float() if context.is_floating_point() else context
 
 
 def sample_figure(
@@ -48,7 +52,7 @@ def draw(
     data: ManifoldData,
     density: Integral | None,
     latents: dict[str, Latents],
-    samples: Callable[[], Tensor],
+    samples: Tensor,
     steps: int | None = None,
 ) -> dict[str, Figure]:
     """All there are, by name; of a conditional model no density and no dynamics.
@@ -58,17 +62,17 @@ def draw(
         data: what it was trained on
         density: its values all over the manifold, if they are known
         latents: draws of its latent variable, for the first of the test points
-        samples: draws them, as many as the picture shall have
+        samples: of the model, as many as the picture shall have
         steps: of the training, for the titles
     """
     manifold, train, test = model.manifold, data.train.points, data.test.points
     about = f"{type(model).__name__} on {data.provenance()['name']}" + (f", step {steps:,}" if steps else "")
-    figures = {"samples": sample_figure(data, samples(), test, f"Samples: {about}")}
+    figures = {"samples": sample_figure(data, samples, test, f"Samples: {about}")}
     if data.test.context is None:
         known = None if density is None else (density.nodes, density.log_density)
         caption = plots.Caption(f"Density: {about}", data.header, data.earth)
         try:
-            figures["density"] = plots.draw_density(manifold, model.log_prob, train, test, caption, known)
+            figures["density"] = plots.draw_density(manifold, model.rough().log_prob, train, test, caption, known)
         except SolveError as error:
             # far from the data, where nothing is scored
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)

@@ -36,6 +36,8 @@ class Manifold(geoopt.Manifold, ABC):
 
     #: length up to which geodesics are shortest; ``inf`` where the exponential map is a bijection
     injectivity_radius: float = math.inf
+    #: whether lengths are angles, in radians
+    angular: bool = False
     #: number of the divergence-free fields of `generate`; zero where none are known
     generators: int = 0
     #: whether `frame` is smooth everywhere

@@ -88,7 +88,8 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Normal density of standard deviation ``width``."""
-        square = ((x - centre) / width[..., None]).square().sum(-1)
+        # one distance for all widths of a pair
+        square = (x - centre).square().sum(-1) / width.square()
         return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
 
     def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -46,6 +46,7 @@ class Product(Manifold):
         self._modules_of_factors = nn.ModuleList(factors)
         self.log_volume = sum(factor.log_volume for factor in factors)
         self.injectivity_radius = min(factor.injectivity_radius for factor in factors)
+        self.angular = all(factor.angular for factor in factors)
         if all(factor.generators for factor in factors):
             self.generators = sum(factor.generators for factor in factors)
         self.smooth_frame = all(factor.smooth_frame for factor in factors)

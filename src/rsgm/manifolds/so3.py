@@ -66,6 +66,7 @@ class SpecialOrthogonal(Manifold):
     shape = (3, 3)
     log_volume = math.log(8 * math.pi**2)
     injectivity_radius = math.pi
+    angular = True
     unit_cube_extent = (2 * math.pi, 2.0, 2 * math.pi)
 
     def __init__(self, n: Literal[3] = 3) -> None:

@@ -35,6 +35,8 @@ class Sphere(Manifold, geoopt.Sphere):
         tensor(1.5708)
     """
 
+    angular = True
+
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Sphere", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)

@@ -36,6 +36,7 @@ class Torus(Manifold):
     name = "Torus"
     reversible = True
     injectivity_radius = math.pi
+    angular = True
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
