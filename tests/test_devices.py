@@ -302,7 +302,7 @@ def test_points_and_context_may_be_anywhere(elsewhere):
                 (model.log_prob(x, context), model.sample(4, context, seed=0)), expected, strict=True
             ):
                 assert found.device == AWAY
-                assert torch.equal(there.cpu(), value)
+                assert torch.equal(found.cpu(), value)
         for wrong in (rows.expand(3, 2), rows.expand(2, 4, 2)):
             with pytest.raises(ValueError, match="expected a context of 4 rows, or of one for all"):
                 model.sample(4, wrong)
