@@ -8,6 +8,7 @@ import torch
 
 from rsgm import callbacks
 from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord
+from rsgm.data import VonMisesFisherData
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.999, 1.0])
@@ -51,14 +52,18 @@ def test_the_clock_of_a_run(monkeypatch):
     now = SimpleNamespace(wall=100.0, cpu=10.0)
     clock = SimpleNamespace(perf_counter=lambda: now.wall, process_time=lambda: now.cpu)
     monkeypatch.setattr(callbacks, "time", clock)
-    monkeypatch.setattr(callbacks, "describe", lambda _: {})
+    data, model = VonMisesFisherData(batch_size=8, train_size=1, val_size=1, test_size=1), torch.nn.Linear(1, 1)
+    data.setup()
     trainer = SimpleNamespace(
-        training=True, validating=False, global_step=7, datamodule=SimpleNamespace(fingerprint="")
+        training=True, validating=False, global_step=7, accumulate_grad_batches=2, datamodule=data
     )
     record, checkpoint = RunRecord(), {}
 
     def passes(wall: float, cpu: float) -> None:
         now.wall, now.cpu = now.wall + wall, now.cpu + cpu
+
+    def spent(checkpoint: dict) -> tuple:
+        return tuple(checkpoint["rsgm"]["training"][key] for key in ("wall", "cpu", "steps", "points"))
 
     record.on_load_checkpoint(trainer, None, {"rsgm": {"training": {"wall": 1000.0, "cpu": 500.0}}})
     passes(50, 50)
@@ -68,14 +73,14 @@ def test_the_clock_of_a_run(monkeypatch):
     passes(30, 20)
     record.on_validation_end(trainer, None)
     passes(4, 3)
-    record.on_save_checkpoint(trainer, None, checkpoint)
-    assert checkpoint["rsgm"]["training"] == {"wall": 1006.0, "cpu": 504.0, "steps": 7}
+    record.on_save_checkpoint(trainer, model, checkpoint)
+    assert spent(checkpoint) == (1006.0, 504.0, 7, 7 * 2 * 8)
     # a checkpoint does not stop the clock, the end does
     passes(1, 0.5)
     record.on_train_end(trainer, None)
     passes(9, 9)
-    record.on_save_checkpoint(trainer, None, checkpoint)
-    assert checkpoint["rsgm"]["training"] == {"wall": 1007.0, "cpu": 504.5, "steps": 7}
+    record.on_save_checkpoint(trainer, model, checkpoint)
+    assert spent(checkpoint) == (1007.0, 504.5, 7, 7 * 2 * 8)
 
 
 def test_when_the_last_checkpoint_is_written(tmp_path):
@@ -84,6 +89,7 @@ def test_when_the_last_checkpoint_is_written(tmp_path):
     trainer = SimpleNamespace(
         global_step=0,
         is_last_batch=False,
+        should_stop=False,
         sanity_checking=False,
         state=SimpleNamespace(fn="fit"),
         lightning_module=SimpleNamespace(is_finite=lambda: trainer.finite),

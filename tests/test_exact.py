@@ -11,6 +11,7 @@ import torch
 
 from conftest import within
 from rsgm import Euclidean, Sphere
+from rsgm.data import MoonsData
 from rsgm.densities import GaussianMixture
 from rsgm.figures import _draw_dynamics
 from rsgm.likelihood import ProbabilityFlow
@@ -214,9 +215,10 @@ def test_long_ways_are_thinned_and_end_with_the_samples():
 
 
 def test_the_picture_of_the_score_has_each_arrow_at_its_place():
-    x = torch.tensor([[-1.0, -2.0], [1.0, 2.0]])
-    dynamics = Dynamics(torch.tensor([0.5, 1.0]), torch.stack([x, x]), {"way": torch.stack([x, x])}, torch.negative)
-    axes = _draw_dynamics(dynamics, x)["score"].axes[0]
+    data, x = MoonsData(train_size=2, val_size=2, test_size=50), torch.zeros(2, 5, 2)
+    data.setup()
+    dynamics = Dynamics(torch.tensor([0.5, 1.0]), x, {"way": x}, torch.negative)
+    axes = _draw_dynamics(data, dynamics, "")["score"].axes[0]
     (arrows,) = (found for found in axes.collections if type(found).__name__ == "Quiver")
     length = (arrows.X**2 + arrows.Y**2) ** 0.5
     assert abs(arrows.U + arrows.X / length).max() < 1e-5

@@ -36,7 +36,7 @@ from rsgm.plots import (
     torus_density,
     trajectories,
 )
-from rsgm.plots.style import colour_bar, colour_limits, new_figure, scattered
+from rsgm.plots.style import colour_bar, colour_limits, new_figure
 
 NODES = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(40)[0]))  # Gauss-Legendre, not equidistant
 CENTRES = -180 + (np.arange(80) + 0.5) * 4.5
@@ -200,18 +200,6 @@ def test_angles_on_the_circle_go_against_the_clock_from_the_first_axis(manifold:
     )
     angle, height = next(line for line in figure.axes[0].lines if line.get_label() == "model").get_data()
     assert angle[height.argmax()] % (2 * np.pi) == pytest.approx(0.5, abs=0.05)
-
-
-def test_values_at_places_fill_a_grid() -> None:
-    """What is linear stays so between the places; beyond them it is a number too, and not above the highest."""
-    generator = np.random.default_rng(0)
-    places = generator.uniform(-1, 1, (400, 2))
-    values = 2 * places[:, 0] - places[:, 1]
-    inner, outer = np.linspace(-0.5, 0.5, 11), np.linspace(-1.5, 1.5, 31)
-    np.testing.assert_allclose(scattered(places, values, inner, inner), 2 * inner[None] - inner[:, None], atol=1e-9)
-    everywhere = scattered(places, values, outer, outer)
-    assert np.isfinite(everywhere).all()
-    assert np.abs(everywhere).max() <= np.abs(values).max()
 
 
 def test_flat_and_vanishing_densities() -> None:
