@@ -18,9 +18,8 @@ from rsgm.models import GenerativeModel, KernelDensity
 from rsgm.progress import bar
 from rsgm.seeding import generator_from, seed_from
 
-#: most evaluations of the guide that plan a quadrature, of which three quarters are its nodes; most evaluations of
-#: the model by importance sampling, and at a time
-_CELLS, _NODES, _BATCH = 4200, 2500, 500
+#: most evaluations of the guide that plan a quadrature; most of the model by importance sampling, and at a time
+_CELLS, _NODES, _BATCH = 3000, 3000, 500
 #: error of the integral that is small enough
 _ENOUGH = 0.005
 #: most training points, and most draws, that proposals are kernels around
@@ -69,10 +68,11 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
     The guide is a kernel density of draws of the model *and* of training points; its widths have the weights that are
     best for other draws of the model, so that it follows the model as far as kernels can. Up to dimension two on a
     compact manifold it plans the cells of a quadrature, at no cost, and only what the model differs from it is
-    integrated. Elsewhere by importance sampling, :math:`Z = E_q[p / q]`, with the mixture q of
+    integrated. Elsewhere, and where the guide is too rough for as many cells as are affordable, by importance
+    sampling, :math:`Z = E_q[p / q]`, with the mixture q of
 
-    - 80 %: the guide;
-    - 20 %: the uniform law, evenly spread where there is a chart, or, where there is none, wide kernels around the
+    - 90 %: the guide;
+    - 10 %: the uniform law, evenly spread where there is a chart, or, where there is none, wide kernels around the
       training points.
 
     Why not the draws themselves, with the model's own p among the proposals? Their law is p only where the sampler is
@@ -81,7 +81,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
     With the scale as an unknown (bridge sampling) a sampler that is a little too wide still moved Z of a normalised
     volcano model to 0.926 ± 0.010. All parts of q are known exactly, so the value is right in the mean whatever the
     sampler does; a poor sampler or a missed mode makes a large standard error. What neither draws nor training points
-    show is found by the last 20 %, if it is not smaller than the distance between them.
+    show is found by the last 10 %, if it is not smaller than the distance between them.
 
     Arguments:
         model: the law; its `GenerativeModel.rough` likelihood is used
@@ -98,14 +98,15 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         def near(x: Tensor) -> Tensor:
             return guide.likelihood(x).value
 
-        plan = integral(near, manifold, (hints, near(hints)), tolerance=2e-3, max_nodes=_CELLS, power=1)
-        return guided_integral(model.log_prob, plan, manifold.dim)
-    (draw_far, log_far), share, nodes, values, proposals = _anywhere(manifold, data), round(0.8 * _BATCH), [], [], []
+        plan = integral(near, manifold, (hints, near(hints)), max_nodes=_CELLS)
+        if plan.standard_error <= _ENOUGH:
+            return guided_integral(model.log_prob, plan, manifold.dim)
+    (draw_far, log_far), share, nodes, values, proposals = _anywhere(manifold, data), round(0.9 * _BATCH), [], [], []
     with bar("integral of the density", _NODES, "nodes") as shown:
         for k in range(_NODES // _BATCH):
             x = torch.cat([guide.sample(share, seed=seed_from("near", k)).double(), draw_far(_BATCH - share)])
             x = manifold.projx(x)
-            proposals.append(torch.logaddexp(guide.likelihood(x).value + math.log(0.8), log_far(x) + math.log(0.2)))
+            proposals.append(torch.logaddexp(guide.likelihood(x).value + math.log(0.9), log_far(x) + math.log(0.1)))
             nodes.append(x)
             values.append(model.log_prob(x).double().cpu())
             found = sampled_integral(*map(torch.cat, (nodes, values, proposals)))
@@ -125,7 +126,10 @@ def _guide(model: GenerativeModel, data: ManifoldData, draws: Tensor) -> KernelD
     widest = _spread(manifold, data) if math.isinf(manifold.log_volume) else 0.7
     finest = min(model.resolution() or 1e-4 * widest, widest)
     guide = KernelDensity(manifold, widths=12, min_width=finest, max_width=widest)
-    guide.fit_points(torch.cat([data.train.points[:_CENTRES].double(), draws[:half].cpu()]), draws[half:].cpu())
+    train, draws = data.train.points[:_CENTRES].double(), draws.cpu()
+    guide.fit_points(torch.cat([train, draws[:half]]), draws[half:])
+    # the weights that suit half of the draws suit all
+    guide.points = torch.cat([train, draws[: 2 * _CENTRES]])
     return guide
 
 

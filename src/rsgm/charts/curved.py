@@ -110,7 +110,8 @@ class ExponentialWrap(Chart):
 
     def misses(self, x: Tensor) -> Tensor:
         """Where the exponential map collapses all directions but one, as it does at the antipode in a sphere."""
-        return self.log_det(self.inverse(x)) < (self.manifold.dim - 1) * math.log(_MISSED)
+        # single precision would lose the last digits of the distance to it
+        return self.log_det(self.inverse(x.double())) < (self.manifold.dim - 1) * math.log(_MISSED)
 
     def log_det(self, y: Tensor) -> Tensor:
         """That of the exponential map."""

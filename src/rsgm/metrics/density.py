@@ -103,7 +103,6 @@ def integral(
     width: float = 0.2,
     levels: int = 14,
     max_nodes: int = 1_000_000,
-    power: int = 4,
 ) -> Integral:
     """The integral of a density over a compact manifold, by adaptive Gauss-Legendre quadrature.
 
@@ -123,7 +122,6 @@ def integral(
         levels: most halvings
         max_nodes: most evaluations of the density; when they run short, the cells with the largest indicators are
             halved and the others are left as they are
-        power: of the relative variation; 1 for a density that is not smooth in its cells
 
     Example:
         >>> from rsgm.manifolds import Sphere
@@ -156,7 +154,7 @@ def integral(
         corners = manifold.from_unit_cube(centres[:, None] + offsets * size)
         highest = torch.maximum(density.amax(1), _highest(manifold, corners, manifold.from_unit_cube(centres), *hints))
         variation = 1 - density.amin(1) / highest.clamp_min(1e-300)
-        indicator = highest * cell * variation**power
+        indicator = highest * cell * variation**4
         split = indicator > tolerance
         spent += len(x)
         affordable = max(0, max_nodes - spent) // 4**dim if level < levels else 0
