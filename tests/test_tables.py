@@ -139,6 +139,11 @@ def test_places(tmp_path, text, options):
 
 
 REFUSED_EARTH = [
+    (
+        case("lone_quote_in_a_short_row", 'name,lat,lon\n"a,1\n' + rows(",", [*NAMES[:5], 'b"', *NAMES[6:]], LAT, LON)),
+        "1 of 21 rows are bad:\n  line 2: a quote",
+    ),
+    (case("json", '[{"lat": 1, "lon": 2}, {"lat": 3, "lon": 4}]'), "Expected a header"),
     (case("prose_that_names", "# columns: lon lat\n" + LAT_LON), r"comment in line 1, 'columns: lon lat'.*header"),
     (case("other_names", "# my file\n# easting,northing\n" + LAT_LON), "comment in line 2, 'easting,northing'"),
     (
@@ -285,6 +290,7 @@ ANGLES = rows(",", PHI, PSI)
 SHUFFLED = RNG.permutation(N)
 
 RIGHT_TORUS = [
+    case("exact_name_first", "Phi (deg),phi,psi\n" + rows(",", PSI, PHI, PSI), angles=["phi", "psi"]),
     case("savetxt", "# psi,phi\n" + rows(",", PSI, PHI), angles=["phi", "psi"]),
     case("savetxt_spaces", "# psi phi\n" + rows(" ", PSI, PHI), angles=["phi", "psi"]),
     case("names_in_a_comment", "# phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
@@ -389,6 +395,19 @@ def test_small_degrees_are_said_to_be_degrees(tmp_path):
         TorusData(path=path).points()
     np.testing.assert_allclose(TorusData(path=path, unit="degrees").rows.values[:, 0], PHI / 100, atol=1e-12)
     assert len(TorusData(path=put(tmp_path, "phi,psi\n" + rows(",", [k * 5 % 6 for k in IDS], [1] * N))).points()) == N
+
+
+def test_a_whole_turn_is_an_angle_from_zero(tmp_path):
+    data = TorusData(path=put(tmp_path, "phi,psi\n360,360.0\n" + rows(",", PHI % 360, PSI % 360)))
+    assert data.rows.values[0].tolist() == [0, 0]
+    assert data.to_units(data.points()).max() > 180
+
+
+def test_few_rows_do_not_look_like_radians(tmp_path):
+    text = "phi,psi\n" + "1.5,2\n" * 9
+    assert len(TorusData(path=put(tmp_path, text), angles=["phi", "psi"]).points()) == 9
+    with pytest.raises(ValueError, match="look like radians"):
+        TorusData(path=put(tmp_path, text + "1.5,2\n"), angles=["phi", "psi"]).points()
 
 
 def test_rows_without_an_angle_are_skipped(tmp_path):
@@ -564,6 +583,11 @@ def test_samples_are_in_the_columns_and_units_that_were_read(tmp_path, cls, head
     assert again.fingerprint == data.fingerprint
     assert again.header == header
     np.testing.assert_array_equal(again.to_units(data.points()), data.to_units(data.points()))
+
+
+def test_samples_of_both_ranges_are_around_zero(tmp_path):
+    data = EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + rows(",", LAT, LON % 360)))
+    np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([LAT, LON], 1), (2, 1)), atol=1e-9)
 
 
 def test_nothing_is_said_of_files_that_are_right(tmp_path):

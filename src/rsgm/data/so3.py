@@ -121,14 +121,8 @@ class RotationData(TableData):
         return SpecialOrthogonal()
 
     def read(self, path: Path) -> Table:
-        """The numbers of the file, of quaternions those with a scalar part that is not negative."""
-        table = read_table(path, self._wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
-        roles = [column.role for column in table.columns]
-        if "qw" not in roles:
-            return table
-        # q and -q are one rotation, and one location
-        sign = np.where(table.values[:, [roles.index("qw")]] < 0, -1.0, 1.0)
-        return table._replace(values=table.values * sign)
+        """The numbers of the file."""
+        return read_table(path, self._wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
 
     def from_units(self, values: Floats) -> Tensor:
         """Rotation matrices."""

@@ -176,13 +176,13 @@ def _quoted(lines: Iterator[str], separator: str) -> tuple[list[str] | None, int
 def _separator(lines: list[str]) -> str:
     """What parts lines into equally many cells, most of them numbers."""
 
-    def merit(separator: str) -> tuple[bool, float, float, int]:
+    def merit(separator: str) -> tuple[bool, float, int]:
         rows = [cells or [] for _, cells in _records(lines, 0, separator)]
         counts = Counter(map(len, rows))
         width = max(counts, key=counts.__getitem__)
         cells = [cell for row in rows if len(row) == width > 1 for cell in row]
         numbers = sum(map(is_number, cells)) / max(1, len(cells))
-        return len(rows[0]) == width > 1, numbers, counts[width] / len(rows), width
+        return len(rows[0]) == width > 1, numbers, width
 
     return max(_SEPARATORS, key=merit)
 
