@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from inspect import signature
 
 import pytest
 import torch
@@ -96,6 +97,18 @@ def test_every_chain_reaches_the_prior(cls, count):
     assert torch.allclose(schedule.beta(t.float()).double(), schedule.beta(t), rtol=1e-3)
 
 
+@pytest.mark.parametrize("cls", [c for c in concrete(DiscreteSchedule) if "beta_max" in signature(c).parameters])
+def test_no_step_exceeds_beta_max(cls):
+    """Both end with more than any bound; the last β, and the law at the end, are those that the bound leaves."""
+    free, bound = cls(count=100), cls(count=100, beta_max=0.9)
+    for schedule in (free, bound):
+        assert float(schedule.betas().max()) == float(schedule.betas()[-1]) == schedule.beta_max
+        assert float(schedule.alpha_bars[-1] / schedule.alpha_bars[-2]) == pytest.approx(1 - schedule.beta_max)
+    kept = free.betas() < 0.9
+    assert kept.sum() > 95
+    assert torch.equal(free.betas()[kept], bound.betas()[kept])
+
+
 @pytest.mark.parametrize("count, left, nats", [(100, 0.3636, 0.226), (200, 0.132, 0.0709)])
 def test_a_chain_that_does_not_reach_the_prior_is_a_warning(count, left, nats):
     """β from 1e-4 to 0.02 in far fewer than 1000 steps; samples that start from N(0, I) are wrong by so many nats."""
@@ -120,6 +133,8 @@ def test_index_grid_holds_steps_of_the_chain():
         times = IndexGrid(1000)(schedule, steps, 1e-3)
         assert torch.equal((times * 1000).round() / 1000, times)
         assert len(times.unique()) == steps + 1
+    # 0.29 times 100 is less than 29
+    assert float(IndexGrid(100)(DiscreteLinear(100), 10, 0.29)[-1]) == 0.29
     with pytest.raises(ValueError, match=r"IndexGrid: 99 steps from 1 to 0.01 at most, found 100"):
         IndexGrid(100)(DiscreteLinear(100), 100, 0.01)
 
@@ -202,7 +217,7 @@ def test_large_variance_is_exact_for_normal_data():
 
     variances = []
     for variance in (LargeVariance(), SmallVariance()):
-        sampler = ReverseDiffusion(39, GaussianBridge(variance=variance), denoise=False)
+        sampler = ReverseDiffusion(39, GaussianBridge(variance=variance), UniformTimeGrid(), denoise=False)
         x = sampler(process, Normal(PLANE), n, generator=seeded()).double()
         variances.append(x.square())
     assert within(variances[0], 1.0)
@@ -224,7 +239,7 @@ def test_only_the_last_step_is_free_of_noise():
             return super().random_tangent(x, generator)
 
     process = VariancePreserving(Counting(2), DiscreteLinear(100), eps=0.01)
-    sampler = ReverseDiffusion(99, GaussianBridge())
+    sampler = ReverseDiffusion(99, GaussianBridge(), UniformTimeGrid())
     sampler(process, NoisePrediction(process, Clock(PLANE)), 2, generator=seeded())
     assert seen == list(range(100, 0, -1))
     assert drawn == seen[:-1]
@@ -234,7 +249,7 @@ def test_only_the_last_step_is_free_of_noise():
 def test_clipping(eta):
     """No estimate leaves the box, the last one included; with a wide box nothing changes."""
     plain, wide, narrow = (
-        ReverseDiffusion(20, GaussianBridge(eta, clip=clip))(CHAIN, SCORE, 50, generator=seeded())
+        ReverseDiffusion(20, GaussianBridge(eta, clip=clip), UniformTimeGrid())(CHAIN, SCORE, 50, generator=seeded())
         for clip in (None, 1e9, 0.5)
     )
     assert torch.allclose(plain, wide, rtol=0, atol=1e-6)

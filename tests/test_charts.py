@@ -1,13 +1,16 @@
 """Charts: the contract, on every manifold that each of them takes."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from conftest import concrete, variants
 from rsgm.charts import Affine, Chart, ExponentialWrap, Logit, Standardise, Stereographic, TanhExponential
-from rsgm.manifolds import Euclidean, Manifold, Sphere
+from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.models import ChartSGM
+from rsgm.networks import MLP
 
 
 def pairs() -> list:
@@ -195,6 +198,17 @@ def test_standardised_coordinates(inner):
     assert torch.equal(again.inverse(x), y)
 
 
+def test_standardised_coordinates_of_standardised_coordinates():
+    """The inner chart is fitted first, so that nothing is left for the outer one; both keep their own least scale."""
+    x = 3 + torch.tensor([5.0, 0.02]) * torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    chart = Standardise(Euclidean(2), chart=partial(Standardise, min_std=0.1))
+    chart.fit(x)
+    torch.testing.assert_close(chart.chart.mean, x.mean(0))
+    torch.testing.assert_close(chart.chart.std, torch.tensor([x[:, 0].std(), 0.1]))
+    torch.testing.assert_close(chart.mean, torch.zeros(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(chart.std, torch.tensor([1.0, x[:, 1].std() / 0.1]))
+
+
 def test_flat_charts_check_their_arguments():
     for cls in (Affine, Logit):
         with pytest.raises(ValueError, match=r"Sphere.* is not a vector space.*choose Euclidean"):
@@ -212,3 +226,41 @@ def test_charts_name_what_they_need():
         Stereographic(Euclidean(2))
     with pytest.raises(ValueError, match=r"TanhExponential: Euclidean.* infinite injectivity radius"):
         TanhExponential(Euclidean(2))
+
+
+# ---- points without coordinates
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("make", [Stereographic, ExponentialWrap, TanhExponential])
+def test_the_missing_point_is_an_error_and_its_neighbours_are_not(make, dim, dtype):
+    """The antipode of the origin, as an angle of 180 degrees in either precision makes it."""
+    torch.manual_seed(0)
+    manifold = Sphere(dim)
+    model = ChartSGM(manifold, chart=make, network=partial(MLP, hidden=[8]))
+
+    def turned(angle):
+        angle = torch.tensor(angle, dtype=dtype)
+        return torch.cat([torch.stack([angle.cos(), angle.sin()]), angle.new_zeros(dim - 1)])
+
+    x = torch.stack([turned(a) for a in (0.3, math.pi, 2.0, -math.pi)])
+    assert model.chart.misses(x).tolist() == [False, True, False, True]
+    with pytest.raises(ValueError, match=rf"2 of 4 points have no coordinates in the chart {make.__name__}.*rows 1, 3"):
+        model.log_prob(x)
+    with pytest.raises(ValueError, match="2 of 4 points have no coordinates"):
+        model.fit_points(x, x[:1])
+    near = turned(math.pi - 0.1)[None]
+    value = model.log_prob(near)
+    y = model.chart.inverse(near.double())
+    expected = model.flat.log_prob(y) - model.chart.log_det(y)
+    assert torch.isfinite(value).all()
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_charts_that_miss_nothing():
+    """Half a turn is a rotation and an angle like others."""
+    for manifold in (Torus(2), SpecialOrthogonal(), Sphere(1)):
+        origin = manifold.origin(1, *manifold.shape, dtype=torch.float64)
+        u = math.pi * manifold.frame(origin)[0]
+        assert not ExponentialWrap(manifold).misses(manifold.expmap(origin, u)).any()

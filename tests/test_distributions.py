@@ -1,15 +1,28 @@
-"""Laws on manifolds against reference values, closed forms and their own draws."""
+"""Laws on manifolds: the contract of every one, reference values, closed forms and their own draws."""
 
 import json
 import math
 from pathlib import Path
 
 import pytest
+import scipy.special
 import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily
 
-from conftest import within
-from rsgm.distributions import ProductDistribution, Uniform, VonMisesFisher, WrappedNormal
-from rsgm.manifolds import Euclidean, Hyperbolic, Product, Sphere
+from conftest import concrete, within
+from rsgm.densities import Checkerboard, GaussianMixture, Moons, SwissRoll
+from rsgm.distributions import (
+    BrownianLaw,
+    Kent,
+    ManifoldDistribution,
+    Mixture,
+    Normal,
+    ProductDistribution,
+    Uniform,
+    VonMisesFisher,
+    WrappedNormal,
+)
+from rsgm.manifolds import Euclidean, Hyperbolic, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.seeding import generator_from
 
 REFERENCE = Path(__file__).parents[2] / "shared/reference/densities.json"
@@ -19,6 +32,289 @@ def cases() -> list[dict]:
     if not REFERENCE.is_file():
         return []
     return json.loads(REFERENCE.read_text())["von_mises_fisher"]
+
+
+# ---- the contract of every law
+
+
+def directions(n: int, dim: int = 2) -> torch.Tensor:
+    return Sphere(dim).random_uniform(n, dim + 1, generator=generator_from("directions"), dtype=torch.float64)
+
+
+def rotations(n: int) -> torch.Tensor:
+    return SpecialOrthogonal().random_uniform(n, 3, 3, generator=generator_from("rotations"), dtype=torch.float64)
+
+
+def vmf_mixture() -> Mixture:
+    return Mixture(VonMisesFisher(Sphere(2), directions(6).reshape(2, 3, 3), 20.0), torch.tensor([1.0, 2.0, 3.0]))
+
+
+#: laws of each class, from nothing; what a class has with a batch comes after what it has without
+LAWS = {
+    "Uniform": [lambda: Uniform(Sphere(2)), lambda: Uniform(SpecialOrthogonal())],
+    "Normal": [lambda: Normal(Euclidean(3), 2.0)],
+    "VonMisesFisher": [
+        lambda: VonMisesFisher(Sphere(1), directions(1, 1)[0], 3.0),
+        lambda: VonMisesFisher(Sphere(2), directions(2), torch.tensor([0.1, 50.0])),
+        lambda: VonMisesFisher(Sphere(5), directions(1, 5)[0], torch.tensor([4.0, 500.0])),
+    ],
+    "Kent": [
+        lambda: Kent(rotations(1)[0], 10.0, 3.0),
+        lambda: Kent(rotations(2), torch.tensor([10.0, 200.0]), torch.tensor(3.0)),
+    ],
+    "WrappedNormal": [
+        lambda: WrappedNormal(Hyperbolic(2), scale=0.7),
+        lambda: WrappedNormal(Sphere(2), directions(2), torch.tensor([0.1, 0.4])),
+        lambda: WrappedNormal(SpecialOrthogonal(), rotations(2), 0.3),
+        lambda: WrappedNormal(SpecialOrthogonal(), rotations(1)[0], torch.tensor([[0.1, 0.2, 0.3], [0.3, 0.3, 0.3]])),
+        lambda: WrappedNormal(Euclidean(2), torch.ones(2, 2), 3.0),
+    ],
+    "BrownianLaw": [
+        lambda: BrownianLaw(Torus(2), Torus(2).origin(2, 2, dtype=torch.float64), 0.3),
+        lambda: BrownianLaw(SpecialOrthogonal(), rotations(2), 0.2),
+        lambda: BrownianLaw(Sphere(2), directions(2), torch.tensor([0.05, 1.0])),
+        lambda: BrownianLaw(Hyperbolic(2), Hyperbolic(2).origin(2, 3, dtype=torch.float64), torch.tensor([0.05, 1.0])),
+        lambda: BrownianLaw(Product(), Product().origin(2, 4, dtype=torch.float64), torch.tensor([0.05, 1.0])),
+    ],
+    "Mixture": [lambda: Mixture(VonMisesFisher(Sphere(2), directions(3), 20.0)), vmf_mixture],
+    "ProductDistribution": [
+        lambda: ProductDistribution(Product(), [Uniform(Sphere(2)), Normal(Euclidean(1))]),
+        lambda: ProductDistribution(
+            Product(), [VonMisesFisher(Sphere(2), directions(2), 5.0), Normal(Euclidean(1), 0.5)]
+        ),
+    ],
+    "GaussianMixture": [GaussianMixture],
+    "Moons": [Moons],
+    "SwissRoll": [SwissRoll],
+    "Checkerboard": [Checkerboard],
+}
+every_law = pytest.mark.parametrize(
+    "make", [pytest.param(make, id=f"{name}-{k}") for name, makes in LAWS.items() for k, make in enumerate(makes)]
+)
+
+
+def test_every_law_is_here():
+    assert {cls.__name__ for cls in concrete(ManifoldDistribution)} == LAWS.keys()
+
+
+def known(law: ManifoldDistribution, name: str) -> torch.Tensor:
+    """A moment, where the law has it; where not, it says so in words."""
+    try:
+        return getattr(law, name)
+    except NotImplementedError as error:
+        assert f" has no {name}; " in str(error)  # noqa: PT017
+        pytest.skip(str(error))
+
+
+@every_law
+def test_shapes(make):
+    law = make()
+    shape = (*law.batch_shape, *law.event_shape)
+    assert law.event_shape == law.manifold.shape
+    assert law.draw(5).shape == (5, *shape)
+    assert law.sample((4, 2)).shape == (4, 2, *shape)
+    assert law.sample().shape == shape
+    x = law.draw(5, generator_from("x"))
+    assert torch.equal(x, law.draw(5, generator_from("x")))
+    assert law.log_prob(x).shape == (5, *law.batch_shape)
+    # one point for all of a batch, and many for each
+    assert law.log_prob(x.flatten(0, x.dim() - 1 - len(law.event_shape))[0]).shape == law.batch_shape
+    assert law.log_prob(x[:, None]).shape == (5, 1, *law.batch_shape)
+    assert repr(law).startswith(type(law).__name__)
+
+
+@every_law
+def test_values_are_points(make):
+    law = make()
+    x = law.draw(3, generator_from("x"))
+    assert law.support.check(x).shape == (3, *law.batch_shape)
+    assert law.support.check(x).all()
+    assert law.support.event_dim == len(law.event_shape)
+    off = x.clone()
+    off[1] = off[1] * 1.5 + 0.5
+    outside = law.manifold.dim < law.event_shape.numel()
+    nowhere = x.clone()
+    nowhere[1] = math.nan
+    for bad in [nowhere, off] if outside else [nowhere]:
+        assert law.support.check(bad).reshape(3, -1).all(1).tolist() == [True, False, True]
+        with pytest.raises(ValueError, match=r"Expected value argument.*to be within the support \(OnManifold"):
+            law.log_prob(bad)
+    with pytest.raises(ValueError, match="must match event_shape"):
+        law.log_prob(torch.ones(3, *law.event_shape[:-1], 7))
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        Uniform(Sphere(2), validate_args=False),
+        Normal(Euclidean(2), validate_args=False),
+        VonMisesFisher(Sphere(2), 2 * torch.eye(3)[0], math.nan, validate_args=False),
+        Kent(torch.eye(3), 2.0, 0.5, validate_args=False),
+        WrappedNormal(Hyperbolic(2), torch.ones(3), validate_args=False),
+        BrownianLaw(Sphere(2), torch.ones(3), -1.0, validate_args=False),
+        Mixture(VonMisesFisher(Sphere(2), torch.eye(3), 1.0, validate_args=False), validate_args=False),
+        ProductDistribution(
+            Product(),
+            [Uniform(Sphere(2), validate_args=False), Normal(Euclidean(1), validate_args=False)],
+            validate_args=False,
+        ),
+    ],
+    ids=lambda law: type(law).__name__,
+)
+def test_checks_can_be_turned_off(law):
+    """As in torch: garbage in, garbage out, and no end is missing."""
+    assert law.log_prob(torch.full((3, *law.event_shape), math.nan)).shape[0] == 3
+    assert law.draw(3).shape[0] == 3
+
+
+@every_law
+def test_expand(make):
+    law = make()
+    large = law.expand((4, *law.batch_shape))
+    assert type(large) is type(law)
+    assert large.batch_shape == (4, *law.batch_shape)
+    x = large.draw(6, generator_from("x"))
+    assert x.shape == (6, 4, *law.batch_shape, *law.event_shape)
+    torch.testing.assert_close(large.log_prob(x), law.log_prob(x), rtol=1e-12, atol=1e-12)
+    # a point that is the same for the batch
+    assert large.log_prob(x[0]).shape == (4, *law.batch_shape)
+    assert large.log_prob(x[0, 0]).shape == (4, *law.batch_shape)
+    # four independent draws
+    assert not torch.equal(x[:, 0], x[:, 1])
+    assert law.batch_shape == make().batch_shape
+    with pytest.raises(ValueError, match="does not expand to"):
+        large.expand((5, *law.batch_shape))
+
+
+@every_law
+def test_in_laws_of_torch(make):
+    """`Independent` sums over the batch, `MixtureSameFamily` mixes it."""
+    law = make()
+    both = Independent(law.expand((3, *law.batch_shape)), 1)
+    x = both.sample((5,))
+    assert x.shape == (5, 3, *law.batch_shape, *law.event_shape)
+    if not law.batch_shape:
+        torch.testing.assert_close(both.log_prob(x), law.log_prob(x).sum(1))
+        assert both.expand((2,)).sample().shape == (2, 3, *law.event_shape)
+    count = law.batch_shape[0] if law.batch_shape else 3
+    members = law if law.batch_shape else law.expand((count,))
+    mixture = MixtureSameFamily(Categorical(torch.arange(1.0, count + 1)), members)
+    y = mixture.sample((5,))
+    assert y.shape == (5, *law.event_shape)
+    assert mixture.support.check(y).all()
+    weights = torch.arange(1.0, count + 1) / sum(range(1, count + 1))
+    expected = (weights.log() + members.log_prob(y.unsqueeze(1))).logsumexp(1)
+    torch.testing.assert_close(mixture.log_prob(y), expected)
+
+
+@every_law
+def test_mean_is_that_of_the_coordinates(make):
+    """5 standard errors, false alarm 6e-7 per number."""
+    law = make()
+    mean = known(law, "mean")
+    assert mean.shape == law.batch_shape + law.event_shape
+    assert within(law.draw(20_000, generator_from("mean")), mean)
+
+
+@every_law
+def test_mode_is_where_the_density_is_largest(make):
+    law = make()
+    mode = known(law, "mode")
+    assert law.support.check(mode).all()
+    peak = law.log_prob(mode)
+    assert (law.log_prob(law.draw(2000, generator_from("mode"))) <= peak).all()
+    # and close by
+    assert (law.log_prob(law.manifold.projx(mode + 1e-3 * torch.randn(200, *mode.shape))) <= peak + 1e-12).all()
+
+
+@every_law
+def test_draws_without_derivatives_say_so(make):
+    law = make()
+    if law.has_rsample:
+        assert law.rsample((2,)).shape == (2, *law.batch_shape, *law.event_shape)
+    else:
+        with pytest.raises(NotImplementedError, match=f"{type(law).__name__} on .* has no rsample.*; use sample"):
+            law.rsample()
+
+
+@pytest.mark.parametrize("make", [make for makes in LAWS.values() for make in makes if make().batched])
+def test_a_batch_is_its_members(make):
+    law = make().expand((3, *make().batch_shape[-1:])) if make().batch_shape else make().expand((3,))
+    index = torch.tensor([2, 0, 0, 1])
+    some = law.take(index)
+    assert some.batch_shape == (4, *law.batch_shape[1:])
+    x = law.draw(3, generator_from("x"))
+    torch.testing.assert_close(some.log_prob(x[:, index]), law.log_prob(x)[:, index])
+    if len(law.batch_shape) == 2:
+        pair = law.take((index, torch.tensor([0, 1, 1, 0])))
+        assert pair.batch_shape == (4,)
+        torch.testing.assert_close(pair.log_prob(x[0, 0, 0]), law.log_prob(x[0, 0, 0])[index, [0, 1, 1, 0]])
+
+
+def test_mixtures_do_not_select():
+    with pytest.raises(NotImplementedError, match="Mixture does not select from a batch"):
+        vmf_mixture().take(torch.tensor([0]))
+
+
+def test_differentiable_draws_of_wrapped_normals():
+    """E |exp_mu(sigma z)|^2 in flat space is |mu|^2 + 2 sigma^2; `sample` is cut off."""
+    loc = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    law = WrappedNormal(Euclidean(2), loc, scale)
+    assert not law.sample((3,)).requires_grad
+    torch.manual_seed(0)
+    gradients = torch.autograd.grad(law.rsample((100_000,)).square().sum(-1).mean(), [loc, scale])
+    assert torch.allclose(gradients[0], 2 * loc, rtol=0.01)
+    assert torch.allclose(gradients[1], 4 * scale, rtol=0.02)
+
+
+NAN, INF = math.nan, math.inf
+NORTH = torch.eye(3)[2]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        *[(lambda k=k: VonMisesFisher(Sphere(2), NORTH, k), "concentration") for k in (0.0, -1.0, NAN, INF)],
+        *[(lambda x=x: VonMisesFisher(Sphere(2), x * NORTH, 2.0), "parameter loc") for x in (2.0, 0.99, NAN, 0.0)],
+        *[
+            (lambda s=s: Normal(Euclidean(2), s), "Normal: scale must be positive and finite")
+            for s in (0.0, -1, NAN, INF)
+        ],
+        *[
+            (lambda s=s: WrappedNormal(Euclidean(2), scale=s), "WrappedNormal: scale must be positive, found")
+            for s in (0.0, -1, NAN, INF)
+        ],
+        (lambda: WrappedNormal(Sphere(2), 2 * NORTH, 0.1), "parameter loc"),
+        (lambda: WrappedNormal(Hyperbolic(2), NORTH, 0.1), "parameter loc"),
+        (lambda: WrappedNormal(Euclidean(2), torch.tensor([NAN, 0.0])), "parameter loc"),
+        *[(lambda s=s: BrownianLaw(Sphere(2), NORTH, s), "parameter time") for s in (0.0, -1, NAN, INF)],
+        (lambda: BrownianLaw(SpecialOrthogonal(), 2 * torch.eye(3), 0.1), "parameter loc"),
+        (lambda: BrownianLaw(SpecialOrthogonal(), -torch.eye(3), 0.1), "parameter loc"),
+        (lambda: BrownianLaw(Torus(2), NORTH, 0.1), r"BrownianLaw: loc must end with the shape \(2, 2\) of a point"),
+        *[
+            (lambda w=w: Mixture(VonMisesFisher(Sphere(2), torch.eye(3), 1.0), torch.tensor(w)), "3 positive weights")
+            for w in ([1, INF, 1], [1, NAN, 1], [1.0, 0, 1], [1, -1.0, 1], [1.0, 1])
+        ],
+        (lambda: Mixture(Uniform(Sphere(2))), r"components need batch shape \(\*batch, K\), found \(\)"),
+        (
+            lambda: ProductDistribution(Product(), [Uniform(Sphere(2))]),
+            r"laws of points \[\(3,\), \(1,\)\], found",
+        ),
+        *[(lambda v=v: GaussianMixture(scale=v), "scale one positive number each") for v in (0.0, NAN, INF)],
+        *[(lambda v=v: GaussianMixture(weights=[1.0, v]), "weights one positive number each") for v in (0.0, NAN, INF)],
+        *[(lambda v=v: GaussianMixture([[v, 0.0]], 1.0, None), "all must be finite") for v in (NAN, INF)],
+        *[(lambda v=v: GaussianMixture.ring(radius=v), "all must be finite") for v in (NAN, INF)],
+        *[(lambda v=v: Moons(v), "Moons: noise must be at least .* and finite") for v in (0.0, NAN, INF)],
+        *[(lambda v=v: Checkerboard(v), "Checkerboard: expected side > 0") for v in (0.0, NAN, INF)],
+    ],
+)
+def test_parameters_are_checked_where_they_enter(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# ---- von Mises-Fisher laws
 
 
 def law(case: dict) -> VonMisesFisher:
@@ -62,6 +358,78 @@ def test_shapes_and_generators():
     one, two = (target.draw(5, generator_from("a")) for _ in range(2))
     assert torch.equal(one, two)
     assert one.dtype == torch.float32
+
+
+ORDERS = [1, 2, 3, 5, 9, 100]
+
+
+@pytest.mark.parametrize("dim", ORDERS)
+def test_flat_laws_are_uniform(dim):
+    """log p -> -log volume, with the slope <mu, x> - E<mu, x> in the concentration, and entropy -> log volume."""
+    sphere, axis = Sphere(dim), torch.eye(dim + 1, dtype=torch.float64)[0]
+    x = sphere.random_uniform(5, dim + 1, generator=generator_from("x"), dtype=torch.float64)
+    for kappa in (1e-300, 1e-30, 1e-12, 1e-6):
+        concentration = torch.tensor(kappa, dtype=torch.float64, requires_grad=True)
+        law = VonMisesFisher(sphere, axis, concentration)
+        log_prob = law.log_prob(x)
+        assert torch.allclose(log_prob, kappa * x[:, 0] - sphere.log_volume, rtol=0, atol=1e-12)
+        for value, height in zip(log_prob, x[:, 0], strict=True):
+            (slope,) = torch.autograd.grad(value, concentration, retain_graph=True)
+            assert float(slope) == pytest.approx(float(height), abs=2e-6)
+        assert float(law.entropy()) == pytest.approx(sphere.log_volume, abs=1e-11)
+        assert float(law.mean_resultant_length) == pytest.approx(kappa / (dim + 1), rel=1e-11)
+    single = VonMisesFisher(sphere, axis.float(), 1e-30)
+    assert torch.allclose(single.log_prob(x.float()), torch.tensor(-sphere.log_volume), rtol=1e-6)
+    assert single.draw(10).isfinite().all()
+
+
+@pytest.mark.parametrize("dim", ORDERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_narrow_laws_are_normal(dim, dtype):
+    """Up to the largest numbers: log p(mu) -> d log(kappa / 2 pi) / 2, kappa |x - mu|^2 is chi-squared; 5 s.e."""
+    sphere, axis = Sphere(dim), torch.eye(dim + 1, dtype=dtype)[0]
+    for kappa in (1e6, 1e12, 1e20, 1e37):
+        law = VonMisesFisher(sphere, axis, kappa)
+        normal = 0.5 * dim * math.log(kappa / (2 * math.pi))
+        assert float(law.log_prob(axis)) == pytest.approx(normal, rel=1e-6, abs=dim**2 / kappa)
+        assert float(law.entropy()) == pytest.approx(0.5 * dim - normal, rel=1e-6, abs=dim**2 / kappa)
+        x = law.draw(4000, generator_from("x"))
+        # the coordinates across, for those along round to one
+        assert within(kappa * x[:, 1:].double().square().sum(-1), dim, sigmas=6)
+
+
+@pytest.mark.parametrize("dim", ORDERS)
+def test_derivatives_in_the_concentration(dim):
+    """Of the density, the entropy and the mean, once and twice; the slope of log p is <mu, x> - A."""
+    sphere = Sphere(dim)
+    loc, x = sphere.random_uniform(2, 1, dim + 1, generator=generator_from("x"), dtype=torch.float64)
+    kappa = torch.tensor([1e-3, 0.02, 0.04, 0.5, 3.0, 40.0, 300.0], dtype=torch.float64, requires_grad=True)
+
+    def law(k: torch.Tensor) -> VonMisesFisher:
+        return VonMisesFisher(sphere, loc, k)
+
+    for function in (lambda k: law(k).log_prob(x), lambda k: law(k).entropy(), lambda k: law(k).mean):
+        assert torch.autograd.gradcheck(function, kappa)
+        assert torch.autograd.gradgradcheck(function, kappa)
+    (slope,) = torch.autograd.grad(law(kappa).log_prob(x).sum(), kappa)
+    assert torch.allclose(slope, (loc * x).sum(-1) - law(kappa).mean_resultant_length, rtol=0, atol=1e-12)
+    order = (dim - 1) / 2
+    bessel = [torch.from_numpy(scipy.special.ive(order + k, kappa.detach()[3:].numpy())) for k in (0, 1)]
+    assert torch.allclose(law(kappa).mean_resultant_length[3:], bessel[1] / bessel[0], rtol=1e-11, atol=1e-14)
+
+
+def test_a_concentration_can_be_learned():
+    """The maximum of the likelihood by gradients, in float32 on the circle: where A is the mean cosine."""
+    circle, axis = Sphere(1), torch.tensor([1.0, 0.0])
+    x = VonMisesFisher(circle, axis, 4.0).draw(2000, generator_from("x"))
+    log_kappa = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.Adam([log_kappa], lr=0.1)
+    for _ in range(150):
+        optimizer.zero_grad()
+        (-VonMisesFisher(circle, axis, log_kappa.exp()).log_prob(x).mean()).backward()
+        optimizer.step()
+    found = VonMisesFisher(circle, axis, log_kappa.exp()).mean_resultant_length
+    assert float(found.detach()) == pytest.approx(float(x[:, 0].mean()), abs=1e-4)
 
 
 def test_errors():

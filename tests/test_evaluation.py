@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,13 +16,14 @@ from conftest import variants
 from rsgm import plots
 from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
-from rsgm.data import DigitsData, GaussianMixtureData, Split, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data import DigitsData, GaussianMixtureData, PointsData, Split, VonMisesFisherData, VonMisesFisherMixtureData
 from rsgm.evaluation import evaluate, load_data
 from rsgm.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import report, summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
+from rsgm.seeding import generator_from
 from test_cli import (
     EARTH,
     METRICS,
@@ -37,7 +39,7 @@ from test_cli import (
     without_figures,
 )
 
-SUMMARY = {"mean", "standard_error", "median", "n"}
+SUMMARY = {"mean", "standard_error", "median", "n", "places"}
 #: what every metrics.json says, and of what it is made
 KEYS = {
     "model": str,
@@ -46,10 +48,14 @@ KEYS = {
     "seed": int,
     "manifold": str,
     "data": {"name", "source", "sha256", "rows", "distinct_rows"},
-    "split": {"protocol", "seed", "sizes", "twin_share"},
+    "split": {"protocol", "seed", "sizes", "val_points", "twin_share"},
+    "training_points": {"model", "kernel_density"},
     "nll": SUMMARY,
     "nll_without_twins": SUMMARY,
+    "sample_nll": SUMMARY,
     "normalisation": float,
+    "normalisation_error": float,
+    "normalisation_method": str,
     "nfe": float,
     "solver": {"method", "tolerance", "dtype"},
     "resolution": {"radians", "degrees"},
@@ -121,8 +127,10 @@ def test_values_are_those_of_the_parts(trained):
     assert found["nll"]["n"] == 6
     assert found["nll_without_twins"]["n"] == 6 - twins.sum()
     nll = -model.log_prob(data.test.points)
-    assert found["nll"] == pytest.approx(summary(nll))
-    assert found["nll_without_twins"] == pytest.approx(summary(nll[~twins]))
+    places = data.test_places()
+    assert found["nll"] == pytest.approx(summary(nll, places))
+    assert found["nll_without_twins"] == pytest.approx(summary(nll[~twins], places[~twins]))
+    assert found["training_points"] == {"model": 48, "kernel_density": 48}
     assert found["normalisation"] == pytest.approx(1, abs=0.01)
 
     assert found["nfe"] == model.likelihood(data.test.points).nfe >= 7
@@ -153,11 +161,45 @@ def test_kernel_density_row_is_fitted_on_the_same_split(trained):
     kde = KernelDensity(data.manifold)
     kde.fit_points(data.train.points, data.val.points)
     nll = -kde.log_prob(data.test.points)
-    assert row["nll"] == pytest.approx(summary(nll))
-    assert row["nll_without_twins"] == pytest.approx(summary(nll[~data.twins()]))
+    twins, places = data.twins(), data.test_places()
+    assert row["nll"] == pytest.approx(summary(nll, places))
+    assert row["nll_without_twins"] == pytest.approx(summary(nll[~twins], places[~twins]))
     assert row["min_width_radians"] == 1e-4
     # points that are known in advance are cheap: a leak between the splits would show here
     assert row["nll"]["mean"] < row["nll_without_twins"]["mean"]
+
+
+def test_standard_errors_count_places(path):
+    """Three rows of each place say no more than one."""
+    x = Sphere(2).random_uniform(30, 3, generator=generator_from("places"), dtype=torch.float64)
+    data = PointsData(Sphere(2), x.repeat(3, 1), split="location")
+    found = evaluate(path, data)
+    once = data.test.points.unique(dim=0)
+    assert 3 * len(once) == len(data.test.points)
+    kde = KernelDensity(data.manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    for row, model in ((found, rsgm.load(path)), (found["baselines"]["kernel_density"], kde)):
+        expected = summary(-model.log_prob(once)) | {"n": 3 * len(once)}
+        assert row["nll"] == pytest.approx(expected)
+        assert row["nll_without_twins"] == pytest.approx(expected)
+    assert f"({3 * len(once)} points of {len(once)} places)" in report(found)
+
+
+def test_points_of_training_are_counted(folder, capsys):
+    """A stream of fresh points shows a network more than the kernel density beside it sees."""
+    assert run("--trainer.max_steps=3", "--trainer.accumulate_grad_batches=2") == 0
+    data = load_data(read_checkpoint(best()))
+    fixed = len(data.train.points)
+    assert metrics()["training_points"] == {"model": 3 * 2 * data.batch_size, "kernel_density": fixed}
+    assert (
+        f"unequal data: trained on {6 * data.batch_size} points, the kernel density on {fixed}"
+        in capsys.readouterr().out
+    )
+
+    assert run("--trainer.max_steps=3", "--data.fresh=false", "--name=fair") == 0
+    path = folder / "runs/fair/version_0/metrics.json"
+    assert json.loads(path.read_text())["training_points"] == {"model": fixed, "kernel_density": fixed}
+    assert "unequal data" not in capsys.readouterr().out
 
 
 def test_perfect_model_stands_beside_a_known_law(folder):
@@ -175,7 +217,9 @@ def test_json_is_what_is_returned_and_printed(path, capsys):
     for key, name in (("nll", "test NLL (nats)"), ("nll_without_twins", "  without twins")):
         (line,) = [line for line in lines if line.startswith(name)]
         value, error = found[key]["mean"], found[key]["standard_error"]
-        assert line.endswith(f"{value:.10f} ± {error:.4f}  ({found[key]['n']} points)")
+        assert re.search(
+            rf"{value:.10f} ± {error:.4f}  \({found[key]['n']} points( of {found[key]['places']} places)?\)$", line
+        )
     for words in ("60 rows, 40 distinct", "points.csv", "split random, seed 0", "kernel density", "uniform", "degrees"):
         assert words in "\n".join(lines)
     assert printed_nll(report(found)) == pytest.approx(found["nll"]["mean"], abs=1e-9)
@@ -211,6 +255,7 @@ def test_a_density_that_is_not_finite_is_an_error_with_a_count(bad, path, monkey
         return LogProb(value, 1.0)
 
     monkeypatch.setattr(RSGM, "likelihood", broken)
+    # of the test points or, for the rough solve comes first in time, of the samples
     with pytest.raises(ValueError, match="2 of 6 log-densities are not finite"):
         evaluate(path)
     assert list(path.parent.glob("metrics*")) == list(path.parent.glob("figures*")) == []
@@ -222,7 +267,8 @@ def test_a_failed_solve_is_an_error_in_a_sentence(path, monkeypatch, capsys):
 
     monkeypatch.setattr(RSGM, "likelihood", fail)
     assert evaluate_command([f"--ckpt={path}"]) == 1
-    assert capsys.readouterr().err == "evaluate.py: The ODE solve left 3 of 6 points without a finite log-density.\n"
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == "evaluate.py: The ODE solve left 3 of 6 points without a finite log-density."
     assert list(path.parent.glob("metrics*")) == []
 
 
@@ -246,14 +292,14 @@ def test_only_twins(folder, capsys):
     assert re.search(r"without twins +none", capsys.readouterr().out)
 
 
-def test_a_sampled_integral_and_no_maps_beyond_dimension_three(folder, monkeypatch, capsys):
+def test_an_integral_that_is_not_measured_and_no_maps_beyond_dimension_three(folder, monkeypatch, capsys):
     monkeypatch.undo()  # with figures, if there were any
     monkeypatch.chdir(folder)
     dims = ["--model.manifold.dim=5", "--data.dim=5", "--model.loss=ImplicitScoreMatching"]
     assert run(*dims, "--trainer.max_steps=1") == 0
     found = metrics()
-    # what it should be is a test of the metrics: the density of an untrained network has heavy tails
-    assert 0 < found["normalisation"] < 2
+    # the density of an untrained network has heavy tails: there is an error, and no number
+    assert (found["normalisation"] is None) == (found["normalisation_error"] > 0.02)
     assert 0 < found["normalisation_error"] < 1
     assert found["baselines"]["uniform"] == pytest.approx(3 * math.log(math.pi))  # the volume of S^5 is pi^3
     assert not best().with_name("figures").exists()
@@ -274,6 +320,7 @@ PICTURES = {
     ("Euclidean", 1): ("line", "line"),
     ("Euclidean", 2): ("pairs", "square"),
     ("Euclidean", 3): ("pairs", None),
+    **{("Product", dim): ("montage", None) for dim in (2, 3, 5)},
 }
 
 
@@ -286,7 +333,9 @@ def kind(figure):
     if name != "Axes":
         return {"MollweideAxes": "globe", "PolarAxes": "circle"}[name]
     if not axes.axison:
-        return "disk" if axes.images else "disks"
+        if not axes.images:
+            return "disks"
+        return "disk" if any(other.axison for other in others) else "montage"
     if axes.images:
         return "square"
     if axes.get_ylabel().startswith("density"):
@@ -320,9 +369,12 @@ def test_pictures_of_each_manifold(make, generator):
     if figure is not None:
         figure.savefig(io.BytesIO(), format="png")
     if asked and math.isfinite(manifold.log_volume):
-        # what has been evaluated is not evaluated again, and gives the same picture
-        (nodes,) = asked
-        again = plots.draw_density(manifold, None, reference, test, known=(nodes, log_density(nodes)))
+        # what has been evaluated is not evaluated again, but for the poles that no grid has, and gives the same picture
+        nodes = asked[0]
+        known = nodes, log_density(nodes)
+        asked.clear()
+        again = plots.draw_density(manifold, log_density, reference, test, known=known)
+        assert sum(map(len, asked)) <= 2
         for one, other in zip(figure.axes[0].images, again.axes[0].images, strict=True):
             assert (one.get_array() == other.get_array()).all()
 
@@ -330,10 +382,10 @@ def test_pictures_of_each_manifold(make, generator):
 def test_axes_bear_the_names_of_columns(generator):
     for manifold in (Torus(3), Euclidean(3)):
         x = cloud(manifold, 40, generator)
-        figure = plots.draw_samples(manifold, x, x, ("first", "second", "third"))
+        figure = plots.draw_samples(manifold, x, x, plots.Caption(columns=("first", "second", "third")))
         assert [axes.get_xlabel().split()[0] for axes in figure.axes[:2]] == ["first", "second"]
         # ambient coordinates are no angles
-        figure = plots.draw_samples(manifold, x, x, tuple(f"x{k}" for k in range(6)))
+        figure = plots.draw_samples(manifold, x, x, plots.Caption(columns=tuple(f"x{k}" for k in range(6))))
         assert figure.axes[0].get_xlabel().startswith("$")
 
 
@@ -345,7 +397,7 @@ def test_a_manifold_from_outside_registers_its_pictures(generator):
         assert generic.dispatch(Elsewhere) is generic.dispatch(object)
     assert plots.draw_samples(object(), None, None) is plots.draw_density(object(), None, None, None) is None
     figure = Figure()
-    plots.draw_samples.register(Elsewhere, lambda manifold, samples, reference, columns=(): figure)
+    plots.draw_samples.register(Elsewhere, lambda manifold, samples, reference, caption=None: figure)
     assert plots.draw_samples.dispatch(Elsewhere)(None, None, None) is figure
     assert plots.draw_samples(Sphere(5), torch.zeros(2, 6), torch.zeros(2, 6)) is None
 
@@ -394,18 +446,18 @@ def test_samples_have_the_context_of_the_reference(conditional):
 def test_figures_of_a_conditional_model(conditional):
     """Its samples; there is no one density."""
     model = Echo()
-    figures = draw(model, conditional, None, {}, lambda: sample_like(model, conditional.test, 60))
+    figures = draw(model, conditional, None, {}, sample_like(model, conditional.test, 60))
     assert list(figures) == ["samples"]
     assert torch.equal(model.asked[0][1].double(), conditional.test.context.repeat(2, 1))
     texts = [text.get_text() for text in figures["samples"].axes[0].get_legend().get_texts()]
-    assert texts == ["samples (60)", "reference (30)"]
+    assert texts == ["samples (60)", "test (30)"]
 
 
 def test_a_density_that_cannot_be_drawn_costs_no_numbers():
     data = VonMisesFisherData(train_size=20, val_size=10, test_size=12)
     data.setup()
     with pytest.warns(UserWarning, match="There is no picture of the density: far away"):
-        assert list(draw(Echo(), data, None, {}, lambda: Echo().sample(10))) == ["samples"]
+        assert list(draw(Echo(), data, None, {}, Echo().sample(10))) == ["samples"]
 
 
 @pytest.mark.parametrize("bad", [False, True])
@@ -426,7 +478,7 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     assert (name, step) == ("samples", 7)
     assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert texts == ["samples (24)", "reference (12)"]
+    assert texts == ["samples (24)", "validation (12)"]
 
 
 # ---- known laws and pictures
@@ -467,7 +519,7 @@ def evaluate_known(data, folder, monkeypatch, **arguments):
 def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
     data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
     found = evaluate_known(data, tmp_path, monkeypatch, samples=500)
-    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50}
+    assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50, "places": 50}
     samples = found["samples"]
     assert (samples["n"], samples["references"]) == (500, 5)
     for key in ("sliced_w2", "sliced_w1", "energy_distance", "squared_mmd", "energy_gap"):
@@ -535,8 +587,7 @@ def test_nothing_is_overwritten_where_there_are_no_figures(path):
 def test_data_of_ones_own(path):
     """Instead of those that the checkpoint names."""
     data = VonMisesFisherData(train_size=20, val_size=10, test_size=12, seed=3)
-    data.setup()
-    found = evaluate(path, data)
+    found = evaluate(path, data)  # which sets it up
     assert (found["data"]["name"], found["nll"]["n"], found["split"]["seed"]) == ("VonMisesFisherData", 12, 3)
     assert found["nll"]["mean"] == pytest.approx(-rsgm.load(path).log_prob(data.test.points).mean().item())
 
@@ -545,7 +596,7 @@ def test_checkpoint_that_does_not_name_its_data(path):
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["rsgm"]["data"]
     torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match="does not name its data; pass a data module to evaluate"):
+    with pytest.raises(CheckpointError, match=r"does not name its data.*pass the data module to rsgm.evaluate"):
         evaluate(path)
 
 
@@ -641,3 +692,83 @@ def test_best_is_written_where_nothing_was_validated(folder):
     assert same(weights(best()), weights(best().with_name("last.ckpt")))
     assert not same(weights(best()), weights(best().with_name("last.ckpt"), "current_model_state"))
     assert metrics()["steps"] == 3
+
+
+# ---- contracts of the numbers
+
+
+class Shifted(Known):
+    """The law of the data, less so many nats, with samples of another mass of modes; slow in sleep, not in work."""
+
+    def likelihood(self, x, context=None):
+        time.sleep(0.5)
+        return LogProb(self.law.log_prob(x) - 0.25, 0.0)
+
+
+def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path, monkeypatch):
+    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data.setup()
+    monkeypatch.setitem(globals(), "Known", Shifted)
+    found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
+    assert found["nll_gap"]["mean"] == pytest.approx(0.25)
+    assert found["nll_gap"]["mean"] == pytest.approx(found["nll"]["mean"] - found["perfect_model"]["mean"])
+    seconds = found["seconds"]["evaluation"]
+    assert seconds["wall"] > seconds["cpu"] + 0.9
+    # the samples are those of the unshifted law, scored by the shifted density
+    x = data.reference_law.draw(60, torch.Generator().manual_seed(0)).float().double()
+    assert found["sample_nll"] == pytest.approx(summary(0.25 - data.reference_law.log_prob(x)))
+    lines = report(found)
+    assert f"mean -log p of the model's samples {found['sample_nll']['mean']:.10f}" in lines
+
+
+class Conditioned(GenerativeModel):
+    """A bump around the direction that its context says: nothing is right under another context."""
+
+    def __init__(self):
+        super().__init__(Sphere(2))
+
+    def loss(self, x, context=None):
+        return {"loss": x.sum()}
+
+    def sample(self, n, context=None, seed=None):
+        assert context.shape == (n, 3)
+        generator = torch.Generator().manual_seed(seed)
+        width = torch.full((n,), 0.1, dtype=torch.float64)
+        return self.manifold.kernel_sample(context.double(), width, generator).float()
+
+    def likelihood(self, x, context=None):
+        width = torch.tensor(0.1, dtype=torch.float64)
+        return LogProb(self.manifold.kernel_log_prob(x.double(), context.double(), width), 0.0)
+
+    def lower_bound(self, x, context=None):
+        return LogProb(self.likelihood(x, context).value - 1, 0.0, exact=False)
+
+
+def test_each_point_and_sample_is_scored_under_its_own_context(conditional, tmp_path, monkeypatch):
+    model = Conditioned()
+    monkeypatch.setattr("rsgm.evaluation.load", lambda path, device: model)
+    monkeypatch.setattr(
+        "rsgm.evaluation.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
+    )
+    found = evaluate(tmp_path / "c.ckpt", conditional, samples=100)
+    test = conditional.test
+    nll = -model.likelihood(test.points, test.context).value
+    assert found["nll"] == pytest.approx(summary(nll))
+    assert found["nll_bound"] == pytest.approx(summary(nll + 1))
+    # draws of the bumps themselves: the entropy of one, where another's context would cost hundreds of nats
+    entropy = found["sample_nll"]
+    exact = math.log(2 * math.pi * 0.01) + 1
+    assert abs(entropy["mean"] - exact) < 4 * entropy["standard_error"]
+    assert entropy["n"] == 100
+    assert found["normalisation"] is found["normalisation_error"] is None
+
+
+def test_flat_space_has_no_degrees(tmp_path, monkeypatch):
+    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data.setup()
+    monkeypatch.setattr(Known, "resolution", lambda self: 0.01)
+    found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
+    assert found["resolution"] == {"data_units": 0.01}
+    assert "0.01 units of the data" in report(found)
+    assert "degrees" not in report(found)
+    assert "min_width" in found["baselines"]["kernel_density"]

@@ -10,7 +10,7 @@ import torch
 from conftest import concrete, variants, within
 from rsgm import CNF, Euclidean, FlowMatching, Moser, Sphere
 from rsgm.distributions import Uniform, VonMisesFisher, WrappedNormal
-from rsgm.divergence import Hutchinson, with_divergence
+from rsgm.divergence import Exact, Hutchinson, with_divergence
 from rsgm.fields import Field, FrameField, TangentField
 from rsgm.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.likelihood import ProbabilityFlow, SolveError, integrate, log_prob
@@ -473,14 +473,49 @@ def test_stochastic_loss_of_a_cnf():
         assert within(losses, exact.loss(bump(1))["loss"].double())
 
 
-def test_flow_matching_by_formula():
-    """The squared distance of the field from the geodesic's velocity, at stratified times."""
-    model, x = FlowMatching(Sphere(2), network=NETWORK, stratified=True), bump(50)
+def test_settings_of_the_solve_of_training():
+    """A loose tolerance takes fewer evaluations; with checkpoints they are made again in the backward pass."""
+    torch.manual_seed(0)
+    x = bump(20)
+    loose, tight = (CNF(Sphere(2), network=NETWORK, tolerance=tolerance).loss(x)["nfe"][0] for tolerance in (0.1, 1e-7))
+    assert loose < 0.5 * tight
+    for checkpoint in (False, True):
+        model = CNF(Sphere(2), network=NETWORK, tolerance=1e-2, checkpoint=checkpoint)
+        model.flow.field = Counting(model.flow.field)
+        terms = model.loss(x)
+        there = model.flow.field.calls
+        assert there == terms["nfe"][0]
+        terms["loss"].mean().backward()
+        again = model.flow.field.calls - there
+        assert (again > there / 2) if checkpoint else again == 0
+
+
+class Counting(Field):
+    """Another field, and how often it was evaluated."""
+
+    def __init__(self, field):
+        super().__init__(field.manifold)
+        self.field, self.calls = field, 0
+
+    def forward(self, t, x, context=None):
+        return self.field(t, x, context)
+
+    def with_divergence(self, t, x, directions, context=None):
+        self.calls += 1
+        return self.field.with_divergence(t, x, directions, context)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_flow_matching_by_formula(stratified):
+    """The squared distance of the field from the geodesic's velocity, at independent or at stratified times."""
+    model, x = FlowMatching(Sphere(2), network=NETWORK, stratified=stratified), bump(50)
     torch.manual_seed(3)
     found = model.loss(x)["loss"]
     torch.manual_seed(3)
     x1 = Sphere(2).random_uniform(50, 3)
-    t = (torch.rand(50) + torch.arange(50)) / 50
+    t = torch.rand(50)
+    if stratified:
+        t = (t + torch.arange(50)) / 50
     xt, velocity = geodesic(Sphere(2), x, x1, t)
     assert torch.allclose(found, (model.flow.field(t, xt) - velocity).square().sum(-1), rtol=1e-5)
 
@@ -496,6 +531,32 @@ def test_moser_loss_by_formula():
     # of eps - r = -0.95 - 1.3 z, z uniform in [-1, 1]: 0.35^2 / (4 * 1.3)
     assert float(terms["penalty"][0]) == pytest.approx(0.35**2 / 5.2, rel=0.05)
     assert torch.allclose(terms["loss"], -floored + 3 * terms["penalty"], rtol=0, atol=1e-5)
+
+
+def test_moser_bounds_the_density_under_every_context():
+    """The uniform points have the contexts of the batch in turn, as many of each."""
+    torch.manual_seed(0)
+    # a floor as high as the uniform density, below which half of the points are
+    model = Moser(Sphere(2), network=partial(NETWORK, context_features=2), uniform_points=60, eps=1.0)
+    x, context = bump(3), torch.randn(3, 2)
+
+    def penalty(labels: torch.Tensor) -> float:
+        torch.manual_seed(1)
+        return float(model.loss(x, labels)["penalty"][0])
+
+    for k in range(3):
+        other = context.clone()
+        other[k] += 1
+        assert abs(penalty(other) - penalty(context)) > 1e-5
+
+
+def test_moser_by_a_stochastic_divergence():
+    """The density of a point then hangs on the draw of the probe; without one it does not."""
+    for divergence, varies in ((Exact(), False), (Hutchinson(), True)):
+        torch.manual_seed(0)
+        model, x = Moser(Sphere(2), network=NETWORK, divergence=divergence, uniform_points=5), bump(20)
+        one, other = (model.loss(x)["floored_nll"] for _ in range(2))
+        assert torch.equal(one, other) != varies
 
 
 @pytest.mark.parametrize("make", COMPACT)

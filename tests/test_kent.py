@@ -91,6 +91,16 @@ def test_draws(kappa, beta, dtype):
         assert torch.allclose(local[:, 1:].var(0), variance, rtol=0.05)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("kappa", "beta"), [(1e20, 1e19), (1e37, 0.0), (3e38, 1e38)])
+def test_draws_of_the_narrowest_laws_end(kappa, beta, dtype):
+    """At the end of single precision too; normal in the tangent plane, 5 standard errors."""
+    found = Kent(torch.eye(3, dtype=dtype), kappa, beta)
+    x = found.draw(4000, seeded()).double()
+    assert within(x[:, 1].square() * (kappa - 2 * beta), 1.0)
+    assert within(x[:, 2].square() * (kappa + 2 * beta), 1.0)
+
+
 def test_shapes_and_generators():
     found = Kent(frames(2), torch.tensor([5.0, 500.0]), torch.tensor(1.0))
     assert found.batch_shape == (2,)
@@ -208,6 +218,18 @@ def test_em_never_lowers_the_likelihood():
     assert values[-1] > values[0] + 0.01
 
 
+@pytest.mark.parametrize(("kappa", "beta"), [(3, 1), (10, 4), (50, 10), (50, 24)])
+def test_fit_stays_within_a_bound_near_the_precision_of_the_data(kappa, beta):
+    """Where steps from within would lead across it."""
+    x = law(kappa, beta).draw(500, seeded())
+    free = fit_kent(anything(1), x, torch.ones(500, 1), 1e6, steps=30)
+    for share in (0.8, 0.95):
+        bound = share * (kappa + 2 * beta)
+        assert float(free.concentration + 2 * free.ovalness) > bound
+        found = fit_kent(anything(1), x, torch.ones(500, 1), bound, steps=30)
+        assert float(found.concentration + 2 * found.ovalness) <= bound * (1 + 1e-9)
+
+
 def test_validation_chooses_among_the_starts():
     truth = target(5, 3.0, seed=5)
     train, val = truth.sample(400, seed=0), truth.sample(400, seed=1)
@@ -218,6 +240,21 @@ def test_validation_chooses_among_the_starts():
         scores.append(float(model.log_prob(val).mean()))
     assert scores == sorted(scores)
     assert scores[-1] > scores[0]
+
+
+def test_the_start_that_is_kept_is_the_best_on_validation(monkeypatch):
+    """Not on the training points, where another one is better."""
+    train, val = (torch.eye(3, dtype=torch.float64)[[axis]] for axis in (0, 1))
+    laws = [Kent(torch.eye(3, dtype=torch.float64)[None][:, :, order], 20.0, 0.0) for order in ([0, 1, 2], [1, 2, 0])]
+    assert laws[0].log_prob(train) > laws[1].log_prob(train)
+    for starts in (laws, laws[::-1]):
+        fits = iter(starts)
+        monkeypatch.setattr(
+            KentMixture, "_fit", lambda self, x, generator, fits=fits: (next(fits).expand((1,)), torch.ones(1).double())
+        )
+        model = KentMixture(SPHERE, components=1, restarts=2)
+        model.fit_points(train, val)
+        assert torch.equal(model.frames, laws[1].frame)
 
 
 def test_samples_follow_the_density():

@@ -136,6 +136,17 @@ def test_number_of_levels(dim, spread, formula):
     assert level_count(1.25**4, 1.25) == 5
 
 
+@pytest.mark.filterwarnings("ignore:Technique 2")
+def test_the_bound_on_the_ratio_is_kept():
+    """Below dimension five it is the ratio, but for a whole number of levels; 300 dimensions need less than 1.25."""
+    for dim, max_ratio, least in ((2, 1.1, 1.08), (2, 2.0, 1.7), (300, 1.05, 1.04), (300, 1.25, 1.1)):
+        schedule = GeometricVariance(1e-4, 100.0)
+        std = schedule.integral(AutomaticLadder(max_ratio)(schedule, dim, 0.0)).sqrt()
+        ratios = std[:-1] / std[1:]
+        assert least < ratios.min()
+        assert ratios.max() <= max_ratio + 1e-9
+
+
 # ---- technique 4
 
 
@@ -247,6 +258,13 @@ def test_range_is_fitted_once_and_survives_checkpoints(tmp_path):
     fresh = automatic()
     fresh.fit_points(points, points)
     assert fresh.process.schedule == expected
+
+
+def test_the_floor_of_the_automatic_range():
+    """Of points that are further apart it does not matter."""
+    line = torch.tensor([0.0, 1.0, 2.0])[:, None]
+    assert AutomaticVariance(floor=0.7).fit(line).s_min == pytest.approx(0.49)
+    assert AutomaticVariance(floor=0.3).fit(line).s_min == pytest.approx(0.25)
 
 
 def test_a_range_that_is_given_stays():

@@ -289,18 +289,98 @@ def test_figures_of_the_plane_and_of_pictures():
     data = BlobsData(train_size=9, val_size=9, test_size=40)
     data.setup()
     x = data.test.points
-    figures = _draw_latents(data, small().latents(x, seed=0), x)
+    figures = _draw_latents(data, small().latents(x, seed=0), x, "a model")
     assert figures.keys() == {"latents", "decoded"}
-    headings = [axes.get_title() for axes in figures["decoded"].axes]
-    assert headings == ["data (40)", "z ~ p_0 (40)", "z ~ p_alpha (40)", "z ~ p(z|x) (40)"]
+    headings = [axes.get_title() for axes in figures["decoded"].axes[:4]]
+    assert headings == ["test (40)", "z ~ p_0 (40)", "z ~ p_alpha (40)", "z ~ p(z|x) (40)"]
     digits = DigitsData()
     digits.setup()
     x = digits.test.points[:10]
     latents = small(64, noise=False).latents(x, seed=0)
-    figures = _draw_latents(digits, latents, x)
+    figures = _draw_latents(digits, latents, x, "a model")
     assert figures.keys() == {"latents", "reconstructions"}
     mosaic = figures["reconstructions"].axes[0].images[0].get_array()
     assert torch.allclose(torch.as_tensor(mosaic[:8, :8, 0].copy()), x[0].reshape(8, 8))
     again = latents["p(z|x)"].x[0].double().clamp(0, 1).reshape(8, 8)
     assert torch.allclose(torch.as_tensor(mosaic[:8, 9:17, 0].copy()), again)
-    assert _draw_latents(data, {}, x) == {}
+    assert _draw_latents(data, {}, x, "a model") == {}
+
+
+# ---- a likelihood where chains are too long for it
+
+
+def linear(dim: int, latent_dim: int, sigma: float, **arguments) -> LatentEBM:
+    """x = W z + noise with f = -|z|²/4, whose marginal is normal: p_α is N(0, I / 1.5)."""
+    model = small(dim, latent_dim=latent_dim, decoder=Linear, energy=Bowl, sigma=sigma, **arguments)
+    with torch.no_grad():
+        model.law.decoder.layer.weight.copy_(torch.randn(dim, latent_dim, generator=torch.Generator().manual_seed(2)))
+    return model
+
+
+class Bowl(Network):
+    """-|z|²/4."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+
+    def forward(self, t, x, context=None):
+        return -0.25 * x.square().sum(1, keepdim=True)
+
+
+def exact_linear(model: LatentEBM, x: torch.Tensor) -> torch.Tensor:
+    w, dim = model.law.decoder.layer.weight.detach().double(), model.manifold.dim
+    covariance = w @ w.T / 1.5 + model.law.sigma**2 * torch.eye(dim, dtype=torch.float64)
+    return torch.distributions.MultivariateNormal(torch.zeros(dim, dtype=torch.float64), covariance).log_prob(x)
+
+
+@pytest.mark.parametrize("dim, latent_dim, sigma", [(20, 8, 0.3), (10, 2, 0.1)])
+def test_likelihood_where_the_default_chain_is_unstable(dim, latent_dim, sigma):
+    """Step times the largest precision is beyond 2: ends of chains are thrown away, and were proposals once."""
+    model = linear(dim, latent_dim, sigma)
+    w = model.law.decoder.layer.weight
+    precision = torch.linalg.eigvalsh(w.T @ w / sigma**2).max() + 1.5
+    assert model.posterior_chain.step * precision > 8
+    x = model.sample(40, seed=0).double()
+    found = model.likelihood(x)
+    assert (found.value - exact_linear(model, x)).abs().max() < 0.2
+    # nearly half of the draws are of normal laws that fit
+    assert found.draws.shape == (40,)
+    assert 20 < found.draws.min() <= found.draws.max() <= 256
+
+
+@pytest.mark.parametrize("defensive", [0.1, 0.9])
+def test_likelihood_at_other_shares_of_the_prior(defensive):
+    """Each part of the proposal has its share of the draws in the density of the mixture."""
+    model = linear(3, 2, 0.5)
+    x = 0.5 * points(8, 3).double()
+    ratio = []
+    for seed in range(12):
+        model.marginal = ImportanceSampling(seed=seed, defensive=defensive)
+        ratio.append((model.likelihood(x).value - exact_linear(model, x)).exp())
+    assert within(torch.stack(ratio), 1.0)
+    assert (torch.stack(ratio).mean(1) - 1).abs().max() < 0.2
+
+
+def test_effective_draws_tell_a_poor_proposal():
+    """A proposal that is p_0 alone, or nearly so, has few draws where the posterior is."""
+    model = linear(20, 8, 0.3)
+    x = model.sample(10, seed=0).double()
+    good = model.likelihood(x).draws
+    model.marginal = ImportanceSampling(defensive=0.99, refinements=0)
+    assert (model.likelihood(x).draws < good / 4).all()
+
+
+class Steep(Network):
+    """Derivatives beyond the range of numbers, of values within it."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(in_features, out_features, bias=False)
+
+    def forward(self, t, x, context=None):
+        return (1e200 * self.layer(x)).sin()
+
+
+def test_a_matrix_without_a_factor_is_an_error_in_words():
+    with pytest.raises(SolveError, match=r"out of the range of numbers at \d+ of \d+ places: the decoder is too steep"):
+        small(3, decoder=Steep, posterior_chain=STILL).log_prob(points(5, 3))

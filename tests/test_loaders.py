@@ -57,6 +57,14 @@ def test_a_batch_is_a_function_of_seed_and_position():
     assert one[0][0].dtype == torch.float32
 
 
+def test_batches_of_one_split_differ_by_the_seed():
+    one, two = data(seed=1), data(seed=2)
+    one.setup()
+    two.setup()
+    two.train = one.train
+    assert digest(one.train_batch(0)) != digest(two.train_batch(0))
+
+
 def test_an_epoch_goes_on_where_the_last_one_ended():
     loader = data().train_dataloader()
     seen = [digest(batch) for _ in range(2) for batch in loader]
@@ -71,10 +79,13 @@ def test_rows_are_drawn_with_replacement_from_train_only():
 
 
 def test_context_follows_its_point():
-    some = data(context=True)
-    for loader in (some.train_dataloader(), some.val_dataloader(), some.test_dataloader()):
-        for x, context in loader:
-            assert torch.equal(x[:, :1], context)
+    for rank in (None, 0, 1):
+        some = data(context=True)
+        if rank is not None:
+            some.trainer = process(rank, 2)
+        for loader in (some.train_dataloader(), some.val_dataloader(), some.test_dataloader()):
+            for x, context in loader:
+                assert torch.equal(x[:, :1], context)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
@@ -97,6 +108,42 @@ def test_processes_share_every_batch_and_score_every_point_once(world_size, n, e
         assert torch.equal(torch.cat(scored[0]), val)
         assert max(map(len, scored[0])) <= eval_batch_size
         assert len(scored[0]) == -(-len(val) // eval_batch_size)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_validation_on_a_fixed_share_of_its_points(world_size):
+    """The same draw for every process, epoch and run, a function of the seed; what is fitted sees all."""
+    scored = []
+    for rank in range(world_size):
+        some = data(n=400, val_points=11, eval_batch_size=4)
+        some.trainer = process(rank, world_size)
+        loader = some.val_dataloader()
+        scored += [x for _ in range(2) for x, _ in loader]
+    points = torch.cat(scored).unique(dim=0)
+    assert len(points) == 11
+    assert len(torch.cat(scored)) == 22
+    assert torch.isin(points, some.val.points).all()
+    assert len(some.val.points) == 40
+    assert len(torch.cat([x for x, _ in some.test_dataloader()])) == -(-40 // world_size)
+    assert some.provenance()["split"]["val_points"] == 11
+
+
+def test_another_seed_draws_other_places_of_the_validation_part():
+    positions = []
+    for seed in (0, 1):
+        some = data(n=400, val_points=11, seed=seed)
+        ((x, _),) = data(n=400, val_points=11, seed=seed, eval_batch_size=11).val_dataloader()
+        some.setup()
+        positions.append((some.val.points[None] == x[:, None]).all(2).nonzero()[:, 1].tolist())
+    assert positions[0] == sorted(positions[0]) != list(range(11))
+    assert positions[0] != positions[1]
+
+
+@pytest.mark.parametrize("val_points", [None, 20, 21, 1000])
+def test_validation_on_all_points(val_points):
+    some = data(n=200, val_points=val_points)
+    assert torch.equal(torch.cat([x for x, _ in some.val_dataloader()]), some.val.points)
+    assert some.provenance()["split"]["val_points"] == 20
 
 
 def test_batches_that_cannot_be_shared_are_errors():

@@ -173,6 +173,15 @@ def test_times_are_functions_of_the_generator(cls):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("cls", each(TimeSampler))
+def test_times_ascend_with_their_levels(cls):
+    """The lowest level is the lowest time, so that a slice of the levels is one of the times."""
+    times, _ = cls().quantile(Brownian(Sphere(2), LinearBeta(), eps=1e-3), torch.linspace(0, 1, 64).double())
+    assert (times.diff() >= 0).all()
+    assert float(times[0]) == pytest.approx(1e-3)
+    assert float(times[-1]) == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     "process",
     [Brownian(Sphere(2)), VariancePreserving(Euclidean(2)), VarianceExploding(Euclidean(2))],

@@ -13,7 +13,7 @@ import torch
 
 from conftest import concrete, each, quadrature, variants, within
 from rsgm.description import build, describe
-from rsgm.divergence import with_divergence
+from rsgm.divergence import GaussianHutchinson, Hutchinson, with_divergence
 from rsgm.manifolds import Adapted, Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 
 #: manifolds whose heat kernel has no formula here
@@ -111,8 +111,92 @@ def test_needs_no_arguments_and_is_described(make):
 def test_dimension_is_checked(cls):
     if "dim" not in inspect.signature(cls).parameters:
         pytest.skip("has one dimension only")
-    with pytest.raises(ValueError, match=f"{cls.__name__}: dim must be .*found 0"):
-        cls(0)
+    for dim in (0, -1, 1.5, math.nan, None):
+        with pytest.raises(ValueError, match=f"{cls.__name__}: dim must be .*found {dim}"):
+            cls(dim)
+
+
+@pytest.mark.parametrize("volume", [0.0, -1.0, math.nan, math.inf])
+def test_volume_is_checked(volume):
+    with pytest.raises(ValueError, match="Adapted: volume must be positive and finite, or None"):
+        Adapted(volume=volume)
+
+
+# ---- the contract: what is a point, and what a tangent vector
+
+
+@every_manifold
+def test_what_is_no_point_is_refused_with_a_reason(make):
+    """Of any tensor, and without an error: by the public methods and by those that geoopt calls."""
+    manifold, x = make(), points(make(), 3, torch.float32)
+    u, size = tangents(manifold, x), torch.Size(manifold.shape).numel()
+    assert manifold.check_point_on_manifold(x, explain=True) == (True, None)
+    assert manifold.check_vector_on_tangent(x, u, explain=True) == (True, None)
+    bad = {
+        "does not end with": [
+            torch.ones(3, *manifold.shape[:-1], manifold.shape[-1] + 1),
+            torch.ones(*manifold.shape[:-1], 1 if manifold.shape[-1] > 1 else 2),
+            torch.ones(()),
+        ],
+        "not of floating point numbers": [torch.ones(3, *manifold.shape, dtype=torch.int64), x.to(torch.complex64)],
+        "not finite": [
+            x.clone().flatten().index_fill(0, torch.tensor(size), value).reshape(x.shape)
+            for value in (math.nan, math.inf, -math.inf)
+        ],
+    }
+    for reason, values in bad.items():
+        for value in values:
+            for check, arguments in (
+                (manifold.check_point_on_manifold, (value,)),
+                (manifold._check_point_on_manifold, (value,)),
+                (manifold.check_vector_on_tangent, (x, value)),
+                (manifold._check_vector_on_tangent, (x, value)),
+            ):
+                options = {"explain": True} if check.__name__[0] != "_" else {}
+                ok, found = check(*arguments, **options)
+                assert ok is False, (check, value)
+                assert reason in found, (check, value)
+
+
+@every_manifold
+def test_what_is_near_is_refused(make):
+    """One point of many that is off, by more than the tolerance: but flat space has no outside."""
+    manifold = make()
+    x = points(manifold, 4)
+    off = x.clone()
+    off[2] = off[2] * 1.01 + 0.01
+    outside = manifold.dim < x[0].numel()
+    assert manifold.check_point_on_manifold(off) is not outside
+    u = tangents(manifold, x)
+    normal = x - manifold.proju(x, x)
+    u[1] = u[1] + 1e-2 * normal[1] + 1e-2 * off[1] * outside
+    assert manifold.check_vector_on_tangent(x, u) is not outside
+
+
+@every_manifold
+def test_vectors_of_components(make):
+    """The sum over the frame, for any leading axes."""
+    manifold = make()
+    x = points(manifold, 5)
+    components = torch.randn(2, 5, manifold.dim, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    expected = torch.einsum("kba,ba...->kb...", components, manifold.frame(x).movedim(0, 1))
+    rounding = 1e-14 * stretch(manifold, x) ** 2
+    for found in (manifold.from_frame(x, components), Manifold.from_frame(manifold, x, components)):
+        assert worst(found - expected) < 10 * rounding
+    assert worst(manifold.from_frame(x, components[0]) - expected[0]) < 10 * rounding
+
+
+@every_manifold
+def test_probes_build_no_frame(make, monkeypatch):
+    """So that one costs what one direction costs, whatever the dimension."""
+    manifold, x = make(), points(make(), 5)
+    if type(manifold) is Adapted:
+        pytest.skip("its frame has no formula")
+    parts = {type(part) for part in (manifold, *manifold.factors)}
+    for cls in parts:
+        monkeypatch.setattr(cls, "frame", lambda self, x: pytest.fail("the frame was built"))
+    for estimator in (Hutchinson(), GaussianHutchinson()):
+        assert estimator.directions(manifold, x).shape == (1, *x.shape)
 
 
 # ---- the contract: exponential, logarithm, distance, transport
@@ -152,6 +236,20 @@ def test_exp_inverts_log(make, dtype):
 
 @every_dtype
 @every_manifold
+def test_many_steps_do_not_drift_off(make, dtype):
+    """After 300 steps a point lies on the manifold as one that was projected does: roundings do not add up."""
+    manifold = make()
+    if isinstance(manifold, Adapted):
+        pytest.skip("geoopt's exponential map of frames does not project: 80 roundings after 300 steps")
+    x = points(manifold, 20, dtype)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(300):
+        x = manifold.expmap(x, 0.05 * manifold.random_tangent(x, generator))
+    assert worst(manifold.projx(x) - x) <= 4 * torch.finfo(dtype).eps * worst(x)
+
+
+@every_dtype
+@every_manifold
 def test_small_distances_keep_their_digits(make, dtype):
     """Of the points as they are stored: against the chord of the same points in long double."""
     manifold = knows(make(), "dist")
@@ -183,6 +281,48 @@ def test_transport(make, dtype):
         assert worst(manifold.transp(y, x, there[0]) - u) < rounding * scale
         assert worst(manifold.transp(x, y, manifold.logmap(x, y)) + manifold.logmap(y, x)) < rounding * scale
     assert worst(manifold.transp(x, x, u) - u) < rounding * scale
+
+
+@every_manifold
+def test_injectivity_radius(make):
+    """Up to it distances are lengths, beyond it some geodesic is no longer shortest; where it is infinite all are."""
+    manifold = knows(make(), "dist")
+    x = points(manifold, 20)
+    radius = manifold.injectivity_radius
+    u = tangents(manifold, x, 5.0 if math.isinf(radius) else radius - 0.1)
+    assert worst(manifold.dist(x, manifold.expmap(x, u)) - manifold.squared_norm(x, u).sqrt()) < 1e-8
+    if math.isfinite(radius):
+        beyond = [manifold.dist(x, manifold.expmap(x, (radius + 0.1) * e)).min() for e in manifold.frame(x)]
+        assert min(beyond) < radius
+
+
+@every_manifold
+def test_smooth_frames_do_not_jump(make):
+    """Along geodesics that go half round a sphere; a jump would be as large as the frame."""
+    manifold = make()
+    if not manifold.smooth_frame:
+        pytest.skip("the frame is not said to be smooth")
+    x = points(manifold, 20)
+    u = tangents(manifold, x, 3.0)
+    frames = [manifold.frame(manifold.expmap(x, t * u)) for t in torch.linspace(0, 1, 301, dtype=x.dtype)]
+    for one, other in itertools.pairwise(frames):
+        assert worst(other - one) < 0.1 * worst(one)
+
+
+@every_manifold
+def test_kept_dimensions_multiply_points(make):
+    manifold = make()
+    x = points(manifold, 6).reshape(2, 3, *manifold.shape)
+    u, v = (manifold.random_tangent(x, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    product = manifold.inner(x, u, v)
+    kept = manifold.inner(x, u, v, keepdim=True)
+    assert product.shape == (2, 3)
+    assert kept.shape == (2, 3, *(1,) * len(manifold.shape))
+    assert torch.equal(kept.flatten(), product.flatten())
+    knows(manifold, "dist")
+    distance = manifold.dist(x, x.flip(0), keepdim=True)
+    assert distance.shape == kept.shape
+    assert torch.equal(distance.flatten(), manifold.dist(x, x.flip(0)).flatten())
 
 
 # ---- the contract: derivatives where a naive formula divides zero by zero
@@ -339,6 +479,21 @@ def test_log_det_exp(make):
 
 
 @every_manifold
+def test_derivatives_of_the_volume_of_exp(make):
+    """Those that a manifold gives in closed form are the ones that the base class finds by differentiating."""
+    manifold = make()
+    x = points(manifold, 20)
+    y = manifold.expmap(x, tangents(manifold, x, 1.5))
+    try:
+        manifold.log_det_exp(x, torch.zeros_like(x))
+    except NotImplementedError:
+        pytest.skip("does not know the volume distortion of its exponential map")
+    for method in ("log_det_exp_gradient", "log_det_exp_laplacian"):
+        found, expected = getattr(manifold, method)(x, y), getattr(Manifold, method)(manifold, x, y)
+        assert worst(found - expected) < 1e-7 * (1 + worst(expected)), method
+
+
+@every_manifold
 def test_volume_preserving_chart(make):
     """The volume of its Jacobian is the same everywhere: the manifold's; and it is one to one."""
     manifold = make()
@@ -402,6 +557,34 @@ def test_draws_are_functions_of_the_generator(make):
         # and of nothing else: the global generator is where it was
         assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0))), name
         assert not torch.equal(draw(None), draw(None)), name
+
+
+@every_dtype
+@every_manifold
+def test_bumps_of_any_width_end(make, dtype):
+    """The centre at width zero and nearly, the uniform law where it is huge, NaN where it is NaN; none hangs."""
+    manifold = knows(make(), "kernel_sample")
+    n, compact = 4000, math.isfinite(manifold.log_volume)
+    centre = points(manifold, 1, dtype).expand(n, *manifold.shape)
+
+    def draw(width):
+        return manifold.kernel_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
+
+    rounding = 32 * torch.finfo(dtype).eps * stretch(manifold, centre[:1]) ** 2
+    for width in (0.0, 1e-45, 1e-30, 1e-20):
+        assert worst(draw(width) - centre) < rounding, width
+    # squares of a normal vector, where they are above the rounding
+    for width in (1e-12, 1e-9) if dtype == torch.float64 else (1e-4,):
+        u = manifold.logmap(centre, draw(width))
+        assert within(manifold.squared_norm(centre, u).double() / width**2, manifold.dim, sigmas=6)
+    assert draw(math.nan).isnan().all()
+    if compact:
+        for width in (1e4, 1e8, 1e12, 1e25, math.inf):
+            x = draw(width)
+            assert manifold.check_point_on_manifold(x, atol=rounding, rtol=0), width
+            assert within(flat(manifold, x), 0.0), width
+            log_prob = manifold.kernel_log_prob(x, centre, torch.tensor(min(width, 1e12), dtype=dtype))
+            assert worst(log_prob + manifold.log_volume) < 1e-5, width
 
 
 # ---- the contract: divergence of projected fields

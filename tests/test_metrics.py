@@ -29,11 +29,49 @@ def test_summary_of_known_numbers():
         "standard_error": pytest.approx(math.sqrt((9 + 4 + 1 + 36) / 3) / 2),
         "median": 2.0,
         "n": 4,
+        "places": 4,
     }
 
 
+@pytest.mark.parametrize("n", [2, 7])
+def test_standard_error_over_distinct_places_is_the_usual_one(n):
+    values = torch.randn(n, dtype=torch.float64, generator=generator_from("values"))
+    usual = values.std().item() / math.sqrt(n)
+    for places in (None, torch.arange(n), 90 - 3 * torch.arange(n)):
+        assert summary(values, places)["standard_error"] == pytest.approx(usual, rel=1e-12)
+
+
+def test_repeating_every_row_changes_no_standard_error():
+    values, places = torch.randn(20, dtype=torch.float64, generator=generator_from("values")), torch.arange(20)
+    once = summary(values, places)
+    for times in (2, 9):
+        again = summary(values.repeat(times), places.repeat(times))
+        assert (again["n"], again["places"]) == (20 * times, 20)
+        assert again["mean"] == pytest.approx(once["mean"], rel=1e-12)
+        assert again["standard_error"] == pytest.approx(once["standard_error"], rel=1e-12)
+    assert summary(values, torch.zeros(20))["standard_error"] is None
+
+
+def test_standard_error_over_places_is_that_of_repeated_draws():
+    """Against the spread of the means themselves, of places that occur between once and nine times."""
+    generator = generator_from("simulation")
+    means, squares, rows = [], [], []
+    for _ in range(2_000):
+        counts = torch.randint(1, 10, (100,), generator=generator)
+        places = torch.arange(100).repeat_interleave(counts)
+        values = torch.randn(100, dtype=torch.float64, generator=generator)[places]
+        found = summary(values, places)
+        means.append(found["mean"])
+        squares.append(found["standard_error"] ** 2)
+        rows.append(summary(values)["standard_error"] ** 2)
+    spread = torch.tensor(means).var().item()
+    # the variance of a variance of 2,000 draws is known to 3 %; rows that are counted as independent are far off
+    assert sum(squares) / 2_000 == pytest.approx(spread, rel=0.12)
+    assert sum(rows) / 2_000 < 0.3 * spread
+
+
 def test_summary_of_one_and_of_none():
-    assert summary(torch.tensor([2.5])) == {"mean": 2.5, "standard_error": None, "median": 2.5, "n": 1}
+    assert summary(torch.tensor([2.5])) == {"mean": 2.5, "standard_error": None, "median": 2.5, "n": 1, "places": 1}
     assert summary(torch.empty(0)) is None
 
 
@@ -44,6 +82,11 @@ def test_summary_of_what_is_not_finite_is_an_error_with_a_count(bad):
 
 
 # ---- the integral
+
+
+def seen(log_density, points):
+    """Points and the log-density there."""
+    return points, log_density(points)
 
 
 @pytest.mark.parametrize("dim", SPHERES)
@@ -62,7 +105,7 @@ def test_smooth_densities_integrate_to_one(dim, width):
 def test_sharp_densities_integrate_to_one_where_their_points_are_known(dim, width, seed):
     law = around(dim, width, seed)
     points = law.draw(50, generator_from("points", seed))
-    assert integral(law.log_prob, Sphere(dim), points).value == pytest.approx(1, abs=0.01)
+    assert integral(law.log_prob, Sphere(dim), seen(law.log_prob, points)).value == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("manifold", [Torus(1), Torus(2), Torus(3), SpecialOrthogonal()], ids=str)
@@ -72,17 +115,25 @@ def test_bumps_on_tori_and_rotations_integrate_to_one(manifold: Manifold, width:
     centre = manifold.random_uniform(*manifold.shape, generator=generator, dtype=torch.float64)
     h = torch.tensor(width, dtype=torch.float64)
     points = manifold.kernel_sample(centre.expand(20, *manifold.shape), h, generator)
-    found = integral(lambda x: manifold.kernel_log_prob(x, centre, h), manifold, points)
+
+    def bump(x):
+        return manifold.kernel_log_prob(x, centre, h)
+
+    found = integral(bump, manifold, seen(bump, points))
     assert found.value == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("dim", SPHERES)
 def test_a_tighter_tolerance_brings_a_smaller_error(dim):
     law = around(dim, 0.1)
-    points = law.draw(50, generator_from("points"))
-    loose, tight = (abs(integral(law.log_prob, Sphere(dim), points, tolerance=t).value - 1) for t in (1e-2, 1e-6))
-    assert tight < 1e-5
-    assert tight < loose / 10
+    points = seen(law.log_prob, law.draw(50, generator_from("points")))
+    loose, tight = (integral(law.log_prob, Sphere(dim), points, tolerance=t) for t in (1e-2, 1e-6))
+    assert abs(tight.value - 1) < 1e-5
+    assert abs(tight.value - 1) < abs(loose.value - 1) / 10
+    # what is said of the error is on the safe side, and not by far
+    for found in (loose, tight):
+        assert abs(found.value - 1) < found.standard_error < 0.1
+    assert tight.standard_error < loose.standard_error / 3
 
 
 @pytest.mark.parametrize("dim", SPHERES)
@@ -122,13 +173,13 @@ def test_narrow_peaks_are_found_through_hints(dim, width):
 
     blind = integral(mixture, Sphere(dim))
     assert blind.value == pytest.approx(1 - weight, abs=0.01)
-    hints = law.draw(20, generator_from("hints"))
+    hints = seen(mixture, law.draw(20, generator_from("hints")))
     found = integral(mixture, Sphere(dim), hints)
     assert found.value == pytest.approx(1, abs=5e-3)
     assert len(found.nodes) > len(blind.nodes)
     assert found.log_density.max() > mixture(law.loc[None]) - 1
     # hints that say nothing do no harm
-    assert integral(mixture, Sphere(dim), -hints).value == pytest.approx(1 - weight, abs=0.01)
+    assert integral(mixture, Sphere(dim), seen(mixture, -hints[0])).value == pytest.approx(1 - weight, abs=0.01)
 
 
 @pytest.mark.parametrize("dim, axis", [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)])
@@ -136,7 +187,7 @@ def test_narrow_peaks_are_found_through_hints(dim, width):
 def test_peaks_next_to_the_seam_and_the_poles_of_the_chart(dim, axis, sign):
     """Where the chart is singular."""
     law = VonMisesFisher(Sphere(dim), sign * torch.eye(dim + 1, dtype=torch.float64)[axis], 0.03**-2)
-    assert integral(law.log_prob, Sphere(dim), law.loc[None]).value == pytest.approx(1, abs=0.01)
+    assert integral(law.log_prob, Sphere(dim), seen(law.log_prob, law.loc[None])).value == pytest.approx(1, abs=0.01)
 
 
 def test_uniform_is_exact_and_needs_no_refinement():
@@ -154,8 +205,26 @@ def test_levels_bound_the_work():
         calls.append(len(x))
         return law.log_prob(x)
 
-    integral(counted, Sphere(2), law.loc[None], levels=3)
-    assert len(calls) == 1 + 4  # the hint, and four levels
+    hint = seen(law.log_prob, law.loc[None])
+    integral(counted, Sphere(2), hint, levels=3)
+    assert len(calls) == 1 + 4  # cells of twice the size for the error, and four levels
+
+
+@pytest.mark.parametrize("most", [2000, 2500, 4000])
+def test_nodes_bound_the_work(most):
+    """Where they run short the largest indicators come first, and the error says what is missing."""
+    law = around(2, 0.02)
+    hint, calls = seen(law.log_prob, law.draw(200, generator_from("hints"))), []
+
+    def counted(x):
+        calls.append(len(x))
+        return law.log_prob(x)
+
+    free = integral(law.log_prob, Sphere(2), hint, tolerance=1e-7)
+    assert len(free.nodes) > most
+    found = integral(counted, Sphere(2), hint, tolerance=1e-7, max_nodes=most)
+    assert most - 16 <= sum(calls) <= most
+    assert abs(found.value - 1) < 0.05
 
 
 def test_float32_densities_are_summed_in_float64():
@@ -177,6 +246,6 @@ def test_sampled_integrals_are_the_mass(manifold, factor):
     nodes = torch.cat([near, anywhere])
     log_uniform = torch.tensor(-manifold.log_volume, dtype=torch.float64)
     proposal = torch.logaddexp(manifold.kernel_log_prob(nodes, centre, wider), log_uniform) - math.log(2)
-    found = sampled_integral(lambda x: manifold.kernel_log_prob(x, centre, width) + math.log(factor), nodes, proposal)
+    found = sampled_integral(nodes, manifold.kernel_log_prob(nodes, centre, width) + math.log(factor), proposal)
     assert 0 < found.standard_error < 0.03
     assert abs(found.value - factor) < 5 * found.standard_error

@@ -1,5 +1,6 @@
 """Models: the contract of every generative model, its checkpoint included."""
 
+import copy
 import functools
 import math
 import pickle
@@ -34,7 +35,8 @@ from rsgm.models.base import NonFiniteLossError
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import ReverseDiffusion
-from rsgm.schedules import LinearBeta
+from rsgm.schedules import LinearBeta, WarmupCosine
+from rsgm.seeding import seed_from
 
 #: arguments that make a model small; a new class is tested with its defaults
 SMALL = {
@@ -162,7 +164,7 @@ def test_points_of_the_wrong_shape(cls, shape):
 
 
 @every_compact_model
-@pytest.mark.parametrize("factor", [1.01, 0.0, math.nan])
+@pytest.mark.parametrize("factor", [1.01, 0.0])
 def test_points_off_the_manifold(cls, factor):
     x = points(4)
     x[2] *= factor
@@ -364,6 +366,59 @@ def test_equal_seeds_give_equal_weights(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_copy_for_averaging_is_without_what_makes_the_optimiser():
+    """That of the command line holds its parser; the model itself keeps what it was given."""
+
+    class Factory:
+        def __deepcopy__(self, memo):
+            pytest.fail("the factory was copied")
+
+    factory = Factory()
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]), optimizer=factory)
+    again = copy.deepcopy(model)
+    assert again.optimizer is None
+    assert model.optimizer is factory
+    assert torch.equal(again.log_prob(points(3)), model.log_prob(points(3)))
+
+
+def test_draws_and_learning_rate_of_each_batch(tmp_path, monkeypatch):
+    """The draws are a function of (seed, step, place in the step, rank), the rate of the step and of their number."""
+    seeds, rates, loss = [], [], RSGM.loss
+
+    def watched(self, x, context=None):
+        seeds.append(torch.initial_seed())
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss(self, x, context)
+
+    monkeypatch.setattr(RSGM, "loss", watched)
+    monkeypatch.setattr(RSGM, "global_rank", 3)
+    rate, optimizer = WarmupCosine(warmup=2), partial(torch.optim.Adam, lr=1e-2)
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]), optimizer=optimizer, learning_rate=rate)
+    Trainer(
+        accelerator="cpu",
+        max_steps=5,
+        accumulate_grad_batches=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        limit_val_batches=0,
+    ).fit(model, VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=20))
+    places = [(step, place) for step in range(5) for place in range(2)]
+    assert seeds == [seed_from("step", model.seed, step, place, 3) for step, place in places]
+    assert rates == pytest.approx([1e-2 * rate(step, 5) for step, _ in places])
+
+
+def test_models_fitted_in_one_pass_see_train_and_val(tmp_path):
+    """The training points are kept, the weights are chosen on the validation points, and none on the test points."""
+    model, _ = trained(KernelDensity, tmp_path, limit_val_batches=0)
+    data, again = model.trainer.datamodule, KernelDensity(SPHERE, **SMALL["KernelDensity"])
+    again.fit_points(data.train.points, data.val.points)
+    assert torch.equal(model.points, data.train.points)
+    assert torch.equal(model.weights, again.weights)
+
+
 def test_training_learns():
     """In 150 steps on a bump the density of fresh points, and the samples, are no longer those of the uniform law."""
     torch.manual_seed(0)
@@ -467,7 +522,9 @@ def test_kernel_density_of_repeated_and_of_far_points():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"min_width": 0.0}, {"min_width": 0.5, "max_width": 0.1}, {"widths": 0}], ids=str
+    "arguments",
+    [{"min_width": 0.0}, {"min_width": 0.5, "max_width": 0.1}, {"max_width": float("inf")}, {"widths": 0}],
+    ids=str,
 )
 def test_kernel_density_arguments(arguments):
     with pytest.raises(ValueError, match=r"0 < min_width <= max_width and widths >= 1 are needed, found"):
@@ -589,3 +646,59 @@ def test_chart_model_learns():
         optimizer.step()
     assert model.log_prob(points(100, seed=1000)).mean() > -math.log(4 * math.pi) + 0.8
     assert (model.sample(500, seed=0) @ torch.tensor([0.6, 0.0, 0.8])).mean() > 0.5
+
+
+# ---- what log_prob is given
+
+
+@every_model
+def test_points_a_little_off_the_manifold_are_projected(cls):
+    """By every law alike: a narrow kernel sees 1e-5."""
+    model = ready(cls)
+    x = ready_points(model)
+    if math.isinf(model.manifold.log_volume):
+        return  # flat space has nothing off it
+    assert model.log_prob(x).shape == (len(x),)
+    torch.testing.assert_close(model.log_prob(x * (1 + 9e-6)), model.log_prob(x), rtol=1e-6, atol=1e-6)
+
+
+def test_narrow_kernels_do_not_see_what_is_off_the_sphere():
+    x = torch.nn.functional.normalize(points(50), dim=1)
+    model = KernelDensity(SPHERE, widths=1, min_width=1e-4, max_width=1e-4)
+    model.fit_points(x * (1 + 5e-5), x)
+    near = SPHERE.expmap(x, 1e-4 * SPHERE.random_tangent(x, torch.Generator().manual_seed(1)))
+    expected = model.log_prob(near)
+    assert expected.mean() > 9
+    torch.testing.assert_close(model.log_prob(near * (1 - 9e-5)), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_points_that_are_not_finite_are_named(bad):
+    model = KernelDensity(Euclidean(2))
+    x = torch.zeros(5, 2)
+    x[[1, 4], 0] = bad
+    with pytest.raises(ValueError, match=r"2 of 5 points are not finite \(rows 1, 4\)"):
+        model.log_prob(x)
+
+
+def test_integers_are_not_points():
+    with pytest.raises(ValueError, match=r"expected points of floating-point numbers, found torch.int64; use x.double"):
+        KernelDensity(Euclidean(2)).log_prob(torch.zeros(5, 2, dtype=torch.int64))
+
+
+@every_model
+def test_a_rough_law_is_nearly_the_law_and_leaves_it_alone(cls):
+    model = ready(cls)
+    x = ready_points(model)
+    before = model.log_prob(x)
+    rough = model.rough()
+    assert (rough.log_prob(x).double() - before.double()).abs().mean() < 0.02
+    assert torch.equal(model.log_prob(x), before)
+    assert model.solver() == ready(cls).solver()
+
+
+def ready_points(model: GenerativeModel) -> torch.Tensor:
+    """A few points of its manifold."""
+    if model.manifold.shape == (3,) and math.isfinite(model.manifold.log_volume):
+        return points(6)
+    return model.manifold.projx(model.sample(6, seed=0).double())

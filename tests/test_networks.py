@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from conftest import concrete, each
 from rsgm.manifolds import Hyperbolic
@@ -24,6 +25,7 @@ from rsgm.networks import (
     TimeFeatures,
     UNet,
 )
+from rsgm.networks.unet import _Attention, _Up
 from rsgm.schedules import LinearBeta
 
 BATCH, IN, OUT, TANGENTS = 7, 3, 4, 2
@@ -130,6 +132,26 @@ def test_gradients_of_the_derivative(make):
         assert torch.allclose(one, other, rtol=1e-11, atol=1e-11)
 
 
+@every_network
+def test_each_point_has_its_own_context(make):
+    """Another context gives another value, to the point that it belongs to and to no other."""
+    network, (t, x, tangents, context) = built(make)
+    if context is None:
+        return
+    other = context.clone()
+    other[0] += 1
+    for evaluate in (network, lambda *inputs: network.jvp(*inputs[:2], tangents, inputs[2])[0]):
+        moved = (evaluate(t, x, other) - evaluate(t, x, context)).abs().max(1).values
+        assert moved[0] > 1e-4
+        assert moved[1:].max() < 1e-12
+
+
+def test_every_network_takes_a_context():
+    """So that the test above meets each class."""
+    conditional = {make.func for make in (p.values[0] for p in networks()) if make.keywords.get("context_features")}
+    assert conditional == set(concrete(Network))
+
+
 @pytest.mark.parametrize("cls", each(Activation))
 def test_dual_activations(cls):
     """Against finite differences, in value and in gradient; a second differentiation is refused, not wrong."""
@@ -210,12 +232,6 @@ def test_hidden_widths_are_checked(hidden):
         MLP(3, 3, hidden=hidden)
 
 
-def test_the_context_matters():
-    network = MLP(3, 3, hidden=[8], context_features=2)
-    t, x = torch.rand(1), torch.rand(1, 3)
-    assert not torch.equal(network(t, x, torch.zeros(1, 2)), network(t, x, torch.ones(1, 2)))
-
-
 @pytest.mark.parametrize("arguments", [{"width": 0}, {"blocks": 0}], ids=str)
 def test_residual_sizes_are_checked(arguments):
     with pytest.raises(ValueError, match="width and blocks must be at least 1, found"):
@@ -254,6 +270,23 @@ def test_shapes_of_the_unet_are_checked(sizes, arguments, message):
         UNet(*sizes, **arguments)
 
 
+def test_attention_by_pytorch_s():
+    """Each pixel's mean of the values, weighted by the softmax over the keys of <query, key> / sqrt(channels)."""
+    torch.manual_seed(0)
+    attention, h = _Attention(8, 4), torch.randn(2, 8, 3, 5)
+    torch.nn.init.normal_(attention.last.weight)
+    parts = attention.query_key_value(attention.norm(h)).flatten(2).transpose(1, 2).chunk(3, -1)
+    expected = F.scaled_dot_product_attention(*parts).transpose(1, 2).unflatten(2, (3, 5))
+    assert torch.allclose(attention(h) - h, attention.last(expected), atol=1e-5)
+
+
+def test_every_pixel_becomes_four():
+    up, h = _Up(2), torch.randn(1, 2, 3, 5)
+    torch.nn.init.dirac_(up.conv.weight)
+    torch.nn.init.zeros_(up.conv.bias)
+    assert torch.equal(up(h, torch.zeros(1)), F.interpolate(h, scale_factor=2, mode="nearest"))
+
+
 def test_dropout_is_off_in_evaluation():
     torch.manual_seed(0)
     network = UNet(64, 64, channels=8, multipliers=[1], blocks=1, groups=4, dropout=0.5)
@@ -285,9 +318,9 @@ def test_time_features_by_formula():
     t = torch.tensor([0.25], dtype=torch.float64)
     assert RawTime()(t).tolist() == [[0.25]]
     assert LogTime(0.01)(t).tolist() == [[0.25, pytest.approx(torch.tensor(0.26).double().log().item())]]
-    # s = 0.1 t + 9.95 t^2; the log-signal-to-noise ratio with the slowest and the fastest frequency
-    s = torch.tensor(0.025 + 9.95 / 16, dtype=torch.float64)
-    features = LogSNR(LinearBeta(0.1, 20.0), 2, min_frequency=0.5, max_frequency=4.0).double()(t)[0]
+    # s = 0.2 t + 2.4 t^2; the log-signal-to-noise ratio with the slowest and the fastest frequency
+    s = torch.tensor(0.05 + 2.4 / 16, dtype=torch.float64)
+    features = LogSNR(LinearBeta(0.2, 5.0), 2, min_frequency=0.5, max_frequency=4.0).double()(t)[0]
     angles = s.expm1().log() * torch.tensor([0.5, 4.0], dtype=torch.float64)
     assert torch.allclose(features, torch.cat([angles.sin(), angles.cos()]), atol=1e-6)
     # the slowest and the fastest frequency, in cycles per unit of t

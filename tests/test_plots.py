@@ -3,11 +3,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, imread
 from scipy.spatial.transform import Rotation
 from scipy.stats import gaussian_kde
 
+from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.plots import (
     angle_pairs,
     circle_density,
@@ -16,6 +18,7 @@ from rsgm.plots import (
     density_map,
     disk_density,
     disk_samples,
+    draw_density,
     image_grid,
     interpolate_angles,
     latent_histograms,
@@ -28,10 +31,12 @@ from rsgm.plots import (
     sample_map,
     score_field,
     snapshots,
+    style,
     tait_bryan,
     torus_density,
     trajectories,
 )
+from rsgm.plots.style import colour_bar, colour_limits, new_figure
 
 NODES = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(40)[0]))  # Gauss-Legendre, not equidistant
 CENTRES = -180 + (np.arange(80) + 0.5) * 4.5
@@ -79,7 +84,7 @@ def test_density_map() -> None:
     assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 200  # something is drawn
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["train (6)", "test (2)"]
-    assert figure.axes[1].get_xlabel() == "log density (nats)"
+    assert figure.axes[1].get_xlabel() == "log density per steradian (nats)"
     assert "a bump" in [text.get_text() for text in figure.texts]
 
 
@@ -143,6 +148,58 @@ def test_range_of_colours() -> None:
     assert high - low == pytest.approx(9)
     # limits that are given are kept
     assert image(density_map(CENTRES, NODES, values, vmin=-3, vmax=2)).get_clim() == (-3, 2)
+
+
+def test_colours_are_chosen_by_area_and_not_by_cells() -> None:
+    """A thousandth of the area may be brighter than the brightest colour, however many cells it is made of."""
+    values, area = np.linspace(0, 5, 100), np.ones(100)
+    few = np.where(values > 2, 1e-6, area)
+    assert colour_limits(values, area, None, None)[1] == 5
+    assert 1.9 < colour_limits(values, few, None, None)[1] < 2.1
+
+
+@pytest.mark.parametrize("lowest, highest, tips", [(-1, 1, "neither"), (-2, 1, "min"), (-1, 2, "max"), (-2, 2, "both")])
+def test_tips_of_a_colour_bar_say_where_values_lie_beyond(lowest: float, highest: float, tips: str) -> None:
+    figure = new_figure(4, 3)
+    picture = figure.add_subplot().imshow(np.zeros((2, 2)), vmin=-1, vmax=1)
+    colour_bar(figure, picture, np.array([lowest, 0.0, highest]), (0.9, 0.1, 0.03, 0.8), "nats")
+    assert picture.colorbar.extend == tips
+
+
+def test_many_dots_are_small() -> None:
+    axes, sizes = new_figure(4, 3).add_subplot(), []
+    for n in (1, 500, 1000, 10_000, 0):
+        style.dots(axes, np.zeros(n), np.zeros(n), "some", style.INK, style.INK, 1)
+        sizes.append(float(axes.collections[-1].get_sizes()[0]))
+    assert sizes == [8, 6, 3, 1.5, 8]
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(2), Torus(2)], ids=str)
+def test_the_first_coordinate_runs_to_the_right(manifold: Manifold) -> None:
+    """A peak stands where its point does."""
+    peak = torch.tensor([0.9, -0.4], dtype=torch.float64)
+    ends = torch.tensor([[-2.0, -2.0], [2.0, 2.0]], dtype=torch.float64)
+    centre, data = ((manifold.from_angles(x) if manifold.shape == (2, 2) else x) for x in (peak, ends))
+    width = torch.tensor(0.3, dtype=torch.float64)
+    figure = draw_density(manifold, lambda x: manifold.kernel_log_prob(x, centre.expand_as(x), width), data, data)
+    picture = np.asarray(image(figure).get_array())
+    left, right, bottom, top = image(figure).get_extent()
+    row, column = np.unravel_index(picture.argmax(), picture.shape)
+    x = left + (column + 0.5) / picture.shape[1] * (right - left)
+    y = bottom + (row + 0.5) / picture.shape[0] * (top - bottom)
+    unit = 180 / np.pi if right > 100 else 1.0
+    assert np.hypot(x / unit - 0.9, y / unit + 0.4) < 0.1
+
+
+@pytest.mark.parametrize("manifold", [Sphere(1), Torus(1)], ids=str)
+def test_angles_on_the_circle_go_against_the_clock_from_the_first_axis(manifold: Manifold) -> None:
+    centre = torch.tensor([np.cos(0.5), np.sin(0.5)]).reshape(manifold.shape)
+    width = torch.tensor(0.3, dtype=torch.float64)
+    figure = draw_density(
+        manifold, lambda x: manifold.kernel_log_prob(x, centre.expand_as(x), width), centre[None], centre[None]
+    )
+    angle, height = next(line for line in figure.axes[0].lines if line.get_label() == "model").get_data()
+    assert angle[height.argmax()] % (2 * np.pi) == pytest.approx(0.5, abs=0.05)
 
 
 def test_flat_and_vanishing_densities() -> None:
@@ -232,7 +289,7 @@ GRID = np.linspace(-3.1, 3.1, 20)
     "call, message",
     [
         (lambda: angle_pairs(np.zeros(3)), r"samples: found the shape \(3,\); expected \(n, d\)"),
-        (lambda: angle_pairs(np.zeros((3, 2)), np.zeros((3, 4))), r"reference: .*\(3, 4\); expected \(n, 2\)"),
+        (lambda: angle_pairs(np.zeros((3, 2)), np.zeros((3, 4))), r"test: .*\(3, 4\); expected \(n, 2\)"),
         (lambda: angle_pairs([[0.0, 1.0], [np.nan, 0.0]]), r"samples: 1 of 2 points are not finite.*row 1: .nan"),
         (lambda: angle_pairs(np.zeros((3, 1))), "pairs: expected 1 to 5 pairs .* found ..$"),
         (lambda: angle_pairs(np.zeros((3, 2)), pairs=[(0, 2)]), r"coordinates 0 to 1, found .\(0, 2\)"),
@@ -250,7 +307,7 @@ GRID = np.linspace(-3.1, 3.1, 20)
         (lambda: rotation_histograms(-EYES), "rotations: 4 of 4 points are no rotations"),
         (lambda: rotation_histograms(EYES, 1.01 * EYES), "4 of 4 points are no rotations"),
         (lambda: disk_samples(np.zeros((2, 3))), r"samples: .*\(2, 3\); expected \(n, 2\)"),
-        (lambda: disk_samples([[0.0, 0.5]], [[0.8, 0.7]]), "reference: 1 of 1 points are not in the open unit disk"),
+        (lambda: disk_samples([[0.0, 0.5]], [[0.8, 0.7]]), "test: 1 of 1 points are not in the open unit disk"),
         (lambda: disk_density([0.1, 0.5], GRID, np.zeros((2, 20))), "radius: expected values from 0 .* found 0.1"),
         (lambda: disk_density([0.0, 1.0], GRID, np.zeros((2, 20))), "less than 1, found 0 to 1"),
         (lambda: disk_density([0.0, 0.5], GRID / 2, np.zeros((2, 20))), "angle: expected radians once around"),
@@ -285,7 +342,7 @@ def test_what_cannot_be_drawn_is_named(call, message) -> None:
 def test_pairs_of_angles() -> None:
     samples = np.array([[0.5, 3.5, 0.0], [np.pi, -np.pi, 7.0]])
     figure = angle_pairs(samples, samples[:1] + 0.1, names=["a", "b", "c"], title="three")
-    assert headings(figure) == ["samples (2)", "", "reference (1)", ""]
+    assert headings(figure) == ["samples (2)", "", "test (1)", ""]
     assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
         ("a (°)", "b (°)"),
         ("b (°)", "c (°)"),
@@ -315,7 +372,7 @@ def test_every_angle_is_seen_up_to_ten(dim: int, count: int) -> None:
 def test_histogram_on_the_circle() -> None:
     figure = circle_samples([0.02, 0.03, 3.2, -3.1], reference=[1.0], title="a circle")
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["samples (4)", "reference (1)"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["samples (4)", "test (1)"]
     (filled,) = axes.collections
     outline = filled.get_paths()[0].vertices
     cell = np.radians(5)
@@ -334,7 +391,9 @@ def test_density_on_the_circle_is_closed() -> None:
     (axes,) = figure.axes
     angle, height = next(line for line in axes.lines if line.get_label() == "model").get_data()
     base = height.min() - np.exp(-5)
-    np.testing.assert_allclose(height - base, np.exp(3 * np.cos(angle) - 2), atol=1e-9)
+    # between the angles as well
+    assert len(angle) > 1000
+    np.testing.assert_allclose(height - base, np.exp(3 * np.cos(angle) - 2), rtol=1e-5)
     assert angle[-1] - angle[0] == pytest.approx(2 * np.pi)
     assert draws(figure)
 
@@ -399,8 +458,8 @@ def test_histograms_of_rotations() -> None:
     uniform = Rotation.random(20_000, random_state=0).as_matrix()
     figure = rotation_histograms(uniform, uniform[:100], title="uniform")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "samples (20000)",
-        "reference (100)",
+        "samples (20,000)",
+        "test (100)",
         "uniform",
     ]
     assert len(figure.axes) == 3
@@ -424,7 +483,7 @@ def test_histograms_of_rotations() -> None:
 def test_samples_in_the_disk() -> None:
     samples, reference = RNG.uniform(-0.6, 0.6, (2, 30, 2))
     figure = disk_samples(samples, reference[:20], title="a disk")
-    assert headings(figure) == ["samples (30)", "reference (20)"]
+    assert headings(figure) == ["samples (30)", "test (20)"]
     np.testing.assert_allclose(dots(figure.axes[0]), samples)
     np.testing.assert_allclose(dots(figure.axes[1]), reference[:20])
     # the boundary, and the circles of hyperbolic radius 1, 2, 3
@@ -459,7 +518,7 @@ def test_samples_in_the_plane() -> None:
     reference = RNG.uniform([-2, 0], [2, 1], (500, 2))
     samples = np.concatenate([reference[:300], [[9.0, 0.5], [0.0, -9.0]]])
     figure = plane_samples(samples, reference)
-    assert headings(figure) == ["samples (302, 2 outside)", "reference (500)"]
+    assert headings(figure) == ["samples (302), 2 of them outside", "test (500)"]
     np.testing.assert_allclose(dots(figure.axes[0]), samples)
     np.testing.assert_allclose(dots(figure.axes[1]), reference)
     assert {axes.get_aspect() for axes in figure.axes} == {1.0}
@@ -485,7 +544,7 @@ def test_density_in_the_plane() -> None:
     np.testing.assert_allclose(rows, y, atol=1e-12)
     np.testing.assert_allclose(found, np.minimum(x - 3 * y[:, None], 2))
     np.testing.assert_allclose(dots(figure.axes[0]), [[0.5, 0.5], [1.0, 0.2]])
-    assert figure.axes[1].get_ylabel() == "log density (nats)"
+    assert figure.axes[1].get_ylabel() == "log density per unit of area (nats)"
     assert draws(figure)
 
 
@@ -496,7 +555,7 @@ def test_samples_and_density_on_the_line() -> None:
     samples, _ = (patch.get_data() for patch in axes.patches)
     inside = np.mean((values >= samples.edges[0]) & (values <= samples.edges[-1]))
     assert samples.values @ np.diff(samples.edges) == pytest.approx(inside)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["samples (2000)", "reference (500)"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["samples (2,000)", "test (500)"]
     assert axes.get_xlabel() == "height"
     assert draws(figure)
     figure = line_density(GRID, -(GRID**2) / 2, values, values[:100], title="normal")
@@ -519,7 +578,7 @@ def test_field_of_scores() -> None:
     np.testing.assert_allclose(np.stack([arrows.U, arrows.V], -1), direction, atol=1e-12)
     (contours,) = (found for found in axes.collections if type(found).__name__ == "QuadContourSet")
     assert contours.zmax == pytest.approx(np.hypot(2, 4))
-    assert figure.axes[1].get_ylabel() == "norm"
+    assert figure.axes[1].get_ylabel() == "norm (nats per unit of length)"
     assert draws(figure)
     assert draws(score_field(x, y, 0 * field))
 
@@ -533,7 +592,7 @@ def test_trajectories() -> None:
     by_name = {found.get_label(): np.asarray(found.get_offsets()) for found in axes.collections}
     np.testing.assert_allclose(by_name["start"], walk[0])
     np.testing.assert_allclose(by_name["end"], walk[9])
-    np.testing.assert_allclose(by_name["reference"], walk[-1])
+    np.testing.assert_allclose(by_name["test (5)"], walk[-1])
     assert {axes.get_xlim() for axes in figure.axes} == {figure.axes[0].get_xlim()}
     assert draws(figure)
 
@@ -560,8 +619,9 @@ def test_latents() -> None:
 def test_laws_in_the_plane() -> None:
     points = RNG.normal(size=(200, 2)) * [2.0, 0.5]
     figure = plane_laws({"data": points, "far": points + 1.0, "atom": np.zeros((5, 2))}, title="laws")
-    assert [axes.get_title() for axes in figure.axes] == ["data (200)", "far (200)", "atom (5)"]
-    first, second, third = (axes.images[0] for axes in figure.axes)
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["data (200)", "far (200)", "atom (5)"]
+    assert figure.axes[3].get_ylabel() == "density per unit\nof area"
+    first, second, third = (axes.images[0] for axes in figure.axes[:3])
     left, right, bottom, top = first.get_extent()
     assert left < points[:, 0].mean() < right
     assert second.get_extent() == [left, right, bottom, top]

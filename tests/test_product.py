@@ -11,9 +11,9 @@ from rsgm import RSGM
 from rsgm.fields import Field
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.losses import ImplicitScoreMatching
-from rsgm.manifolds import Euclidean, Hyperbolic, Product, Sphere
+from rsgm.manifolds import Adapted, Euclidean, Hyperbolic, Product, Sphere, Torus
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Langevin, ProductProcess
+from rsgm.processes import Brownian, Langevin, ProductProcess, VariancePreserving
 
 CIRCLES = Product([Sphere(1)] * 3)
 
@@ -36,6 +36,17 @@ def test_split_and_join():
     assert torch.equal(product.join(parts), x)
     with pytest.raises(ValueError, match="zip"):
         product.join(parts[:2])
+
+
+def test_a_product_knows_what_every_factor_knows():
+    """Divergence-free fields and smooth frames are not there where one factor has none."""
+    known = Product([Torus(2), Hyperbolic(2), Sphere(2)])
+    assert (known.generators, known.smooth_frame) == (2 + 3 + 3, False)
+    assert Product([Torus(2), Hyperbolic(2)]).smooth_frame
+    frames = Adapted(volume=8 * 2**0.5 * math.pi**2, isotropic=True)
+    unknown = Product([frames, Sphere(2)])
+    assert (unknown.generators, unknown.smooth_frame) == (0, False)
+    assert math.exp(unknown.log_volume) == pytest.approx(8 * 2**0.5 * math.pi**2 * 4 * math.pi)
 
 
 def test_circles_are_a_torus():
@@ -110,6 +121,21 @@ def test_errors():
     assert not product.check_point_on_manifold(torch.ones(5))
     with pytest.raises(ValueError, match="size must end with it"):
         product.origin(5)
+
+
+def test_conditional_log_densities_add():
+    """And the scores stand side by side: the weights of `StableTarget` are these sums."""
+    product = Product([Sphere(2), Euclidean(2), Sphere(1)])
+    process = ProductProcess(product, factors=[Brownian, VariancePreserving, Brownian])
+    t = torch.tensor([0.1, 0.4, 0.9], dtype=torch.float64)
+    x0, x = (product.projx(torch.randn(3, 7, generator=seeded(k), dtype=torch.float64)) for k in (0, 1))
+    log_prob, score = process.conditional(x0, x, t)
+    parts = zip(process.factors, product.split(x0), product.split(x), strict=True)
+    own = [factor.conditional(a, b, t) for factor, a, b in parts]
+    assert torch.allclose(log_prob, torch.stack([value for value, _ in own]).sum(0), rtol=1e-12)
+    assert torch.allclose(score, torch.cat([part for _, part in own], 1), rtol=1e-12)
+    # every factor counts
+    assert all(bool((value.abs() > 1e-3).all()) for value, _ in own)
 
 
 # ---- a model

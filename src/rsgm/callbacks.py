@@ -15,7 +15,6 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from rsgm.data import ManifoldData
-from rsgm.description import describe
 from rsgm.figures import sample_figure, sample_like
 from rsgm.likelihood import SolveError
 
@@ -68,12 +67,14 @@ class EMA(WeightAveraging):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a kill leaves the old checkpoint or the new one, never half of one."""
+    """Writes beside the target and renames: whatever stops the machine leaves the old checkpoint or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write, flush to disk, rename."""
         partial = f"{path}.part"
         super().save_checkpoint(checkpoint, partial, storage_options)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
 
 
@@ -143,7 +144,10 @@ class FinalValidation(Callback):
 
 
 class RunRecord(Callback):
-    """Adds to each checkpoint the description of the data and the time spent on training, without validation."""
+    """Adds to each checkpoint the description of the data, and what training, without validation, has cost.
+
+    That is seconds, steps and points: those of the train part, or all that were drawn from a stream of fresh ones.
+    """
 
     def __init__(self) -> None:
         self.spent = {"wall": 0.0, "cpu": 0.0}
@@ -172,9 +176,12 @@ class RunRecord(Callback):
             self._stop()
             self.on_train_start()
         record = checkpoint.setdefault("rsgm", {})
-        record["training"] = {**self.spent, "steps": trainer.global_step}
-        record["data"] = describe(trainer.datamodule)
-        record["fingerprint"] = trainer.datamodule.fingerprint
+        data: ManifoldData = trainer.datamodule
+        streamed = data.fresh and any(p.requires_grad for p in pl_module.parameters())
+        drawn = trainer.global_step * trainer.accumulate_grad_batches * data.batch_size
+        points = drawn if streamed else len(data.train.points)
+        record["training"] = {**self.spent, "steps": trainer.global_step, "points": points}
+        record["data"], record["fingerprint"] = data.description(), data.fingerprint
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count on from the interrupted run."""
@@ -203,14 +210,14 @@ class SampleFigure(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
             return
         data: ManifoldData = trainer.datamodule
-        reference = data.val.rows(torch.arange(min(len(data.val.points), 4 * self.count)))
         try:
-            samples = sample_like(pl_module, reference, self.count)
+            samples = sample_like(pl_module, data.val, self.count)
         except SolveError:
             # a young model; the evaluation at the end does not forgive it
             return
         if not bool(torch.isfinite(samples).all()):
             return
-        figure = sample_figure(data, samples, reference.points)
+        title = f"Samples: {type(pl_module).__name__}, step {trainer.global_step:,}"
+        figure = sample_figure(data, samples, data.val.points, title, "validation")
         if figure is not None:
             trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

@@ -237,7 +237,7 @@ def _sample(options: argparse.Namespace) -> None:
     rows = data.to_units(sample_like(model, data.test, options.samples, options.seed))
     with options.out.open("x", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(data.columns)
+        writer.writerow(data.header)
         writer.writerows([f"{value:.7g}" for value in row] for row in rows)
     print(f"{options.samples} samples in {options.out}")
 

@@ -35,19 +35,16 @@ class Exact(Divergence):
 
 @dataclass(frozen=True)
 class Hutchinson(Divergence):
-    """One Rademacher probe in an orthonormal tangent frame (Hutchinson 1989): unbiased, cost free of ``dim``.
+    """One Rademacher probe in an orthonormal tangent frame (Hutchinson 1989): unbiased, for the cost of one direction.
 
     Its variance is the least of all probes with independent entries, and zero in dimension one.
     """
 
     def directions(self, manifold: Manifold, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A combination of the frame with random signs."""
-        frame = manifold.frame(x)
-        signs = torch.randint(
-            0, 2, frame.shape[: x.dim() + 1 - len(manifold.shape)], generator=generator, device=x.device
-        )
-        signs = (2 * signs - 1).to(x.dtype)
-        return (signs.reshape(signs.shape + (1,) * len(manifold.shape)) * frame).sum(0, keepdim=True)
+        """A combination of the frame with random signs; the frame itself is not built."""
+        batch = x.shape[: x.dim() - len(manifold.shape)]
+        bits = torch.randint(0, 2, (manifold.dim, *batch), generator=generator, device=x.device)
+        return manifold.from_frame(x, (2 * bits - 1).to(x.dtype).movedim(0, -1))[None]
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,22 @@ import math
 import platform
 import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.description import build
-from rsgm.figures import draw, sample_like
+from rsgm.figures import contexts_like, draw, sample_like
 from rsgm.manifolds import Manifold
 from rsgm.metrics import bits_per_dim, compare, summary
-from rsgm.models import CheckpointError, KernelDensity, load, read_checkpoint
-from rsgm.yardstick import density_integral, kernel_density
+from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
+from rsgm.progress import visible
+from rsgm.yardstick import Draws, density_integral, kernel_density
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
@@ -32,7 +35,9 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
     """
     description = checkpoint["rsgm"].get("data")
     if description is None:
-        raise CheckpointError("The checkpoint does not name its data; pass a data module to evaluate.")
+        raise CheckpointError(
+            "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
+        )
     data = build(description, ManifoldData)
     data.prepare_data()
     data.setup()
@@ -57,7 +62,8 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        samples: points in the picture of samples, which are also held against a known law
+        samples: at least two; they are scored by the model's own density, make the picture, and are held against a
+            known law
         device: where to compute
 
     Returns:
@@ -65,54 +71,73 @@ def evaluate(
 
     Raises:
         SolveError: if a likelihood could not be computed
+        ValueError: if a log-density is not finite, and for fewer than two samples
     """
-    path = Path(path)
+    with visible():
+        return _evaluate(Path(path), data, samples, device)
+
+
+def _evaluate(path: Path, data: ManifoldData | None, samples: int, device: torch.device | str) -> dict[str, Any]:
+    if samples < 2:
+        raise ValueError(f"evaluate: at least 2 samples are needed, found {samples}.")
     wall, cpu = time.perf_counter(), time.process_time()
     checkpoint = read_checkpoint(path)
-    data = data or load_data(checkpoint)
+    if data is None:
+        data = load_data(checkpoint)
+    data.prepare_data()
+    data.setup()
     model = load(path, device)
     test = data.test.points.to(device)
     context = None if data.test.context is None else data.test.context.to(device)
+    print(
+        f"Scoring {len(test)} test points, then {samples} samples and the integral of the density by a rougher solve.",
+        file=sys.stderr,
+    )
     score, bound = model.likelihood(test, context), model.lower_bound(test, context)
-    twins = data.twins().to(device)
+    twins, places = data.twins().to(device), data.test_places()
+    drawn = sample_like(model, data.test, samples)
+    draws = _score(model, drawn, data)
     kde = kernel_density(model.manifold, data)
-    density = density_integral(model, data, kde)
+    density = density_integral(model, data, draws)
     training = checkpoint["rsgm"].get("training", {})
     metrics: dict[str, Any] = {
         "model": checkpoint["rsgm"]["model"]["class_path"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": training.get("steps"),
+        "training_points": {"model": training.get("points"), "kernel_density": len(data.train.points)},
         "seed": checkpoint["rsgm"]["seed"],
         "manifold": str(model.manifold),
         "data": data.provenance(),
-        "nll": summary(-score.value),
-        "nll_without_twins": summary(-score.value[~twins]),
+        "nll": summary(-score.value, places),
+        "nll_without_twins": summary(-score.value[~twins], places[~data.twins()]),
         "nll_exact": score.exact,
-        "nll_bound": None if bound is None else summary(-bound.value),
-        "normalisation": None if density is None else density.value,
+        "effective_draws": None if score.draws is None else _effective(score.draws),
+        "sample_nll": summary(-draws.log_density),
+        "nll_bound": None if bound is None else summary(-bound.value, places),
+        "normalisation": density.value if density is not None and density.measured else None,
         "normalisation_error": None if density is None else density.standard_error,
         "nfe": score.nfe,
         "solver": model.solver(),
-        "resolution": _resolution(model.resolution()),
+        "normalisation_method": None if density is None else density.method,
+        "resolution": _resolution(model),
         "baselines": _baselines(model.manifold, data, kde),
         "checkpoint": path.name,
     }
     metrics["split"] = metrics["data"].pop("split")
     truth = data.true_log_prob(data.test.points, data.test.context)
-    metrics["perfect_model"] = None if truth is None else summary(-truth)
-    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu())
+    metrics["perfect_model"] = None if truth is None else summary(-truth, places)
+    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu(), places)
     bits = None if data.levels is None else functools.partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
-    metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value))
-    metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value))
+    metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value), places)
+    metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value), places)
     law = data.reference_law
-    drawn = functools.cache(lambda: sample_like(model, data.test, samples))
-    metrics["samples"] = None if law is None else compare(drawn(), law)
+    metrics["samples"] = None if law is None else compare(drawn, law)
     latents = model.latents(data.test.points[:samples], seed=0)
     metrics["latents"] = {
         name: {"std": float(draws.z.std()), "samples": None if law is None else compare(draws.x, law)}
         for name, draws in latents.items()
     }
-    figures = draw(model, data, density, latents, drawn)
+    figures = draw(model, data, density, latents, drawn, training.get("steps"))
     metrics["seconds"] = {
         "training": {key: training.get(key) for key in ("wall", "cpu")},
         "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
@@ -123,19 +148,34 @@ def evaluate(
     return metrics
 
 
-def _resolution(radians: float | None) -> dict[str, float] | None:
-    return None if radians is None else {"radians": radians, "degrees": math.degrees(radians)}
+def _score(model: GenerativeModel, drawn: Tensor, data: ManifoldData) -> Draws:
+    """Samples as points of the manifold in double precision, with their log-densities, each under its own context."""
+    points = model.manifold.projx(drawn.double())
+    return Draws(
+        points.cpu(), model.rough().likelihood(points, contexts_like(model, data.test, len(points))).value.cpu()
+    )
+
+
+def _effective(draws: Tensor) -> dict[str, float]:
+    return {"mean": float(draws.mean()), "least": float(draws.min())}
+
+
+def _resolution(model: GenerativeModel) -> dict[str, float] | None:
+    finest = model.resolution()
+    if finest is None:
+        return None
+    return {"radians": finest, "degrees": math.degrees(finest)} if model.manifold.angular else {"data_units": finest}
 
 
 def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None) -> dict[str, Any]:
     uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
     if kde is None:
         return {"uniform": uniform, "kernel_density": None}
-    nll = -kde.likelihood(data.test.points).value
+    nll, places, twins = -kde.likelihood(data.test.points).value, data.test_places(), data.twins()
     row = {
-        "nll": summary(nll),
-        "nll_without_twins": summary(nll[~data.twins()]),
-        "min_width_radians": kde.min_width,
+        "nll": summary(nll, places),
+        "nll_without_twins": summary(nll[~twins], places[~twins]),
+        "min_width_radians" if manifold.angular else "min_width": kde.min_width,
     }
     return {"uniform": uniform, "kernel_density": row}
 

@@ -51,6 +51,8 @@ def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:
     near = difflib.get_close_matches(wanted, pool, n=1, cutoff=0.3)
     full = f"{where}.{name}" if where and kind == "key" else name
     place = f"{where}: " if where and kind == "class" else ""
+    if near and near[0] == name:
+        return f"{place}unknown {kind} {full!r}; other classes have one, this class has not"
     return f"{place}unknown {kind} {full!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 

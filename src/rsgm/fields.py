@@ -169,10 +169,7 @@ class FrameField(NetworkField):
 
     def combine(self, x: Tensor, f: Tensor) -> Tensor:
         """``sum_a f_a e_a``."""
-        frame = self.manifold.frame(x)
-        components = f.movedim(-1, 0)
-        components = components.reshape(*components.shape, *(1,) * len(self.manifold.shape))
-        return (components * frame.unflatten(0, (-1, *(1,) * (f.dim() - 2)))).sum(0)
+        return self.manifold.from_frame(x, f)
 
     def correction(self, x: Tensor, f: Tensor) -> Tensor:
         """``sum_a f_a div e_a``."""

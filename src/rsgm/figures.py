@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from rsgm.likelihood import SolveError
 from rsgm.metrics import Integral
 from rsgm.models import Dynamics, GenerativeModel, Latents
 
-#: most train, and most test, points in a picture; most images in one
+#: most points whose noising is drawn; most images in one picture
 _DOTS, _IMAGES = 2000, 64
 #: points along each axis of a field of scores
 _FIELD = 50
@@ -26,18 +25,26 @@ def sample_like(model: GenerativeModel, reference: Split, n: int, seed: int | No
 
     Where there are fewer rows than samples they are taken again from the first.
     """
+    return model.sample(n, contexts_like(model, reference, n), seed)
+
+
+def contexts_like(model: GenerativeModel, reference: Split, n: int) -> Tensor | None:
+    """The contexts of ``n`` rows of the reference, from the first and in turn, as a model takes them."""
     context = reference.context
-    if context is not None:
-        context = context[torch.arange(n) % len(context)].to(model.device)
-        context = context.float() if context.is_floating_point() else context
-    return model.sample(n, context, seed)
+    if context is None:
+        return None
+    context = context[torch.arange(n) % len(context)].to(model.device)
+    return context.float() if context.is_floating_point() else context
 
 
-def sample_figure(data: ManifoldData, samples: Tensor, reference: Tensor) -> Figure | None:
-    """Samples beside the points that they should resemble; of pictures some samples, as pictures."""
+def sample_figure(
+    data: ManifoldData, samples: Tensor, reference: Tensor, title: str | None = None, name: str = "test"
+) -> Figure | None:
+    """Samples beside the points that they should resemble, under their name; of pictures some samples, as pictures."""
     if data.image_shape is None:
-        return plots.draw_samples(data.manifold, samples, reference, data.columns)
-    return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu())
+        caption = plots.Caption(title, data.header, data.earth, name)
+        return plots.draw_samples(data.manifold, samples, reference, caption)
+    return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu(), title=title)
 
 
 def draw(
@@ -45,7 +52,8 @@ def draw(
     data: ManifoldData,
     density: Integral | None,
     latents: dict[str, Latents],
-    samples: Callable[[], Tensor],
+    samples: Tensor,
+    steps: int | None = None,
 ) -> dict[str, Figure]:
     """All there are, by name; of a conditional model no density and no dynamics.
 
@@ -54,52 +62,58 @@ def draw(
         data: what it was trained on
         density: its values all over the manifold, if they are known
         latents: draws of its latent variable, for the first of the test points
-        samples: draws them, as many as the picture shall have
+        samples: of the model, as many as the picture shall have
+        steps: of the training, for the titles
     """
-    manifold, columns = model.manifold, data.columns
-    train, test = (part.rows(torch.arange(min(len(part.points), _DOTS))) for part in (data.train, data.test))
-    figures = {"samples": sample_figure(data, samples(), test.points)}
-    if test.context is None:
+    manifold, train, test = model.manifold, data.train.points, data.test.points
+    about = f"{type(model).__name__} on {data.provenance()['name']}" + (f", step {steps:,}" if steps else "")
+    figures = {"samples": sample_figure(data, samples, test, f"Samples: {about}")}
+    if data.test.context is None:
         known = None if density is None else (density.nodes, density.log_density)
+        caption = plots.Caption(f"Density: {about}", data.header, data.earth)
         try:
-            figures["density"] = plots.draw_density(manifold, model.log_prob, train.points, test.points, columns, known)
+            figures["density"] = plots.draw_density(manifold, model.rough().log_prob, train, test, caption, known)
         except SolveError as error:
             # far from the data, where nothing is scored
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)
         if model.manifold.shape == (2,) and model.manifold.dim == 2:
-            figures |= _draw_dynamics(model.dynamics(test.points, seed=0), test.points)
-    figures |= _draw_latents(data, latents, data.test.points)
+            figures |= _draw_dynamics(data, model.dynamics(test[:_DOTS], seed=0), about)
+    figures |= _draw_latents(data, latents, test, about)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _draw_dynamics(dynamics: Dynamics | None, points: Tensor) -> dict[str, Figure]:
+def _draw_dynamics(data: ManifoldData, dynamics: Dynamics | None, about: str) -> dict[str, Figure]:
     """In the plane: data that turn into noise, the ways back, and the score where the data are."""
     if dynamics is None:
         return {}
+    points = data.test.points
     low, high = points.min(0).values, points.max(0).values
     margin = 0.25 * (high - low).max()
     x, y = (torch.linspace(float(a - margin), float(b + margin), _FIELD) for a, b in zip(low, high, strict=True))
     grid = torch.cartesian_prod(x, y).to(dynamics.noised)
     vectors = dynamics.score(grid).reshape(_FIELD, _FIELD, 2).transpose(0, 1)
+    paths = {name: path.cpu() for name, path in dynamics.paths.items()}
     return {
-        "noising": plots.snapshots(dynamics.noised.cpu(), dynamics.times.tolist()),
-        "paths": plots.trajectories({name: path.cpu() for name, path in dynamics.paths.items()}, points),
-        "score": plots.score_field(x, y, vectors.cpu()),
+        "noising": plots.snapshots(dynamics.noised.cpu(), dynamics.times.tolist(), f"Noising of test points: {about}"),
+        "paths": plots.trajectories(paths, points, f"Ways to samples: {about}"),
+        "score": plots.score_field(x, y, vectors.cpu(), f"Score at the least noise: {about}", data.header),
     }
 
 
-def _draw_latents(data: ManifoldData, latents: dict[str, Latents], test: Tensor) -> dict[str, Figure]:
+def _draw_latents(data: ManifoldData, latents: dict[str, Latents], test: Tensor, about: str) -> dict[str, Figure]:
     """Each law of a latent variable, by the mean of its coordinates; points beside those that are made of it."""
     if not latents:
         return {}
     points = test[: len(next(iter(latents.values())).x)]
     means = {name: draws.z.mean(1).cpu() for name, draws in latents.items()}
-    figures = {"latents": plots.latent_histograms(means, "mean of the coordinates of $z$")}
+    name = "mean of the coordinates of $z$"
+    figures = {"latents": plots.latent_histograms(means, name, f"Latent variable z: {about}")}
     if data.manifold.shape == (2,):
         made = {f"z ~ {name}": draws.x.cpu() for name, draws in latents.items()}
-        figures["decoded"] = plots.plane_laws({"data": points, **made})
+        figures["decoded"] = plots.plane_laws({"test": points, **made}, f"Points made of z: {about}", data.header)
     again = next((draws.x for draws in latents.values() if draws.reconstructed), None)
     if data.image_shape is not None and again is not None:
         pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:_IMAGES].unflatten(1, data.image_shape)
-        figures["reconstructions"] = plots.image_grid(pairs.cpu(), 8, title="data and their reconstructions, in turn")
+        title = f"Test pictures and their reconstructions, in turn: {about}"
+        figures["reconstructions"] = plots.image_grid(pairs.cpu(), 8, title=title)
     return figures

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute
 from torchdiffeq import odeint
+from tqdm import tqdm
 
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field
 from rsgm.flows import Flow, ScoreFlow
 from rsgm.manifolds import Manifold
 from rsgm.processes import Process
+from rsgm.progress import bar
 
 
 class LogProb(NamedTuple):
@@ -27,12 +29,14 @@ class LogProb(NamedTuple):
     Fields:
         value: ``(B,)``, nats, with respect to the Riemannian volume
         nfe: evaluations of the field, the mean over batches
-        exact: False for a lower bound, in the mean
+        exact: False for a lower bound, in the mean, and for an estimate
+        draws: effective number ``(B,)`` of the random draws behind an estimate
     """
 
     value: Tensor
     nfe: float
     exact: bool = True
+    draws: Tensor | None = None
 
 
 class SolveError(RuntimeError):
@@ -47,6 +51,7 @@ def integrate(
     end: float,
     tolerance: float,
     max_steps: int = 2000,
+    reached: Callable[[float], None] = lambda share: None,
 ) -> tuple[Tensor, Tensor, int]:
     r"""Solve :math:`\dot x = f(t, x)` with :math:`\int \mathrm{div} f` by Dormand-Prince 5(4).
 
@@ -60,6 +65,7 @@ def integrate(
         start, end: times
         tolerance: relative and absolute
         max_steps: after which the solve has failed
+        reached: is told at each evaluation which share of the way lies behind it
 
     Returns:
         the points at ``end``, the integral of the divergence ``(B,)`` and the number of evaluations
@@ -74,6 +80,7 @@ def integrate(
         evaluations += 1
         # the solver probes for its first step without a look at the end
         t = t.clamp(min(start, end), max(start, end))
+        reached((float(t) - start) / (end - start))
         velocity, divergence = slope(t, manifold.projx(state[:, :-1].reshape(shape)))
         return torch.cat([velocity.reshape(len(state), -1), divergence[:, None]], -1)
 
@@ -101,6 +108,7 @@ def log_prob(
     divergence: Divergence = Exact(),
     seed: int = 0,
     checkpoint: bool = False,
+    reached: Callable[[float], None] = lambda share: None,
 ) -> tuple[Tensor, int]:
     """The log-density of ``x`` ``(B, *shape)`` by one solve, and the number of evaluations.
 
@@ -114,6 +122,7 @@ def log_prob(
         divergence: exact by default
         seed: of a stochastic divergence
         checkpoint: compute each evaluation again in the backward pass instead of keeping what it needs
+        reached: see `integrate`
 
     Raises:
         SolveError: if the solve fails
@@ -127,7 +136,7 @@ def log_prob(
 
     if checkpoint:
         slope = partial(recompute, slope, use_reentrant=False, preserve_rng_state=False)
-    end, integral, count = integrate(slope, flow.manifold, x, flow.start, 1.0, tolerance)
+    end, integral, count = integrate(slope, flow.manifold, x, flow.start, 1.0, tolerance, reached=reached)
     return flow.prior.log_prob(end) + integral + flow.boundary(x, context), count
 
 
@@ -141,6 +150,15 @@ class ScoreLikelihood(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Method, effort and dtype, for the record."""
+
+    def rough(self) -> ScoreLikelihood:
+        """A cheaper way that is exact to some thousandths of a nat in the mean; itself where there is none."""
+        return self
+
+
+#: tolerance of `ProbabilityFlow.rough`. On a trained volcano model single precision at 1e-3 costs 4.6 times less than
+#: double at 1e-5; it differs by -.001 nats in the mean, .05 at most, and the integral of the density by 2e-4
+_ROUGH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -181,8 +199,11 @@ class ProbabilityFlow(ScoreLikelihood):
         # derivatives with respect to x do not exist in inference mode
         with torch.inference_mode(False), torch.no_grad():
             flow, x, context = self._exactly(flow, x, context)
-            batches = self._batches(x, context)
-            solved = [log_prob(flow, part, labels, self.tolerance, self.divergence) for part, labels in batches]
+            solved = []
+            with bar("log-densities", len(x)) as shown:
+                for part, labels in self._batches(x, context):
+                    reached = _follow(shown, len(part))
+                    solved.append(log_prob(flow, part, labels, self.tolerance, self.divergence, reached=reached))
         values, counts = zip(*solved, strict=True)
         return LogProb(torch.cat(values), sum(counts) / len(counts))
 
@@ -197,8 +218,14 @@ class ProbabilityFlow(ScoreLikelihood):
         start = flow.prior.draw(n, generator)
         with torch.inference_mode(False), torch.no_grad():
             flow, x, context = self._exactly(flow, start, context)
-            ends = [self._back(flow, part, labels) for part, labels in self._batches(x, context)]
+            with bar("samples", n) as shown:
+                parts = self._batches(x, context)
+                ends = [self._back(flow, part, labels, _follow(shown, len(part))) for part, labels in parts]
         return torch.cat(ends).to(start.dtype)
+
+    def rough(self) -> ProbabilityFlow:
+        """In single precision, with a tolerance that suits it."""
+        return ProbabilityFlow(max(self.tolerance, _ROUGH), "float32", self.divergence, self.batch_size)
 
     def settings(self) -> dict[str, Any]:
         """Method, tolerance, dtype and divergence, for the record."""
@@ -215,8 +242,18 @@ class ProbabilityFlow(ScoreLikelihood):
         parts = x.split(self.batch_size)
         return list(zip(parts, [None] * len(parts) if context is None else context.split(self.batch_size), strict=True))
 
-    def _back(self, flow: Flow, x: Tensor, context: Tensor | None) -> Tensor:
+    def _back(self, flow: Flow, x: Tensor, context: Tensor | None, reached: Callable[[float], None]) -> Tensor:
         def slope(t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             return flow.velocity(t.to(y.dtype).expand(len(y)), y, context), y.new_zeros(len(y))
 
-        return integrate(slope, flow.manifold, x, 1.0, flow.start, self.tolerance)[0]
+        return integrate(slope, flow.manifold, x, 1.0, flow.start, self.tolerance, reached=reached)[0]
+
+
+def _follow(shown: tqdm, size: int) -> Callable[[float], None]:
+    """Moves a bar of points by the share of the way that the next ``size`` of them have gone, never back."""
+    before = shown.n
+
+    def reached(share: float) -> None:
+        shown.update(max(0.0, before + size * share - shown.n))
+
+    return reached

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from rsgm.manifolds import Manifold
@@ -38,6 +39,10 @@ class Chart(nn.Module, ABC):
     @abstractmethod
     def inverse(self, x: Tensor) -> Tensor:
         """The coordinates of the point ``x``."""
+
+    def misses(self, x: Tensor) -> Tensor:
+        """Which points ``(*batch, *shape)`` have no coordinates, to 1e-7; none, unless a chart says so."""
+        return torch.zeros(x.shape[: x.dim() - len(self.manifold.shape)], dtype=torch.bool, device=x.device)
 
     @abstractmethod
     def log_det(self, y: Tensor) -> Tensor:

@@ -11,6 +11,9 @@ from rsgm.charts.base import Chart
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import safe_norm
 
+#: distance to a point without coordinates, radians: an angle of 180 degrees in single precision is that far off
+_MISSED = 1e-7
+
 
 class Stereographic(Chart):
     r"""The stereographic projection of a sphere from the antipode of its first axis.
@@ -18,7 +21,8 @@ class Stereographic(Chart):
     .. math:: x = \frac{(1 - |y|^2,\; 2y)}{1 + |y|^2}, \qquad
         \log|\det| = d\,(\log 2 - \log(1 + |y|^2))
 
-    The antipode itself has no coordinates; it is given those of a neighbour at the distance of one rounding error.
+    The antipode itself has no coordinates (see `misses`); `inverse` gives it those of a neighbour at the distance of
+    one rounding error.
 
     References: Gemici, Rezende and Mohamed 2016, arXiv:1611.02304.
 
@@ -57,6 +61,10 @@ class Stereographic(Chart):
         # (1 + x0)(1 - x0) = |rest|²
         return rest / torch.where(first < 0, square / (1 - first.clamp_max(0)), 1 + first.clamp_min(0))
 
+    def misses(self, x: Tensor) -> Tensor:
+        """The antipode, to the rounding of single precision."""
+        return (x[..., 0] < 0) & (safe_norm(x[..., 1:]) < _MISSED)
+
     def log_det(self, y: Tensor) -> Tensor:
         """``dim (log 2 - log(1 + |y|²))``."""
         return self.manifold.dim * (math.log(2) - y.square().sum(-1).log1p())
@@ -67,7 +75,8 @@ class ExponentialWrap(Chart):
 
     A bijection for hyperbolic and flat spaces. Where the injectivity radius R is finite it is one-to-one only for
     :math:`|y| < R`: a law that reaches beyond wraps around, its samples are right, and `inverse` finds only the
-    shortest of the coordinates of a point, so that the density of the others is missing.
+    shortest of the coordinates of a point, so that the density of the others is missing. On spheres beyond the circle
+    all coordinates of length R are one point, the antipode of the origin, which has none.
 
     References: Falorsi et al. 2019, arXiv:1903.02958; Nagano et al. 2019, arXiv:1902.02992.
 
@@ -99,6 +108,11 @@ class ExponentialWrap(Chart):
         u = self.manifold.logmap(origin.expand_as(x), x)
         return torch.stack([self.manifold.inner(origin, e, u) for e in frame], -1)
 
+    def misses(self, x: Tensor) -> Tensor:
+        """Where the exponential map collapses all directions but one, as it does at the antipode in a sphere."""
+        # single precision would lose the last digits of the distance to it
+        return self.log_det(self.inverse(x.double())) < (self.manifold.dim - 1) * math.log(_MISSED)
+
     def log_det(self, y: Tensor) -> Tensor:
         """That of the exponential map."""
         return self.manifold.log_det_exp(*self._tangent(y))
@@ -121,7 +135,7 @@ class TanhExponential(Chart):
         + \log(1 - \tanh^2 r) + \log|\det D\exp_o|, \qquad r = |y|
 
     The baseline of the RSGM paper on SO(3). Points next to the edge of the ball, where y is infinite, get the
-    coordinates of those at :math:`R\sqrt{1 - 10^{-7}}`.
+    coordinates of those at :math:`R\sqrt{1 - 10^{-7}}`; the antipode in a sphere has none.
 
     References: De Bortoli et al. 2022, arXiv:2202.02763, appendix O; Falorsi et al. 2019, arXiv:1903.02958.
 
@@ -150,6 +164,10 @@ class TanhExponential(Chart):
         length = torch.where(small, torch.full_like(square, 0.5), square).sqrt()
         ratio = length.clamp_max((1 - 1e-7) ** 0.5).atanh() / length
         return z * torch.where(small, 1 + square / 3 + square.square() / 5, ratio)
+
+    def misses(self, x: Tensor) -> Tensor:
+        """Those of the exponential map."""
+        return self._exponential.misses(x)
 
     def log_det(self, y: Tensor) -> Tensor:
         """Computed in float64, for the sine of an angle near π has no digits in float32."""

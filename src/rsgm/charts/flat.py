@@ -137,6 +137,10 @@ class Standardise(Chart):
         y = self.chart.inverse(x)
         return (y - self.mean.to(y.dtype)) / self.std.to(y.dtype)
 
+    def misses(self, x: Tensor) -> Tensor:
+        """Those of the other chart."""
+        return self.chart.misses(x)
+
     def log_det(self, y: Tensor) -> Tensor:
         """``Σ log std`` and that of the other chart."""
         return self.std.to(y.dtype).log().sum() + self.chart.log_det(self._inner(y))

@@ -11,6 +11,7 @@ from rsgm.data.plane import (
     MoonsData,
     SwissRollData,
 )
+from rsgm.data.points import PointsData
 from rsgm.data.so3 import RotationData, RotationMixtureData
 from rsgm.data.splits import Split
 from rsgm.data.torus import DihedralTableData, TorusData, WrappedNormalTorusData
@@ -35,6 +36,7 @@ __all__ = [
     "ManifoldData",
     "MnistData",
     "MoonsData",
+    "PointsData",
     "RotationData",
     "RotationMixtureData",
     "Split",

@@ -15,8 +15,10 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
-from rsgm.data.splits import PARTS, Split, split_rows
+from rsgm.data.splits import PARTS, Split, label_places, split_rows
 from rsgm.densities import EuclideanLaw
+from rsgm.description import describe
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
@@ -31,10 +33,12 @@ class ManifoldData(LightningDataModule, ABC):
 
     Arguments:
         batch_size: points of one training batch, all processes together
-        split: ``random`` permutes the rows by the seed; ``location`` keeps equal rows in one part
+        split: ``random`` permutes the rows by the seed; ``location`` keeps all rows of one place in one part
         seed: of the split and of the training batches; None is 0, or the run's seed on the command line
         steps_per_epoch: training batches that Lightning calls an epoch
         eval_batch_size: most points of a validation or test batch, all processes together
+        val_points: at most so many validation points are scored during training, a fixed draw by the seed; None is
+            all. What is fitted in one pass, such as the kernel density, sees all of them.
 
     Raises:
         ValueError: a size that is not positive
@@ -44,12 +48,18 @@ class ManifoldData(LightningDataModule, ABC):
     val: Split
     test: Split
 
+    #: the values of `split`
+    protocols: tuple[str, ...] = ("random", "location")
     #: the law on flat space that samples can be held against, where there is one
     reference_law: EuclideanLaw | None = None
+    #: whether training batches are fresh draws without end, rather than rows of `train`
+    fresh: bool = False
     #: grey levels K of the numbers of a picture, which are served as (k + u) / K with uniform u
     levels: int | None = None
     #: channels, height and width of a picture, of which a point is the flattened form
     image_shape: tuple[int, int, int] | None = None
+    #: whether the points are places on the Earth, whose coasts a map of them shows
+    earth: bool = False
 
     def __init__(
         self,
@@ -58,14 +68,13 @@ class ManifoldData(LightningDataModule, ABC):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.split, self.seed = batch_size, split, seed or 0
-        self.steps_per_epoch, self.eval_batch_size = steps_per_epoch, eval_batch_size
-        for name in ("batch_size", "steps_per_epoch", "eval_batch_size"):
-            if getattr(self, name) < 1:
-                found = getattr(self, name)
-                raise ValueError(f"{type(self).__name__}: {name} must be at least 1, found {found}.")
+        self.steps_per_epoch, self.eval_batch_size, self.val_points = steps_per_epoch, eval_batch_size, val_points
+        sizes = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "eval_batch_size": eval_batch_size}
+        require_count(type(self).__name__, **sizes, **({} if val_points is None else {"val_points": val_points}))
         self._parts: list[Tensor] = []  # rows of train, val and test, once set up
 
     @property
@@ -80,8 +89,8 @@ class ManifoldData(LightningDataModule, ABC):
     # ---- what a subclass may say otherwise
 
     def locations(self, x: Tensor) -> Tensor:
-        """Labels (N,): rows that are equal in data units, and only those, share a label."""
-        return torch.unique(x.flatten(1), dim=0, return_inverse=True)[1]
+        """Labels (N,): rows that are one place, the same point of the manifold, share a label; see `label_places`."""
+        return label_places(x)
 
     def groups(self, locations: Tensor) -> Tensor:
         """Labels (N,) by the protocol `split`: rows that share a label stay in one part."""
@@ -89,7 +98,8 @@ class ManifoldData(LightningDataModule, ABC):
             return torch.arange(len(locations))
         if self.split == "location":
             return locations
-        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected random or location.")
+        expected = " or ".join(self.protocols)
+        raise ValueError(f"{type(self).__name__}: unknown split {self.split!r}; expected {expected}.")
 
     def sizes(self, n: int) -> tuple[int, int]:
         """Rows of train and val, of ``n``; test gets the rest."""
@@ -109,8 +119,12 @@ class ManifoldData(LightningDataModule, ABC):
         """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""
         return None
 
+    def description(self) -> dict[str, Any] | None:
+        """What a checkpoint says of the data, so that they can be built again from it alone; None where they cannot."""
+        return describe(self)
+
     @property
-    def columns(self) -> tuple[str, ...]:
+    def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`."""
         return tuple(f"x{k}" for k in range(int(np.prod(self.manifold.shape))))
 
@@ -131,10 +145,15 @@ class ManifoldData(LightningDataModule, ABC):
         self.train, self.val, self.test = (everything.rows(part) for part in self._parts)
 
     def twins(self) -> Tensor:
-        """Which test points equal a train point exactly, in data units: bool (N_test,)."""
+        """Which test points are the same place as a train point: bool (N_test,)."""
         self.setup()
         train, _, test = (self._locations[part] for part in self._parts)
         return torch.isin(test, train)
+
+    def test_places(self) -> Tensor:
+        """Labels (N_test,) of the places of the test points, over which standard errors are counted."""
+        self.setup()
+        return self._locations[self._parts[2]]
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from, as plain data for ``metrics.json``."""
@@ -149,6 +168,7 @@ class ManifoldData(LightningDataModule, ABC):
                 "protocol": self.split,
                 "seed": self.seed,
                 "sizes": dict(zip(PARTS, map(len, self._parts), strict=True)),
+                "val_points": len(self._scored("val").points),
                 "twin_share": twins.double().mean().item(),
             },
         }
@@ -186,7 +206,7 @@ class ManifoldData(LightningDataModule, ABC):
         return TrainLoader(self.train_batch, self.steps_per_epoch, step, rank, world_size)
 
     def val_dataloader(self) -> EvalLoader:
-        """The validation points once, in order."""
+        """The validation points once, in order, or `val_points` of them."""
         return self._eval_loader("val")
 
     def test_dataloader(self) -> EvalLoader:
@@ -195,7 +215,7 @@ class ManifoldData(LightningDataModule, ABC):
 
     def _eval_loader(self, name: str) -> EvalLoader:
         self.setup()
-        part: Split = getattr(self, name)
+        part = self._scored(name)
         rank, world_size = self._process()
         n = len(part.points)
         if n < world_size:
@@ -204,6 +224,14 @@ class ManifoldData(LightningDataModule, ABC):
         count = max(1, min(-(-n // self.eval_batch_size), n // world_size))
         share = torch.arange(rank, n, world_size).tensor_split(count)
         return EvalLoader([(x, context) for x, context in map(part.rows, share)])
+
+    def _scored(self, name: str) -> Split:
+        part: Split = getattr(self, name)
+        n = len(part.points)
+        if name != "val" or self.val_points is None or self.val_points >= n:
+            return part
+        drawn = torch.randperm(n, generator=generator_from("val_points", self.seed))[: self.val_points]
+        return part.rows(drawn.sort().values)
 
     def _process(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -11,13 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsgm.data.tables import Column, Floats, Table, TableData, read_table
+from rsgm.data.names import Floats, Named, Names, Unit, angle, from_radians, half_turn, to_radians
+from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.manifolds import Sphere
 from rsgm.seeding import generator_from
 
-_COLUMNS = (
-    Column("latitude", ("lat", "latitude"), -90, 90),
-    Column("longitude", ("lon", "long", "longitude"), -180, 360),
+#: accepted names of a latitude and a longitude; those of a map's axes where there are no others
+_NAMES = (
+    (
+        ("lat", "latitude", "decimallatitude"),
+        ("lon", "lng", "long", "longitude", "decimallongitude"),
+    ),
+    (("y",), ("x",)),
 )
 
 
@@ -30,15 +35,18 @@ class EarthData(TableData):
 
     Arguments:
         name: the named set
-        path: a CSV of one's own (columns lat or latitude, and lon, long or longitude, in any order among
-            others; or two columns lat,lon without a header; degrees), or the folder or file of the named set
+        path: a table of one's own (columns lat or latitude, and lon, lng, long or longitude, in any order among
+            others; or two columns lat,lon without a header), or the folder or file of the named set
         split: ``random`` permutes the rows, as the papers do, and leaks: 83 % of the volcano test points are
             also train points; ``location`` keeps all rows of one location in one part, ``block`` all rows of
             one 1 x 1 degree cell
-        dedup: keep only the first of equal rows
+        dedup: keep only the first row of each place
         dequantize_deg: width of a von Mises-Fisher jitter of all points, degrees; 0 for none. Twins and
-            groups are those of the file's coordinates.
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+            groups are those of the file's points.
+        columns: the names of ``lat`` and ``lon`` in a file that calls them otherwise, such as ``{lat: y, lon: x}``
+        skip_rows, skip_bad: see `TableData`
+        unit: of a file of one's own; None is degrees, and refuses numbers that look like radians
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
@@ -50,7 +58,8 @@ class EarthData(TableData):
         3900
     """
 
-    columns = ("lat", "lon")
+    protocols = ("random", "location", "block")
+    earth = True
 
     def __init__(
         self,
@@ -59,14 +68,24 @@ class EarthData(TableData):
         split: Literal["random", "location", "block"] = "random",
         dedup: bool = False,
         dequantize_deg: float = 0.0,
+        columns: Names | None = None,
+        skip_rows: int = 0,
+        skip_bad: bool = False,
+        unit: Unit | None = None,
         batch_size: int = 512,
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
-        if dequantize_deg < 0:
-            raise ValueError(f"EarthData: dequantize_deg must not be negative, found {dequantize_deg}.")
+        super().__init__(
+            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
+        )
+        if strange := set(columns or ()) - {"lat", "lon"}:
+            raise ValueError(f"EarthData: columns names {', '.join(sorted(strange))}, expected lat and lon.")
+        if not 0 <= dequantize_deg < math.inf:
+            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {dequantize_deg}.")
         self.dequantize_deg = dequantize_deg
 
     @cached_property
@@ -75,12 +94,25 @@ class EarthData(TableData):
         return Sphere(2)
 
     def read(self, path: Path) -> Table:
-        """Latitudes and longitudes, degrees."""
-        return Table(read_degrees(path), [])
+        """Latitudes and longitudes, the latter from -180 to below 180 degrees, in the file's unit."""
+        wanted = Named(
+            self.columns or {},
+            (angle("lat", "latitude", self.unit, -90, 90), angle("lon", "longitude", self.unit, -180, 360)),
+            _NAMES,
+        )
+        table = read_table(path, wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
+        lat, lon = table.values.T
+        half = half_turn(self.unit)
+        if self.unit is None and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi:
+            refuse_radians(path, table.values)
+        from_zero = (False, bool(lon.max() > half and lon.min() >= 0))
+        # adding 0.0 turns -0.0, which has other bits, into 0.0
+        values = np.stack([lat, np.where(lon >= half, lon - 2 * half, lon)], -1) + 0.0
+        return table._replace(values=values, from_zero=from_zero)
 
     def from_units(self, values: Floats) -> Tensor:
         """Unit vectors."""
-        return from_degrees(values)
+        return _unit_vectors(to_radians(values, self.unit))
 
     def points(self) -> Tensor:
         """All rows, (N, 3)."""
@@ -94,12 +126,16 @@ class EarthData(TableData):
         """As the base class; ``block`` labels the 1 x 1 degree cells."""
         if self.split != "block":
             return super().groups(locations)
-        row, column = np.floor(self.rows.values).astype(np.int64).T
-        return torch.from_numpy(np.minimum(row, 89) * 360 + column)
+        row, column = np.floor(self.rows.values * (180 / half_turn(self.unit))).astype(np.int64).T
+        cells = np.minimum(row, 89) * 360 + column
+        # a place on the edge of two cells, as a pole is, belongs to that of its first row
+        return torch.from_numpy(cells[np.unique(locations, return_index=True)[1]])[locations]
 
     def to_units(self, x: Tensor) -> Floats:
-        """Latitude and longitude, degrees, (B, 2)."""
-        return to_degrees(x)
+        """Latitude and longitude, (B, 2), in the unit and the range of the file."""
+        values = from_radians(_angles(x), self.unit)
+        turn = 2 * half_turn(self.unit)
+        return np.where(self._table.from_zero, values % turn, values)
 
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the jitter."""
@@ -108,8 +144,7 @@ class EarthData(TableData):
 
 def from_degrees(degrees: Floats) -> Tensor:
     """Unit vectors (N, 3), float64, of latitudes and longitudes (N, 2) in degrees."""
-    lat, lon = np.radians(degrees).T
-    return torch.from_numpy(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1))
+    return _unit_vectors(np.radians(degrees))
 
 
 def to_degrees(x: Tensor) -> Floats:
@@ -119,18 +154,14 @@ def to_degrees(x: Tensor) -> Floats:
         >>> to_degrees(from_degrees(np.array([[37.75, 15.0]]))).round(6)
         array([[37.75, 15.  ]])
     """
+    return np.degrees(_angles(x))
+
+
+def _unit_vectors(radians: Floats) -> Tensor:
+    lat, lon = radians.T
+    return torch.from_numpy(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1))
+
+
+def _angles(x: Tensor) -> Floats:
     x, y, z = x.detach().double().cpu().numpy().T
-    return np.degrees(np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], -1))
-
-
-def read_degrees(path: Path) -> Floats:
-    """Latitudes in [-90, 90] and longitudes in [-180, 180) of a CSV, degrees (N, 2), in the file's order.
-
-    The layouts are those of `read_table`. Longitudes of 180 and more lose a turn.
-
-    Raises:
-        ValueError: no columns that can be told apart, no rows, or bad rows, which are named by line
-    """
-    lat, lon = read_table(path, _COLUMNS, "degrees").values.T
-    # adding 0.0 turns -0.0, which has other bits, into 0.0
-    return np.stack([lat, np.where(lon >= 180, lon - 360, lon)], -1) + 0.0
+    return np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], -1)

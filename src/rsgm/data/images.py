@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.image_files import Pictures, cifar10, digits, halve, mnist, random_pictures
-from rsgm.data.tables import Floats
+from rsgm.data.names import Floats
 from rsgm.manifolds import Euclidean
 from rsgm.seeding import generator_from
 
@@ -29,14 +29,21 @@ class ImageData(ManifoldData, ABC):
     References: Uria, Murray and Larochelle 2013, arXiv:1306.0186 (uniform dequantisation).
 
     Arguments:
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     levels: int
     image_shape: tuple[int, int, int]
 
-    def __init__(self, batch_size: int, seed: int | None, steps_per_epoch: int, eval_batch_size: int) -> None:
-        super().__init__(batch_size, "fixed", seed, steps_per_epoch, eval_batch_size)
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int | None,
+        steps_per_epoch: int,
+        eval_batch_size: int,
+        val_points: int | None,
+    ) -> None:
+        super().__init__(batch_size, "fixed", seed, steps_per_epoch, eval_batch_size, val_points)
 
     @abstractmethod
     def read(self) -> Pictures:
@@ -119,7 +126,7 @@ class DigitsData(ImageData):
     A uniform density costs log2 17 = 4.087 bits per dimension; independent pixels cost 2.43, a normal law 2.97.
 
     Arguments:
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = DigitsData(batch_size=16)
@@ -137,8 +144,9 @@ class DigitsData(ImageData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
 
     def read(self) -> Pictures:
         """From the package."""
@@ -157,7 +165,7 @@ class MnistData(ImageData):
         size: pixels along a side
         path: the folder of the IDX files
         synthetic: random numbers instead, for tests
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no files, or not what they should be; another size
@@ -174,8 +182,9 @@ class MnistData(ImageData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
         if size not in (28, 14):
             raise ValueError(f"MnistData: size must be 28 or 14, found {size}.")
         self.size, self.path, self.synthetic = size, path, synthetic
@@ -202,7 +211,7 @@ class Cifar10Data(ImageData):
         path: the folder of the files
         flip: flip left and right in training
         synthetic: random numbers instead, for tests
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no files, or not what they should be
@@ -220,8 +229,9 @@ class Cifar10Data(ImageData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 128,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
         self.path, self.flip, self.synthetic = path, flip, synthetic
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:

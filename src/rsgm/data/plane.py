@@ -16,8 +16,8 @@ class PlaneData(LawData, ABC):
     """Points drawn from a law in the plane, which samples are held against. A subclass says what `law` is.
 
     Arguments:
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     test_size: int = 2_000
@@ -39,8 +39,8 @@ class MoonsData(PlaneData):
 
     Arguments:
         noise: standard deviation of the noise
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = MoonsData(train_size=10, val_size=10, test_size=100)
@@ -63,8 +63,8 @@ class SwissRollData(PlaneData):
 
     Arguments:
         noise: standard deviation of the noise
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     noise: float = 0.05
@@ -86,8 +86,8 @@ class GaussianMixtureData(PlaneData):
 
     Arguments:
         means, scale, weights: see `GaussianMixture`
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     means: Sequence[Sequence[float]] = ((-5.0, -5.0), (5.0, 5.0))
@@ -107,8 +107,8 @@ class EightGaussiansData(PlaneData):
     Arguments:
         radius: of the circle
         scale: standard deviation of each law
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     radius: float = 2.0
@@ -126,8 +126,8 @@ class BlobsData(PlaneData):
 
     Arguments:
         scale: standard deviation of each law
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     scale: float = 0.5
@@ -144,8 +144,8 @@ class CheckerboardData(PlaneData):
 
     Arguments:
         side, cells: see `Checkerboard`
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     side: float = 8.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsgm.data.names import Floats, Names, Unit
+from rsgm.data.rotations import Layout, Rotations
 from rsgm.data.synthetic import MixtureData
-from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
+from rsgm.data.tables import Table, TableData, read_table
 from rsgm.distributions import Mixture, WrappedNormal
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import SpecialOrthogonal
-from rsgm.manifolds.so3 import matrix_to_quaternion, quaternion_to_matrix, rotation_vector_to_matrix
 from rsgm.seeding import generator_from
-
-_QUATERNION = tuple(Column(f"q{c}", (f"q{c}", c), -1.01, 1.01) for c in "wxyz")
-_VECTOR = tuple(Column(f"r{c}", (f"r{c}", f"rot{c}"), -100, 100) for c in "xyz")
 
 
 @dataclass(eq=False, repr=False)
@@ -38,8 +36,8 @@ class RotationMixtureData(MixtureData):
     Arguments:
         components: K
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = RotationMixtureData(components=4, train_size=10, val_size=10, test_size=10)
@@ -54,6 +52,10 @@ class RotationMixtureData(MixtureData):
     val_size: int = 2_000
     test_size: int = 5_000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("RotationMixtureData", components=self.components)
+
     @cached_property
     def law(self) -> Mixture:
         """Equal weights."""
@@ -66,35 +68,52 @@ class RotationMixtureData(MixtureData):
 
 
 class RotationData(TableData):
-    """Rotations from a CSV of one's own, as unit quaternions or as rotation vectors.
+    """Rotations from a table of one's own: unit quaternions, rotation vectors, or matrices.
 
-    Columns qw,qx,qy,qz (or w,x,y,z) are quaternions, scalar first, of length 1 to within a per cent; columns
-    rx,ry,rz are rotation vectors in radians. Other columns may stand among them. Without a header, four columns
-    are quaternions and three are rotation vectors.
+    The names of the columns say which, in any order and among others: qw,qx,qy,qz or w,x,y,z, also numbered from q0 or
+    with words before them, as in ``pose.orientation.x``, are quaternions of length 1 to within a per cent; rx,ry,rz or
+    rotvec_x,… are rotation vectors; r11 to r33, m00 to m22 and the like are matrices by row and column, orthogonal to
+    within two per cent. Without names, three columns are rotation vectors, and four are quaternions whose order must
+    be said. Samples are written in the same columns.
 
     Arguments:
-        path: the CSV
-        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part
-        dedup: keep only the first of equal rows
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        path: the file
+        split: ``random`` permutes the rows; ``location`` keeps all rows of one place in one part
+        dedup: keep only the first row of each place
+        order: of quaternions in four columns without names
+        columns: the names of qw, qx, qy, qz, or rx, ry, rz, or r11 to r33, in a file that calls them otherwise
+        skip_rows, skip_bad: see `TableData`
+        unit: of rotation vectors; None is radians, and refuses those that are longer than a turn
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, bad rows (named by line)
     """
-
-    columns = ("qw", "qx", "qy", "qz")
 
     def __init__(
         self,
         path: str | None = None,
         split: Literal["random", "location"] = "random",
         dedup: bool = False,
+        order: Literal["wxyz", "xyzw"] | None = None,
+        columns: Names | None = None,
+        skip_rows: int = 0,
+        skip_bad: bool = False,
+        unit: Unit | None = None,
         batch_size: int = 512,
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__("rotations", path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(
+            *("rotations", path, dedup, columns, skip_rows, skip_bad, unit),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
+        )
+        self.order = order
+        if columns is not None and not any(columns.keys() == set(layout.roles) for layout in self._wanted.layouts):
+            kinds = "; ".join(f"{', '.join(layout.roles)}" for layout in self._wanted.layouts)
+            raise ValueError(f"RotationData: columns names {', '.join(columns)}, expected all of one kind: {kinds}.")
 
     @cached_property
     def manifold(self) -> SpecialOrthogonal:
@@ -102,27 +121,33 @@ class RotationData(TableData):
         return SpecialOrthogonal()
 
     def read(self, path: Path) -> Table:
-        """Quaternions or rotation vectors."""
-        cells = first_row(path)
-        names = {cell.casefold() for cell in cells}
-        vectors = len(cells) == 3 if is_numeric(cells) else all(names & set(column.names) for column in _VECTOR)
-        if vectors:
-            return read_table(path, _VECTOR, "radians")
-        table = read_table(path, _QUATERNION, "unit quaternions", check=_length)
+        """The numbers of the file, of quaternions those with a scalar part that is not negative."""
+        table = read_table(path, self._wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
+        roles = [column.role for column in table.columns]
+        if "qw" not in roles:
+            return table
         # q and -q are one rotation, and one location
-        sign = np.where(table.values[:, :1] < 0, -1.0, 1.0)
-        return Table(table.values * sign, table.labels)
+        sign = np.where(table.values[:, [roles.index("qw")]] < 0, -1.0, 1.0)
+        return table._replace(values=table.values * sign)
 
     def from_units(self, values: Floats) -> Tensor:
         """Rotation matrices."""
-        numbers = torch.from_numpy(values)
-        return quaternion_to_matrix(numbers) if numbers.shape[1] == 4 else rotation_vector_to_matrix(numbers)
+        return self._layout.matrices(values[:, np.argsort(self._order)])
 
     def to_units(self, x: Tensor) -> Floats:
-        """Unit quaternions with a scalar part that is not negative, (B, 4)."""
-        return matrix_to_quaternion(x.detach().double()).cpu().numpy()
+        """Rows (B, columns) as those of the file; of quaternions the scalar part is not negative."""
+        return self._layout.numbers(x.detach().double().cpu())[:, self._order]
 
+    @property
+    def _wanted(self) -> Rotations:
+        return Rotations(self.columns or {}, self.order, self.unit)
 
-def _length(row: list[float]) -> str | None:
-    length = math.hypot(*row)
-    return None if abs(length - 1) <= 0.01 else f"a quaternion of length {length:.4g}, expected 1"
+    @cached_property
+    def _layout(self) -> Layout:
+        roles = {column.role for column in self._table.columns}
+        return next(layout for layout in self._wanted.layouts if roles == set(layout.roles))
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Which of the layout's columns is each of the file's."""
+        return [self._layout.roles.index(column.role) for column in self._table.columns]

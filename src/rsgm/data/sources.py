@@ -148,6 +148,8 @@ def _explicit(name: str, path: Path) -> Found:
         if name in SOURCES and (found := _in_folder(name, path)):
             return found
         raise FileNotFoundError(f"The folder {path} does not hold {' or '.join(_names(name))}.")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"The data path {path} is no regular file. Write what it yields into one.")
     if not path.is_file():
         raise FileNotFoundError(f"The data path {path} does not exist (current directory {Path.cwd()}).")
     sha256 = _sha256(path)
@@ -218,7 +220,10 @@ def _names(name: str) -> list[str]:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:

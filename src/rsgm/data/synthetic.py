@@ -1,4 +1,4 @@
-"""Laws with a known density as data: training streams fresh points, validation and test sets are fixed."""
+"""Laws with a known density as data: fixed sets, and on request a stream of fresh points to train on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.distributions import ManifoldDistribution, Mixture
+from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
@@ -24,9 +25,13 @@ class LawData(ManifoldData, ABC):
     `true_log_prob` of the test points is what a perfect model reaches on the same draw.
 
     Arguments:
-        train_size: fixed train points, for models that are fitted to a set; steps of training see fresh ones
-        val_size, test_size: points of the fixed sets
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size: points of the fixed sets
+        fresh: whether training batches are fresh draws of the law, without end; otherwise they come from the fixed
+            train points, which are all that a model that is fitted to a set, such as the kernel density, ever sees
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
+
+    Raises:
+        ValueError: a size that is not positive
     """
 
     train_size: int = 4_000
@@ -36,9 +41,15 @@ class LawData(ManifoldData, ABC):
     seed: int | None = None
     steps_per_epoch: int = 500
     eval_batch_size: int = 512
+    val_points: int | None = None
+    fresh: bool = True
 
     def __post_init__(self) -> None:
-        super().__init__(self.batch_size, "random", self.seed, self.steps_per_epoch, self.eval_batch_size)
+        super().__init__(
+            self.batch_size, "random", self.seed, self.steps_per_epoch, self.eval_batch_size, self.val_points
+        )
+        sizes = {"train_size": self.train_size, "val_size": self.val_size, "test_size": self.test_size}
+        require_count(type(self).__name__, **sizes)
 
     @property
     @abstractmethod
@@ -64,8 +75,8 @@ class LawData(ManifoldData, ABC):
         return self.train_size, self.val_size
 
     def batch(self, generator: torch.Generator, n: int) -> Batch:
-        """``n`` fresh points."""
-        return self.draw(n, generator)
+        """``n`` fresh points, or ``n`` of the fixed train points, drawn with replacement."""
+        return self.draw(n, generator) if self.fresh else super().batch(generator, n)
 
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The exact log-density (B,), nats, float64."""
@@ -73,7 +84,8 @@ class LawData(ManifoldData, ABC):
 
     def provenance(self) -> dict[str, Any]:
         """As the base class; the points are generated."""
-        return super().provenance() | {"source": f"generated ({type(self.law).__name__} on {self.manifold})"}
+        source = f"generated ({type(self.law).__name__} on {self.manifold})"
+        return super().provenance() | {"source": source, "fresh": self.fresh}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -82,8 +94,8 @@ class MixtureData(LawData, ABC):
 
     Arguments:
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     conditional: bool = False

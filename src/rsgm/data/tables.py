@@ -2,177 +2,199 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rsgm.data.base import ManifoldData
+from rsgm.data.names import Choice, Column, Floats, Names, Unit, Wanted, places_of, unit_in
 from rsgm.data.sources import Found, locate
+from rsgm.data.splits import label_places
+from rsgm.data.text import Rows, is_number, read_rows, shown
 
 _SHOWN = 5  # bad lines that an error quotes
 
-Floats = NDArray[np.float64]
-
-
-class Column(NamedTuple):
-    """A column of numbers: what it is called in errors and in headers, its range and its unit."""
-
-    title: str
-    names: tuple[str, ...]
-    low: float = -math.inf
-    high: float = math.inf
-
 
 class Table(NamedTuple):
-    """Numbers (N, columns), float64, in the file's order, and the label of each row where one was asked for."""
+    """Numbers (N, columns), float64, in the file's order, and the label of each row where one was asked for.
+
+    Besides the columns that were read, their names in the file, which of them run from 0 to a turn rather than from
+    half a turn below 0, and the lines that were left out, with the reason.
+    """
 
     values: Floats
     labels: list[str]
+    columns: tuple[Column, ...] = ()
+    names: tuple[str, ...] = ()
+    from_zero: tuple[bool, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def read_table(
     path: Path,
-    columns: Sequence[Column],
-    unit: str,
+    wanted: Wanted,
     label: str | None = None,
-    check: Callable[[list[float]], str | None] = lambda row: None,
     header: Sequence[str] = (),
+    skip_rows: int = 0,
+    skip_bad: bool = False,
 ) -> Table:
-    """The named columns of a CSV; of a file without a header, all its columns in that order.
-
-    Skips blank lines, comments (``#``) and a header; reads CRLF, a byte-order mark, a last line without an end.
-    The separator is a comma, semicolon or tab.
+    """The wanted columns of a table of text, in any layout that `read_rows` reads.
 
     Arguments:
         path: the file
-        columns: what is read
-        unit: of the numbers, for the errors
+        wanted: the columns
         label: name of a column of text to read besides
-        check: what is wrong with a row, or None
         header: names of the columns of a file that is known to come without them
+        skip_rows: lines above the table
+        skip_bad: leave out rows that are bad, with a warning
 
     Raises:
         ValueError: no columns that can be told apart, no rows, or bad rows, which are named by line
     """
-    rows = _rows(path)
-    first = next(rows, None)
-    wanted = ",".join(column.names[0] for column in columns)
-    if first is None:
-        raise ValueError(f"{path}: the file has no rows. Expected {len(columns)} columns {wanted} in {unit}.")
-    known = {name for column in columns for name in column.names}
-    headless = bool(header) and not known & {cell.casefold() for cell in first[1]}
-    places, label_place = _places(path, list(header) if headless else first[1], columns, label, unit)
-    if headless or is_numeric(first[1]):
-        rows = itertools.chain([first], rows)
-    good, labels, bad = [], [], []
-    for line, cells in rows:
+    rows = read_rows(path, wanted, skip_rows, header)
+    choice = _choose(path, rows, wanted)
+    names = choice.roles if rows.names is None else tuple(rows.names[k] for k in choice.places)
+    label_place = _label_place(path, rows, label)
+    cells = _with_points([[cells[k] for k in choice.places] for _, cells in rows.rows])
+    if cells:
+        _check_columns(path, choice, names, cells, wanted)
+    good, bad = [], list(rows.bad)
+    for (line, found), own in zip(rows.rows, cells, strict=True):
         try:
-            row = _parse(cells, columns, places)
-            if fault := check(row):
-                raise ValueError(fault)
+            good.append((line, _parse(own, choice.columns), "" if label_place is None else found[label_place]))
         except ValueError as error:
-            bad.append(f"\n  line {line}: {error}")
-            continue
-        good.append(row)
-        labels.append("" if label_place is None or label_place >= len(cells) else cells[label_place])
-    if bad:
-        shown = bad[:_SHOWN] + [f"\n  and {len(bad) - _SHOWN} more"] * (len(bad) > _SHOWN)
-        ranges = " and ".join(dict.fromkeys(f"{c.title} in [{c.low:g}, {c.high:g}]" for c in columns))
+            bad.append((line, str(error)))
+    faults = choice.faults(np.array([row for _, row, _ in good])) if good else {}
+    bad = sorted(bad + [(good[k][0], fault) for k, fault in faults.items()])
+    good = [row for k, row in enumerate(good) if k not in faults]
+    lines = [f"line {line}: {fault}" for line, fault in bad]
+    count = f"{len(bad)} of {len(good) + len(bad)} rows are bad"
+    if lines and not (skip_bad and good):
+        ranges = " and ".join(
+            f"{', '.join(column.title for column in own)} in [{low:.6g}, {high:.6g}]"
+            for (low, high), own in itertools.groupby(choice.columns, lambda column: (column.low, column.high))
+        )
         raise ValueError(
-            f"{path}: {len(bad)} of {len(good) + len(bad)} rows are bad:{''.join(shown)}\nExpected {ranges}, "
-            f"{unit}: correct or remove these lines."
+            f"{path}: {count}:{_listed(lines)}\nExpected {ranges}, {choice.columns[0].unit}: correct these lines, or "
+            "leave them out with --data.skip_bad=true."
         )
     if not good:
-        raise ValueError(f"{path}: a header but no rows. Expected rows of {wanted} in {unit}.")
-    return Table(np.array(good), labels)
+        raise ValueError(f"{path}: a header but no rows. Expected rows of {', '.join(names)}.")
+    if lines:
+        warnings.warn(f"{path}: {count} and left out:{_listed(lines)}", stacklevel=2)
+    values = np.array([row for _, row, _ in good])
+    return Table(values, [text for *_, text in good], choice.columns, names, skipped=tuple(lines))
 
 
-def first_row(path: Path) -> list[str]:
-    """The cells of the first row that is neither blank nor a comment; empty for an empty file."""
-    return next(_rows(path), (0, []))[1]
+def refuse_radians(path: Path, values: Floats) -> None:
+    """Numbers (N, n) are degrees: whole ones, few ones, or some beyond a turn of radians.
 
-
-def is_numeric(cells: list[str]) -> bool:
-    """Whether every cell is a number, so that a first row is not a header."""
-    try:
-        list(map(float, cells))
-    except ValueError:
-        return False
-    return True
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row that is neither blank nor a comment."""
-    # universal newlines; blanked rather than dropped, so that the reader's line numbers are the file's
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    lines = ["" if line.lstrip().startswith("#") else line.strip(" ") for line in text.split("\n")]
-    first = next(filter(None, lines), "")
-    reader = csv.reader(lines, delimiter=max(",;\t", key=first.count), skipinitialspace=True)
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield reader.line_num, [cell.strip() for cell in cells]
-
-
-def _places(
-    path: Path, cells: list[str], columns: Sequence[Column], label: str | None, unit: str
-) -> tuple[list[int], int | None]:
-    wanted = ",".join(column.names[0] for column in columns)
-    if is_numeric(cells):
-        if len(cells) != len(columns) or label is not None:
-            expected = f"{len(columns)}, {wanted} in {unit}," + (
-                "" if label is None else f" and a header with {label},"
-            )
-            raise ValueError(
-                f"{path}: {len(cells)} columns without a header. Expected {expected} or a header that names them."
-            )
-        return list(range(len(columns))), None
-    names = [cell.casefold() for cell in cells]
-    found = [[k for k, name in enumerate(names) if name in column.names] for column in columns]
-    known = [k for k, name in enumerate(names) if label is not None and name == label.casefold()]
-    if not all(found) or (label is not None and not known):
-        one_of = [", ".join(column.names) for column in columns] + ([] if label is None else [label])
+    Raises:
+        ValueError: they look like radians
+    """
+    if len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any():
         raise ValueError(
-            f"{path}: the first row is {', '.join(cells)!r}. Expected a header with one column of "
-            f"{' and one of '.join(one_of)}, or {len(columns)} numbers {wanted}."
+            f"{path}: all numbers are in [{values.min():.4g}, {values.max():.4g}]. Expected degrees, these look like "
+            "radians: --data.unit=radians reads them so, --data.unit=degrees as they are."
         )
-    return [places[0] for places in found], known[0] if known else None
 
 
-def _parse(cells: list[str], columns: Sequence[Column], places: list[int]) -> list[float]:
-    if len(cells) <= max(places):
-        raise ValueError(f"{len(cells)} columns, expected at least {max(places) + 1}")
-    found = [cells[k] for k in places]
+def _choose(path: Path, rows: Rows, wanted: Wanted) -> Choice:
+    names = rows.names
+    if names is None and wanted.given:
+        names = [str(k) for k in range(rows.width)]
     try:
-        row = list(map(float, found))
+        choice = wanted.nameless(rows.width) if names is None else wanted.find(names)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if choice is None:
+        found = f"{rows.width} columns without a header" if names is None else f"the first row is {shown(names)}"
+        near = "".join(f" {text}." for text in wanted.nearest(names or ()))
+        raise ValueError(
+            f"{path}: {found}. Expected {wanted.expected}.{near} {wanted.option} says which columns to read, "
+            "--data.skip_rows how many lines stand above them."
+        )
+    return choice
+
+
+def _label_place(path: Path, rows: Rows, label: str | None) -> int | None:
+    if label is None:
+        return None
+    places = places_of(rows.names or (), label)
+    if len(places) != 1:
+        found = "no header" if rows.names is None else f"the header {shown(rows.names)}"
+        raise ValueError(f"{path}: found {found}, expected one with one column {label!r}.")
+    return places[0]
+
+
+def _with_points(rows: list[list[str]]) -> list[list[str]]:
+    """Numbers with a decimal point, where all had a decimal comma."""
+    cells = [cell for row in rows for cell in row]
+    if any("," in cell for cell in cells) and not any("." in cell for cell in cells):
+        return [[cell.replace(",", ".") for cell in row] for row in rows]
+    return rows
+
+
+def _check_columns(path: Path, choice: Choice, names: Sequence[str], rows: list[list[str]], wanted: Wanted) -> None:
+    for column, name, cells in zip(choice.columns, names, zip(*rows, strict=True), strict=True):
+        said = unit_in(name)
+        if column.unit in ("degrees", "radians") and said not in (None, column.unit):
+            raise ValueError(
+                f"{path}: the column {name!r} is named as being in {said}, expected {column.unit}; --data.unit={said} "
+                "reads it so."
+            )
+        if not any(map(is_number, cells)):
+            raise ValueError(
+                f"{path}: the column {name!r} holds no numbers, the first is {cells[0]!r}. Expected {column.title} in "
+                f"{column.unit}: {wanted.option} says which columns to read."
+            )
+
+
+def _parse(cells: list[str], columns: Sequence[Column]) -> list[float]:
+    numbers = all(map(is_number, cells))  # float alone takes 1_0 for 10
+    try:
+        row = list(map(float, cells)) if numbers else []
     except ValueError:
-        raise ValueError(f"{', '.join(map(repr, found))} are not {len(found)} numbers") from None
-    for column, cell, value in zip(columns, found, row, strict=True):
+        row = []
+    if not row:
+        comma = ", of which some have a decimal comma and others a point" * numbers
+        raise ValueError(f"{', '.join(map(repr, cells))} are not {len(cells)} numbers{comma}")
+    for column, cell, value in zip(columns, cells, row, strict=True):
         # written so that NaN fails
-        if not column.low <= value <= column.high or math.isinf(value):
-            raise ValueError(f"{column.title} {cell} is outside [{column.low:g}, {column.high:g}]")
+        if not column.low <= value <= column.high or np.isinf(value):
+            raise ValueError(f"{column.title} {cell} is outside [{column.low:.6g}, {column.high:.6g}]")
     return row
 
 
-class TableData(ManifoldData, ABC):
-    """A data set in a CSV: a named one that is looked for and verified, or the user's own file.
+def _listed(lines: Sequence[str]) -> str:
+    more = [f"and {len(lines) - _SHOWN} more"] * (len(lines) > _SHOWN)
+    return "".join(f"\n  {line}" for line in [*lines[:_SHOWN], *more])
 
-    A subclass says which columns it reads and what point a row is.
+
+class TableData(ManifoldData, ABC):
+    """A data set in a table of text: a named one that is looked for and verified, or the user's own file.
+
+    A subclass says which columns it reads and what point a row is. Samples are written as the file was: with its names,
+    in its unit, and from 0 to a turn if its angles were so.
 
     Arguments:
         name: the named set
         path: a CSV of one's own, or the folder or file of the named set; None looks for the named set
-        dedup: keep only the first of equal rows
-        batch_size, split, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        dedup: keep only the first row of each place
+        columns: the names in the file, by what they are, such as ``{lat: y, lon: x}``; places from 0 in a file without
+            names
+        skip_rows: lines of the file above the table
+        skip_bad: leave out rows that are bad; they are counted in `provenance`
+        unit: of the file's angles; None takes the usual unit and refuses numbers that look like the other
+        batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
@@ -183,14 +205,23 @@ class TableData(ManifoldData, ABC):
         name: str,
         path: str | None,
         dedup: bool,
+        columns: Names | None,
+        skip_rows: int,
+        skip_bad: bool,
+        unit: Unit | None,
         batch_size: int,
         split: str,
         seed: int | None,
         steps_per_epoch: int,
         eval_batch_size: int,
+        val_points: int | None,
     ) -> None:
-        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
         self.name, self.path, self.dedup = name, path, dedup
+        self.columns, self.unit = None if columns is None else dict(columns), unit
+        self.skip_rows, self.skip_bad = skip_rows, skip_bad
+        if skip_rows < 0:
+            raise ValueError(f"{type(self).__name__}: skip_rows must not be negative, found {skip_rows}.")
 
     @abstractmethod
     def read(self, path: Path) -> Table:
@@ -199,6 +230,12 @@ class TableData(ManifoldData, ABC):
     @abstractmethod
     def from_units(self, values: Floats) -> Tensor:
         """The points (N, *shape), float64, of rows in data units."""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Names of the columns of `to_units`: the file's, or their roles in a named set, of which there are copies."""
+        table = self._table
+        return tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
 
     def prepare_data(self) -> None:
         """Find or download the file: on one process per machine, before the others look."""
@@ -209,8 +246,8 @@ class TableData(ManifoldData, ABC):
         return self.from_units(self.rows.values)
 
     def locations(self, x: Tensor) -> Tensor:
-        """Labels of rows that are equal in data units."""
-        return torch.unique(torch.from_numpy(self.rows.values), dim=0, return_inverse=True)[1]
+        """As the base class, of the points in the file; numbered by their units, on which published splits depend."""
+        return label_places(self.from_units(self.rows.values), torch.from_numpy(self.rows.values))
 
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the file."""
@@ -220,6 +257,8 @@ class TableData(ManifoldData, ABC):
             "sha256": self.file.sha256,
             "rows": len(self._table.values),
             "dedup": self.dedup,
+            "columns": list(self.header),
+            "skipped": {"rows": len(self._table.skipped), "first": list(self._table.skipped[:_SHOWN])},
         }
 
     @cached_property
@@ -232,7 +271,7 @@ class TableData(ManifoldData, ABC):
         """The rows that are used."""
         if not self.dedup:
             return self._table
-        _, first = np.unique(self._table.values, axis=0, return_index=True)
+        _, first = np.unique(label_places(self.from_units(self._table.values)), return_index=True)
         kept = np.sort(first)
         return Table(self._table.values[kept], [self._table.labels[k] for k in kept if self._table.labels])
 

@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
+from rsgm.data.names import Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
 from rsgm.data.synthetic import LawData
-from rsgm.data.tables import Column, Floats, Table, TableData, first_row, is_numeric, read_table
+from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.distributions import BrownianLaw
+from rsgm.distributions.checks import require_positive
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
@@ -37,14 +40,19 @@ class WrappedNormalTorusData(LawData):
     Arguments:
         dim: n
         scale: σ, radians
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     dim: int = 2
     scale: float = 0.2
     _: KW_ONLY
     test_size: int = 2_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Torus(self.dim)  # checks it
+        require_positive("WrappedNormalTorusData", scale=self.scale)
 
     @cached_property
     def law(self) -> BrownianLaw:
@@ -63,16 +71,23 @@ class TorusData(TableData):
 
     Arguments:
         name: the named set
-        path: a CSV of one's own: angles in degrees
-        angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns
+        path: a table of one's own
+        angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns but the
+            group's, an index without a name, and those of usual names that are no angles, such as ``resid``
         group: the column that names the structure or group of a row, for ``split: group``
-        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part, ``group`` equal groups
-        dedup: keep only the first of equal rows
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        split: ``random`` permutes the rows; ``location`` keeps a place in one part, ``group`` equal groups
+        dedup: keep only the first row of each place
+        columns: the names of the angles in a file that calls them otherwise, such as ``{phi: PHI1, psi: PSI1}``
+        skip_rows, skip_bad: see `TableData`
+        unit: of a file of one's own; None is degrees, and refuses numbers that look like radians
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
+        ValueError: an angle twice
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
     """
+
+    protocols = ("random", "location", "group")
 
     def __init__(
         self,
@@ -82,45 +97,57 @@ class TorusData(TableData):
         group: str = "pdb",
         split: Literal["random", "location", "group"] = "random",
         dedup: bool = False,
+        columns: Names | None = None,
+        skip_rows: int = 0,
+        skip_bad: bool = False,
+        unit: Unit | None = None,
         batch_size: int = 512,
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(name, path, dedup, batch_size, split, seed, steps_per_epoch, eval_batch_size)
+        super().__init__(
+            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
+            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
+        )
         self.angles, self.group = None if angles is None else list(angles), group
+        try:
+            not_named_twice(self.angles or ())
+        except ValueError as error:
+            raise ValueError(f"TorusData: angles: {error}") from None
+        if self.angles and (strange := set(columns or ()) - set(self.angles)):
+            raise ValueError(f"TorusData: columns names {', '.join(sorted(strange))}, expected some of the angles.")
 
     @cached_property
     def manifold(self) -> Torus:
         """One circle for each angle."""
-        return Torus(len(self.columns))
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Names of the angles."""
-        if self.angles is not None:
-            return tuple(self.angles)
-        if self.file.name == "rna":
-            return RNA
-        cells = first_row(self.file.path)
-        if is_numeric(cells):
-            return tuple(f"angle{k}" for k in range(len(cells)))
-        return tuple(cell for cell in cells if self.split != "group" or cell.casefold() != self.group.casefold())
+        return Torus(len(self._table.columns))
 
     def read(self, path: Path) -> Table:
-        """Angles in [-180, 180), degrees."""
-        columns = [Column(name, (name.casefold(),), -360, 360) for name in self.columns]
-        header = ("pdb", "base", *RNA) if self.file.name == "rna" else ()
-        table = read_table(path, columns, "degrees", self.group if self.split == "group" else None, header=header)
-        return Table((table.values + 180) % 360 - 180, table.labels)
+        """Angles from -180 to below 180 degrees, in the file's unit."""
+        rna = self.file.name == "rna"
+        names = self.angles or list(self.columns or (RNA if rna else ()))
+        wanted = Angles(self.columns or {}, tuple(names), self.unit, NO_ANGLES | {plain(self.group)})
+        label = self.group if self.split == "group" else None
+        header = ("pdb", "base", *RNA) if rna else ()
+        table = read_table(path, wanted, label, header, self.skip_rows, self.skip_bad)
+        if not names:
+            refuse_counts(path, table)
+        if self.unit is None:
+            refuse_radians(path, table.values)
+        half = half_turn(self.unit)
+        from_zero = tuple(map(bool, (table.values.max(0) > half) & (table.values.min(0) >= 0)))
+        return table._replace(values=(table.values + half) % (2 * half) - half, from_zero=from_zero)
 
     def from_units(self, values: Floats) -> Tensor:
         """Points of the torus."""
-        return self.manifold.from_angles(torch.from_numpy(np.radians(values)))
+        return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
 
     def to_units(self, x: Tensor) -> Floats:
-        """Angles in (-180, 180], degrees, (B, n)."""
-        return np.degrees(self.manifold.angles(x.detach().double()).cpu().numpy())
+        """Angles (B, n), in the unit and the range of the file."""
+        values = from_radians(self.manifold.angles(x.detach().double()).cpu().numpy(), self.unit)
+        return np.where(self._table.from_zero, values % (2 * half_turn(self.unit)), values)
 
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``group`` labels the groups."""
@@ -141,7 +168,7 @@ class DihedralTableData(ManifoldData):
     Arguments:
         name: the table
         path: the ``.npy`` file or its folder; None looks for it
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Raises:
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known
@@ -155,8 +182,9 @@ class DihedralTableData(ManifoldData):
         seed: int | None = None,
         steps_per_epoch: int = 500,
         eval_batch_size: int = 512,
+        val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size)
+        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size, val_points)
         self.name, self.path = name, path
 
     @cached_property
@@ -165,7 +193,7 @@ class DihedralTableData(ManifoldData):
         return Torus(2)
 
     @property
-    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+    def header(self) -> tuple[str, ...]:
         """Names of the angles."""
         return {"ramachandran": ("phi", "psi"), "janin": ("chi1", "chi2")}[self.name]
 
@@ -202,7 +230,16 @@ class DihedralTableData(ManifoldData):
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        return np.load(self._file.path)
+        try:
+            counts = np.load(self._file.path, allow_pickle=False)
+        except (ValueError, EOFError, OSError):  # of a file of another kind, whatever numpy takes it for
+            counts = np.empty(0)
+        if counts.ndim != 2 or len(counts) != counts.shape[1] or counts.dtype.kind not in "iu" or counts.min() < 0:
+            raise ValueError(
+                f"{self._file.path} is no table of counts. DihedralTableData reads a square .npy table of whole "
+                "numbers; for angles of your own: --data=TorusData --data.path=FILE."
+            )
+        return counts
 
     @property
     def _start(self) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rsgm.data.synthetic import LawData, MixtureData
 from rsgm.distributions import Mixture, VonMisesFisher, WrappedNormal
+from rsgm.distributions.checks import require_count, require_positive
 from rsgm.manifolds import Hyperbolic, Manifold, Product, Sphere
 from rsgm.seeding import generator_from
 
@@ -27,8 +28,8 @@ class VonMisesFisherData(LawData):
     Arguments:
         dim: d
         concentration: :math:`\kappa`
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = VonMisesFisherData(train_size=100, val_size=10, test_size=1000)
@@ -40,6 +41,11 @@ class VonMisesFisherData(LawData):
 
     dim: int = 2
     concentration: float = 15.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Sphere(self.dim)  # checks it
+        require_positive("VonMisesFisherData", concentration=self.concentration)
 
     @cached_property
     def law(self) -> VonMisesFisher:
@@ -59,13 +65,19 @@ class VonMisesFisherMixtureData(MixtureData):
         components: their number
         concentration: :math:`\kappa`
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     dim: int = 2
     components: int = 4
     concentration: float = 15.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Sphere(self.dim)  # checks it
+        require_count("VonMisesFisherMixtureData", components=self.components)
+        require_positive("VonMisesFisherMixtureData", concentration=self.concentration)
 
     @cached_property
     def law(self) -> Mixture:
@@ -86,8 +98,8 @@ class HyperbolicMixtureData(MixtureData):
 
     Arguments:
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
     @cached_property
@@ -112,8 +124,8 @@ class WrappedNormalMixtureData(MixtureData):
         scale: standard deviation along every axis; at most a sixth of the manifold's injectivity radius
         spread: standard deviation of the centres where the manifold is not compact
         conditional: give the component as context, and score given it
-        train_size, val_size, test_size: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size: see `ManifoldData`
+        train_size, val_size, test_size, fresh: see `LawData`
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
     Example:
         >>> data = WrappedNormalMixtureData(Product(), train_size=10, val_size=10, test_size=10)
@@ -126,6 +138,11 @@ class WrappedNormalMixtureData(MixtureData):
     components: int = 6
     scale: float = 0.3
     spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_count("WrappedNormalMixtureData", components=self.components)
+        require_positive("WrappedNormalMixtureData", scale=self.scale, spread=self.spread)
 
     @cached_property
     def law(self) -> Mixture:

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from rsgm.distributions import ManifoldDistribution
 from rsgm.manifolds import Euclidean
@@ -25,16 +24,22 @@ class EuclideanLaw(ManifoldDistribution, ABC):
         dim: d
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
-
     manifold: Euclidean
     #: shares ``(K,)`` of the separate modes, where there are some
     mode_weights: Tensor | None = None
 
     def __init__(self, dim: int) -> None:
         self.manifold = Euclidean(dim)
-        super().__init__((), torch.Size((dim,)), validate_args=False)
+        super().__init__(torch.Size(), torch.Size((dim,)))
+
+    @abstractmethod
+    def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` exact draws ``(n, d)`` from ``generator`` (default: the global one)."""
+
+    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """``n`` exact draws ``(n, *batch, d)``; the batch, of `expand`, is of equal laws."""
+        points = self.draw_points(n * self.batch_shape.numel(), generator)
+        return points.reshape(n, *self.batch_shape, self.manifold.dim)
 
     @abstractmethod
     def entropy(self) -> Tensor:
@@ -68,8 +73,14 @@ class SmoothedLaw(EuclideanLaw, ABC):
         Returns:
             ``(*batch,)``, nats, float64
         """
+        value = self._point(value)
         parts = [terms.logsumexp(1) for _, _, _, terms in self._chunks(value.double(), alpha, std)]
         return torch.cat(parts).reshape(value.shape[:-1])
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the points, float64."""
+        return (self._log_weights.exp() @ self._centres).expand(self.batch_shape + self.event_shape)
 
     def score(self, x: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
         r"""The gradient of `log_prob`, :math:`\sum_k r_k(x) (\alpha c_k - x) / (\alpha^2 s_k^2 + \tau^2)`.
@@ -84,7 +95,7 @@ class SmoothedLaw(EuclideanLaw, ABC):
 
     def entropy(self) -> Tensor:
         """By a sum over a lattice, whose error is below 1e-5; up to three dimensions."""
-        return torch.tensor(self._entropy, dtype=torch.float64)
+        return torch.tensor(self._entropy, dtype=torch.float64).expand(self.batch_shape)
 
     @cached_property
     def _entropy(self) -> float:

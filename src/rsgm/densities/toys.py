@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rsgm.densities.base import EuclideanLaw, SmoothedLaw
+from rsgm.distributions.checks import PositiveFinite
 
 
 class GaussianMixture(SmoothedLaw):
@@ -23,7 +24,8 @@ class GaussianMixture(SmoothedLaw):
         weights: :math:`w_k`, positive, of any sum; None for equal weights
 
     Raises:
-        ValueError: other numbers of means, scales and weights, or one of the latter that is not positive
+        ValueError: other numbers of means, scales and weights, a mean that is not finite, or one of the others that is
+            not positive and finite
 
     Example:
         >>> law = GaussianMixture(means=[[-2.0, 0.0], [2.0, 0.0]], scale=0.5)
@@ -43,10 +45,11 @@ class GaussianMixture(SmoothedLaw):
         centres = torch.as_tensor(means, dtype=torch.float64)
         numbers = [torch.as_tensor(1.0 if part is None else part, dtype=torch.float64) for part in (scale, weights)]
         for name, part in zip(("scale", "weights"), numbers, strict=True):
-            if part.shape not in ((), centres.shape[:1]) or centres.dim() != 2 or not bool((part > 0).all()):
+            fits = part.shape in ((), centres.shape[:1]) and centres.dim() == 2
+            if not fits or not bool(centres.isfinite().all() and PositiveFinite().check(part).all()):
                 raise ValueError(
                     f"GaussianMixture: means must be K points and {name} one positive number each, found means of "
-                    f"shape {tuple(centres.shape)} and {name} {part.tolist()}."
+                    f"shape {tuple(centres.shape)} and {name} {part.tolist()}; all must be finite."
                 )
         shares = numbers[1].expand(len(centres))
         self.mode_weights = shares / shares.sum()
@@ -58,7 +61,7 @@ class GaussianMixture(SmoothedLaw):
         angles = [2 * math.pi * k / count for k in range(count)]
         return cls([[radius * math.cos(angle), radius * math.sin(angle)] for angle in angles], scale, None)
 
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws ``(n, d)``."""
         device = None if generator is None else generator.device
         component = torch.multinomial(self.mode_weights.to(device), n, replacement=True, generator=generator)
@@ -79,7 +82,7 @@ class NoisyCurves(SmoothedLaw, ABC):
         noise: standard deviation of the noise, in units of the plane
 
     Raises:
-        ValueError: where the noise is finer than the nodes
+        ValueError: where the noise is finer than the nodes, or not finite
     """
 
     nodes = 4000
@@ -88,8 +91,8 @@ class NoisyCurves(SmoothedLaw, ABC):
         self.noise = noise
         nodes = self.curves((torch.arange(self.nodes, dtype=torch.float64) + 0.5) / self.nodes)
         gap = float(nodes.diff(dim=1).norm(dim=-1).max())
-        if noise < gap:
-            raise ValueError(f"{type(self).__name__}: noise must be at least {gap:.2g}, found {noise}.")
+        if not gap <= noise < math.inf:
+            raise ValueError(f"{type(self).__name__}: noise must be at least {gap:.2g}, found {noise}, and finite.")
         centres = nodes.flatten(0, 1)
         super().__init__(centres, centres.new_tensor([noise]), centres.new_full((len(centres),), 1 / len(centres)))
 
@@ -97,7 +100,7 @@ class NoisyCurves(SmoothedLaw, ABC):
     def curves(self, u: Tensor) -> Tensor:
         """The points ``(curves, n, 2)`` at ``u`` in [0, 1], which must run at constant probability, not speed."""
 
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws ``(n, 2)``."""
         device = None if generator is None else generator.device
         u = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
@@ -161,18 +164,19 @@ class Checkerboard(EuclideanLaw):
     """
 
     def __init__(self, side: float = 8.0, cells: int = 4) -> None:
-        if cells < 2 or cells % 2 or side <= 0:
+        if cells < 2 or cells % 2 or not 0 < side < math.inf:
             raise ValueError(f"Checkerboard: expected side > 0 and an even number of cells, found {side} and {cells}.")
         self.side, self.cells = side, cells
         super().__init__(2)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, 2)``, float64."""
+        value = self._point(value)
         cell = ((value.double() / self.side + 0.5) * self.cells).floor()
         dark = (cell.sum(-1) % 2 == 0) & ((cell >= 0) & (cell < self.cells)).all(-1)
         return torch.where(dark, -self.entropy().to(value.device), -math.inf)
 
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws ``(n, 2)``."""
         device = None if generator is None else generator.device
         column = torch.randint(self.cells, (n,), generator=generator, device=device)
@@ -182,4 +186,9 @@ class Checkerboard(EuclideanLaw):
 
     def entropy(self) -> Tensor:
         """The logarithm of half the area."""
-        return torch.tensor(self.side**2 / 2, dtype=torch.float64).log()
+        return torch.tensor(self.side**2 / 2, dtype=torch.float64).log().expand(self.batch_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """Zero, float64."""
+        return torch.zeros(self.batch_shape + self.event_shape, dtype=torch.float64)

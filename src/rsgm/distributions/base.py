@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 
+from rsgm.distributions.checks import OnManifold
 from rsgm.manifolds import Manifold
 
 
 class ManifoldDistribution(Distribution, ABC):
-    """A law on a manifold, with respect to its Riemannian volume, that draws from a given generator."""
+    """A law on a manifold, with respect to its Riemannian volume, that draws from a given generator.
+
+    As elsewhere in `torch.distributions`, parameters and values are checked unless ``validate_args=False``: a value
+    is a point of the manifold, its `support`. `mean` is the expectation of the ambient coordinates, in general no
+    point.
+
+    A subclass says what `draw` and ``log_prob`` are, calls `_point` on values, and names its batched parameters in
+    `batched`, from which `expand` and `take` follow.
+    """
 
     manifold: Manifold
 
@@ -20,11 +32,81 @@ class ManifoldDistribution(Distribution, ABC):
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, *batch, *event)`` from ``generator`` (default: the global one)."""
 
-    def take(self, index: Tensor) -> ManifoldDistribution:
-        """The members of a batch ``(K,)`` of laws that ``index`` selects."""
-        raise NotImplementedError(f"{type(self).__name__} does not select from a batch of laws.")
+    @property
+    def batched(self) -> Mapping[str, int]:
+        """The names of the tensors that have the batch shape, each with the number of its axes beyond it."""
+        return {}
+
+    @property
+    def arg_constraints(self) -> dict[str, Constraint]:
+        """What the parameters have to be, by name."""
+        return {}
+
+    @property
+    def support(self) -> Constraint:
+        """The points of the manifold."""
+        return OnManifold(self.manifold)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expectation ``(*batch, *event)`` of the ambient coordinates, where it is known."""
+        self._unknown("mean", "average draws, and project the average with projx for a point")
+
+    @property
+    def mode(self) -> Tensor:
+        """The point ``(*batch, *event)`` of the largest density, where it is known and unique."""
+        self._unknown("mode", "maximise log_prob")
 
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-        """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator."""
+        """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator; no gradient flows through them."""
+        shape = torch.Size(sample_shape)
+        with torch.no_grad():
+            return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
+
+    def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+        """Draws that are differentiable in the parameters, where ``has_rsample``."""
+        if not self.has_rsample:
+            self._unknown("rsample: its draws have no derivative in its parameters", "use sample")
         shape = torch.Size(sample_shape)
         return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
+
+    def expand(
+        self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
+    ) -> ManifoldDistribution:
+        """The law with a batch shape that its own broadcasts to; memory is shared."""
+        batch, own = torch.Size(batch_shape), self.batch_shape
+        if len(own) > len(batch) or any(a not in (1, b) for a, b in zip(own[::-1], batch[::-1], strict=False)):
+            raise ValueError(
+                f"{type(self).__name__}.expand: the batch shape {tuple(own)} does not expand to {tuple(batch)}."
+            )
+        return self._changed(lambda part, axes: part.expand(batch + part.shape[part.dim() - axes :]), batch, _instance)
+
+    def take(self, index: Tensor | tuple[Tensor, ...]) -> ManifoldDistribution:
+        """The laws of a batch that ``index`` selects, as in indexing a tensor of the batch shape."""
+        if not self.batched:
+            raise NotImplementedError(f"{type(self).__name__} does not select from a batch of laws.")
+        name, axes = next(iter(self.batched.items()))
+        selected = getattr(self, name)[index]
+        return self._changed(lambda part, _: part[index], selected.shape[: selected.dim() - axes])
+
+    def _changed(
+        self,
+        change: Callable[[Tensor, int], Tensor],
+        batch: torch.Size,
+        instance: ManifoldDistribution | None = None,
+    ) -> ManifoldDistribution:
+        """A copy with other parameters, which are not checked again."""
+        new = self.__new__(type(self)) if instance is None else instance
+        parts = {name: change(getattr(self, name), axes) for name, axes in self.batched.items()}
+        new.__dict__.update(self.__dict__ | parts | {"_batch_shape": batch})
+        return new
+
+    def _point(self, value: Tensor) -> Tensor:
+        """A value, checked if arguments are, with the axes of the batch."""
+        if self._validate_args:
+            self._validate_sample(value)
+        batch = value.shape[: value.dim() - len(self.event_shape)]
+        return value.expand(*torch.broadcast_shapes(batch, self.batch_shape), *self.event_shape)
+
+    def _unknown(self, what: str, instead: str) -> NoReturn:
+        raise NotImplementedError(f"{type(self).__name__} on {self.manifold} has no {what}; {instead}.")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Product
@@ -16,43 +15,62 @@ class Mixture(ManifoldDistribution):
     r"""A finite mixture, :math:`p = \sum_k w_k p_k`.
 
     Arguments:
-        components: a law with batch shape ``(K,)``
-        weights: ``(K,)``, positive, of any sum; None for equal weights
+        components: a law with batch shape ``(*batch, K)``
+        weights: ``(K,)`` or ``(*batch, K)``, positive and finite, of any sum; None for equal weights
+        validate_args: check values (default: as `torch.distributions` does)
 
     Raises:
         ValueError: components without a batch axis, or other weights
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
-
-    def __init__(self, components: ManifoldDistribution, weights: Tensor | None = None) -> None:
-        if len(components.batch_shape) != 1:
-            raise ValueError(f"Mixture: components need batch shape (K,), found {tuple(components.batch_shape)}.")
-        self.components, self.manifold, self.count = components, components.manifold, components.batch_shape[0]
-        weights = torch.ones(self.count, dtype=torch.float64) if weights is None else weights
-        if weights.shape != (self.count,) or not bool((weights > 0).all()):
-            raise ValueError(f"Mixture: {self.count} positive weights are needed, found {weights}.")
-        self.weights = weights / weights.sum()
-        super().__init__((), components.event_shape, validate_args=False)
+    def __init__(
+        self, components: ManifoldDistribution, weights: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        shape = components.batch_shape
+        if not shape.numel() or not shape:
+            raise ValueError(f"Mixture: components need batch shape (*batch, K), found {tuple(shape)}.")
+        self.components, self.manifold, self.count = components, components.manifold, shape[-1]
+        weights = torch.ones(self.count, dtype=torch.float64) if weights is None else torch.as_tensor(weights)
+        if weights.shape not in (shape[-1:], shape) or not bool(((weights > 0) & weights.isfinite()).all()):
+            raise ValueError(f"Mixture: {self.count} positive weights are needed, each finite, found {weights}.")
+        self.weights = (weights / weights.sum(-1, keepdim=True)).expand(shape)
+        super().__init__(shape[:-1], components.event_shape, validate_args=validate_args)
 
     def component_log_prob(self, value: Tensor) -> Tensor:
-        """Log-densities ``(..., K)`` of points ``(..., *event)``."""
+        """Log-densities ``(..., *batch, K)`` of points ``(..., *batch, *event)``."""
         return self.components.log_prob(value.unsqueeze(value.dim() - len(self.event_shape)))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats."""
-        parts = self.component_log_prob(value)
+        parts = self.component_log_prob(self._point(value))
         return (parts + self.weights.log().to(parts)).logsumexp(-1)
 
     def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """``n`` draws and the component ``(n,)`` that each came from."""
-        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        return self.components.take(component).draw(1, generator)[0], component
+        """``n`` draws ``(n, *batch, *event)`` and the components ``(n, *batch)`` that they came from."""
+        flat = self.weights.reshape(-1, self.count)
+        component = torch.multinomial(flat, n, replacement=True, generator=generator).T.reshape(n, *self.batch_shape)
+        grid = torch.meshgrid([torch.arange(size, device=component.device) for size in component.shape], indexing="ij")
+        return self.components.take((*grid[1:], component)).draw(1, generator)[0], component
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws."""
         return self.draw_with_component(n, generator)[0]
+
+    @property
+    def mean(self) -> Tensor:
+        """The weighted mean of the components' means."""
+        parts = self.components.mean
+        return (self.weights.reshape(*self.weights.shape, *(1,) * len(self.event_shape)).to(parts) * parts).sum(
+            len(self.batch_shape)
+        )
+
+    def expand(
+        self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
+    ) -> ManifoldDistribution:
+        """As the base class, of the components."""
+        new, shape = super().expand(batch_shape, _instance), (*batch_shape, self.count)
+        new.components, new.weights = self.components.expand(shape), self.weights.expand(shape)
+        return new
 
 
 class ProductDistribution(ManifoldDistribution):
@@ -60,21 +78,46 @@ class ProductDistribution(ManifoldDistribution):
 
     Arguments:
         manifold: the product
-        factors: a law on each of its factors
+        factors: a law on each of its factors; their batch shapes broadcast
+        validate_args: check values (default: as `torch.distributions` does)
+
+    Raises:
+        ValueError: for another number of laws, or laws of points of other shapes
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
-
-    def __init__(self, manifold: Product, factors: Sequence[ManifoldDistribution]) -> None:
-        self.manifold, self.factors = manifold, list(factors)
-        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+    def __init__(
+        self, manifold: Product, factors: Sequence[ManifoldDistribution], validate_args: bool | None = None
+    ) -> None:
+        expected, found = [m.shape for m in manifold.factors], [tuple(law.event_shape) for law in factors]
+        if found != expected:
+            raise ValueError(f"ProductDistribution: {manifold} needs laws of points {expected}, found {found}.")
+        batch = torch.broadcast_shapes(*(factor.batch_shape for factor in factors))
+        self.manifold, self.factors = manifold, [factor.expand(batch) for factor in factors]
+        super().__init__(batch, torch.Size(manifold.shape), validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The sum of the factors' log-densities."""
-        parts = self.manifold.split(value)
+        parts = self.manifold.split(self._point(value))
         return sum(factor.log_prob(part) for factor, part in zip(self.factors, parts, strict=True))
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws on the generator's device."""
         return self.manifold.join(factor.draw(n, generator) for factor in self.factors)
+
+    @property
+    def mean(self) -> Tensor:
+        """The factors' means."""
+        return self.manifold.join(factor.mean for factor in self.factors)
+
+    @property
+    def mode(self) -> Tensor:
+        """The factors' modes."""
+        return self.manifold.join(factor.mode for factor in self.factors)
+
+    def expand(
+        self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
+    ) -> ManifoldDistribution:
+        """As the base class, of the factors."""
+        new = super().expand(batch_shape, _instance)
+        new.factors = [factor.expand(batch_shape) for factor in self.factors]
+        return new

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-import scipy.special
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
 
 from rsgm.distributions.base import ManifoldDistribution
+from rsgm.distributions.checks import OnManifold, PositiveFinite, require_positive
 from rsgm.manifolds import Manifold, Sphere
+from rsgm.manifolds.von_mises_fisher import log_constant, mean_cosine, mean_height
 
 
 class Uniform(ManifoldDistribution):
@@ -18,33 +19,34 @@ class Uniform(ManifoldDistribution):
 
     Arguments:
         manifold: a compact manifold
+        validate_args: check values (default: as `torch.distributions` does)
 
     Raises:
         ValueError: where the volume is infinite
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
+    has_rsample = True
 
-    def __init__(self, manifold: Manifold) -> None:
+    def __init__(self, manifold: Manifold, validate_args: bool | None = None) -> None:
         if math.isinf(manifold.log_volume):
             raise ValueError(f"{manifold} has infinite volume, so no uniform law; choose a compact manifold.")
         self.manifold = manifold
-        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+        super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Minus the log-volume."""
-        batch = value.shape[: value.dim() - len(self.event_shape)]
-        return value.new_full(batch, -self.manifold.log_volume)
+        value = self._point(value)
+        return value.new_full(value.shape[: value.dim() - len(self.event_shape)], -self.manifold.log_volume)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(n, *shape)`` points on the generator's device."""
+        """``(n, *batch, *shape)`` points on the generator's device."""
         device = None if generator is None else generator.device
-        return self.manifold.random_uniform(n, *self.manifold.shape, generator=generator, device=device)
+        size = (n, *self.batch_shape, *self.event_shape)
+        return self.manifold.random_uniform(*size, generator=generator, device=device)
 
     def entropy(self) -> Tensor:
         """The log-volume."""
-        return torch.tensor(self.manifold.log_volume)
+        return torch.tensor(self.manifold.log_volume).expand(self.batch_shape)
 
 
 class Normal(ManifoldDistribution):
@@ -53,37 +55,46 @@ class Normal(ManifoldDistribution):
     Arguments:
         manifold: a Euclidean space
         scale: standard deviation of each coordinate
+        validate_args: check values (default: as `torch.distributions` does)
 
     Raises:
         ValueError: where the manifold is not a vector space, and for a scale that is not positive
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
+    has_rsample = True
 
-    def __init__(self, manifold: Manifold, scale: float = 1.0) -> None:
+    def __init__(self, manifold: Manifold, scale: float = 1.0, validate_args: bool | None = None) -> None:
         x = torch.ones(manifold.shape)
         # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
         if manifold.dim != x.numel() or not torch.equal(manifold.expmap(5 * x, 3 * x), 8 * x):
             raise ValueError(f"{manifold} is not a vector space, so it has no normal law; choose Euclidean.")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"Normal: scale must be positive and finite, found {scale}.")
+        require_positive("Normal", scale=scale)
         self.manifold, self.scale = manifold, scale
-        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+        super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(*batch, *shape)``."""
+        value = self._point(value)
         square = (value / self.scale).square().flatten(value.dim() - len(self.event_shape)).sum(-1)
         return -0.5 * square - self.manifold.dim * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(n, *shape)`` points on the generator's device."""
+        """``(n, *batch, *shape)`` points on the generator's device."""
         device = None if generator is None else generator.device
-        return self.scale * torch.randn(n, *self.manifold.shape, generator=generator, device=device)
+        size = (n, *self.batch_shape, *self.event_shape)
+        return self.scale * torch.randn(*size, generator=generator, device=device)
+
+    @property
+    def mean(self) -> Tensor:
+        """Zero."""
+        return torch.zeros(self.batch_shape + self.event_shape)
+
+    mode = mean
 
     def entropy(self) -> Tensor:
         """``dim (log(2 π e) / 2 + log scale)``."""
-        return torch.tensor(self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale)))
+        value = self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale))
+        return torch.tensor(value).expand(self.batch_shape)
 
 
 class VonMisesFisher(ManifoldDistribution):
@@ -99,7 +110,7 @@ class VonMisesFisher(ManifoldDistribution):
         validate_args: check the arguments (default: as `torch.distributions` does)
 
     Raises:
-        ValueError: a concentration that is not positive, or a ``loc`` whose last axis is not ``d + 1``
+        ValueError: a concentration that is not positive and finite, or a ``loc`` that is no point of the sphere
 
     Example:
         >>> law = VonMisesFisher(Sphere(2), torch.tensor([1.0, 0.0, 0.0]), 15.0)
@@ -108,9 +119,6 @@ class VonMisesFisher(ManifoldDistribution):
         >>> law.entropy()
         tensor(0.1298)
     """
-
-    arg_constraints = {"loc": constraints.real_vector, "concentration": constraints.positive}  # noqa: RUF012
-    support = constraints.real_vector
 
     def __init__(
         self, manifold: Sphere, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
@@ -124,11 +132,17 @@ class VonMisesFisher(ManifoldDistribution):
         batch = torch.broadcast_shapes(loc.shape[:-1], kappa.shape)
         self.manifold = manifold
         self.loc, self.concentration = loc.expand(*batch, -1), kappa.expand(batch)
-        super().__init__(batch, manifold.shape, validate_args=validate_args)
+        super().__init__(batch, torch.Size(manifold.shape), validate_args=validate_args)
 
-    def take(self, index: Tensor) -> VonMisesFisher:
-        """The laws that ``index`` selects."""
-        return VonMisesFisher(self.manifold, self.loc[index], self.concentration[index], validate_args=False)
+    @property
+    def batched(self) -> dict[str, int]:
+        """As the base class."""
+        return {"loc": 1, "concentration": 0}
+
+    @property
+    def arg_constraints(self) -> dict[str, Constraint]:
+        """As the base class."""
+        return {"loc": OnManifold(self.manifold), "concentration": PositiveFinite()}
 
     @property
     def width(self) -> Tensor:
@@ -137,7 +151,9 @@ class VonMisesFisher(ManifoldDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, d + 1)``."""
-        return self.manifold.kernel_log_prob(value, self.loc, self.width)
+        # from differences, for κ<μ, x> would cancel
+        square = (self._point(value) - self.loc).square().sum(-1)
+        return log_constant(self.concentration, self.manifold.dim) - 0.5 * self.concentration * square
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, *batch, d + 1)`` from ``generator`` (default: the global one)."""
@@ -146,11 +162,19 @@ class VonMisesFisher(ManifoldDistribution):
     @property
     def mean_resultant_length(self) -> Tensor:
         r"""Length of the mean vector, :math:`A(\kappa) = I_{(d+1)/2}(\kappa) / I_{(d-1)/2}(\kappa)`."""
-        kappa, order = self.concentration.double().cpu().numpy(), (self.manifold.dim - 1) / 2
-        ratio = scipy.special.ive(order + 1, kappa) / scipy.special.ive(order, kappa)
-        return torch.as_tensor(ratio).to(self.concentration)
+        return mean_cosine(self.concentration, self.manifold.dim)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The expectation :math:`A(\kappa)\,\mu`, inside of the sphere."""
+        return self.mean_resultant_length[..., None] * self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        r"""The mean direction :math:`\mu`."""
+        return self.loc
 
     def entropy(self) -> Tensor:
         r"""Differential entropy :math:`-\log p(\mu) + \kappa(1 - A(\kappa))`, nats, shape ``batch``."""
-        peak = self.log_prob(self.loc)
-        return self.concentration * (1 - self.mean_resultant_length) - peak
+        kappa, dim = self.concentration, self.manifold.dim
+        return kappa * mean_height(kappa, dim) - log_constant(kappa, dim)

@@ -6,10 +6,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Sphere
+from rsgm.manifolds.rejection import first_accepted
 
 #: of the quadrature; with 512 the normaliser is right to 1e-12 up to a concentration of 1e10
 _NODES = 512
@@ -26,12 +26,13 @@ class Kent(ManifoldDistribution):
 
     .. math:: c = 2\pi \int_0^2 e^{\kappa(1 - w)} I_0(\beta w (2 - w))\,dw
 
-    References: Kent 1982, J. R. Stat. Soc. B 44; Kent, Ganeiban and Mardia 2018, J. Comput. Graph. Stat. 27 (draws).
+    References: Kent 1982, J. R. Stat. Soc. B 44; Kent, Ganeiber and Mardia 2018, J. Comput. Graph. Stat. 27 (draws).
 
     Arguments:
         frame: an orthogonal matrix with the columns :math:`\gamma_1, \gamma_2, \gamma_3`, shape ``(*batch, 3, 3)``
         concentration: :math:`\kappa \ge 0`, a number or a tensor that broadcasts with ``batch``
         ovalness: :math:`\beta`, with :math:`0 \le 2\beta < \kappa` (or both zero): beyond, the law has two modes
+        validate_args: check values (default: as `torch.distributions` does)
 
     Raises:
         ValueError: for a frame of another shape or not orthogonal, and for parameters out of range
@@ -42,10 +43,13 @@ class Kent(ManifoldDistribution):
         torch.Size([4, 3])
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
-
-    def __init__(self, frame: Tensor, concentration: Tensor | float, ovalness: Tensor | float) -> None:
+    def __init__(
+        self,
+        frame: Tensor,
+        concentration: Tensor | float,
+        ovalness: Tensor | float,
+        validate_args: bool | None = None,
+    ) -> None:
         if frame.shape[-2:] != (3, 3):
             raise ValueError(f"Kent: the frame must end with the shape (3, 3), found {tuple(frame.shape)}.")
         gram = frame.transpose(-1, -2) @ frame
@@ -64,10 +68,16 @@ class Kent(ManifoldDistribution):
             )
         self.manifold = Sphere(2)
         self.frame, self.concentration, self.ovalness = frame.expand(*batch, 3, 3), kappa, beta
-        super().__init__(batch, torch.Size((3,)), validate_args=False)
+        super().__init__(batch, torch.Size((3,)), validate_args=validate_args)
+
+    @property
+    def batched(self) -> dict[str, int]:
+        """As the base class."""
+        return {"frame": 2, "concentration": 0, "ovalness": 0}
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, 3)``; from differences, for κ γ·x would cancel."""
+        value = self._point(value)
         square = (value - self.frame[..., 0]).square().sum(-1)
         _, second, third = torch.einsum("...i,...ij->...j", value, self.frame).unbind(-1)
         oval = self.ovalness * (second - third) * (second + third)
@@ -78,26 +88,42 @@ class Kent(ManifoldDistribution):
 
         With :math:`2\cos \le 1 + \cos^2` the law is below a Bingham law, and that below the angular central Gaussian.
         """
-        a, b = self.concentration - 2 * self.ovalness, self.concentration + 2 * self.ovalness
+        kappa, beta = self.concentration.double(), self.ovalness.double()
+        a, b = kappa - 2 * beta, kappa + 2 * beta
         # the best envelope solves 1/q + 1/(q + a) + 1/(q + b) = 1; any q in [1, 3] is one
         q = torch.ones_like(a)
         for _ in range(12):
             parts = torch.stack([1 / q, 1 / (q + a), 1 / (q + b)])
             q = (q + (parts.sum(0) - 1) / parts.square().sum(0)).clamp(1, 3)
         scale = torch.stack([torch.ones_like(a), (1 + a / q).rsqrt(), (1 + b / q).rsqrt()], -1)
-        local = torch.zeros(n, *scale.shape).to(scale)
-        open_ = torch.ones(local.shape[:-1], dtype=torch.bool, device=local.device)
-        while bool(open_.any()):
-            z = scale * torch.randn(local.shape, generator=generator, dtype=local.dtype, device=local.device)
-            z = z / z.norm(dim=-1, keepdim=True)
+        # a and b times the squared scales, without overflow
+        across, along = q / (1 + q / a), q / (1 + q / b)
+        q, scale, across, along = (part.to(self.frame) for part in (q, scale, across, along))
+
+        def propose() -> tuple[Tensor, Tensor]:
+            gauss = torch.randn(n, *scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
+            length = (scale * gauss).norm(dim=-1)
+            z = scale * gauss / length[..., None]
             first, second, third = z.unbind(-1)
             level = torch.rand(first.shape, generator=generator, dtype=z.dtype, device=z.device)
-            bingham = 0.5 * (a * second.square() + b * third.square())
+            bingham = 0.5 * (across * (gauss[..., 1] / length).square() + along * (gauss[..., 2] / length).square())
             drop = torch.where(first > 0, (second.square() + third.square()) / (1 + first.abs()), 1 - first)
             envelope = 0.5 * (3 - q) + 1.5 * ((q / 3).log() + (2 * bingham / q).log1p())
-            accept = open_ & (level.log() <= envelope - bingham - 0.5 * self.concentration * drop.square())
-            local, open_ = torch.where(accept[..., None], z, local), open_ & ~accept
+            return z, level.log() <= envelope - bingham - 0.5 * self.concentration * drop.square()
+
+        local = first_accepted(q.expand(n, *q.shape), (3,), propose)
         return self.manifold.projx(torch.einsum("...ij,...j->...i", self.frame, local))
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The expectation, on :math:`\gamma_1` inside of the sphere."""
+        height = moments(self.concentration, self.ovalness)[1][..., :1]
+        return (1 - height).to(self.frame) * self.frame[..., 0]
+
+    @property
+    def mode(self) -> Tensor:
+        r"""The first axis :math:`\gamma_1`; where the concentration is zero, one of all points."""
+        return self.frame[..., 0]
 
     def entropy(self) -> Tensor:
         """Differential entropy, nats, shape ``batch``."""

@@ -6,9 +6,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions.constraints import Constraint, independent
 
 from rsgm.distributions.base import ManifoldDistribution
+from rsgm.distributions.checks import OnManifold, PositiveFinite
 from rsgm.manifolds import Manifold
 
 
@@ -23,10 +24,11 @@ class WrappedNormal(ManifoldDistribution):
         manifold: one that knows `log_det_exp`
         loc: :math:`\mu`, points ``(*batch, *shape)``; by default the manifold's origin
         scale: :math:`\sigma`, a number, or ``(dim,)`` or ``(*batch, dim)`` along the axes of ``manifold.frame(loc)``
+        validate_args: check ``loc`` and values (default: as `torch.distributions` does)
 
     Raises:
-        ValueError: a ``loc`` of the wrong shape, a scale that is not positive, or one so large that the tails would
-            wrap round a compact manifold
+        ValueError: a ``loc`` that is no point, a scale that is not positive and finite, or one so large that the tails
+            would wrap round a compact manifold
 
     Example:
         >>> from rsgm.manifolds import Hyperbolic
@@ -36,36 +38,45 @@ class WrappedNormal(ManifoldDistribution):
         tensor(-0.4516)
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
+    has_rsample = True
 
-    def __init__(self, manifold: Manifold, loc: Tensor | None = None, scale: Tensor | float = 1.0) -> None:
-        event = torch.Size(manifold.shape)
-        loc = manifold.origin(*event) if loc is None else loc
-        batch = loc.shape[: loc.dim() - len(event)]
-        if loc.shape[len(batch) :] != event:
-            raise ValueError(
-                f"WrappedNormal: loc must end with the shape {tuple(event)} of a point, found {tuple(loc.shape)}."
-            )
+    def __init__(
+        self,
+        manifold: Manifold,
+        loc: Tensor | None = None,
+        scale: Tensor | float = 1.0,
+        validate_args: bool | None = None,
+    ) -> None:
+        loc = manifold.origin(*manifold.shape) if loc is None else loc
+        batch, event = _split_shape("WrappedNormal", manifold, loc)
         # a number keeps its digits: points may come in any precision
         scale = torch.as_tensor(scale, dtype=torch.float64)
-        self.manifold, self.loc, self.scale = manifold, loc, scale.expand(*batch, manifold.dim)
-        if not bool((self.scale > 0).all()):
-            raise ValueError(f"WrappedNormal: scale must be positive, found {float(scale.min())}.")
+        batch = torch.broadcast_shapes(batch, scale.shape[:-1])
+        self.manifold, self.loc, self.scale = manifold, loc.expand(batch + event), scale.expand(*batch, manifold.dim)
+        wrong = scale[~PositiveFinite().check(scale)]
+        if len(wrong):
+            raise ValueError(f"WrappedNormal: scale must be positive, found {float(wrong[0])}, and it must be finite.")
         if float(self.scale.max()) > manifold.injectivity_radius / 6:
             raise ValueError(
                 f"WrappedNormal: with the scale {float(self.scale.max()):.3g} the tails wrap round {manifold}, whose "
                 f"geodesics are shortest up to {manifold.injectivity_radius:.3g}; use BrownianLaw "
                 "there, or a scale six times smaller than that length."
             )
-        super().__init__(batch, event, validate_args=False)
+        super().__init__(batch, event, validate_args=validate_args)
 
-    def take(self, index: Tensor) -> WrappedNormal:
-        """The laws that ``index`` selects."""
-        return WrappedNormal(self.manifold, self.loc[index], self.scale[index])
+    @property
+    def batched(self) -> dict[str, int]:
+        """As the base class."""
+        return {"loc": len(self.event_shape), "scale": 1}
+
+    @property
+    def arg_constraints(self) -> dict[str, Constraint]:
+        """As the base class."""
+        return {"loc": OnManifold(self.manifold), "scale": independent(PositiveFinite(), 1)}
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, *shape)``."""
+        value = self._point(value)
         loc, scale = self.loc.to(value), self.scale.to(value)
         u = self.manifold.logmap(loc, value)
         components = self.manifold.inner(loc, self._frame(loc, u.dim()), u).movedim(0, -1)
@@ -77,9 +88,12 @@ class WrappedNormal(ManifoldDistribution):
         device = self.loc.device if generator is None else generator.device
         loc, scale = self.loc.to(device), self.scale.to(device, self.loc.dtype)
         z = torch.randn(n, *scale.shape, generator=generator, dtype=loc.dtype, device=device)
-        frame = self._frame(loc, 1 + loc.dim())
-        components = (scale * z).movedim(-1, 0).reshape(-1, n, *self.batch_shape, *(1,) * len(self.event_shape))
-        return self.manifold.expmap(loc.expand(n, *loc.shape), (components * frame).sum(0))
+        return self.manifold.expmap(loc.expand(n, *loc.shape), self.manifold.from_frame(loc, scale * z))
+
+    @property
+    def mode(self) -> Tensor:
+        """``loc``, where geodesics never meet again; elsewhere the density may be unbounded where they do."""
+        return super().mode if math.isfinite(self.manifold.injectivity_radius) else self.loc
 
     def _frame(self, loc: Tensor, dims: int) -> Tensor:
         """The frame with the axes that let it broadcast with points of so many axes."""
@@ -94,23 +108,56 @@ class BrownianLaw(ManifoldDistribution):
 
     Arguments:
         manifold: one with a known heat kernel
-        loc: the centre, one point
-        time: s > 0, radians\ :sup:`2`
+        loc: the centre, points ``(*batch, *shape)``
+        time: s > 0, radians\ :sup:`2`, a number or a tensor that broadcasts with ``batch``
+        validate_args: check the arguments and values (default: as `torch.distributions` does)
+
+    Raises:
+        ValueError: a ``loc`` that is no point, or a time that is not positive and finite
     """
 
-    arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
+    def __init__(
+        self, manifold: Manifold, loc: Tensor, time: Tensor | float, validate_args: bool | None = None
+    ) -> None:
+        batch, event = _split_shape("BrownianLaw", manifold, loc)
+        # a number keeps its digits: points may come in any precision
+        time = torch.as_tensor(time, dtype=torch.float64, device=loc.device)
+        batch = torch.broadcast_shapes(batch, time.shape)
+        self.manifold, self.loc, self.time = manifold, loc.expand(batch + event), time.expand(batch)
+        super().__init__(batch, event, validate_args=validate_args)
 
-    def __init__(self, manifold: Manifold, loc: Tensor, time: float) -> None:
-        self.manifold, self.loc, self.time = manifold, loc, time
-        super().__init__((), torch.Size(manifold.shape), validate_args=False)
+    @property
+    def batched(self) -> dict[str, int]:
+        """As the base class."""
+        return {"loc": len(self.event_shape), "time": 0}
+
+    @property
+    def arg_constraints(self) -> dict[str, Constraint]:
+        """As the base class."""
+        return {"loc": OnManifold(self.manifold), "time": PositiveFinite()}
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats, of points ``(..., *shape)``."""
+        """Log-density, nats, of points ``(..., *batch, *shape)``."""
+        value = self._point(value)
         batch = value.shape[: value.dim() - len(self.event_shape)]
-        return self.manifold.heat_kernel_log_prob(self.loc.expand_as(value), value, value.new_full(batch, self.time))
+        loc, time = self.loc.to(value).expand_as(value), self.time.to(value).expand(batch)
+        return self.manifold.heat_kernel_log_prob(loc, value, time)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *shape)``."""
-        centre = self.loc.expand(n, *self.event_shape)
-        return self.manifold.heat_kernel_sample(centre, centre.new_full((n,), self.time), generator)
+        """``n`` exact draws ``(n, *batch, *shape)``."""
+        loc, time = self.loc.expand(n, *self.loc.shape), self.time.to(self.loc).expand(n, *self.time.shape)
+        return self.manifold.heat_kernel_sample(loc, time, generator)
+
+    @property
+    def mode(self) -> Tensor:
+        """``loc``."""
+        return self.loc
+
+
+def _split_shape(owner: str, manifold: Manifold, loc: Tensor) -> tuple[torch.Size, torch.Size]:
+    """The batch shape and the shape of a point, of points ``loc``."""
+    event = torch.Size(manifold.shape)
+    batch = loc.shape[: max(0, loc.dim() - len(event))]
+    if loc.shape[len(batch) :] != event:
+        raise ValueError(f"{owner}: loc must end with the shape {tuple(event)} of a point, found {tuple(loc.shape)}.")
+    return batch, event

@@ -39,7 +39,7 @@ class Adapted(Manifold):
         isotropic: whether `projx` of an ambient standard normal point is uniform, as on spheres and Stiefel manifolds
 
     Raises:
-        ValueError: for a manifold whose `proju` is not a projection (`CanonicalStiefel`)
+        ValueError: for a manifold whose `proju` is not a projection (`CanonicalStiefel`), or a volume that is none
 
     Example:
         >>> frames = Adapted(geoopt.EuclideanStiefel, (3, 2), volume=8 * 2**0.5 * math.pi**2, isotropic=True)
@@ -61,6 +61,8 @@ class Adapted(Manifold):
         super().__init__()
         # a class and its factory are then described alike
         self.manifold, self.base = functools.partial(manifold), manifold()
+        if volume is not None and not 0 < volume < math.inf:
+            raise ValueError(f"Adapted: volume must be positive and finite, or None, found {volume}.")
         self.volume, self.isotropic = volume, isotropic
         self.log_volume = math.inf if volume is None else math.log(volume)
         x = self.origin(*self.shape, dtype=torch.float64)
@@ -125,13 +127,11 @@ class Adapted(Manifold):
         x = self.base.origin(*self.shape, dtype=dtype, device=device, seed=seed)
         return x.as_subclass(Tensor).expand(size).clone()
 
-    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
-        return self.base.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol)
+    def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
+        return self.base.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol)[1]
 
-    def _check_vector_on_tangent(
-        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
-    ) -> tuple[bool, str | None]:
-        return self.base.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol)
+    def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
+        return self.base.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol)[1]
 
     # what rsgm asks
 
@@ -184,10 +184,9 @@ class Adapted(Manifold):
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A standard normal combination of the frame."""
-        frame = self.frame(x)
-        batch = frame.shape[: frame.dim() - len(self.shape)]
-        z = torch.randn(batch, generator=generator, dtype=x.dtype, device=x.device)
-        return (z.reshape(*batch, *(1,) * len(self.shape)) * frame).sum(0)
+        batch = x.shape[: x.dim() - len(self.shape)]
+        z = torch.randn(self.dim, *batch, generator=generator, dtype=x.dtype, device=x.device)
+        return self.from_frame(x, z.movedim(0, -1))
 
     def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Not known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import geoopt
@@ -35,6 +36,8 @@ class Manifold(geoopt.Manifold, ABC):
 
     #: length up to which geodesics are shortest; ``inf`` where the exponential map is a bijection
     injectivity_radius: float = math.inf
+    #: whether lengths are angles, in radians
+    angular: bool = False
     #: number of the divergence-free fields of `generate`; zero where none are known
     generators: int = 0
     #: whether `frame` is smooth everywhere
@@ -58,6 +61,17 @@ class Manifold(geoopt.Manifold, ABC):
     @abstractmethod
     def frame(self, x: Tensor) -> Tensor:
         """An orthonormal basis of each tangent space, shape ``(dim, *batch, *shape)``."""
+
+    def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
+        r"""The tangent vectors :math:`\sum_a c_a e_a(x)` of components ``(..., dim)`` in the `frame`.
+
+        The leading axes broadcast with those of ``x``. This default sums over the frame, ``dim`` vectors for each
+        point; the manifolds here write the sum down, at the cost of one vector.
+        """
+        frame, components = self.frame(x), components.movedim(-1, 0)
+        lead = components.dim() + len(self.shape) - frame.dim()
+        frame = frame.reshape(self.dim, *(1,) * lead, *x.shape)
+        return (components.reshape(*components.shape, *(1,) * len(self.shape)) * frame).sum(0)
 
     def frame_divergence(self, x: Tensor) -> Tensor:
         """The divergences of the fields of `frame`, ``(*batch, dim)``; zero for a group's left-invariant frame."""
@@ -180,6 +194,41 @@ class Manifold(geoopt.Manifold, ABC):
         """Squared Riemannian length of a tangent vector, shape ``batch``."""
         return self.inner(x, u, u)
 
+    # geoopt's checks: of any tensor, without an error
+
+    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
+        fault = self._misfit(x, "x") or self._point_fault(x, atol, rtol)
+        return fault is None, fault
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        fault = self._misfit(x, "x") or self._misfit(u, "u") or self._vector_fault(x, u, atol, rtol)
+        return fault is None, fault
+
+    def _check_shape(self, shape: tuple[int, ...], name: str) -> tuple[bool, str | None]:
+        ok = tuple(shape[max(0, len(shape) - len(self.shape)) :]) == self.shape
+        return ok, None if ok else f"`{name}` has the shape {tuple(shape)}, which does not end with {self.shape}"
+
+    def _misfit(self, x: Tensor, name: str) -> str | None:
+        """Why ``x`` is no tensor of ambient coordinates."""
+        ok, reason = self._check_shape(x.shape, name)
+        if not ok:
+            return reason
+        if not x.is_floating_point():
+            return f"`{name}` is of the type {x.dtype}, not of floating point numbers"
+        return None if bool(x.isfinite().all()) else f"`{name}` has coordinates that are not finite"
+
+    def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
+        """Why finite coordinates are no point, if they are none."""
+        ok = torch.allclose(x, self.projx(x), atol=atol, rtol=rtol)
+        return None if ok else f"`x` is not its projection `projx(x)` with atol={atol}, rtol={rtol}"
+
+    def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
+        """Why finite coordinates are no tangent vector at the point ``x``, if they are none."""
+        ok = torch.allclose(u, self.proju(x, u), atol=atol, rtol=rtol)
+        return None if ok else f"`u` is not its tangent part `proju(x, u)` with atol={atol}, rtol={rtol}"
+
     def _check_size(self, size: tuple[int, ...]) -> None:
         if tuple(size[len(size) - len(self.shape) :]) != self.shape:
             raise ValueError(
@@ -192,6 +241,12 @@ class Manifold(geoopt.Manifold, ABC):
             f"The heat kernel of {type(self).__name__}(dim={self.dim}) has no known {what} here. Train with "
             "ImplicitScoreMatching or SlicedScoreMatching, which need only its samples."
         )
+
+
+def check_dimension(owner: str, dim: int) -> None:
+    """Raise a ValueError unless the dimension of the manifold named ``owner`` is an integer of at least one."""
+    if not isinstance(dim, Integral) or dim < 1:
+        raise ValueError(f"{owner}: dim must be an integer of at least 1, found {dim!r}.")
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import geoopt
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, expand
+from rsgm.manifolds.base import Manifold, check_dimension, expand
 
 
 class Euclidean(Manifold, geoopt.Euclidean):
@@ -27,8 +27,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
-        if dim < 1:
-            raise ValueError(f"Euclidean: dim must be at least 1, found {dim}.")
+        check_dimension("Euclidean", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim,)
         super().__init__(ndim=1)
         self.generators = dim
@@ -37,6 +36,10 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """The coordinate basis, ``(dim, *batch, dim)``."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
         return eye.reshape(self.dim, *(1,) * (x.dim() - 1), self.dim).expand(self.dim, *x.shape)
+
+    def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
+        """``components`` themselves."""
+        return components
 
     def mean_curvature(self, x: Tensor) -> Tensor:
         """Zero."""
@@ -85,7 +88,8 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Normal density of standard deviation ``width``."""
-        square = ((x - centre) / width[..., None]).square().sum(-1)
+        # one distance for all widths of a pair
+        square = (x - centre).square().sum(-1) / width.square()
         return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
 
     def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

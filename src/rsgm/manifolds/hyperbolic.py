@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, expand, safe_norm
+from rsgm.manifolds.base import Manifold, check_dimension, expand, safe_norm
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 
@@ -44,8 +44,7 @@ class Hyperbolic(Manifold):
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
-        if dim < 1:
-            raise ValueError(f"Hyperbolic: dim must be at least 1, found {dim}.")
+        check_dimension("Hyperbolic", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
         super().__init__()
         self.generators = dim * (dim + 1) // 2
@@ -122,17 +121,13 @@ class Hyperbolic(Manifold):
         weight = self.inner(x, y - x, v, keepdim=True) / (2 + self._chord(x, y) / 2)
         return self._vector(y, v[..., 1:] + weight * (x + y)[..., 1:])
 
-    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
-        if x.shape[-1:] != self.shape:
-            return False, f"the last axis has {x.shape[-1]} coordinates, not {self.shape[0]}"
+    def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         ok = torch.allclose(x, self.projx(x), atol=atol, rtol=rtol)
-        return ok, None if ok else f"x0 != sqrt(1 + x1^2 + ...) with atol={atol}, rtol={rtol}"
+        return None if ok else f"x0 != sqrt(1 + x1^2 + ...) with atol={atol}, rtol={rtol}"
 
-    def _check_vector_on_tangent(
-        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
-    ) -> tuple[bool, str | None]:
+    def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         ok = torch.allclose(u, self._vector(x, u[..., 1:]).expand_as(u), atol=atol, rtol=rtol)
-        return ok, None if ok else f"<u, x> != 0 with atol={atol}, rtol={rtol}"
+        return None if ok else f"<u, x> != 0 with atol={atol}, rtol={rtol}"
 
     # what rsgm asks
 
@@ -140,6 +135,10 @@ class Hyperbolic(Manifold):
         """The axes at the origin, carried to ``x`` by the boost along the geodesic; smooth everywhere."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
         return self._lift(x, eye.reshape(self.dim, *(1,) * (x.dim() - 1), self.dim))
+
+    def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
+        """The boost of ``components``."""
+        return self._lift(x, components)
 
     def frame_divergence(self, x: Tensor) -> Tensor:
         """``(dim - 1)`` times the ball's coordinates."""

@@ -46,6 +46,7 @@ class Product(Manifold):
         self._modules_of_factors = nn.ModuleList(factors)
         self.log_volume = sum(factor.log_volume for factor in factors)
         self.injectivity_radius = min(factor.injectivity_radius for factor in factors)
+        self.angular = all(factor.angular for factor in factors)
         if all(factor.generators for factor in factors):
             self.generators = sum(factor.generators for factor in factors)
         self.smooth_frame = all(factor.smooth_frame for factor in factors)
@@ -113,23 +114,19 @@ class Product(Manifold):
         """The root of the sum of the factors' squared distances."""
         return safe_norm(torch.stack(self._each(lambda m, a, b: m.dist(a, b), x, y), -1), keepdim)
 
-    def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
-        if x.shape[-1:] != self.shape:
-            return False, f"the last axis has {x.shape[-1]} coordinates, not {self.shape[0]}"
+    def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         for factor, part in zip(self.factors, self.split(x), strict=True):
             ok, reason = factor.check_point_on_manifold(part, explain=True, atol=atol, rtol=rtol)
             if not ok:
-                return False, f"in {factor}: {reason}"
-        return True, None
+                return f"in {factor}: {reason}"
+        return None
 
-    def _check_vector_on_tangent(
-        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
-    ) -> tuple[bool, str | None]:
+    def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         for factor, *parts in zip(self.factors, self.split(x), self.split(u), strict=True):
             ok, reason = factor.check_vector_on_tangent(*parts, ok_point=True, explain=True, atol=atol, rtol=rtol)
             if not ok:
-                return False, f"in {factor}: {reason}"
-        return True, None
+                return f"in {factor}: {reason}"
+        return None
 
     # what rsgm asks
 
@@ -143,6 +140,11 @@ class Product(Manifold):
             blocks.append(self.join(own))
             first += factor.dim
         return torch.cat(blocks)
+
+    def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
+        """By factor."""
+        parts = components.split([factor.dim for factor in self.factors], -1)
+        return self.join(m.from_frame(a, c) for m, a, c in zip(self.factors, self.split(x), parts, strict=True))
 
     def frame_divergence(self, x: Tensor) -> Tensor:
         """By factor."""
@@ -225,13 +227,3 @@ class Product(Manifold):
             return super().from_unit_cube(u)
         parts = u.split([factor.dim for factor in self.factors], -1)
         return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
-
-    def quadrature(self, resolution: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """All combinations of the factors' nodes, up to dimension 3."""
-        if self.dim > 3:
-            return super().quadrature(resolution, dtype)
-        nodes, weights = zip(*(factor.quadrature(resolution, dtype) for factor in self.factors), strict=True)
-        index = torch.stack(torch.meshgrid(*(torch.arange(len(weight)) for weight in weights), indexing="ij"))
-        index = index.flatten(1)
-        product = torch.stack([weight[i] for weight, i in zip(weights, index, strict=True)]).prod(0)
-        return self.join(node[i] for node, i in zip(nodes, index, strict=True)), product

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rsgm.manifolds.rejection import first_accepted
+
 
 def cross(u: Tensor, v: Tensor) -> Tensor:
     """The vector product over the last axis; the leading axes broadcast."""
@@ -94,24 +96,33 @@ def rotation_vector_to_quaternion(w: Tensor) -> Tensor:
     return torch.cat([cosine, sinc * w / 2], -1)
 
 
-def bingham(kappa: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    r"""Draws ``(*batch, 4)`` of the unit quaternions of density :math:`\propto e^{-2\kappa|v|^2}`, v the vector part.
+def bingham(width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    r"""Draws ``(*batch, 4)`` of the unit quaternions of density :math:`\propto e^{-2|v|^2/h^2}`, v the vector part.
 
-    Rejection from the angular central Gaussian law, which accepts at least two of five (Kent, Ganeiber & Mardia
-    2018, J. Comput. Graph. Statist. 27).
+    The width h is a number for each; at zero v is zero, and NaN gives NaN. Rejection from the angular central Gaussian
+    law, which accepts at least two of five (Kent, Ganeiber & Mardia 2018, J. Comput. Graph. Statist. 27).
     """
-    b = 2 * kappa / (kappa - 1 + ((kappa - 1).square() + kappa).sqrt())
-    std = (1 + 4 * kappa / b).rsqrt()
-    q, open_ = kappa.new_zeros(*kappa.shape, 4), torch.ones_like(kappa, dtype=torch.bool)
-    while bool(open_.any()):
-        gauss = torch.randn(q.shape, generator=generator, dtype=q.dtype, device=q.device)
-        proposal = torch.cat([gauss[..., :1], std[..., None] * gauss[..., 1:]], -1)
-        proposal = proposal / proposal.norm(dim=-1, keepdim=True)
-        energy = 2 * kappa * proposal[..., 1:].square().sum(-1)
-        level = torch.rand(kappa.shape, generator=generator, dtype=q.dtype, device=q.device)
+    # beyond, the law is uniform to the last digit
+    scale = width.square().clamp_max(1e16)
+    # 2κ / (κ - 1 + sqrt((κ - 1)² + κ)) with κ = 1 / scale, in forms that neither cancel nor overflow
+    kappa = 1 / scale.clamp_min(1)
+    small = 2 * (1 - kappa + ((1 - kappa).square() + kappa).sqrt())
+    inverse = scale.clamp_max(1)
+    large = 2 / (1 - inverse + ((1 - inverse).square() + inverse).sqrt())
+    b = torch.where(scale > 1, small, large)
+    std = (scale + 4 / b).rsqrt()  # of v / h
+    h = scale.sqrt()
+
+    def propose() -> tuple[Tensor, Tensor]:
+        gauss = torch.randn(*scale.shape, 4, generator=generator, dtype=scale.dtype, device=scale.device)
+        real, vector = gauss[..., :1], std[..., None] * gauss[..., 1:]
+        length = torch.cat([real, h[..., None] * vector], -1).norm(dim=-1, keepdim=True)
+        energy = 2 * (vector / length).square().sum(-1)
+        level = torch.rand(scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
         accept = 2 * ((1 + 2 * energy / b) * b / 4).log() + 2 - b / 2 - energy >= level.log()
-        q, open_ = torch.where((open_ & accept)[..., None], proposal, q), open_ & ~accept
-    return q
+        return torch.cat([real, h[..., None] * vector], -1) / length, accept
+
+    return first_accepted(scale, (4,), propose)
 
 
 def turned(x: Tensor, q: Tensor) -> Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import geoopt
-import scipy.special
 import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, RadialFunction, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension, log_sinc, safe_norm
+from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
 
@@ -35,9 +35,10 @@ class Sphere(Manifold, geoopt.Sphere):
         tensor(1.5708)
     """
 
+    angular = True
+
     def __init__(self, dim: int = 2) -> None:
-        if dim < 1:
-            raise ValueError(f"Sphere: dim must be at least 1, found {dim}.")
+        check_dimension("Sphere", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
         super().__init__()
         self.unit_cube_extent = {1: (2 * math.pi,), 2: (2.0, 2 * math.pi), 3: (1.5, 5.0, 5.0)}.get(dim, ())
@@ -80,11 +81,15 @@ class Sphere(Manifold, geoopt.Sphere):
 
     def frame(self, x: Tensor) -> Tensor:
         """The columns of the Householder reflection that maps ``x`` to an axis; smooth but for one equator."""
-        sign = torch.where(x[..., :1] >= 0, 1.0, -1.0).to(x.dtype)
-        w = torch.cat([x[..., :1] + sign, x[..., 1:]], -1)
+        w = _mirror(x)
         scaled = w / (1 + x[..., :1].abs())
         eye = torch.eye(self.dim + 1, dtype=x.dtype, device=x.device)
         return torch.stack([eye[a] - scaled[..., a : a + 1] * w for a in range(1, self.dim + 1)])
+
+    def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
+        """The reflection of ``components``."""
+        along = (components * x[..., 1:]).sum(-1, keepdim=True) / (1 + x[..., :1].abs())
+        return torch.nn.functional.pad(components, (1, 0)) - along * _mirror(x)
 
     def mean_curvature(self, x: Tensor) -> Tensor:
         """``-dim * x``."""
@@ -135,26 +140,11 @@ class Sphere(Manifold, geoopt.Sphere):
         \rangle` would cancel.
         """
         kappa = width.pow(-2)
-        return self._kernel_log_constant(kappa) - 0.5 * kappa * (x - centre).square().sum(-1)
+        return log_constant(kappa, self.dim) - 0.5 * kappa * (x - centre).square().sum(-1)
 
     def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Von Mises-Fisher draws by Wood's rejection method (Wood 1994, Comm. Statist. Simul. 23)."""
-        kappa = width.pow(-2).expand(centre.shape[:-1])
-        b = self.dim / (2 * kappa + (4 * kappa**2 + self.dim**2).sqrt())
-        # all in terms of 1 - cos, which keeps its digits at high concentration
-        pole = 2 * b / (1 + b)
-        height, open_ = torch.zeros_like(kappa), torch.ones_like(kappa, dtype=torch.bool)
-        while bool(open_.any()):
-            gauss = torch.randn(2, *kappa.shape, self.dim, generator=generator, dtype=kappa.dtype, device=kappa.device)
-            first, second = gauss.square().sum(-1)
-            beta = first / (first + second)
-            proposal = 2 * b * beta / (1 - (1 - b) * beta)
-            level = torch.rand(kappa.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
-            accept = (
-                kappa * (pole - proposal) + self.dim * ((pole + proposal - pole * proposal) / (pole * (2 - pole))).log()
-                >= level.log()
-            )
-            height, open_ = torch.where(open_ & accept, proposal, height), open_ & ~accept
+        """Von Mises-Fisher draws; the centre at width zero, NaN where the width is NaN."""
+        height = draw_heights(width.expand(centre.shape[:-1]), self.dim, generator)
         tangent = self.random_tangent(centre, generator)
         unit = tangent / tangent.norm(dim=-1, keepdim=True)
         height = height[..., None]
@@ -221,12 +211,8 @@ class Sphere(Manifold, geoopt.Sphere):
         u = self.proju(x, axis)
         return u / u.norm(dim=-1, keepdim=True)
 
-    def _kernel_log_constant(self, kappa: Tensor) -> Tensor:
-        if self.dim == 2:
-            return kappa.log() - math.log(2 * math.pi) - torch.log1p(-torch.exp(-2 * kappa))
-        order = (self.dim - 1) / 2
-        # scipy gives NaN from 2e9 on; the expansion at infinity is exact to rounding from 1e8 on
-        large = -0.5 * (2 * math.pi * kappa).log() - (4 * order**2 - 1) / (8 * kappa)
-        bessel = torch.as_tensor(scipy.special.ive(order, kappa.double().clamp_max(1e8).cpu().numpy())).to(kappa)
-        log_bessel = torch.where(kappa > 1e8, large, bessel.log())
-        return order * kappa.log() - (order + 1) * math.log(2 * math.pi) - log_bessel
+
+def _mirror(x: Tensor) -> Tensor:
+    """The normal of the hyperplane that reflects ``x`` to the first axis or its opposite, whichever is farther."""
+    sign = torch.where(x[..., :1] >= 0, 1.0, -1.0).to(x.dtype)
+    return torch.cat([x[..., :1] + sign, x[..., 1:]], -1)

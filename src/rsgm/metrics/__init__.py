@@ -1,7 +1,26 @@
 """Numbers about densities and samples."""
 
-from rsgm.metrics.density import Integral, bits_per_dim, integral, sampled_integral, summary
+from rsgm.metrics.density import (
+    LARGEST_ERROR,
+    Integral,
+    bits_per_dim,
+    guided_integral,
+    integral,
+    sampled_integral,
+    summary,
+)
 from rsgm.metrics.report import report, sample_report
 from rsgm.metrics.samples import compare
 
-__all__ = ["Integral", "bits_per_dim", "compare", "integral", "report", "sample_report", "sampled_integral", "summary"]
+__all__ = [
+    "LARGEST_ERROR",
+    "Integral",
+    "bits_per_dim",
+    "compare",
+    "guided_integral",
+    "integral",
+    "report",
+    "sample_report",
+    "sampled_integral",
+    "summary",
+]

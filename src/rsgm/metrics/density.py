@@ -13,11 +13,25 @@ from torch import Tensor
 from rsgm.manifolds import Manifold
 
 
-def summary(values: Tensor) -> dict[str, float | int] | None:
-    """Mean, standard error, median and count; None of nothing.
+def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | int | None] | None:
+    r"""Mean, standard error, median and counts; None of nothing.
+
+    Rows of one place repeat one observation. The standard error counts places: with n values, G places and D the sum
+    of the deviations from the mean at a place, it is :math:`\tfrac1n \sqrt{\tfrac{G}{G - 1} \sum_g D_g^2}`, which is
+    the standard deviation over :math:`\sqrt n` where all places are distinct; None for one place.
+
+    References: Liang and Zeger 1986, Biometrika 73 (the cluster-robust variance).
+
+    Arguments:
+        values: (n,)
+        places: (n,) labels of the places of the values; None where all are distinct
 
     Raises:
         ValueError: where values are not finite
+
+    Example:
+        >>> round(summary(torch.tensor([1.0, 1.0, 3.0, 3.0]), torch.tensor([0, 0, 1, 1]))["standard_error"], 6)
+        1.0
     """
     n = len(values)
     if n == 0:
@@ -25,8 +39,11 @@ def summary(values: Tensor) -> dict[str, float | int] | None:
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise ValueError(f"{bad} of {n} log-densities are not finite.")
-    error = float(values.std() / math.sqrt(n)) if n > 1 else None
-    return {"mean": float(values.mean()), "standard_error": error, "median": float(values.median()), "n": n}
+    labels = torch.arange(n) if places is None else torch.unique(places.cpu(), return_inverse=True)[1]
+    count, mean = int(labels.max()) + 1, float(values.mean())
+    deviations = torch.zeros(count, dtype=torch.float64).index_add_(0, labels, values.detach().cpu().double() - mean)
+    error = float(deviations.norm()) * math.sqrt(count / (count - 1)) / n if count > 1 else None
+    return {"mean": mean, "standard_error": error, "median": float(values.median()), "n": n, "places": count}
 
 
 def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
@@ -49,6 +66,10 @@ def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
     return nll / (dim * math.log(2)) + math.log2(levels)
 
 
+#: of an integral that counts as measured
+LARGEST_ERROR = 0.02
+
+
 class Integral(NamedTuple):
     """The integral of a density, and where it was evaluated.
 
@@ -56,19 +77,28 @@ class Integral(NamedTuple):
         value: the integral
         nodes: points ``(n, *shape)``
         log_density: there, nats
-        standard_error: of a random value
+        standard_error: of a random value; of a quadrature what two sizes of cells say of its error
+        method: how it was computed
+        weights: volumes ``(n,)`` that the nodes of a quadrature stand for, the nodes of a cell beside one another
     """
 
     value: float
     nodes: Tensor
     log_density: Tensor
-    standard_error: float | None = None
+    standard_error: float
+    method: str
+    weights: Tensor | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether the error is small enough for the value to be told; it is not where it is no number."""
+        return self.standard_error <= LARGEST_ERROR
 
 
 def integral(
     log_density: Callable[[Tensor], Tensor],
     manifold: Manifold,
-    points: Tensor | None = None,
+    known: tuple[Tensor, Tensor] | None = None,
     tolerance: float = 5e-4,
     width: float = 0.2,
     levels: int = 14,
@@ -78,18 +108,20 @@ def integral(
 
     The unit cube of a volume-preserving chart is cut into cells with two nodes along each axis, whose error is of
     the fourth order. A cell is halved along every axis while (largest density in it) x volume x (relative
-    variation)^4 exceeds ``tolerance``. The density is also evaluated at ``points``, which makes peaks known that
-    are narrower than the first cells.
+    variation)^4 exceeds ``tolerance``. The density at ``known`` points shows peaks that are narrower than the first
+    cells. What the error is said to be is a fourth of the change of the whole when each cell's mean is replaced by that
+    of the cell of twice the size from which it was cut: as if the rule were of the second order, as it is where the
+    density is not smooth.
 
     Arguments:
         log_density: ``(n, *shape) -> (n,)``, nats
         manifold: compact, of dimension 1 to 3
-        points: where the density may be sharp, e.g. the training points
+        known: points ``(m, *shape)`` where the density may be sharp, e.g. draws of the law, and the log-density there
         tolerance: error indicator of a cell
         width: of the first cells, in units of length
         levels: most halvings
-        max_nodes: most evaluations of the density beside ``points``; when they run short, the cells with the largest
-            indicators are halved and the others are left as they are
+        max_nodes: most evaluations of the density; when they run short, the cells with the largest indicators are
+            halved and the others are left as they are
 
     Example:
         >>> from rsgm.manifolds import Sphere
@@ -99,23 +131,28 @@ def integral(
     """
     dim, volume = manifold.dim, math.exp(manifold.log_volume)
     offsets = torch.tensor(list(itertools.product([-0.5, 0.5], repeat=dim)), dtype=torch.float64)
-    hints = Integral(0.0, torch.empty(0), torch.empty(0))
-    if points is not None:
-        points = torch.unique(points.double().cpu(), dim=0)
-        hints = Integral(0.0, points, log_density(points).double().cpu())
-    counts = [math.ceil(extent / width) for extent in manifold.unit_cube_extent]
+
+    def at(places: Tensor) -> tuple[Tensor, Tensor]:
+        x = manifold.from_unit_cube(places.flatten(0, 1))
+        return x, log_density(x).double().cpu()
+
+    hints = (torch.empty(0), torch.empty(0)) if known is None else tuple(part.double().cpu() for part in known)
+    counts = [math.ceil(extent / (2 * width)) for extent in manifold.unit_cube_extent]
     axes = [torch.arange(count, dtype=torch.float64).add(0.5) / count for count in counts]
     centres, size = torch.cartesian_prod(*axes).reshape(-1, dim), 1 / torch.tensor(counts, dtype=torch.float64)
-    total, nodes, values, spent = 0.0, [], [], 0
+    # Gauss-Legendre nodes lie at 1/sqrt(3) of the way from the centre to each side
+    parent = at(centres[:, None] + offsets * (size / math.sqrt(3)))[1].exp().reshape(len(centres), -1).mean(1)
+    spent = len(centres) * 2**dim
+    split = torch.ones(len(centres), dtype=torch.bool)
+    total, coarse, nodes, values, weights = 0.0, 0.0, [], [], []
     for level in range(levels + 1):
-        # Gauss-Legendre nodes lie at 1/sqrt(3) of the way from the centre to each side
-        x = manifold.from_unit_cube((centres[:, None] + offsets * (size / math.sqrt(3))).flatten(0, 1))
-        value = log_density(x).double().cpu()
+        centres, size = (centres[split, None] + offsets * (size / 2)).flatten(0, 1), size / 2
+        parent = parent[split].repeat_interleave(2**dim)
+        x, value = at(centres[:, None] + offsets * (size / math.sqrt(3)))
         density = value.exp().reshape(len(centres), -1)
         cell = volume * float(size.prod())
         corners = manifold.from_unit_cube(centres[:, None] + offsets * size)
-        known = _highest(manifold, corners, manifold.from_unit_cube(centres), hints)
-        highest = torch.maximum(density.amax(1), known)
+        highest = torch.maximum(density.amax(1), _highest(manifold, corners, manifold.from_unit_cube(centres), *hints))
         variation = 1 - density.amin(1) / highest.clamp_min(1e-300)
         indicator = highest * cell * variation**4
         split = indicator > tolerance
@@ -124,44 +161,68 @@ def integral(
         if affordable < int(split.sum()):
             worst = indicator.topk(affordable).indices
             split = torch.zeros_like(split).index_fill(0, worst, True)
-        total += float(density[~split].mean(1).sum()) * cell
+        mean = density.mean(1)
+        total += float(mean[~split].sum()) * cell
+        coarse += float(parent[~split].sum()) * cell
         keep = ~split[:, None].expand_as(density).flatten()
         nodes.append(x[keep])
         values.append(value[keep])
+        weights.append(torch.full_like(values[-1], cell / 2**dim))
         if not bool(split.any()):
             break
-        centres, size = (centres[split, None] + offsets * (size / 2)).flatten(0, 1), size / 2
-    return Integral(total, torch.cat(nodes), torch.cat(values))
+        parent = mean
+    error = abs(total - coarse) / 4
+    return Integral(total, torch.cat(nodes), torch.cat(values), error, "quadrature", torch.cat(weights))
 
 
-def sampled_integral(log_density: Callable[[Tensor], Tensor], nodes: Tensor, log_proposal: Tensor) -> Integral:
-    r"""The integral of a density by importance sampling, :math:`\tfrac1n \sum_i p(x_i) / q(x_i)`.
+def guided_integral(log_density: Callable[[Tensor], Tensor], guide: Integral, dim: int) -> Integral:
+    r"""The integral of a density by the quadrature of a similar one, g, whose integral is one.
+
+    .. math:: Z = 1 + \sum_i w_i\,(p(x_i) - g(x_i))
+
+    With it the error is that of the difference. What is said of it is what the nodes of each cell say of a term that is
+    odd along every axis: as much as that of independent draws where the difference is rough, little where it is smooth.
 
     Arguments:
         log_density: ``(n, *shape) -> (n,)``, nats
+        guide: the quadrature of g
+        dim: of the manifold
+    """
+    value = log_density(guide.nodes).double().cpu()
+    difference = (guide.weights * (value.exp() - guide.log_density.exp())).reshape(-1, 2**dim)
+    odd = torch.tensor([math.prod(signs) for signs in itertools.product([-1.0, 1.0], repeat=dim)], dtype=torch.float64)
+    error = float((difference @ odd).norm())
+    total = 1 + float(difference.sum())
+    return Integral(total, guide.nodes, value, error, "guided quadrature", guide.weights)
+
+
+def sampled_integral(nodes: Tensor, log_density: Tensor, log_proposal: Tensor) -> Integral:
+    r"""The integral of a density by importance sampling, :math:`\tfrac1n \sum_i p(x_i) / q(x_i)`.
+
+    Arguments:
         nodes: draws of the proposal q, ``(n, *shape)``; its density must be bounded away from zero, as that of a
             mixture with the uniform law is
+        log_density: ``log p`` there, ``(n,)``, nats
         log_proposal: ``log q`` there, ``(n,)``, nats
 
     Example:
-        >>> nodes = torch.linspace(-1, 1, 101)[:, None]
-        >>> sampled_integral(lambda x: torch.full((len(x),), -1.0), nodes, torch.full((101,), -1.0))[0]
+        >>> sampled_integral(torch.zeros(9, 1), torch.full((9,), -1.0), torch.full((9,), -1.0)).value
         1.0
     """
-    value = log_density(nodes).double().cpu()
+    value = log_density.double().cpu()
     ratio = (value - log_proposal.double().cpu()).exp()
-    return Integral(float(ratio.mean()), nodes, value, float(ratio.std() / len(ratio) ** 0.5))
+    return Integral(float(ratio.mean()), nodes, value, float(ratio.std() / len(ratio) ** 0.5), "importance sampling")
 
 
-def _highest(manifold: Manifold, corners: Tensor, centres: Tensor, hints: Integral) -> Tensor:
+def _highest(manifold: Manifold, corners: Tensor, centres: Tensor, points: Tensor, log_density: Tensor) -> Tensor:
     """The largest of the known densities in or next to each cell, by distance: charts are singular at their poles."""
     found = torch.zeros(len(centres), dtype=torch.float64)
-    if not len(hints.nodes):
+    if not len(points):
         return found
-    density = hints.log_density.exp()
+    density = log_density.exp()
     radius = manifold.dist(corners, centres[:, None]).amax(1)
     rows = max(1, 2**20 // len(density))
     for k in range(0, len(centres), rows):
-        near = manifold.dist(centres[k : k + rows, None], hints.nodes) <= 1.5 * radius[k : k + rows, None]
+        near = manifold.dist(centres[k : k + rows, None], points) <= 1.5 * radius[k : k + rows, None]
         found[k : k + rows] = torch.where(near, density, 0.0).amax(1)
     return found

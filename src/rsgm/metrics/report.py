@@ -22,7 +22,8 @@ def report(metrics: dict[str, Any]) -> str:
         if value is None:
             return f"{name:<34} none"
         error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
-        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points)"
+        places = "" if value["places"] == value["n"] else f" of {value['places']} places"
+        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points{places})"
 
     split, data = metrics["split"], metrics["data"]
     kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
@@ -30,29 +31,43 @@ def report(metrics: dict[str, Any]) -> str:
         f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}",
         f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
         "also train points",
-        line("test NLL (nats)" if metrics["nll_exact"] else "test NLL, at most (nats)", metrics["nll"]),
+        line(f"test NLL{_kind(metrics)} (nats)", metrics["nll"]),
         line("  without twins", metrics["nll_without_twins"]),
+        line("  mean -log p of the model's samples", metrics["sample_nll"]),
         line("  kernel density, same points", kde["nll"]),
         line("  kernel density, without twins", kde["nll_without_twins"]),
     ]
+    points = metrics["training_points"]
+    if kde["nll"] and points["model"] not in (None, points["kernel_density"]):
+        lines.append(
+            "  unequal data: trained on {model} points, the kernel density on {kernel_density}".format(**points)
+        )
     if metrics["nll_bound"]:
         lines.append(line("  upper bound, same points", metrics["nll_bound"]))
     if metrics["perfect_model"]:
         lines.append(line("  perfect model, same points", metrics["perfect_model"]))
         lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
     if metrics["bits_per_dim"]:
-        most = "" if metrics["nll_exact"] else ", at most"
-        lines.append(line(f"bits per dimension{most}", metrics["bits_per_dim"]))
+        lines.append(line(f"bits per dimension{_kind(metrics)}", metrics["bits_per_dim"]))
     if metrics["bits_per_dim_bound"]:
         lines.append(line("  upper bound, same points", metrics["bits_per_dim_bound"]))
     if metrics["baselines"]["uniform"] is not None:
         lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
-    if metrics["normalisation"] is not None:
-        error = metrics["normalisation_error"]
-        text = "" if error is None else f" ± {error:.5f} (importance sampling)"
-        lines.append(f"{'integral of the density':<34} {metrics['normalisation']:.5f}{text}")
+    if metrics["normalisation_error"] is not None:
+        value, error = metrics["normalisation"], metrics["normalisation_error"]
+        text = f"{value:.5f} ± {error:.5f}" if value is not None else f"not measured, its standard error is {error:.3f}"
+        lines.append(f"{'integral of the density':<34} {text}  ({metrics['normalisation_method']})")
     if metrics["resolution"]:
-        lines.append(f"{'smallest resolved scale':<34} {metrics['resolution']['degrees']:.4f} degrees")
+        scale = metrics["resolution"]
+        text = (
+            f"{scale['degrees']:.4f} degrees" if "degrees" in scale else f"{scale['data_units']:.4g} units of the data"
+        )
+        lines.append(f"{'smallest resolved scale':<34} {text}")
+    if metrics["effective_draws"]:
+        draws = metrics["effective_draws"]
+        lines.append(
+            f"{'effective draws for each point':<34} {draws['mean']:.0f} in the mean, {draws['least']:.1f} at least"
+        )
     if metrics["solver"]:
         solver = ", ".join(str(value) for value in metrics["solver"].values())
         lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
@@ -61,6 +76,13 @@ def report(metrics: dict[str, Any]) -> str:
         made = "" if row["samples"] is None else f"; sliced W2 of the points {row['samples']['sliced_w2']['value']:.5f}"
         lines.append(f"{f'  z ~ {name}':<34} standard deviation {row['std']:.4f}{made}")
     return "\n".join(lines)
+
+
+def _kind(metrics: dict[str, Any]) -> str:
+    """What the log-density is, where it is not exact."""
+    if metrics["nll_exact"]:
+        return ""
+    return ", at most" if metrics["effective_draws"] is None else ", estimate"
 
 
 def sample_report(found: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -96,6 +97,11 @@ class GenerativeModel(LightningModule, ABC):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density of points of the manifold and what it cost."""
 
+    def rough(self) -> GenerativeModel:
+        """This law with log-densities that are cheaper and a little less exact, for samples, integrals and pictures;
+        itself where there is nothing to save."""
+        return self
+
     def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
         """A lower bound on the log-density, reported beside `likelihood`; None where there is none."""
         return None
@@ -138,10 +144,17 @@ class GenerativeModel(LightningModule, ABC):
         Points and context may be on any device and of any dtype; one row of context stands for all points.
 
         Raises:
-            ValueError: for points of the wrong shape or off the manifold, and for another number of rows of context
+            ValueError: for points of the wrong shape or kind, that are not finite, or off the manifold by more than
+                1e-4 (nearer ones are projected), and for another number of rows of context
         """
         if tuple(x.shape[1:]) != self.manifold.shape or not len(x):
             raise ValueError(f"log_prob: expected points (B, {self.manifold.shape}), found {tuple(x.shape)}.")
+        if not x.is_floating_point():
+            raise ValueError(f"log_prob: expected points of floating-point numbers, found {x.dtype}; use x.double().")
+        bad = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()[:, 0].tolist()
+        if bad:
+            rows = ", ".join(map(str, bad[:10]))
+            raise ValueError(f"log_prob: {len(bad)} of {len(x)} points are not finite (rows {rows}); leave them out.")
         ok, reason = self.manifold.check_point_on_manifold(x, explain=True, atol=1e-4, rtol=1e-4)
         if not ok:
             raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
@@ -183,6 +196,14 @@ class GenerativeModel(LightningModule, ABC):
     def redescribe(self, **arguments: Any) -> None:
         """Say in the description, and so in checkpoints, what fitting has made of constructor arguments."""
         self.description = {**self.description, "init_args": {**self.description["init_args"], **arguments}}
+
+    def altered(self, **parts: Any) -> GenerativeModel:
+        """A twin that shares all but the given attributes with this model, which stays as it is."""
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)
+        for name, part in parts.items():
+            setattr(twin, name, part)
+        return twin
 
     # Lightning's hooks
 

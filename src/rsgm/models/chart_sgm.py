@@ -85,7 +85,11 @@ class ChartSGM(GenerativeModel):
         return self.chart.forward(self.flat.sample(n, context, seed))
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """That of the coordinates, less the log-determinant of the chart."""
+        """That of the coordinates, less the log-determinant of the chart.
+
+        Raises:
+            ValueError: for points without coordinates
+        """
         y = self._coordinates(x)
         return self._pushed(self.flat.likelihood(y, context), y)
 
@@ -96,7 +100,13 @@ class ChartSGM(GenerativeModel):
         return None if result is None else self._pushed(result, y)
 
     def fit_points(self, train: Tensor, val: Tensor) -> None:
-        """Fit the chart, then a schedule that leaves its range to the coordinates of the training points."""
+        """Fit the chart, then a schedule that leaves its range to the coordinates of the training points.
+
+        Raises:
+            ValueError: for points without coordinates
+        """
+        for part in (train, val):
+            self._refuse_missing(part)
         self.chart.fit(train)
         if self.flat.process.fit(self.chart.inverse(train)):
             self.redescribe(process=describe(self.flat.process, skip=1))
@@ -107,12 +117,27 @@ class ChartSGM(GenerativeModel):
         scale = float(self.chart.log_det(centre)) / self.manifold.dim
         return self.flat.resolution() * math.exp(scale)
 
+    def rough(self) -> GenerativeModel:
+        """With a rougher solve."""
+        return self.altered(flat=self.flat.rough())
+
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
         return self.flat.solver()
 
     def _coordinates(self, x: Tensor) -> Tensor:
-        return self.chart.inverse(self.manifold.projx(x.double()))
+        x = self.manifold.projx(x.double())
+        self._refuse_missing(x)
+        return self.chart.inverse(x)
+
+    def _refuse_missing(self, x: Tensor) -> None:
+        rows = self.chart.misses(x).nonzero()[:, 0].tolist()
+        if rows:
+            raise ValueError(
+                f"ChartSGM: {len(rows)} of {len(x)} points have no coordinates in the chart {self.chart._get_name()}: "
+                f"they are where it tears {self.manifold} (rows {', '.join(map(str, rows[:10]))}). Leave them out, "
+                "turn the data, or choose a model without a chart."
+            )
 
     def _pushed(self, result: LogProb, y: Tensor) -> LogProb:
         return result._replace(value=result.value - self.chart.log_det(y))

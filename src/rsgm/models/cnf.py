@@ -86,6 +86,10 @@ class CNF(GenerativeModel):
         """The log-density by the ODE."""
         return self.ode.log_prob(self.flow, x, context)
 
+    def rough(self) -> GenerativeModel:
+        """With a rougher solve."""
+        return self.altered(ode=self.ode.rough())
+
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
         return self.ode.settings()

@@ -100,6 +100,10 @@ class ExactScore(GenerativeModel):
         """``sqrt(s(eps))``."""
         return self.process.resolution()
 
+    def rough(self) -> GenerativeModel:
+        """With a rougher solve."""
+        return self.altered(ode=self.ode.rough())
+
     def solver(self) -> dict[str, Any]:
         """Method, tolerance and dtype."""
         return self.ode.settings()

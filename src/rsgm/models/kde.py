@@ -10,6 +10,7 @@ from torch import Tensor
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
+from rsgm.progress import bar, visible
 
 
 class KernelDensity(GenerativeModel):
@@ -26,8 +27,8 @@ class KernelDensity(GenerativeModel):
     Arguments:
         manifold: where the points live
         widths: number of widths
-        min_width: the smallest, in radians
-        max_width: the largest, in radians
+        min_width: the smallest, in units of length (on spheres, tori and SO(3) radians)
+        max_width: the largest
         iterations: of EM
     """
 
@@ -40,7 +41,7 @@ class KernelDensity(GenerativeModel):
         iterations: int = 500,
     ) -> None:
         super().__init__(manifold)
-        if not (0 < min_width <= max_width and widths >= 1):
+        if not (0 < min_width <= max_width < math.inf and widths >= 1):
             raise ValueError(
                 "KernelDensity: 0 < min_width <= max_width and widths >= 1 are needed, found "
                 f"{min_width}, {max_width} and {widths}."
@@ -53,8 +54,9 @@ class KernelDensity(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor) -> None:
         """Keep the training points; fit the weights on the validation points."""
-        self.points = train.double().clone()
-        log_parts = self._log_parts(val)
+        self.points = self.manifold.projx(train.double())
+        with visible():
+            log_parts = self._log_parts(val)
         log_weights = torch.full_like(self.weights, -math.log(len(self.weights)))
         for _ in range(self.iterations):
             log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(val))
@@ -91,16 +93,19 @@ class KernelDensity(GenerativeModel):
     def _log_parts(self, x: Tensor) -> Tensor:
         """Log-density of each component, ``(B, 1 + widths)``, the uniform law first."""
         self._check_fitted()
-        x = x.to(self.points)
+        # narrow kernels tell a point on the manifold from one a little off it
+        x = self.manifold.projx(x.to(self.points))
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
         # few pairs at a time, which stay in the cache; results that were allocated between them would fragment memory
         pairs = max(1, 2**18 // len(self.widths))
         density, rows = x.new_zeros(len(x), len(self.widths)), max(1, pairs // len(self.points))
-        for chunk, total in zip(x.split(rows), density.split(rows), strict=True):
-            for centres in self.points.split(pairs):
-                log_kernel = self.manifold.kernel_log_prob(chunk[:, None, None], centres[:, None], self.widths)
-                # densities underflow to zero harmlessly
-                total += log_kernel.exp_().sum(1)
+        with bar("kernel density", len(x)) as shown:
+            for chunk, total in zip(x.split(rows), density.split(rows), strict=True):
+                for centres in self.points.split(pairs):
+                    log_kernel = self.manifold.kernel_log_prob(chunk[:, None, None], centres, self.widths[:, None])
+                    # densities underflow to zero harmlessly
+                    total += log_kernel.exp_().sum(-1)
+                shown.update(len(chunk))
         return torch.cat([uniform, (density / len(self.points)).log()], 1)
 
     def _check_fitted(self) -> None:

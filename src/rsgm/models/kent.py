@@ -6,11 +6,13 @@ import math
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from rsgm.distributions import Kent, fit_kent
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
+from rsgm.progress import bar, visible
 from rsgm.seeding import seed_from
 
 
@@ -61,14 +63,15 @@ class KentMixture(GenerativeModel):
         """EM on the training points from each start; the validation points choose."""
         train, val = (self.manifold.projx(x.double()) for x in (train, val))
         best = -math.inf
-        for restart in range(self.restarts):
-            generator = torch.Generator(train.device).manual_seed(seed_from("kent", self.seed or 0, restart))
-            law, weights = self._fit(train, generator)
-            score = float(_log_parts(law, weights, val).logsumexp(1).mean())
-            if score > best or not restart:
-                best = score
-                self.weights, self.frames = weights, law.frame.clone()
-                self.concentrations, self.ovalnesses = law.concentration.clone(), law.ovalness.clone()
+        with visible(), bar("Kent mixture", self.restarts, "starts") as shown:
+            for restart in range(self.restarts):
+                generator = torch.Generator(train.device).manual_seed(seed_from("kent", self.seed or 0, restart))
+                law, weights = self._fit(train, generator, shown)
+                score = float(_log_parts(law, weights, val).logsumexp(1).mean())
+                if score > best or not restart:
+                    best = score
+                    self.weights, self.frames = weights, law.frame.clone()
+                    self.concentrations, self.ovalnesses = law.concentration.clone(), law.ovalness.clone()
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The negative log-likelihood, for the log; nothing is learned by gradient."""
@@ -83,14 +86,16 @@ class KentMixture(GenerativeModel):
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""
-        return LogProb(_log_parts(self._law(), self.weights, x.to(self.frames)).logsumexp(1), 0.0)
+        # narrow laws tell a point on the sphere from one a little off it
+        x = self.manifold.projx(x.to(self.frames))
+        return LogProb(_log_parts(self._law(), self.weights, x).logsumexp(1), 0.0)
 
     def resolution(self) -> float:
         """The smallest width."""
         return self.min_width
 
-    def _fit(self, x: Tensor, generator: torch.Generator) -> tuple[Kent, Tensor]:
-        """One run of EM."""
+    def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm) -> tuple[Kent, Tensor]:
+        """One run of EM, which moves a bar by one."""
         share = _start(x, self.components, generator)
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(self.components, 3, 3)
         law = Kent(eye, x.new_ones(self.components), x.new_zeros(self.components))
@@ -105,6 +110,8 @@ class KentMixture(GenerativeModel):
             if value - last < self.tolerance and (share.sum(0) >= 1).all():
                 break
             last = value
+            shown.update(1 / self.iterations)
+        shown.update(1 - iteration / self.iterations)
         return law, weights
 
     def _law(self) -> Kent:

@@ -54,7 +54,8 @@ class LatentLaw(nn.Module):
             raise ValueError(f"sigma and energy_bound must be positive, found {sigma} and {energy_bound}.")
         Normal(manifold)  # exists in flat space only
         self.manifold, self.latent = manifold, Euclidean(latent_dim)
-        self.reference = Normal(self.latent, sigma_0)
+        # chains that diverge have an error of their own
+        self.reference = Normal(self.latent, sigma_0, validate_args=False)
         self.energy = energy(latent_dim, 1)
         self.decoder = decoder(latent_dim, torch.Size(manifold.shape).numel())
         self.sigma, self.energy_bound = sigma, energy_bound

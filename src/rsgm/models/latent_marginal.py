@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.models.latent_law import LatentLaw
+from rsgm.progress import bar
 from rsgm.samplers import gradient_of
 
 #: numbers of the largest temporary tensor
@@ -36,13 +37,16 @@ class ImportanceSampling:
     of normal laws around the ends of chains of p(z|x), moved towards their modes by Gauss-Newton steps, with the
     precision there (`LatentLaw.precision`); that of :math:`Z_\alpha` a mixture in equal parts of p_0 and of the normal
     law with the moments of prior chains. The chains of p(z|x) start at ends of prior chains, drawn in proportion to
-    :math:`p_\beta(x|z)`, which finds the modes of a posterior that has several. With p_0 in it (a defensive mixture)
-    the weights are bounded wherever :math:`e^f p_\beta(x|z)` is; each part has its share of the draws.
+    :math:`p_\beta(x|z)`, which finds the modes of a posterior that has several; where the end of a chain is less likely
+    than its start, as it is where the steps are too long for the posterior, the start is kept. With p_0 in the proposal
+    (a defensive mixture) the weights are bounded wherever :math:`e^f p_\beta(x|z)` is; each part has its share of the
+    draws.
 
     Both averages are unbiased and consistent, their logarithms are biased downwards by half of the relative variance
     :math:`v/n` of an average of n weights, and have the standard error :math:`\sqrt{v/n}`. So the result is below
     log p(x) in the mean, but for the error of :math:`\log Z_\alpha`, which is one for all points: it is an estimate,
-    not a bound. Everything is in float64, and a function of the seed and of the points.
+    not a bound. The effective number of draws, :math:`(\sum w)^2 / \sum w^2`, stands beside it: where it is a few, the
+    estimate is not to be trusted. Everything is in float64, and a function of the seed and of the points.
 
     References: Owen and Zhou 2000, J. Am. Stat. Assoc. 95 (defensive mixtures, deterministic shares); Burda, Grosse and
     Salakhutdinov 2016, arXiv:1509.00519 (the bias).
@@ -57,7 +61,7 @@ class ImportanceSampling:
 
     Raises:
         ValueError: for numbers out of range
-        SolveError: from a call, where prior chains leave the range of numbers
+        SolveError: from a call, where prior chains, or derivatives of the decoder, leave the range of numbers
     """
 
     draws: int = 256
@@ -77,7 +81,7 @@ class ImportanceSampling:
             )
 
     def __call__(self, law: LatentLaw, prior: PriorChain, posterior: PosteriorChain, x: Tensor) -> LogProb:
-        """The estimate at ``x`` ``(B, *shape)``, nats; ``nfe`` counts evaluations of g."""
+        """The estimate at ``x`` ``(B, *shape)``, nats, with its effective draws; ``nfe`` counts evaluations of g."""
         # derivatives with respect to z do not exist in inference mode
         with torch.inference_mode(False), torch.no_grad():
             law, x = copy.deepcopy(law).double().eval(), x.clone().double()
@@ -87,39 +91,44 @@ class ImportanceSampling:
                 raise SolveError(
                     "The prior's chains leave the range of numbers; lower the step of prior_chain, or energy_lr."
                 )
-            normaliser, made, values = self._normaliser(law, pool, generator), law.decode(pool), []
-            for part in x.split(max(1, _CHUNK // (self.draws * max(64, law.manifold.dim)))):
-                weight = torch.softmax(torch.cdist(part, made).square() / (-2 * law.sigma**2), 1)
-                chosen = torch.multinomial(weight, self.modes, replacement=True, generator=generator).T.flatten()
-                start = pool[chosen]
-                end = posterior(law, part.repeat(self.modes, 1), start, generator)
-                # a chain whose step is too long for some points may end nowhere
-                z = torch.where(torch.isfinite(end).all(1, keepdim=True), end, start)
-                values.append(self._marginal(law, part, z, generator))
-        return LogProb(torch.cat(values) - normaliser, float(self.draws), exact=False)
+            (normaliser, _), made, found = self._normaliser(law, pool, generator), law.decode(pool), []
+            with bar("log-densities", len(x)) as shown:
+                for part in x.split(max(1, _CHUNK // (self.draws * max(64, law.manifold.dim)))):
+                    weight = torch.softmax(torch.cdist(part, made).square() / (-2 * law.sigma**2), 1)
+                    chosen = torch.multinomial(weight, self.modes, replacement=True, generator=generator).T.flatten()
+                    many, start = part.repeat(self.modes, 1), pool[chosen]
+                    end = posterior(law, many, start, generator)
+                    # of an end that is not finite the comparison is false
+                    better = law.log_joint(end, many) >= law.log_joint(start, many)
+                    z = torch.where(better[:, None], end, start)
+                    found.append(self._marginal(law, part, z, generator))
+                    shown.update(len(part))
+        values, draws = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return LogProb(values - normaliser, float(self.draws), exact=False, draws=draws)
 
     def settings(self) -> dict[str, Any]:
         """Method, draws and dtype."""
         return {"method": "importance sampling", "draws": self.draws, "dtype": "float64"}
 
-    def _normaliser(self, law: LatentLaw, z: Tensor, generator: torch.Generator) -> Tensor:
-        """``log Z_α``, ``()``, given draws of about p_α."""
+    def _normaliser(self, law: LatentLaw, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``log Z_α``, ``(1,)``, given draws of about p_α, and its effective draws."""
         deviation = z - z.mean(0)
         covariance = deviation.T @ deviation / len(z)
-        factor = torch.linalg.cholesky(torch.linalg.inv(covariance))
+        factor = _factor(torch.linalg.inv_ex(covariance).inverse)
         half = (self.prior_draws + 1) // 2
-        return log_integral(law, law.log_prior, z.mean(0)[None, None], factor[None, None], (half, half), generator)[0]
+        return log_integral(law, law.log_prior, z.mean(0)[None, None], factor[None, None], (half, half), generator)
 
-    def _marginal(self, law: LatentLaw, x: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
-        """``log p(x) + log Z_α`` of points ``(B, *shape)``, given ends of chains ``(modes * B, latent_dim)``."""
+    def _marginal(self, law: LatentLaw, x: Tensor, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """``log p(x) + log Z_α`` of points ``(B, *shape)`` and the effective draws, given ends of chains
+        ``(modes * B, latent_dim)``."""
         many = x.repeat(self.modes, 1)
         gradient = gradient_of(lambda y: law.log_joint(y, many))
-        factor = torch.linalg.cholesky(law.precision(z))
+        factor = _factor(law.precision(z))
         for _ in range(self.refinements):
             there = z + torch.cholesky_solve(gradient(z)[..., None], factor)[..., 0]
             better = law.log_joint(there, many) > law.log_joint(z, many)
             z = torch.where(better[:, None], there, z)
-            factor = torch.linalg.cholesky(law.precision(z))
+            factor = _factor(law.precision(z))
         centres, factors = (part.unflatten(0, (self.modes, len(x))) for part in (z, factor))
         local = max(1, round(self.draws * (1 - self.defensive) / self.modes))
         defensive = max(1, self.draws - local * self.modes)
@@ -137,8 +146,8 @@ def log_integral(
     factors: Tensor,
     counts: tuple[int, int],
     generator: torch.Generator,
-) -> Tensor:
-    r"""``log ∫ exp(log_density)`` over the latent space, for each of B integrands, ``(B,)``.
+) -> tuple[Tensor, Tensor]:
+    r"""``log ∫ exp(log_density)`` over the latent space, for each of B integrands, ``(B,)``, and the effective draws.
 
     Arguments:
         law: whose p_0 is a part of the proposal
@@ -161,4 +170,18 @@ def log_integral(
         peak = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * dim * math.log(2 * math.pi)
         parts.append(peak - 0.5 * square + math.log(local / total))
     weight = log_density(z.flatten(0, 1)).unflatten(0, z.shape[:2]) - torch.stack(parts).logsumexp(0)
-    return weight.logsumexp(0) - math.log(total)
+    whole = weight.logsumexp(0)
+    return whole - math.log(total), (2 * whole - (2 * weight).logsumexp(0)).exp()
+
+
+def _factor(precision: Tensor) -> Tensor:
+    r"""The lower triangular R of :math:`R R^\top`, for each of many matrices."""
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    bad = (failed != 0) | ~torch.isfinite(factor).all(-1).all(-1)
+    if bad.any():
+        raise SolveError(
+            f"The precision of z is singular or out of the range of numbers at {int(bad.sum())} of {bad.numel()} "
+            "places: the decoder is too steep there, or the chains have collapsed or run away. Lower the steps of the "
+            "chains, or the learning rates."
+        )
+    return factor

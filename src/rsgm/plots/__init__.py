@@ -10,12 +10,14 @@ from rsgm.plots.earth import coastline, density_map, sample_map
 from rsgm.plots.globe import interpolate
 from rsgm.plots.images import image_grid
 from rsgm.plots.latents import latent_histograms, plane_laws
+from rsgm.plots.montage import side_by_side
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples
 from rsgm.plots.rotations import rotation_histograms, tait_bryan
 from rsgm.plots.torus import angle_pairs, circle_density, circle_samples, interpolate_angles, torus_density
-from rsgm.plots.views import draw_density, draw_samples
+from rsgm.plots.views import Caption, draw_density, draw_samples
 
 __all__ = [
+    "Caption",
     "angle_pairs",
     "circle_density",
     "circle_samples",
@@ -37,6 +39,7 @@ __all__ = [
     "rotation_histograms",
     "sample_map",
     "score_field",
+    "side_by_side",
     "snapshots",
     "tait_bryan",
     "torus_density",

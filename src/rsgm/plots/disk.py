@@ -9,6 +9,7 @@ from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
+from rsgm.plots.interpolation import floored, scattered
 from rsgm.plots.style import (
     GREY,
     INK,
@@ -17,10 +18,11 @@ from rsgm.plots.style import (
     Floats,
     as_grid,
     as_points,
-    bilinear,
     colour_limits,
     density_square,
     dots,
+    few,
+    headline,
     new_figure,
     refuse_rows,
     square_axes,
@@ -30,7 +32,12 @@ _CANVAS = 720  # pixels along each side of a density
 _DISTANCES = (1, 2, 3)  # of the circles around the origin
 
 
-def disk_samples(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:
+def disk_samples(
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    title: str | None = None,
+    reference_name: str = "test",
+) -> Figure:
     """Samples of a model in the hyperbolic plane beside the points that they should resemble.
 
     The circles are those of hyperbolic radius 1, 2 and 3 around the origin (curvature -1).
@@ -39,6 +46,7 @@ def disk_samples(samples: ArrayLike, reference: ArrayLike | None = None, title: 
         samples: (n, 2), ball coordinates, of length below 1.
         reference: (m, 2).
         title: a line above the disks.
+        reference_name: what its disk calls the reference.
 
     Raises:
         ValueError: for points that are not (n, 2), not finite, or not in the disk.
@@ -46,18 +54,18 @@ def disk_samples(samples: ArrayLike, reference: ArrayLike | None = None, title: 
     Example:
         >>> figure = disk_samples([[0.1, 0.2]], reference=[[0.0, 0.5]])
         >>> [axes.get_title() for axes in figure.axes]
-        ['samples (1)', 'reference (1)']
+        ['samples (1)', 'test (1)']
     """
     parts = [("samples", _inside("samples", samples), SAMPLES)]
     if reference is not None:
-        parts.append(("reference", _inside("reference", reference), REFERENCE))
+        parts.append((reference_name, _inside(reference_name, reference), REFERENCE))
     figure = new_figure(5.0 * len(parts), 5.5 if title is None else 5.8, "constrained")
-    if title is not None:
-        figure.suptitle(title, fontsize=13, color=INK)
+    headline(figure, title)
     for axes, (name, points, color) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         _disk(axes, GREY)
-        axes.set_title(f"{name} ({len(points)})", fontsize=10, color=color)
-        dots(axes, *points.T, "_points", color, "none", zorder=4)
+        shown, heading = few(name, points)
+        axes.set_title(heading, fontsize=10, color=color)
+        dots(axes, *shown.T, "_points", color, "none", zorder=4)
     return figure
 
 
@@ -71,7 +79,7 @@ def disk_density(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Figure:
-    """A log-density in the hyperbolic plane, interpolated linearly between places in polar coordinates.
+    """A log-density in the hyperbolic plane, interpolated between places in polar coordinates.
 
     Arguments:
         radius: (k,), ascending from 0 to less than 1, of ball coordinates: the rows of a grid. Beyond the last
@@ -95,19 +103,25 @@ def disk_density(
         raise ValueError(f"angle: expected radians once around, found {turn[0]:.4g} to {turn[-1]:.4g}")
     points = [None if found is None else _inside(name, found) for name, found in (("train", train), ("test", test))]
     limits = colour_limits(values, np.outer(np.gradient(rows) * rows, gaps), vmin, vmax)
-    x = (np.arange(_CANVAS) + 0.5) / _CANVAS * 2 - 1
-    places = rows[-1] * np.hypot(x[:, None], x), np.arctan2(x[:, None], x)
-    closed = np.hstack([values, values[:, :1]])
-    row = np.interp(places[0], rows, np.arange(rows.size))
-    column = np.interp(
-        (places[1] - turn[0]) % (2 * np.pi), np.append(turn - turn[0], 2 * np.pi), np.arange(turn.size + 1)
-    )
+    # one value in the middle, where all angles meet
+    places = np.vstack([np.zeros((1, 2)), _cartesian(*np.meshgrid(rows[1:], turn, indexing="ij"))])
+    known = np.append(values[0].mean(), values[1:])
+    x = rows[-1] * ((np.arange(_CANVAS) + 0.5) / _CANVAS * 2 - 1)
+    distance, direction = np.hypot(x[:, None], x), np.arctan2(x[:, None], x)
+    # pixels beyond the outermost places, which the rim cuts off but for its smooth edge, have the colour of the rim
+    furthest = rows[-1] * np.cos(gaps.max() / 2)
+    picture = scattered(places, known, _cartesian(np.minimum(distance, furthest), direction))
+    picture = floored(picture, limits[0]).reshape(_CANVAS, _CANVAS)
     axes = square_axes(title)
-    picture = bilinear(np.maximum(closed, limits[0]), row, column)
-    image = density_square(axes, picture, values, tuple(rows[-1] * np.array([-1, 1, -1, 1])), limits, *points)
+    extent = tuple(rows[-1] * np.array([-1, 1, -1, 1]))
+    image = density_square(axes, picture, values, extent, limits, *points, "hyperbolic unit of area")
     image.set_clip_path(Circle((0, 0), rows[-1], transform=axes.transData))
     _disk(axes, "#ffffff", rows[-1])
     return axes.figure  # type: ignore[return-value]
+
+
+def _cartesian(radius: Floats, angle: Floats) -> Floats:
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1).reshape(-1, 2)
 
 
 def _inside(name: str, points: ArrayLike) -> Floats:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from rsgm.plots.panels import check_names
 from rsgm.plots.style import (
     INK,
     REFERENCE,
@@ -18,7 +19,9 @@ from rsgm.plots.style import (
     as_points,
     colour_bar,
     dots,
+    few,
     frame,
+    headline,
     new_figure,
     square_axes,
     window,
@@ -28,13 +31,20 @@ _ARROWS = 25  # most arrows along each axis
 _PANELS = 4  # most panels in a row
 
 
-def score_field(x: ArrayLike, y: ArrayLike, vectors: ArrayLike, title: str | None = None) -> Figure:
-    """A vector field in the plane: its direction as arrows over contours of its norm.
+def score_field(
+    x: ArrayLike,
+    y: ArrayLike,
+    vectors: ArrayLike,
+    title: str | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """The gradient of a log-density in the plane: its direction as arrows over contours of its norm.
 
     Arguments:
         x, y: (m,), (k,), ascending: the columns and rows of a grid; of arrows at most 25 in each.
-        vectors: (k, m, 2), such as scores.
+        vectors: (k, m, 2), nats per unit of length.
         title: a line above the picture.
+        names: of the two coordinates.
 
     Raises:
         ValueError: for shapes that do not fit, and for vectors that are not finite.
@@ -55,8 +65,10 @@ def score_field(x: ArrayLike, y: ArrayLike, vectors: ArrayLike, title: str | Non
         width=0.0028,
         pivot="middle",
     )
-    axes.set(xlim=columns[[0, -1]], ylim=rows[[0, -1]], xlabel="$x_{1}$", ylabel="$x_{2}$")
-    colour_bar(axes.figure, contours, norm, (0.855, 0.14, 0.022, 0.78), "norm")  # type: ignore[arg-type]
+    labels = check_names(names, 2, "x")
+    axes.set(xlim=columns[[0, -1]], ylim=rows[[0, -1]], xlabel=labels[0], ylabel=labels[1])
+    label = "norm (nats per unit of length)"
+    colour_bar(axes.figure, contours, norm, (0.855, 0.14, 0.022, 0.78), label)  # type: ignore[arg-type]
     return axes.figure  # type: ignore[return-value]
 
 
@@ -67,7 +79,7 @@ def trajectories(
 
     Arguments:
         paths: for each panel its heading and the paths (steps, n, 2).
-        reference: (m, 2), points that the ends should resemble, in the background.
+        reference: (m, 2), test points, which the ends should resemble, in the background.
         title: a line above the panels.
 
     Raises:
@@ -84,11 +96,12 @@ def trajectories(
     figure, panels = _plane_panels(list(walks), places, title)
     for axes, walk in zip(panels, walks.values(), strict=True):
         if known is not None:
-            dots(axes, *known.T, "reference", "#a8a8a8", "none", zorder=1)
+            shown, label = few("test", known)
+            dots(axes, *shown.T, label, REFERENCE, "none", zorder=1)
         alpha = float(np.clip(4000 / max(walk[..., 0].size, 1), 0.12, 0.8))
-        axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=alpha, zorder=2)
+        axes.plot(walk[..., 0], walk[..., 1], color=SAMPLES, linewidth=0.6, alpha=0.6 * alpha, zorder=2)
         axes.scatter(*walk[0].T, s=9, facecolors="white", edgecolors=INK, linewidths=0.5, label="start", zorder=3)
-        axes.scatter(*walk[-1].T, s=9, c=REFERENCE, edgecolors="white", linewidths=0.3, label="end", zorder=4)
+        axes.scatter(*walk[-1].T, s=9, c=SAMPLES, edgecolors="white", linewidths=0.5, label="end", zorder=4)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, labelcolor=INK, frameon=False)
     return figure
@@ -130,8 +143,7 @@ def _plane_panels(headings: list[str], places: list[Floats], title: str | None) 
     shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
     height = rows * (shape * (side - 0.3) + 0.45) + 0.4 + (0.0 if title is None else 0.35)
     figure = new_figure(side * columns + 0.3, height, "constrained")
-    if title is not None:
-        figure.suptitle(title, fontsize=13, color=INK)
+    headline(figure, title)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for axes in panels[len(headings) :]:

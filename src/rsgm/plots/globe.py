@@ -7,30 +7,52 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rsgm.plots.style import Floats, bilinear, refuse_density, scattered
+from rsgm.plots.interpolation import bilinear, scattered
+from rsgm.plots.style import Floats, as_density, as_points, refuse_density
 
 _CANVAS = (720, 1440)  # rows, columns of the projected density: about one per pixel
+_OVERLAP = np.radians(50)  # of the two hemispheres, on either side of the equator
 
 
-def interpolate(degrees: ArrayLike, values: ArrayLike, step: float = 1.0) -> tuple[Floats, Floats, Floats]:
-    """Scattered values on the globe, brought onto a regular grid for `density_map` by linear interpolation.
+def interpolate(degrees: ArrayLike, values: ArrayLike, step: float = 0.5) -> tuple[Floats, Floats, Floats]:
+    """Scattered log-densities on the globe, brought onto a regular grid for `density_map`.
+
+    Each hemisphere is interpolated in the stereographic projection that has its pole in the middle, which knows of no
+    seam and no edge.
 
     Arguments:
-        degrees: (n, 2), latitude and longitude
-        values: (n,)
+        degrees: (n, 2), latitude and longitude of points all over the globe
+        values: (n,), nats
         step: of the grid, degrees
 
     Returns:
         longitudes (nlon,), latitudes (nlat,) and the values (nlat, nlon)
+
+    Raises:
+        ValueError: for shapes that do not fit, values that are no numbers, points that leave a part of the globe out
+
+    Example:
+        >>> nodes = np.stack(np.meshgrid(np.arange(-85, 90, 5), np.arange(0, 360, 5)), -1).reshape(-1, 2)
+        >>> longitude, latitude, values = interpolate(nodes, np.sin(np.radians(nodes[:, 0])))
+        >>> bool(abs(values - np.sin(np.radians(latitude))[:, None]).max() < 0.001)
+        True
     """
-    lat, lon = np.asarray(degrees, dtype=np.float64).T
-    value = np.asarray(values, dtype=np.float64)
-    # once around to both sides, so that no pixel lies outside the triangulation but at the poles
-    lon, lat, value = np.concatenate([lon - 360, lon, lon + 360]), np.tile(lat, 3), np.tile(value, 3)
-    near = (lon > -200) & (lon < 200)
-    places = np.stack([lon[near], lat[near]], -1)
+    places = np.radians(as_points("degrees", degrees, 2))
+    known = as_density(values, len(places))
     longitude, latitude = np.arange(-180 + step / 2, 180, step), np.arange(-90 + step / 2, 90, step)
-    return longitude, latitude, scattered(places, value[near], longitude, latitude)
+    grid = np.radians(np.stack(np.meshgrid(latitude, longitude, indexing="ij"), -1)).reshape(-1, 2)
+    found = np.empty(len(grid))
+    for side in (1, -1):
+        # far over the equator, so that coarse points surround the hemisphere as well
+        near, here = side * places[:, 0] > -_OVERLAP, side * grid[:, 0] >= 0
+        found[here] = scattered(_stereographic(side, places[near]), known[near], _stereographic(side, grid[here]))
+    return longitude, latitude, found.reshape(len(latitude), len(longitude))
+
+
+def _stereographic(side: int, places: Floats) -> Floats:
+    """Latitudes and longitudes (n, 2), radians, in the plane around the north pole (1) or the south pole (-1)."""
+    radius = np.tan((np.pi / 2 - side * places[:, 0]) / 2)
+    return np.stack([radius * np.cos(places[:, 1]), radius * np.sin(places[:, 1])], -1)
 
 
 def closed_grid(longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats, Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rsgm.plots.style import INK, as_points, new_figure
+from rsgm.plots.style import as_points, headline, new_figure
 
 _GAP = 1  # pixels of an image between two of them
 
@@ -58,6 +58,5 @@ def image_grid(
     axes = figure.add_axes((0.1 / (across + 0.2), 0.1 / total, across / (across + 0.2), across * shape / total))
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_axis_off()
-    if title is not None:
-        figure.text(0.5, 1 - 0.3 / total, title, ha="center", va="center", fontsize=13, color=INK)
+    headline(figure, title, 1 - 0.3 / total)
     return figure

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde
 
-from rsgm.plots.panels import histogram
-from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, legend, new_figure, window
+from rsgm.plots.panels import check_names, histogram
+from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, headline, legend, new_figure, window
 
 _COLORS = (SAMPLES, REFERENCE, "#2b8a3e", "#862e9c")
 _CELLS = 60
@@ -46,27 +46,27 @@ def latent_histograms(parts: Mapping[str, ArrayLike], name: str = "$z$", title: 
         if len(found) > 1 and np.ptp(found) > 0:  # an atom has no kernel density
             axes.plot(x, gaussian_kde(found)(x), color=color, linewidth=1.5, zorder=5)
     axes.set(xlim=limits, xlabel=name, ylabel="density")
-    if title is not None:
-        axes.set_title(title, fontsize=13, color=INK)
+    headline(figure, title)
     legend(axes, loc="upper right", handletextpad=0.6)
     return figure
 
 
-def plane_laws(parts: Mapping[str, ArrayLike], title: str | None = None) -> Figure:
+def plane_laws(parts: Mapping[str, ArrayLike], title: str | None = None, names: Sequence[str] | None = None) -> Figure:
     """Gaussian kernel densities (Scott's rule) of points in the plane, in panels of one window and one scale.
 
     Arguments:
         parts: names and their points (n, 2), two of them at least that differ; the first, the reference, decides
             the window.
         title: a line above the panels.
+        names: of the two coordinates.
 
     Raises:
         ValueError: for none, and for points that are not (n, 2) or not finite.
 
     Example:
         >>> corners = [[0.0, 0.0], [1.0, 0.5], [0.0, 2.0]]
-        >>> [axes.get_title() for axes in plane_laws({"data": corners, "model": corners}).axes]
-        ['data (3)', 'model (3)']
+        >>> [axes.get_title() for axes in plane_laws({"test": corners, "model": corners}).axes[:2]]
+        ['test (3)', 'model (3)']
     """
     if not parts:
         raise ValueError("plane_laws: expected at least one law, found none")
@@ -77,16 +77,19 @@ def plane_laws(parts: Mapping[str, ArrayLike], title: str | None = None) -> Figu
     pictures = [_kernel_density(found, grid).reshape(_PIXELS, _PIXELS) for found in points.values()]
     shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
     height = 3.2 * shape + 0.8 + (0.0 if title is None else 0.35)
-    figure = new_figure(3.6 * len(points), height, "compressed")
-    if title is not None:
-        figure.suptitle(title, fontsize=13, color=INK)
+    figure = new_figure(3.6 * len(points) + 0.8, height, "compressed")
+    headline(figure, title)
+    labels = check_names(names, 2, "x")
     panels = figure.subplots(1, len(points), squeeze=False)[0]
     brightest = max(picture.max() for picture in pictures)
     for axes, (label, found), picture in zip(panels, points.items(), pictures, strict=True):
         frame(axes)
-        axes.imshow(picture, "viridis", origin="lower", extent=limits.ravel(), vmin=0, vmax=brightest)
-        axes.set(xlabel="$x_1$", ylabel="$x_2$")
-        axes.set_title(f"{label} ({len(found)})", fontsize=10, color=INK)
+        image = axes.imshow(picture, "viridis", origin="lower", extent=limits.ravel(), vmin=0, vmax=brightest)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.set_title(f"{label} ({len(found):,})", fontsize=10, color=INK)
+    bar = figure.colorbar(image, ax=panels, aspect=14)
+    bar.set_label("density per unit\nof area", fontsize=9, color=INK)
+    bar.ax.tick_params(labelsize=8, width=0.5, length=3, colors=INK)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, dots, frame, new_figure
+from rsgm.plots.style import REFERENCE, SAMPLES, Floats, dots, few, frame, headline, new_figure
 
 Pair = tuple[int, int]
 
@@ -51,7 +51,7 @@ def check_names(names: Sequence[str] | None, dim: int, symbol: str) -> list[str]
 
 def pair_panels(
     samples: Floats,
-    reference: Floats | None,
+    reference: tuple[str, Floats] | None,
     pairs: list[Pair],
     names: list[str],
     limits: Floats,
@@ -59,26 +59,27 @@ def pair_panels(
     ticks: NDArray[np.int_] | None = None,
     equal: bool = False,
 ) -> Figure:
-    """Dots of samples (n, d) and reference (m, d) within limits (d, 2), a panel for each pair.
+    """Dots of samples (n, d) and of a reference, its name and (m, d), within limits (d, 2), a panel for each pair.
 
     One pair: two panels side by side. More: a row of panels of samples above a row of the reference. ``equal``
     gives both coordinates one scale. How many points lie outside is said beside their number.
     """
-    parts = [("samples", samples, SAMPLES)] + ([] if reference is None else [("reference", reference, REFERENCE)])
+    named = [(*few("samples", samples), SAMPLES)]
+    if reference is not None:
+        named.append((*few(*reference), REFERENCE))
+    parts = [(_heading(label, points, pairs, limits), points, color) for points, label, color in named]
     side, columns, rows = (4.6, len(parts), 1) if len(pairs) == 1 else (2.6, len(pairs), len(parts))
     i, j = pairs[0]
     shape = float(np.clip(np.ptp(limits[j]) / np.ptp(limits[i]), 0.4, 2.0)) if equal else 1.0
     # besides the panels there are labels, a heading above each row, the title
     height = rows * (shape * (side - 0.62) + 0.8) + (0.0 if title is None else 0.35)
     figure = new_figure(side * columns, height, "compressed")
-    if title is not None:
-        figure.suptitle(title, fontsize=13, color=INK)
+    headline(figure, title)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     shown = [(part, pair) for part in parts for pair in pairs]
     for axes, ((_, points, color), pair) in zip(panels, shown, strict=True):
         _pair(axes, points, color, pair, names, limits, ticks, equal)
-    for axes, (label, points, color) in zip(panels[:: len(pairs)], parts, strict=True):
-        heading = _heading(label, points, pairs, limits)
+    for axes, (heading, _, color) in zip(panels[:: len(pairs)], parts, strict=True):
         axes.set_title(heading, fontsize=10, color=color, loc="center" if len(pairs) == 1 else "left")
     return figure
 
@@ -87,7 +88,7 @@ def _heading(label: str, points: Floats, pairs: list[Pair], limits: Floats) -> s
     shown = sorted({k for pair in pairs for k in pair})
     inside = ((points >= limits[:, 0]) & (points <= limits[:, 1]))[:, shown].all(1)
     outside = int((~inside).sum())
-    return f"{label} ({len(points)}{f', {outside} outside' if outside else ''})"
+    return f"{label}, {outside} of them outside" if outside else label
 
 
 def _pair(
@@ -120,7 +121,7 @@ def histogram(
     """The density of points (n,) in cells: filled bars, or their outline."""
     counts, _ = np.histogram(points, edges)
     height = counts / (max(len(points), 1) * np.diff(edges))
-    name = f"{label} ({len(points)})"
+    name = f"{label} ({len(points):,})"
     if filled:
         axes.stairs(height, edges, fill=True, color=color, alpha=alpha, linewidth=0, label=name, zorder=3)
     else:

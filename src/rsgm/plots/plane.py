@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from rsgm.plots.interpolation import floored
 from rsgm.plots.panels import Pair, check_names, check_pairs, histogram, pair_panels
 from rsgm.plots.style import (
     GREY,
@@ -22,6 +23,7 @@ from rsgm.plots.style import (
     colour_limits,
     density_square,
     frame,
+    headline,
     legend,
     new_figure,
     square_axes,
@@ -37,6 +39,7 @@ def plane_samples(
     names: Sequence[str] | None = None,
     pairs: Sequence[Pair] | None = None,
     title: str | None = None,
+    reference_name: str = "test",
 ) -> Figure:
     """Samples of a model in R^d beside the points that they should resemble, in pairs of coordinates.
 
@@ -48,6 +51,7 @@ def plane_samples(
         names: of the d coordinates.
         pairs: up to five pairs of coordinates; by default (0, 1), (2, 3), and so on.
         title: a line above the panels.
+        reference_name: what its panels call the reference.
 
     Raises:
         ValueError: for points that are not (n, d) or not finite, and for other numbers of names or pairs.
@@ -55,12 +59,12 @@ def plane_samples(
     Example:
         >>> figure = plane_samples([[0.0, 0.5], [9.0, 9.0]], reference=[[0.0, 0.0], [1.0, 1.0]])
         >>> [axes.get_title() for axes in figure.axes]
-        ['samples (2, 1 outside)', 'reference (2)']
+        ['samples (2), 1 of them outside', 'test (2)']
     """
     drawn = as_points("samples", samples, None)
     dim = drawn.shape[1]
-    known = None if reference is None else as_points("reference", reference, dim)
-    limits = window(drawn if known is None else known)
+    known = None if reference is None else (reference_name, as_points(reference_name, reference, dim))
+    limits = window(drawn if known is None else known[1])
     chosen, labels = check_pairs(pairs, dim), check_names(names, dim, "x")
     return pair_panels(drawn, known, chosen, labels, limits, title, equal=dim == 2)
 
@@ -80,7 +84,8 @@ def plane_density(
 
     Arguments:
         x, y: (m,), (k,), ascending and equidistant: the columns and rows of a grid.
-        log_density: (k, m), nats. Minus infinity (a density of zero) is drawn in the darkest colour.
+        log_density: (k, m), nats, of a density per unit of area. Minus infinity (a density of zero) is drawn in the
+            darkest colour.
         train, test: (n, 2).
         names: of the two coordinates.
         title: a line above the picture.
@@ -104,7 +109,7 @@ def plane_density(
     axes = square_axes(title)
     halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     extent = (columns[0] - halves[0], columns[-1] + halves[0], rows[0] - halves[1], rows[-1] + halves[1])
-    density_square(axes, np.maximum(values, limits[0]), values, extent, limits, *points)
+    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area")
     labels = check_names(names, 2, "x")
     # the picture fills the square; its scales may differ
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1], aspect="auto")
@@ -112,7 +117,11 @@ def plane_density(
 
 
 def line_samples(
-    samples: ArrayLike, reference: ArrayLike | None = None, name: str | None = None, title: str | None = None
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    name: str | None = None,
+    title: str | None = None,
+    reference_name: str = "test",
 ) -> Figure:
     """Histograms of samples (filled) and of the points that they should resemble (in outline).
 
@@ -121,17 +130,18 @@ def line_samples(
         reference: (m,).
         name: of the coordinate.
         title: a line above the picture.
+        reference_name: what the legend calls the reference.
 
     Raises:
         ValueError: for points that are not (n,) or not finite.
     """
     drawn = as_points("samples", samples)
-    known = None if reference is None else as_points("reference", reference)
+    known = None if reference is None else as_points(reference_name, reference)
     limits = window((drawn if known is None else known)[:, None])[0]
     axes = _line_axes(limits, name, title)
     _line_histogram(axes, drawn, "samples", SAMPLES, limits, filled=True)
     if known is not None:
-        _line_histogram(axes, known, "reference", REFERENCE, limits, filled=False)
+        _line_histogram(axes, known, reference_name, REFERENCE, limits, filled=False)
     legend(axes, loc="upper right", handletextpad=0.6)
     return axes.figure  # type: ignore[return-value]
 
@@ -173,9 +183,8 @@ def _line_axes(limits: Floats, name: str | None, title: str | None) -> Axes:
     figure = new_figure(7.0, 4.2, "constrained")
     axes = figure.add_subplot()
     frame(axes)
-    axes.set(xlim=limits, xlabel=name or "$x$", ylabel="density")
-    if title is not None:
-        axes.set_title(title, fontsize=13, color=INK)
+    axes.set(xlim=limits, xlabel=name or "$x$", ylabel="density per unit of length")
+    headline(figure, title)
     return axes
 
 

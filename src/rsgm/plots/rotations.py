@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rsgm.plots.panels import histogram
-from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, new_figure, refuse_rows
+from rsgm.plots.style import INK, REFERENCE, SAMPLES, Floats, as_points, frame, headline, new_figure, refuse_rows
 
 _AXES = ("about z (first)", "about y (middle)", "about x (last)")
 _CELLS = 60
@@ -39,7 +39,12 @@ def tait_bryan(rotations: ArrayLike) -> Floats:
     return np.stack([first, middle, last], -1)
 
 
-def rotation_histograms(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:
+def rotation_histograms(
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    title: str | None = None,
+    reference_name: str = "test",
+) -> Figure:
     """The Tait-Bryan angles of samples (filled) and of the points that they should resemble (in outline).
 
     The curves are the uniform law's: flat for the first and last angle, half the cosine for the middle one.
@@ -48,6 +53,7 @@ def rotation_histograms(samples: ArrayLike, reference: ArrayLike | None = None, 
         samples: (n, 3, 3), rotation matrices.
         reference: (m, 3, 3).
         title: a line above the panels.
+        reference_name: what the legend calls the reference.
 
     Raises:
         ValueError: from `tait_bryan`.
@@ -59,11 +65,10 @@ def rotation_histograms(samples: ArrayLike, reference: ArrayLike | None = None, 
     """
     parts = [("samples", np.degrees(tait_bryan(samples)), SAMPLES, True)]
     if reference is not None:
-        parts.append(("reference", np.degrees(tait_bryan(reference)), REFERENCE, False))
+        parts.append((reference_name, np.degrees(tait_bryan(reference)), REFERENCE, False))
     figure = new_figure(11.0, 3.9)
     figure.subplots_adjust(left=0.065, right=0.985, bottom=0.25, top=0.90 if title is None else 0.87, wspace=0.24)
-    if title is not None:
-        figure.text(0.5, 0.955, title, ha="center", va="center", fontsize=13, color=INK)
+    headline(figure, title, 0.955)
     for k, axes in enumerate(figure.subplots(1, 3)):
         half = 90 if k == 1 else 180
         frame(axes)

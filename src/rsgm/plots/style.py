@@ -12,16 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, bottom, width, height; shares of the figure
 
 INK, GREY = "#262626", "#8a8a8a"
-SAMPLES, REFERENCE = "#1f6fb4", "#e8590c"
-TRAIN, TEST = "#ffffff", "#ff3b30"
+SAMPLES, REFERENCE = "#1f6fb4", "#e8590c"  # told apart by the colour-blind as well
+TRAIN = "#ffffff"
 
 _DPI = 160
+_TITLE = 12  # points
+_MOST = 2000  # most dots of one kind
+_MOST_ON_SQUARE = 500  # where they hide a density
 _DYNAMIC_RANGE = 9.0  # nats shown below the brightest colour; a factor of 8000
 _BRIGHTEST = 0.999  # share of the area below the brightest colour, lest one narrow peak darken all the rest
 
@@ -48,6 +50,14 @@ def as_points(name: str, points: ArrayLike, *shape: int | None) -> Floats:
         raise ValueError(f"{name}: found the shape {found.shape}; expected ({expected})")
     refuse_rows(name, found, ~np.isfinite(found).all(tuple(range(1, found.ndim))), "not finite")
     return found
+
+
+def few(name: str, points: Floats, most: int = _MOST) -> tuple[Floats, str]:
+    """At most so many of the points, chosen at random but always the same, and their name with the true counts."""
+    if len(points) <= most:
+        return points, f"{name} ({len(points):,})"
+    chosen = np.random.default_rng(0).choice(len(points), most, replace=False)
+    return points[np.sort(chosen)], f"{name}, {most:,} of {len(points):,} shown"
 
 
 def refuse_rows(name: str, points: Floats, bad: NDArray[np.bool_], what: str) -> None:
@@ -143,11 +153,12 @@ def density_square(
     limits: tuple[float, float],
     train: Floats | None,
     test: Floats | None,
+    unit: str,
 ) -> AxesImage:
     """A picture (rows from below, columns) over an extent (left, right, bottom, top), points upon it.
 
     A colour bar stands on its right, with tips for ``values`` beyond it, the legend below it; the axes are those
-    of `square_axes`.
+    of `square_axes`. The density is one per ``unit``.
     """
     image = axes.imshow(
         picture,
@@ -159,12 +170,11 @@ def density_square(
         extent=extent,
         zorder=0,
     )
-    for points, name, color, zorder in ((train, "train", TRAIN, 4), (test, "test", TEST, 5)):
-        if points is not None:
-            dots(axes, *points.T, f"{name} ({len(points)})", color, INK, zorder)
+    dots_on_density(axes, train, test, _MOST_ON_SQUARE)
     if axes.get_legend_handles_labels()[0]:
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=2)
-    colour_bar(axes.figure, image, values, (0.855, 0.14, 0.022, 0.78), "log density (nats)")  # type: ignore[arg-type]
+    label = f"log density per {unit} (nats)"
+    colour_bar(axes.figure, image, values, (0.855, 0.14, 0.022, 0.78), label)  # type: ignore[arg-type]
     return image
 
 
@@ -173,9 +183,20 @@ def square_axes(title: str | None) -> Axes:
     figure = new_figure(7.0, 6.4)
     axes = figure.add_axes((0.115, 0.14, 0.715, 0.78))
     frame(axes)
-    if title is not None:
-        figure.text(0.4725, 0.96, title, ha="center", va="center", fontsize=13, color=INK)
+    headline(figure, title, 0.96)
     return axes
+
+
+def headline(figure: Figure, title: str | None, height: float | None = None) -> None:
+    """A title, as large as fits, at a height (a share of the figure's), or where the figure's layout has it."""
+    if title is None:
+        return
+    # a letter is about 0.58 of its size wide
+    size = min(_TITLE, 0.96 * 72 * figure.get_size_inches()[0] / (0.58 * max(len(title), 1)))
+    if height is None:
+        figure.suptitle(title, fontsize=size, color=INK, parse_math=False)
+    else:
+        figure.text(0.5, height, title, ha="center", va="center", fontsize=size, color=INK, parse_math=False)
 
 
 def frame(axes: Axes) -> None:
@@ -191,6 +212,14 @@ def dots(axes: Axes, x: Floats, y: Floats, label: str, color: str, edge: str, zo
     axes.scatter(x, y, s=size, c=color, edgecolors=edge, linewidths=0.06 * size**0.5 + 0.1, label=label, zorder=zorder)
 
 
+def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None, most: int) -> None:
+    """Train and test points (n, 2), of each at most so many, lest they hide the density."""
+    for points, name, color, edge, zorder in ((train, "train", TRAIN, INK, 4), (test, "test", REFERENCE, "white", 5)):
+        if points is not None:
+            shown, label = few(name, points, most)
+            dots(axes, *shown.T, label, color, edge, zorder)
+
+
 def legend(axes: Axes, **options: Any) -> None:
     """The names of what is drawn; the options are matplotlib's."""
     options = {"fontsize": 9, "labelcolor": INK, "markerscale": 2.2, "frameon": False, "handletextpad": 0.2} | options
@@ -204,21 +233,3 @@ def window(points: Floats) -> Floats:
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     margin = np.where(high > low, 0.15 * (high - low), 0.5)
     return np.stack([low - margin, high + margin], -1)
-
-
-def scattered(places: Floats, values: Floats, x: Floats, y: Floats) -> Floats:
-    """Values at places (n, 2) brought onto a grid (len(y), len(x)): linear between them, the nearest beyond."""
-    grid = np.meshgrid(x, y)
-    linear = LinearNDInterpolator(places, values)(*grid)
-    # next to minus infinity nothing is linear
-    return np.where(np.isfinite(linear), linear, NearestNDInterpolator(places, values)(*grid))
-
-
-def bilinear(values: Floats, row: Floats, column: Floats) -> Floats:
-    """``values`` (rows, columns) at fractional places."""
-    i = np.minimum(row.astype(np.intp), values.shape[0] - 2)
-    j = np.minimum(column.astype(np.intp), values.shape[1] - 2)
-    right, up = column - j, row - i
-    lower = values[i, j] * (1 - right) + values[i, j + 1] * right
-    upper = values[i + 1, j] * (1 - right) + values[i + 1, j + 1] * right
-    return lower * (1 - up) + upper * up

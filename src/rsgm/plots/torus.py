@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from rsgm.plots.interpolation import around, bilinear, floored, scattered
 from rsgm.plots.panels import Pair, check_names, check_pairs, pair_panels
 from rsgm.plots.style import (
     GREY,
@@ -19,12 +21,11 @@ from rsgm.plots.style import (
     as_density,
     as_grid,
     as_points,
-    bilinear,
     colour_limits,
     density_square,
+    headline,
     legend,
     new_figure,
-    scattered,
     square_axes,
 )
 
@@ -44,6 +45,7 @@ def angle_pairs(
     names: Sequence[str] | None = None,
     pairs: Sequence[Pair] | None = None,
     title: str | None = None,
+    reference_name: str = "test",
 ) -> Figure:
     """Samples of a model on a torus beside the points that they should resemble, in pairs of angles.
 
@@ -53,6 +55,7 @@ def angle_pairs(
         names: of the d angles.
         pairs: up to five pairs of angles; by default (0, 1), (2, 3), and so on.
         title: a line above the panels.
+        reference_name: what its panels call the reference.
 
     Raises:
         ValueError: for points that are not (n, d) or not finite, and for other numbers of names or pairs.
@@ -60,30 +63,36 @@ def angle_pairs(
     Example:
         >>> figure = angle_pairs([[0.1, 3.0], [0.2, -3.0]], reference=[[0.0, 3.1]], names=["phi", "psi"])
         >>> [axes.get_title() for axes in figure.axes]
-        ['samples (2)', 'reference (1)']
+        ['samples (2)', 'test (1)']
     """
     drawn = wrap(as_points("samples", samples, None))
     dim = drawn.shape[1]
-    known = None if reference is None else wrap(as_points("reference", reference, dim))
+    known = None if reference is None else (reference_name, wrap(as_points(reference_name, reference, dim)))
     labels = [f"{name} (°)" for name in check_names(names, dim, r"\theta")]
     limits = np.tile([-180.0, 180.0], (dim, 1))
     return pair_panels(drawn, known, check_pairs(pairs, dim), labels, limits, title, _TICKS)
 
 
-def circle_samples(samples: ArrayLike, reference: ArrayLike | None = None, title: str | None = None) -> Figure:
+def circle_samples(
+    samples: ArrayLike,
+    reference: ArrayLike | None = None,
+    title: str | None = None,
+    reference_name: str = "test",
+) -> Figure:
     """Histograms of angles around a circle: samples filled, the points that they should resemble in outline.
 
     Arguments:
         samples: (n,), radians.
         reference: (m,), radians.
         title: a line above the circle.
+        reference_name: what the legend calls the reference.
 
     Raises:
         ValueError: for angles that are not (n,) or not finite.
     """
     parts = [_part("samples", samples, SAMPLES)]
     if reference is not None:
-        parts.append(_part("reference", reference, REFERENCE))
+        parts.append(_part(reference_name, reference, REFERENCE))
     return _circle(parts, None, title)
 
 
@@ -94,7 +103,7 @@ def circle_density(
     test: ArrayLike | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A density on the circle as a curve, over histograms of the train points (filled) and the test points.
+    """A density on the circle, a curve through its values, over histograms of train (filled) and test points.
 
     Arguments:
         angles: (k,), radians, in any order.
@@ -107,9 +116,8 @@ def circle_density(
     """
     angle = as_points("angles", angles)
     values = as_density(log_density, len(angle))
-    order = np.argsort(wrap(angle))
-    turn, height = np.radians(wrap(angle))[order], np.exp(values[order])
-    curve = np.append(turn, turn[0] + 2 * np.pi), np.append(height, height[0])
+    turn, order = np.unique(np.radians(wrap(angle)).round(9), return_index=True)
+    curve = around(turn, values[order])
     parts = [
         _part(name, points, color)
         for name, points, color in (("train", train, GREY), ("test", test, REFERENCE))
@@ -133,7 +141,8 @@ def torus_density(
 
     Arguments:
         first, second: (m,), (k,), radians, ascending in (-pi, pi]: the columns and rows of a grid.
-        log_density: (k, m), nats. Minus infinity (a density of zero) is drawn in the darkest colour.
+        log_density: (k, m), nats, of a density per square radian. Minus infinity (a density of zero) is drawn in
+            the darkest colour.
         train, test: (n, 2), radians.
         names: of the two angles.
         title: a line above the picture.
@@ -153,34 +162,38 @@ def torus_density(
     limits = colour_limits(values, np.outer(_widths(y), _widths(x)), vmin, vmax)
     pixels = np.radians((np.arange(_CANVAS) + 0.5) / _CANVAS * 360 - 180)
     row, column = np.meshgrid(_places(pixels, y), _places(pixels, x), indexing="ij")
-    closed = np.pad(np.maximum(values, limits[0]), 1, mode="wrap")
+    closed = np.pad(floored(values, limits[0]), 1, mode="wrap")
     axes = square_axes(title)
-    density_square(axes, bilinear(closed, row, column), values, (-180, 180, -180, 180), limits, *points)
+    density_square(axes, bilinear(closed, row, column), values, (-180, 180, -180, 180), limits, *points, "rad²")
     labels = check_names(names, 2, r"\theta")
     axes.set(xlim=(-180, 180), ylim=(-180, 180), xticks=_TICKS, yticks=_TICKS)
     axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")
     return axes.figure  # type: ignore[return-value]
 
 
-def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 180) -> tuple[Floats, Floats, Floats]:
-    """Scattered values on the torus, brought onto a regular grid for `torus_density` by linear interpolation.
+def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 360) -> tuple[Floats, Floats, Floats]:
+    """Scattered log-densities on the torus, brought onto a regular grid for `torus_density`.
 
     Arguments:
-        angles: (n, 2), radians
-        values: (n,)
+        angles: (n, 2), radians, all over the torus
+        values: (n,), nats
         cells: of the grid, along each angle
 
     Returns:
         first angles (cells,), second angles (cells,) and the values (cells, cells)
+
+    Raises:
+        ValueError: for shapes that do not fit, values that are no numbers, angles that leave a part of the torus out
     """
     places = np.radians(wrap(as_points("angles", angles, 2)))
     value = as_density(values, len(places))
     turns = 2 * np.pi * np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
-    around = (places[None] + turns[:, None]).reshape(-1, 2)
-    # a margin on all sides, so that no cell lies outside the triangulation
-    near = (np.abs(around) < np.pi + 0.5).all(1)
+    copies = (places[None] + turns[:, None]).reshape(-1, 2)
+    # a margin on all sides, so that coarse angles surround the square as well
+    near = (np.abs(copies) < np.pi + 1.0).all(1)
     centres = (np.arange(cells) + 0.5) / cells * 2 * np.pi - np.pi
-    return centres, centres, scattered(around[near], np.tile(value, 9)[near], centres, centres)
+    grid = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 2)
+    return centres, centres, scattered(copies[near], np.tile(value, 9)[near], grid).reshape(cells, cells)
 
 
 def _places(x: Floats, centres: Floats) -> Floats:
@@ -198,7 +211,7 @@ def _part(name: str, points: ArrayLike, color: str) -> tuple[str, Floats, str]:
 
 
 def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] | None, title: str | None) -> Figure:
-    """Densities as heights above a ring: the first part filled, the second in outline, the curve a line."""
+    """Densities per radian as heights above a ring: the first part filled, the second in outline, the curve a line."""
     figure = new_figure(6.4, 6.4)
     axes: PolarAxes = figure.add_axes((0.12, 0.12, 0.76, 0.76), projection="polar")  # type: ignore[assignment]
     edges = np.linspace(-np.pi, np.pi, _CELLS + 1)
@@ -209,7 +222,7 @@ def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] |
     turn, handles = np.linspace(-np.pi, np.pi, 20 * _CELLS + 1), []
     for k, ((name, points, color), height) in enumerate(zip(parts, heights, strict=True)):
         line = base + np.append(np.repeat(height, 20), height[0])
-        label = f"{name} ({len(points)})"
+        label = f"{name} ({len(points):,})"
         if k == 0:
             handles.append(axes.fill_between(turn, base, line, color=color, alpha=0.45, linewidth=0, label=label))
         else:
@@ -219,12 +232,14 @@ def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] |
     ring = np.linspace(0, 2 * np.pi, 361)
     axes.plot(ring, np.full(361, base), color=INK, linewidth=0.7, zorder=6)
     axes.set_ylim(0, base + 1.08 * top)
-    axes.set_yticks([])
+    heights_shown = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, top)[1:]
+    heights_shown = heights_shown[heights_shown <= 1.08 * top]
+    axes.set_yticks(base + heights_shown, [f"{height:.3g}/rad" for height in heights_shown], fontsize=7, color=GREY)
+    axes.set_rlabel_position(45)
     axes.set_xticks(np.radians([0, 90, 180, 270]), ["0°", "90°", "±180°", "−90°"], fontsize=9, color=INK)
     axes.grid(True, color="#e4e4e4", linewidth=0.5)
     axes.spines["polar"].set(linewidth=0.4, edgecolor=GREY)
     axes.tick_params(pad=7)
     legend(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, handletextpad=0.6)
-    if title is not None:
-        figure.text(0.5, 0.965, title, ha="center", va="center", fontsize=13, color=INK)
+    headline(figure, title, 0.965)
     return figure

@@ -3,13 +3,14 @@
 Two generic functions on the class of the manifold. A manifold from outside the package registers its own:
 
     @rsgm.plots.draw_samples.register
-    def _(manifold: MyManifold, samples, reference, columns=()): ...
+    def _(manifold: MyManifold, samples, reference, caption=Caption()): ...
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import numpy as np
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsgm.data.earth import to_degrees
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.plots.disk import disk_density, disk_samples
 from rsgm.plots.earth import density_map, sample_map
 from rsgm.plots.globe import interpolate
+from rsgm.plots.montage import side_by_side
 from rsgm.plots.plane import line_density, line_samples, plane_density, plane_samples
 from rsgm.plots.rotations import rotation_histograms
 from rsgm.plots.style import window
@@ -32,17 +34,37 @@ Density = Callable[[Tensor], Tensor]
 Known = tuple[Tensor, Tensor]
 
 _CELLS = 90  # of the grids on which a density is evaluated, along each axis
-_DOTS = 1000  # most train, and most test, points on the picture of a density in the plane
+_RINGS, _SPOKES = 33, 128  # of the grid in the hyperbolic plane, whose circles grow exponentially
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a picture says beside its points.
+
+    Arguments:
+        title: a line above it
+        columns: names of the data's columns, which the axes bear where there is one for each coordinate
+        earth: whether a point of the sphere is a place on the Earth
+        reference: what the points are called that samples should resemble
+    """
+
+    title: str | None = None
+    columns: tuple[str, ...] = ()
+    earth: bool = False
+    reference: str = "test"
+
+
+_PLAIN = Caption()
 
 
 @singledispatch
-def draw_samples(manifold: Manifold, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
+def draw_samples(manifold: Manifold, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
     """Samples beside the points that they should resemble; None for a manifold without a picture.
 
     Arguments:
         manifold: where they lie, on whose class the picture depends
         samples, reference: ``(n, *shape)``, ``(m, *shape)``
-        columns: names of the data's columns, which the axes bear where there is one for each coordinate
+        caption: the title, and what things are called
     """
     return None
 
@@ -53,7 +75,7 @@ def draw_density(
     log_density: Density,
     train: Tensor,
     test: Tensor,
-    columns: Sequence[str] = (),
+    caption: Caption = _PLAIN,
     known: Known | None = None,
 ) -> Figure | None:
     """A density and the points that it was fitted to and is scored on; None for a manifold without a picture.
@@ -62,17 +84,19 @@ def draw_density(
         manifold: where they lie, on whose class the picture depends
         log_density: ``(n, *shape) -> (n,)``, nats
         train, test: ``(n, *shape)``, ``(m, *shape)``
-        columns: names of the data's columns, which the axes bear where there is one for each coordinate
-        known: points all over a compact manifold and the log-density there, which need no evaluation
+        caption: the title, and what things are called
+        known: points all over a compact manifold and the log-density there, which are not evaluated again
     """
     return None
 
 
 @draw_samples.register
-def _(manifold: Sphere, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
+def _(manifold: Sphere, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
     if manifold.dim == 1:
-        return circle_samples(_longitude(samples), _longitude(reference))
-    return sample_map(to_degrees(samples), to_degrees(reference)) if manifold.dim == 2 else None
+        return circle_samples(_longitude(samples), _longitude(reference), caption.title, caption.reference)
+    if manifold.dim > 2:
+        return None
+    return sample_map(to_degrees(samples), to_degrees(reference), caption.title, caption.reference, caption.earth)
 
 
 @draw_density.register
@@ -81,23 +105,28 @@ def _(
     log_density: Density,
     train: Tensor,
     test: Tensor,
-    columns: Sequence[str] = (),
+    caption: Caption = _PLAIN,
     known: Known | None = None,
 ) -> Figure | None:
     if manifold.dim > 2:
         return None
     nodes, values = _everywhere(manifold, log_density, known)
     if manifold.dim == 1:
-        return circle_density(_longitude(nodes), values, _longitude(train), _longitude(test))
-    return density_map(*interpolate(to_degrees(nodes), values), to_degrees(train), to_degrees(test))
+        return circle_density(_longitude(nodes), values, _longitude(train), _longitude(test), caption.title)
+    # charts and quadratures leave out the poles, which a map shows
+    poles = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
+    places, heights = np.vstack([to_degrees(nodes), to_degrees(poles)]), np.append(values, _array(log_density(poles)))
+    points = to_degrees(train), to_degrees(test)
+    return density_map(*interpolate(places, heights), *points, caption.title, earth=caption.earth)
 
 
 @draw_samples.register
-def _(manifold: Torus, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
+def _(manifold: Torus, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
     drawn, expected = _angles(manifold, samples), _angles(manifold, reference)
     if manifold.dim == 1:
-        return circle_samples(drawn[:, 0], expected[:, 0])
-    return angle_pairs(drawn, expected, _names(manifold, columns))
+        return circle_samples(drawn[:, 0], expected[:, 0], caption.title, caption.reference)
+    names = _names(manifold, caption)
+    return angle_pairs(drawn, expected, names, title=caption.title, reference_name=caption.reference)
 
 
 @draw_density.register
@@ -106,7 +135,7 @@ def _(
     log_density: Density,
     train: Tensor,
     test: Tensor,
-    columns: Sequence[str] = (),
+    caption: Caption = _PLAIN,
     known: Known | None = None,
 ) -> Figure | None:
     if manifold.dim > 2:
@@ -114,19 +143,21 @@ def _(
     nodes, values = _everywhere(manifold, log_density, known)
     angles, fitted, scored = (_angles(manifold, x) for x in (nodes, train, test))
     if manifold.dim == 1:
-        return circle_density(angles[:, 0], values, fitted[:, 0], scored[:, 0])
+        return circle_density(angles[:, 0], values, fitted[:, 0], scored[:, 0], caption.title)
     grid = interpolate_angles(angles, values)
-    return torus_density(*grid, fitted[:_DOTS], scored[:_DOTS], _names(manifold, columns))
+    return torus_density(*grid, fitted, scored, _names(manifold, caption), caption.title)
 
 
 @draw_samples.register
-def _(manifold: SpecialOrthogonal, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
-    return rotation_histograms(_array(samples), _array(reference))
+def _(manifold: SpecialOrthogonal, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
+    return rotation_histograms(_array(samples), _array(reference), caption.title, caption.reference)
 
 
 @draw_samples.register
-def _(manifold: Hyperbolic, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
-    return disk_samples(_ball(manifold, samples), _ball(manifold, reference)) if manifold.dim == 2 else None
+def _(manifold: Hyperbolic, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
+    if manifold.dim != 2:
+        return None
+    return disk_samples(_ball(manifold, samples), _ball(manifold, reference), caption.title, caption.reference)
 
 
 @draw_density.register
@@ -135,7 +166,7 @@ def _(
     log_density: Density,
     train: Tensor,
     test: Tensor,
-    columns: Sequence[str] = (),
+    caption: Caption = _PLAIN,
     known: Known | None = None,
 ) -> Figure | None:
     if manifold.dim != 2:
@@ -143,19 +174,19 @@ def _(
     fitted, scored = _ball(manifold, train), _ball(manifold, test)
     # beyond the data the density need not be evaluated, nor can it be up to the boundary
     furthest = 2 * np.arctanh(np.hypot(*np.concatenate([fitted, scored]).T).max()) + 0.5
-    radius = torch.tanh(torch.linspace(0, furthest, _CELLS // 2 + 1, dtype=torch.float64) / 2)
-    angle = torch.arange(_CELLS, dtype=torch.float64) * (2 * math.pi / _CELLS)
+    radius = torch.tanh(torch.linspace(0, furthest, _RINGS, dtype=torch.float64) / 2)
+    angle = torch.arange(_SPOKES, dtype=torch.float64) * (2 * math.pi / _SPOKES)
     places = radius[:, None, None] * torch.stack([angle.cos(), angle.sin()], -1)
-    values = _array(log_density(manifold.from_ball(places.flatten(0, 1)))).reshape(len(radius), _CELLS)
-    return disk_density(radius, angle, values, fitted[:_DOTS], scored[:_DOTS])
+    values = _array(log_density(manifold.from_ball(places.flatten(0, 1)))).reshape(_RINGS, _SPOKES)
+    return disk_density(radius, angle, values, fitted, scored, caption.title)
 
 
 @draw_samples.register
-def _(manifold: Euclidean, samples: Tensor, reference: Tensor, columns: Sequence[str] = ()) -> Figure | None:
-    drawn, expected, names = _array(samples), _array(reference), _names(manifold, columns)
+def _(manifold: Euclidean, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
+    drawn, expected, names = _array(samples), _array(reference), _names(manifold, caption)
     if manifold.dim == 1:
-        return line_samples(drawn[:, 0], expected[:, 0], names and names[0])
-    return plane_samples(drawn, expected, names)
+        return line_samples(drawn[:, 0], expected[:, 0], names and names[0], caption.title, caption.reference)
+    return plane_samples(drawn, expected, names, title=caption.title, reference_name=caption.reference)
 
 
 @draw_density.register
@@ -164,12 +195,12 @@ def _(
     log_density: Density,
     train: Tensor,
     test: Tensor,
-    columns: Sequence[str] = (),
+    caption: Caption = _PLAIN,
     known: Known | None = None,
 ) -> Figure | None:
     if manifold.dim > 2:
         return None
-    fitted, scored, names = _array(train), _array(test), _names(manifold, columns)
+    fitted, scored, names = _array(train), _array(test), _names(manifold, caption)
     limits = window(np.concatenate([fitted, scored]))
     # a square, for the picture is one
     middle, half = limits.mean(1), np.ptp(limits, axis=1).max() / 2
@@ -177,9 +208,17 @@ def _(
     places = torch.cartesian_prod(*axes).reshape(-1, manifold.dim)
     values = _array(log_density(places))
     if manifold.dim == 1:
-        return line_density(axes[0], values, fitted[:, 0], scored[:, 0], names and names[0])
+        return line_density(axes[0], values, fitted[:, 0], scored[:, 0], names and names[0], caption.title)
     grid = values.reshape(_CELLS, _CELLS).T
-    return plane_density(axes[0], axes[1], grid, fitted[:_DOTS], scored[:_DOTS], names)
+    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title)
+
+
+@draw_samples.register
+def _(manifold: Product, samples: Tensor, reference: Tensor, caption: Caption = _PLAIN) -> Figure | None:
+    parts = zip(manifold.factors, manifold.split(samples), manifold.split(reference), strict=True)
+    pictures = [draw_samples(factor, *part, _of_factor(caption, factor)) for factor, *part in parts]
+    found = [picture for picture in pictures if picture is not None]
+    return side_by_side(found, caption.title) if found else None
 
 
 def _everywhere(manifold: Manifold, log_density: Density, known: Known | None) -> tuple[Tensor, NDArray[np.float64]]:
@@ -191,8 +230,13 @@ def _everywhere(manifold: Manifold, log_density: Density, known: Known | None) -
     return known[0], _array(known[1])
 
 
-def _names(manifold: Manifold, columns: Sequence[str]) -> Sequence[str] | None:
-    return columns if len(columns) == manifold.dim else None
+def _of_factor(caption: Caption, factor: Manifold) -> Caption:
+    # geoopt ends the description of a manifold with the word
+    return replace(caption, title=str(factor).removesuffix(" manifold"), columns=())
+
+
+def _names(manifold: Manifold, caption: Caption) -> Sequence[str] | None:
+    return caption.columns if len(caption.columns) == manifold.dim else None
 
 
 def _array(x: Tensor) -> NDArray[np.float64]:

@@ -25,6 +25,9 @@ class Process(nn.Module, ABC):
             sqrt(s(eps))
     """
 
+    #: variance time of a step of `settle`, as a part of s(1); 0 where points stay
+    settling: float = 0.0
+
     def __init__(self, manifold: Manifold, schedule: Schedule, eps: float) -> None:
         super().__init__()
         if not 0 <= eps < 1:
@@ -111,6 +114,15 @@ class Process(nn.Module, ABC):
         """Tweedie's estimate of X_0 given X_t = ``x`` and the score there, to first order in s(t)."""
         return self.manifold.expmap(x, expand(self.schedule.integral(t), x) * score)
 
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        r"""A Langevin step at t = 1, by which draws of the prior come nearer to the law there.
+
+        A move along half of the score's excess over the prior's for the variance time ``settling`` s(1), then the part
+        ``noise`` of that time of a motion that keeps the prior exactly: where prior and law are equal any step leaves
+        them so, however long. Without such a motion, as here, the points stay.
+        """
+        return x
+
     def fit(self, points: Tensor) -> bool:
         """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them; whether one did."""
         before, self.schedule = self.schedule, self.schedule.fit(points)
@@ -148,6 +160,11 @@ class Reverse:
         """``sqrt((1 - λ) β(t))``."""
         return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
 
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The drift per unit of variance time, ``(1 - λ/2) score - b / β``."""
+        drift = self.process.drift(t, x) / expand(self.process.schedule.beta(t), x)
+        return (1 - self.lmbd / 2) * self.score(t, x, context) - drift
+
     def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean displacement and noise standard deviation of a step from t down to t_next, with the exact Δs.
 
@@ -155,9 +172,7 @@ class Reverse:
         """
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)
-        drift = self.process.drift(t, x) / expand(self.process.schedule.beta(t), x)
-        move = expand(ds, x) * ((1 - self.lmbd / 2) * self.score(t, x, context) - drift)
-        return move, ((1 - self.lmbd) * ds).sqrt()
+        return expand(ds, x) * self.velocity(t, x, context), ((1 - self.lmbd) * ds).sqrt()
 
 
 def reverse(process: Process, score: Field, lmbd: float) -> Reverse:

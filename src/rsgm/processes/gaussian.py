@@ -36,6 +36,14 @@ class GaussianProcess(Process, ABC):
         """``α(t) / α(t_next)``."""
         return self.signal(t) / self.signal(t_next)
 
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        r"""A step along the score less that of the prior, then an Ornstein-Uhlenbeck step that keeps the prior."""
+        variance = self.prior.scale**2
+        s = self.settling * self.schedule.integral(x.new_ones(()))
+        x = x + s / 2 * (score + x / variance)
+        kept = (-noise * s / variance).exp()
+        return kept.sqrt() * x + (variance * (1 - kept)).sqrt() * self.manifold.random_tangent(x, generator)
+
     def denoise(self, t: Tensor, x: Tensor, score: Tensor) -> Tensor:
         """``(x + σ² score) / α``, which is exact."""
         return (x + expand(self.std(t).square(), x) * score) / expand(self.signal(t), x)
@@ -64,6 +72,8 @@ class VariancePreserving(GaussianProcess):
         >>> process.conditional_score(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([1.0]))
         tensor([[-1.0000, -1.0000]])
     """
+
+    settling = 0.3
 
     def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float = 1e-3) -> None:
         super().__init__(manifold, schedule, eps)
@@ -107,6 +117,9 @@ class VarianceExploding(GaussianProcess):
         >>> VarianceExploding(Euclidean(2)).prior.entropy()
         tensor(7.4430)
     """
+
+    # a normal law of the variance s(1) forgets at the rate 1 / s(1), more slowly than the others
+    settling = 0.8
 
     def __init__(
         self,

@@ -84,6 +84,16 @@ class ProductProcess(Process):
         x, score = map(self.manifold.join, zip(*drawn, strict=True))
         return x, score
 
+    @property
+    def settling(self) -> float:
+        """The largest of the factors'; each takes its own."""
+        return max(factor.settling for factor in self.factors)
+
+    def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """By factor, some of which may stay."""
+        parts = zip(self._parts(x), self.manifold.split(score), strict=True)
+        return self.manifold.join(f.settle(part, slope, noise, generator) for (f, part), slope in parts)
+
     def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """By factor, where every factor knows its own; the log-densities add."""
         parts = zip(self._parts(x0), self.manifold.split(x), strict=True)

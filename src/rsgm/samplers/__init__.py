@@ -2,12 +2,12 @@
 
 from rsgm.samplers.annealed import AnnealedLangevin, BoxStart, LangevinDynamics, PriorStart, Start
 from rsgm.samplers.base import ProbabilityFlowSampler, ReverseDiffusion, Sampler
+from rsgm.samplers.flow_steps import FlowStepper, Heun, RungeKutta
 from rsgm.samplers.langevin import LangevinChain, gradient_of, langevin
 from rsgm.samplers.steppers import (
     BridgeVariance,
     GaussianBridge,
     GeodesicEulerMaruyama,
-    Heun,
     LargeVariance,
     PredictorCorrector,
     SmallVariance,
@@ -19,6 +19,7 @@ __all__ = [
     "AnnealedLangevin",
     "BoxStart",
     "BridgeVariance",
+    "FlowStepper",
     "GaussianBridge",
     "GeodesicEulerMaruyama",
     "Heun",
@@ -29,6 +30,7 @@ __all__ = [
     "PriorStart",
     "ProbabilityFlowSampler",
     "ReverseDiffusion",
+    "RungeKutta",
     "Sampler",
     "SmallVariance",
     "Start",

@@ -14,8 +14,9 @@ from rsgm.fields import Field
 from rsgm.flows import ScoreFlow
 from rsgm.likelihood import ProbabilityFlow, SolveError
 from rsgm.processes import Process
-from rsgm.samplers.steppers import GeodesicEulerMaruyama, Step, Stepper
-from rsgm.schedules import TimeGrid, UniformTimeGrid
+from rsgm.samplers.flow_steps import RungeKutta
+from rsgm.samplers.steppers import Step, Stepper
+from rsgm.schedules import DeviationGrid, TimeGrid
 
 
 class Sampler(ABC):
@@ -61,21 +62,30 @@ class Sampler(ABC):
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Sampler):
-    """The reversed process from the prior at t = 1 to ``process.eps``, then one denoising move.
+    r"""The reversed process from the prior at t = 1 to ``process.eps``, then one move to the data.
 
-    The move is Tweedie's estimate of the data point, :math:`x \\leftarrow \\exp_x(s(\\varepsilon)\\,s_\\theta(x,
-    \\varepsilon))` to first order. Euler steps add no noise in the last step before it either.
+    By default the probability flow, by Runge and Kutta's step in :math:`\sigma = \sqrt s` on the grid of Karras et al.:
+    99 evaluations of the score, of which ten at t = 1 carry the prior's draws to the law there and one is the move's
+    (see `rsgm.samplers.FlowStepper`). With the exact score of mixtures of heat kernels of scales of .55 to .001
+    radians on spheres, tori, SO(3) and products E d² to the nearest centre is within 1 % of the law's, E[-log p]
+    within .01 nats and the shares of the centres within two standard errors of 50,000 draws
+    (``tests/benchmarks/bench_samplers.py``, which compares other steppers and numbers of steps), provided that s(eps)
+    is below 5 % of the least variance. What it draws from, with a learned score too, is the law that the likelihood
+    scores, but for the scale sqrt(s(eps)) and for what the prior lacks of the law at t = 1.
+
+    Another stepper needs its own number of steps and grid: `GeodesicEulerMaruyama` is the paper's sampler,
+    `GaussianBridge` a chain's.
 
     Arguments:
         steps: number of steps
-        stepper: how a step is taken
+        stepper: how a step is taken, and what the last move is
         grid: where the steps lie
         denoise: whether to make the last move
     """
 
-    steps: int = 100
-    stepper: Stepper = GeodesicEulerMaruyama()
-    grid: TimeGrid = UniformTimeGrid()
+    steps: int = 22
+    stepper: Stepper = RungeKutta()
+    grid: TimeGrid = DeviationGrid()
     denoise: bool = True
 
     def __post_init__(self) -> None:
@@ -93,11 +103,13 @@ class ReverseDiffusion(Sampler):
     ) -> Iterator[Tensor]:
         """Where each step, and the last move, leads."""
         x = process.prior.draw(n, generator)
-        yield x
         times = self.grid(process.schedule, self.steps, process.eps).to(x)
         for i in range(self.steps):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
             step = Step(process, score, t, t_next, context, generator, last=i == self.steps - 1)
+            if i == 0:
+                x = self.stepper.start(step, x)
+                yield x
             x = self.stepper(step, x)
             yield x
         if self.denoise:
@@ -112,6 +124,9 @@ class ReverseDiffusion(Sampler):
 class ProbabilityFlowSampler(Sampler):
     """The probability flow from the prior at t = 1 to ``process.eps``, in adaptive steps: samples of the very law
     whose density the likelihood gives.
+
+    That is the law at ``eps``, wider than the data's by the variance s(eps), started from the prior as it is: no last
+    move is made and no step at t = 1, which the likelihood knows nothing of.
 
     References: Song et al. 2021, arXiv:2011.13456, section 4.3.
 

@@ -40,6 +40,10 @@ class Step:
 class Stepper(ABC):
     """How a step of a reversed process is taken."""
 
+    def start(self, step: Step, x: Tensor) -> Tensor:
+        """The state that the first step starts from, of draws of the prior: they themselves, unless it matters."""
+        return x
+
     @abstractmethod
     def __call__(self, step: Step, x: Tensor) -> Tensor:
         """The state at ``step.t_next``, of that at ``step.t``, ``(B, *shape)`` each."""
@@ -53,9 +57,20 @@ class Stepper(ABC):
         return {type(self).__name__: self}
 
 
+def end_of_flow(step: Step, x: Tensor, t: Tensor) -> Tensor:
+    """The data point, of the state at ``t``, by one Euler step of the probability flow."""
+    move = reverse(step.process, step.score, 1.0).velocity(t, x, step.context)
+    return step.process.manifold.expmap(x, expand(step.process.schedule.integral(t), x) * move)
+
+
 @dataclass(frozen=True)
 class GeodesicEulerMaruyama(Stepper):
     r""":math:`x \leftarrow \exp_x(-b|\Delta t| + (1 - \lambda/2)\Delta s\,s_\theta + \sqrt{(1 - \lambda)\Delta s}\,z)`.
+
+    The paper's sampler is ``ReverseDiffusion(100, GeodesicEulerMaruyama(), UniformTimeGrid())``. It does not draw
+    from the law that is scored: with the exact score of a law of the scale .55, .1 or .01 radians its samples have
+    1.03, 1.11 and .62 times the variance on S² (the last one since the last step, without noise, is longer than such
+    a law is wide), and about that on tori and SO(3). On T² 1000 steps bring the second one to 1.04.
 
     References: Jorgensen 1975; De Bortoli et al. 2022, arXiv:2202.02763, algorithm 1.
 
@@ -73,23 +88,13 @@ class GeodesicEulerMaruyama(Stepper):
             move = move + expand(std, x) * manifold.random_tangent(x, step.generator)
         return manifold.expmap(x, move)
 
+    def denoise(self, step: Step, x: Tensor, t: Tensor) -> Tensor:
+        """Tweedie's estimate; of a flow, its own step to the data."""
+        return super().denoise(step, x, t) if self.lmbd < 1 else end_of_flow(step, x, t)
+
     def variants(self) -> dict[str, Stepper]:
         """The reverse SDE, the flow, and one between them: all with the same law, were it not for the steps."""
         return {f"λ = {lmbd:g}": GeodesicEulerMaruyama(lmbd) for lmbd in sorted({0.0, 0.5, 1.0, self.lmbd})}
-
-
-@dataclass(frozen=True)
-class Heun(Stepper):
-    """The probability flow by a second-order step: the mean of the slopes at both ends, transported to one."""
-
-    def __call__(self, step: Step, x: Tensor) -> Tensor:
-        """One geodesic Heun step."""
-        manifold, flow = step.process.manifold, reverse(step.process, step.score, 1.0)
-        dt = expand(step.t - step.t_next, x)
-        slope = flow.drift(step.t, x, step.context)
-        end = manifold.expmap(x, dt * slope)
-        back = manifold.transp(end, x, flow.drift(step.t_next, end, step.context))
-        return manifold.expmap(x, 0.5 * dt * (slope + back))
 
 
 class BridgeVariance(ABC):
@@ -128,8 +133,8 @@ class GaussianBridge(Stepper):
 
     with the estimates :math:`\hat x_0 = (x + \sigma_t^2 s_\theta) / \alpha_t` and :math:`\hat\epsilon = (x - \alpha_t
     \hat x_0) / \sigma_t`. η = 0 is also the exponential-integrator step of the probability flow. A chain of T steps
-    is ``ReverseDiffusion(steps=T - 1)`` from 1 to ``eps = 1 / T``, whose denoising move is its last step, the only
-    one without noise.
+    is ``ReverseDiffusion(T - 1, GaussianBridge(), UniformTimeGrid())`` from 1 to ``eps = 1 / T``, whose denoising move
+    is its last step, the only one without noise.
 
     References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, algorithm 2; Song, Meng and Ermon 2021, arXiv:2010.02502,
     section 4.1.

@@ -10,6 +10,7 @@ from rsgm.schedules.discrete import (
     DiscreteWarmup,
 )
 from rsgm.schedules.grids import (
+    DeviationGrid,
     GeometricVarianceGrid,
     IndexGrid,
     PowerTimeGrid,
@@ -36,6 +37,7 @@ __all__ = [
     "AutomaticVariance",
     "ConstantBeta",
     "ConstantRate",
+    "DeviationGrid",
     "DiscreteConstant",
     "DiscreteCosine",
     "DiscreteHarmonic",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -47,6 +48,29 @@ class GeometricVarianceGrid(TimeGrid):
         ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)).log()
         grid = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
         return schedule.inverse(grid.exp())
+
+
+@dataclass(frozen=True)
+class DeviationGrid(TimeGrid):
+    r"""Equal steps of :math:`\sigma^{1/\rho}`, :math:`\sigma = \sqrt s`: some at every scale, more at the coarse ones.
+
+    References: Karras et al. 2022, arXiv:2206.00364, equation 5.
+
+    Arguments:
+        rho: ρ; 1 is equal steps of σ, infinity `GeometricVarianceGrid`
+    """
+
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rho < math.inf:
+            raise ValueError(f"DeviationGrid: rho must be positive and finite, found {self.rho}.")
+
+    def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
+        """Equal steps of a root of σ."""
+        power = 2 * self.rho
+        high, low = (schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)) ** (1 / power)).tolist()
+        return schedule.inverse(torch.linspace(high, low, steps + 1, dtype=torch.float64) ** power)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""Which columns of a table are angles, and which numbers in them are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rsgm.data.names import (
+    Choice,
+    Column,
+    Floats,
+    Unit,
+    Wanted,
+    angle,
+    half_turn,
+    not_named_twice,
+    only,
+    places_of,
+    plain,
+)
+from rsgm.data.tables import Table
+from rsgm.data.text import is_number
+
+#: names of columns that stand beside angles and are none
+NO_ANGLES = frozenset(
+    (
+        *("id", "index", "no", "nr", "unnamed_0", "frame", "model", "time", "group", "pdb", "pdb_id", "pdbid", "chain"),
+        *("chain_id", "chainid", "segid", "base", "nucleotide", "aa", "res", "resi", "resid", "res_id", "resn"),
+        *("resname", "res_name", "resno", "resnr", "resnum", "resseq", "residue", "icode"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Angles(Wanted):
+    """Named angles; without names, all columns of a table but those that bear the name of something else.
+
+    Arguments:
+        names: of the angles
+        unit: of the angles
+        others: names of columns that are no angles
+    """
+
+    names: tuple[str, ...]
+    unit: Unit | None
+    others: frozenset[str]
+
+    option = "--data.angles"
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+        return f"a header that names {', '.join(self.names) or 'angles'}, or columns of angles alone"
+
+    def find(self, names: Sequence[str]) -> Choice | None:
+        """As the base class; a column without a name is an index, if it is the first."""
+        if self.names:
+            found = [places_of(names, self.given.get(name, name)) for name in self.names]
+            columns = self._columns(self.names)
+            return self._choice(columns, only(names, columns, found)) if all(found) else None
+        if any(map(is_number, names)):
+            return None
+        not_named_twice(names)
+        if "" in names[1:]:
+            raise ValueError(f"column {names.index('', 1) + 1} has no name: say which to read with {self.option}.")
+        places = [k for k, name in enumerate(names) if (k or name) and plain(name) not in self.others]
+        return self._choice(self._columns([names[k] for k in places]), places) if places else None
+
+    def nameless(self, width: int) -> Choice | None:
+        """All columns."""
+        names = self.names or [f"angle{k}" for k in range(width)]
+        return self._choice(self._columns(names), range(width)) if len(names) == width else None
+
+    def known(self) -> Sequence[str]:
+        """As the base class."""
+        return self.names
+
+    def _columns(self, names: Sequence[str]) -> tuple[Column, ...]:
+        return tuple(angle(name, name, self.unit, -360, 360) for name in names)
+
+    def _choice(self, columns: tuple[Column, ...], places: Sequence[int]) -> Choice:
+        return Choice(columns, tuple(places), partial(_no_angles, half_turn(self.unit)))
+
+
+def _no_angles(half: float, values: Floats) -> dict[int, str]:
+    """What DSSP and others write where there is no angle: 360 beside angles of both signs."""
+    negative = (values < 0).any(0)
+    wrong = (np.abs(values) > half * (1 + 1e-6)) & negative
+    wrong |= np.isclose(values, 2 * half, rtol=1e-6) & negative.any()
+    return {
+        int(k): f"{values[k, j]:g} beside angles from -{half:.6g} to {half:.6g}; some programs write it for no angle"
+        for k, j in np.argwhere(wrong)
+    }
+
+
+def refuse_counts(path: Path, table: Table) -> None:
+    """A column that nobody named as an angle, and that counts."""
+    whole = ~(table.values % 1).any(0)
+    steps = np.diff(table.values, axis=0)
+    # by one, if it starts again with each chain
+    rising = ((steps > 0).all(0) | ((steps == 1).mean(0) > 0.5)) & (len(steps) >= 10)
+    for k in np.flatnonzero(whole & (rising | ~whole.all())):
+        raise ValueError(
+            f"{path}: the column {table.names[k]!r} holds whole numbers that "
+            f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {table.values[0, k]:g} to "
+            f"{table.values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
+        )

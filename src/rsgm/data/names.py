@@ -1,0 +1,215 @@
+"""Which columns of a table are wanted: by their names, and by their places only where nothing is named."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Unit = Literal["degrees", "radians"]
+Names = dict[str, str | int]
+
+_UNITS = {"degrees": r"(?:^|[\W_])deg(?:rees?)?(?:$|[\W_])|°", "radians": r"(?:^|[\W_])rad(?:ians?)?(?:$|[\W_])"}
+
+
+class Column(NamedTuple):
+    """A column of numbers: its role, what it is called in errors, its unit and its range."""
+
+    role: str
+    title: str
+    unit: str = "degrees"
+    low: float = -np.inf
+    high: float = np.inf
+
+
+def angle(role: str, title: str, unit: Unit | None, low: float, high: float) -> Column:
+    """A column of angles with a range in degrees.
+
+    Example:
+        >>> round(angle("lat", "latitude", "radians", -90, 90).high, 5)
+        1.5708
+    """
+    if unit != "radians":
+        return Column(role, title, "degrees", low, high)
+    # rounded up, as a half turn of seven digits is
+    return Column(role, title, unit, math.radians(low) - 1e-6, math.radians(high) + 1e-6)
+
+
+class Choice(NamedTuple):
+    """Columns and their places in a row; what is wrong with rows of their numbers (N, columns), by row."""
+
+    columns: tuple[Column, ...]
+    places: tuple[int, ...]
+    faults: Callable[[Floats], dict[int, str]] = lambda values: {}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What the columns are."""
+        return tuple(column.role for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Wanted(ABC):
+    """Columns that are looked for.
+
+    Arguments:
+        given: the names in the file, by role, where the user says them; in a file without names, places from 0
+    """
+
+    given: Names
+
+    #: the option that names columns
+    option = "--data.columns"
+
+    @property
+    @abstractmethod
+    def expected(self) -> str:
+        """The columns in words."""
+
+    @abstractmethod
+    def find(self, names: Sequence[str]) -> Choice | None:
+        """The columns among names, None where they are not all there; a ValueError where several claim to be one."""
+
+    @abstractmethod
+    def nameless(self, width: int) -> Choice | None:
+        """The columns of a file without names, None where they cannot be told apart."""
+
+    def known(self) -> Collection[str]:
+        """Names that are looked for, beside those that are given; empty where any name will do."""
+        return ()
+
+    def named(self, names: Sequence[str]) -> bool:
+        """Whether the names name what is looked for, though perhaps not clearly."""
+        try:
+            return self.find(names) is not None
+        except ValueError:
+            return True
+
+    def nearest(self, names: Sequence[str]) -> list[str]:
+        """What a name may have been meant to be, in words."""
+        known = [*map(str, self.given.values()), *self.known()]
+        near = {name: difflib.get_close_matches(plain(name), known, 1, 0.75) for name in names}
+        return [f"{name!r} is near to {close[0]!r}" for name, close in near.items() if close and name != close[0]]
+
+
+@dataclass(frozen=True)
+class Named(Wanted):
+    """One column for each role, by tiers of accepted names: the first tier that has them all.
+
+    Arguments:
+        columns: what is looked for
+        tiers: accepted names of each column, plain
+    """
+
+    columns: tuple[Column, ...]
+    tiers: tuple[tuple[Collection[str], ...], ...] = field(repr=False)
+
+    @property
+    def expected(self) -> str:
+        """One name of each column."""
+        one_of = [", ".join(names) for names in self.tiers[0]]
+        return f"a header with one column of {' and one of '.join(one_of)}, or {len(self.columns)} columns of numbers"
+
+    def find(self, names: Sequence[str]) -> Choice | None:
+        """As the base class."""
+        texts = [plain(name).replace("_", "") for name in names]
+        for tier in self.tiers:
+            found = [
+                places_of(names, self.given[column.role])
+                if column.role in self.given
+                else [k for k, text in enumerate(texts) if text in accepted]
+                for column, accepted in zip(self.columns, tier, strict=True)
+            ]
+            if all(found):
+                return Choice(self.columns, only(names, self.columns, found))
+        return None
+
+    def nameless(self, width: int) -> Choice | None:
+        """By their places, where there are no others."""
+        return Choice(self.columns, tuple(range(width))) if width == len(self.columns) else None
+
+    def known(self) -> Collection[str]:
+        """Of all tiers."""
+        return [name for tier in self.tiers for accepted in tier for name in accepted]
+
+
+def half_turn(unit: Unit | None) -> float:
+    """180 degrees, which are meant without a unit, in a unit."""
+    return np.pi if unit == "radians" else 180.0
+
+
+def to_radians(values: Floats, unit: Unit | None) -> Floats:
+    """Angles in a unit, in radians."""
+    return values if unit == "radians" else np.radians(values)
+
+
+def from_radians(values: Floats, unit: Unit | None) -> Floats:
+    """Radians in a unit."""
+    return values if unit == "radians" else np.degrees(values)
+
+
+def plain(name: str) -> str:
+    """A name without its unit, in lower case, its words joined by underscores.
+
+    Example:
+        >>> plain("# Latitude (deg N)"), plain("pose.orientation.x"), plain("q_RS_w []"), plain("R[0,1]")
+        ('latitude', 'pose_orientation_x', 'q_rs_w', 'r[0,1]')
+    """
+    text = re.sub(r"[\[(](?:\D[^\])]*)?[\])]", "", name.casefold().strip("#%'\" "))
+    text = re.sub(r"[\s./:\-°]+", "_", text).strip("_")
+    return re.sub(r"_(deg(rees?)?|dd|rad(ians?)?)$", "", text)
+
+
+def unit_in(name: str) -> str | None:
+    """The unit of an angle that a name tells.
+
+    Example:
+        >>> unit_in("phi [rad]"), unit_in("lat_deg"), unit_in("gradient")
+        ('radians', 'degrees', None)
+    """
+    return next((unit for unit, pattern in _UNITS.items() if re.search(pattern, name.casefold())), None)
+
+
+def places_of(names: Sequence[str], name: str | int) -> list[int]:
+    """Where a name stands: as it is written, else in another case or with a unit."""
+    for form in (str, str.casefold, plain):
+        if places := [k for k, other in enumerate(names) if form(other) == form(str(name))]:
+            return places
+    return []
+
+
+def only(names: Sequence[str], columns: Sequence[Column], found: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The only place of each column.
+
+    Raises:
+        ValueError: more than one; lists them
+    """
+    for column, places in zip(columns, found, strict=True):
+        if len(places) > 1:
+            listed = " and ".join(f"{names[k]!r} (column {k + 1})" for k in places)
+            same = len({names[k] for k in places}) < len(places)
+            remedy = "rename one in the file" if same else f"choose with --data.columns='{{{column.role}: NAME}}'"
+            raise ValueError(
+                f"{column.title}: more than one column has a name of it, {listed}: remove one or {remedy}."
+            )
+    return tuple(places[0] for places in found)
+
+
+def not_named_twice(names: Sequence[str]) -> None:
+    """Names differ, and not in their case alone.
+
+    Raises:
+        ValueError: names a name that is there more than once
+    """
+    texts = [name.casefold() for name in names]
+    for name, text in zip(names, texts, strict=True):
+        if texts.count(text) > 1:
+            raise ValueError(f"{name!r} is there more than once. Expected names that differ.")

@@ -1,0 +1,208 @@
+"""Points that a Python program holds: a tensor, an array or a DataFrame."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rsgm.data.base import ManifoldData
+from rsgm.data.earth import from_degrees, to_degrees
+from rsgm.data.names import Floats
+from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds.so3 import (
+    matrix_to_quaternion,
+    matrix_to_rotation_vector,
+    quaternion_to_matrix,
+    rotation_vector_to_matrix,
+)
+
+_OFF = 1e-4  # how far off the manifold points may be, as for `log_prob`
+
+
+class PointsData(ManifoldData):
+    """Points in memory: anything that NumPy makes an array of numbers of, so a tensor, an array or a DataFrame.
+
+    Points are given by their coordinates in the manifold's ambient space, and a little off it are projected. For other
+    units there are `from_lat_lon`, `from_angles`, `from_quaternions` and `from_rotation_vectors`, which take the
+    arguments below too; `to_units` then gives samples in these units.
+
+    A checkpoint does not hold the points: hand them to `rsgm.evaluate` again, which makes the same splits of them.
+
+    Arguments:
+        manifold: where the points live
+        points: (N, *manifold.shape), or each point flattened to a row
+        context: what is known of each point and given to the model, (N, c) or (N,) numbers; None for nothing
+        split: ``random`` permutes the rows; ``location`` keeps all rows of one place in one part
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
+
+    Raises:
+        ValueError: what are no numbers, another shape, or a row off the manifold, which is named; rows count from 0
+
+    Example:
+        >>> data = PointsData(Sphere(2), Sphere(2).random_uniform(50, 3), split="location")
+        >>> data.setup()
+        >>> data.train.points.shape
+        torch.Size([40, 3])
+        >>> data = PointsData.from_lat_lon([37.75, 19.48], [15.0, 204.4])
+        >>> data.to_units(data.points()).round(6).tolist()
+        [[37.75, 15.0], [19.48, -155.6]]
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        points: ArrayLike | Tensor,
+        context: ArrayLike | Tensor | None = None,
+        split: Literal["random", "location"] = "random",
+        batch_size: int = 512,
+        seed: int | None = None,
+        steps_per_epoch: int = 500,
+        eval_batch_size: int = 512,
+        val_points: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
+        x, shape = _numbers(points, "points"), manifold.shape
+        if tuple(x.shape[1:]) not in (shape, (math.prod(shape),)):
+            raise ValueError(
+                f"PointsData: found points of shape {tuple(x.shape)}, expected (N, {', '.join(map(str, shape))}) on "
+                f"{manifold}. For degrees there are PointsData.from_lat_lon (globe) and from_angles (torus), for "
+                "rotations from_quaternions and from_rotation_vectors."
+            )
+        x = x.reshape(-1, *shape)
+        _check_points(manifold, x)
+        self._manifold, self._points, self._context = manifold, manifold.projx(x), None
+        if context is not None:
+            c = _numbers(context, "context")
+            self._context = c[:, None] if c.dim() == 1 else c
+            if self._context.dim() != 2 or len(c) != len(x):
+                raise ValueError(f"PointsData: found a context of shape {tuple(c.shape)}, expected ({len(x)}, c).")
+        self._units: tuple[tuple[str, ...], Callable[[Tensor], Tensor | Floats]] | None = None
+
+    @classmethod
+    def from_lat_lon(cls, lat: ArrayLike | Tensor, lon: ArrayLike | Tensor, **arguments: Any) -> PointsData:
+        """Places on the globe, `Sphere(2)`, from latitudes (N,) and longitudes (N,) in degrees.
+
+        Those of a DataFrame are ``PointsData.from_lat_lon(frame["lat"], frame["lon"])``.
+        """
+        x, y = _numbers(lat, "latitudes"), _numbers(lon, "longitudes")
+        if x.dim() != 1 or x.shape != y.shape:
+            found = f"{tuple(x.shape)} and {tuple(y.shape)}"
+            raise ValueError(f"PointsData: found latitudes and longitudes of shape {found}, expected (N,) and (N,).")
+        degrees, bad = torch.stack([x, y], 1), (x.abs() > 90) | (y < -180) | (y > 360)
+        _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
+        data = cls(Sphere(2), from_degrees(degrees.numpy()), **arguments)._given_as(("lat", "lon"), to_degrees)
+        data.earth = True
+        return data
+
+    @classmethod
+    def from_angles(cls, degrees: ArrayLike | Tensor, **arguments: Any) -> PointsData:
+        """Points of a torus of n circles, from angles (N, n) in degrees."""
+        x = _table(degrees, "angles")
+        _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
+        torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
+        return cls(torus, torus.from_angles(x.deg2rad()), **arguments)._given_as(names, _angles)
+
+    @classmethod
+    def from_quaternions(cls, wxyz: ArrayLike | Tensor, **arguments: Any) -> PointsData:
+        """Rotations from quaternions (N, 4), scalar part first, of length 1 to within a per cent."""
+        q = _table(wxyz, "quaternions", 4)
+        _refuse((q.norm(dim=1) - 1).abs() > 0.01, q, "quaternions", "the length 1")
+        x, names = quaternion_to_matrix(q), ("qw", "qx", "qy", "qz")
+        return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_quaternion)
+
+    @classmethod
+    def from_rotation_vectors(cls, radians: ArrayLike | Tensor, **arguments: Any) -> PointsData:
+        """Rotations from vectors (N, 3): about the vector, by its length, at most a turn, in radians."""
+        v = _table(radians, "rotation vectors", 3)
+        _refuse(v.norm(dim=1) > 2.001 * math.pi, v, "rotation vectors", "a length of at most a turn, radians")
+        x, names = rotation_vector_to_matrix(v), ("rx", "ry", "rz")
+        return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_rotation_vector)
+
+    @property
+    def manifold(self) -> Manifold:
+        """The one given."""
+        return self._manifold
+
+    def points(self) -> Tensor | tuple[Tensor, Tensor]:
+        """The points, with their context if there is one."""
+        return self._points if self._context is None else (self._points, self._context)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Names of the columns of `to_units`."""
+        return super().header if self._units is None else self._units[0]
+
+    def to_units(self, x: Tensor) -> Floats:
+        """Points (B, *shape) in the units that were given."""
+        return super().to_units(x) if self._units is None else np.asarray(self._units[1](x.detach().double().cpu()))
+
+    def description(self) -> None:
+        """None: a checkpoint does not hold the points."""
+
+    def provenance(self) -> dict[str, Any]:
+        """As the base class; the hash is that of the points."""
+        sha256 = hashlib.sha256(self._points.numpy().tobytes()).hexdigest()
+        return super().provenance() | {"source": "a Python program", "sha256": sha256}
+
+    def _given_as(self, columns: tuple[str, ...], convert: Callable[[Tensor], Tensor | Floats]) -> PointsData:
+        self._units = columns, convert
+        return self
+
+
+def _angles(x: Tensor) -> Tensor:
+    """In (-180, 180], degrees."""
+    return torch.atan2(x[..., 1], x[..., 0]).rad2deg()
+
+
+def _numbers(values: ArrayLike | Tensor, what: str) -> Tensor:
+    """A copy (N, ...) in float64, of finite numbers."""
+    try:
+        x = (
+            values.detach().to("cpu", torch.float64, copy=True)
+            if isinstance(values, Tensor)
+            else torch.from_numpy(np.array(values, dtype=np.float64))
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"PointsData: the {what} are not all numbers: {error}.") from None
+    if x.dim() < 1 or not x.numel():
+        raise ValueError(f"PointsData: found {what} of shape {tuple(x.shape)}, expected a row for each point.")
+    _refuse(~torch.isfinite(x.reshape(len(x), -1)).all(1), x, what, "finite numbers")
+    return x
+
+
+def _table(values: ArrayLike | Tensor, what: str, width: int | None = None) -> Tensor:
+    """The same, (N, width)."""
+    x = _numbers(values, what)
+    if x.dim() != 2 or width not in (None, x.shape[1]):
+        raise ValueError(f"PointsData: found {what} of shape {tuple(x.shape)}, expected (N, {width or 'n'}).")
+    return x
+
+
+def _refuse(bad: Tensor, rows: Tensor, what: str, expected: str) -> None:
+    if bool(bad.any()):
+        k = int(bad.long().argmax())
+        raise ValueError(
+            f"PointsData: {int(bad.sum())} of {len(rows)} rows of {what} are bad, first row {k} (they count from 0), "
+            f"{rows[k].tolist()}. Expected {expected}."
+        )
+
+
+def _check_points(manifold: Manifold, x: Tensor) -> None:
+    def reason(rows: Tensor) -> str | None:
+        return manifold.check_point_on_manifold(rows, explain=True, atol=_OFF, rtol=_OFF)[1]
+
+    if reason(x) is not None:
+        # the first row by halves: those before it are good together, those with it are not
+        k = bisect.bisect_left(range(len(x)), True, key=lambda k: reason(x[: k + 1]) is not None)
+        raise ValueError(
+            f"PointsData: row {k} (they count from 0), {x[k].tolist()}, is not on {manifold}: {reason(x[k : k + 1])}. "
+            "Correct it, or project the points with the manifold's projx."
+        )

@@ -1,0 +1,70 @@
+"""What parameters and values have to be, as constraints of `torch.distributions` and as checks of plain numbers."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+from rsgm.manifolds import Manifold
+
+#: by which a coordinate may be off, absolutely and relatively: points come in float32, rounded by files and solvers
+_TOLERANCE = 1e-4
+
+
+class OnManifold(Constraint):
+    """The points of a manifold, to within 1e-4 in each coordinate.
+
+    Arguments:
+        manifold: whose ``check_point_on_manifold`` decides
+    """
+
+    def __init__(self, manifold: Manifold) -> None:
+        self.manifold = manifold
+
+    @property
+    def event_dim(self) -> int:  # type: ignore[override]
+        """The number of axes of a point."""
+        return len(self.manifold.shape)
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each point is one, ``batch``."""
+        batch = value.shape[: value.dim() - self.event_dim]
+        if self._holds(value):
+            return torch.ones(batch, dtype=torch.bool, device=value.device)
+        each = [self._holds(point) for point in value.reshape(batch.numel(), *value.shape[len(batch) :])]
+        return torch.tensor(each, device=value.device).reshape(batch)
+
+    def __repr__(self) -> str:
+        return f"OnManifold({self.manifold})"
+
+    def _holds(self, value: Tensor) -> bool:
+        return self.manifold.check_point_on_manifold(value, atol=_TOLERANCE, rtol=_TOLERANCE)
+
+
+class PositiveFinite(Constraint):
+    """Numbers above zero and below infinity."""
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether each number is one."""
+        return (value > 0) & value.isfinite()
+
+    def __repr__(self) -> str:
+        return "PositiveFinite()"
+
+
+def require_positive(owner: str, **numbers: float) -> None:
+    """Raise a ValueError that names ``owner`` unless each number is positive and finite."""
+    for name, number in numbers.items():
+        if not isinstance(number, Real) or not 0 < number < math.inf:
+            raise ValueError(f"{owner}: {name} must be positive and finite, found {number!r}.")
+
+
+def require_count(owner: str, **numbers: int) -> None:
+    """Raise a ValueError that names ``owner`` unless each number is an integer of at least one."""
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"{owner}: {name} must be an integer of at least 1, found {number!r}.")

@@ -1,0 +1,67 @@
+"""Log-densities between the places where they are known."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import CloughTocher2DInterpolator, CubicSpline, NearestNDInterpolator
+from scipy.spatial import QhullError
+
+from rsgm.plots.style import Floats
+
+_RELIEF = 40.0  # nats below the highest value, or below the colours, that are still told apart
+
+
+def floored(values: Floats, vmin: float) -> Floats:
+    """Log-densities without minus infinity, and with their slopes where the colours begin at ``vmin``."""
+    return np.maximum(values, vmin - _RELIEF)
+
+
+def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
+    """Log-densities at places (n, 2) brought to targets (m, 2) among them, piecewise cubic.
+
+    Minus infinity goes as far as it is the nearest value. Values more than 40 nats below the highest are raised to
+    there, lest a cliff that no picture shows send waves into what it shows.
+
+    Raises:
+        ValueError: for a target that the places do not surround
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.full(len(targets), -np.inf)
+    try:
+        heights = floored(values[finite], values.max())
+        smooth = CloughTocher2DInterpolator(places[finite], heights)(targets)
+    except QhullError:  # fewer than three places, or all in one line
+        smooth = np.full(len(targets), np.nan)
+    outside = np.isnan(smooth)
+    if finite.all():
+        if outside.any():
+            raise ValueError(
+                f"{int(outside.sum())} of {len(targets)} places of the picture lie beyond the {len(places)} points at "
+                "which the density is known; expected points all over the manifold"
+            )
+        return smooth
+    nearest = NearestNDInterpolator(places, values)(targets)
+    return np.where(outside | np.isneginf(nearest), nearest, smooth)
+
+
+def around(turn: Floats, values: Floats, cells: int = 1440) -> tuple[Floats, Floats]:
+    """Angles once around, radians, and the density there, of log-densities (n,) at n ascending angles.
+
+    It is interpolated by a periodic cubic spline; where a density of zero is among the values, linearly.
+    """
+    closed = np.append(turn, turn[0] + 2 * np.pi), np.append(values, values[0])
+    if not np.isfinite(values).all():
+        return closed[0], np.exp(closed[1])
+    angles = np.linspace(*closed[0][[0, -1]], cells + 1)
+    return angles, np.exp(CubicSpline(closed[0], floored(closed[1], values.max()), bc_type="periodic")(angles))
+
+
+def bilinear(values: Floats, row: Floats, column: Floats) -> Floats:
+    """``values`` (rows, columns) at fractional places."""
+    i = np.minimum(row.astype(np.intp), values.shape[0] - 2)
+    j = np.minimum(column.astype(np.intp), values.shape[1] - 2)
+    right, up = column - j, row - i
+    lower = values[i, j] * (1 - right) + values[i, j + 1] * right
+    upper = values[i + 1, j] * (1 - right) + values[i + 1, j + 1] * right
+    return lower * (1 - up) + upper * up

@@ -1,0 +1,262 @@
+"""Points that a Python program holds: what is taken, what is refused, and the way through training and evaluation."""
+
+import json
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import rsgm
+from conftest import variants
+from rsgm.callbacks import RunRecord
+from rsgm.data import EarthData, PointsData, RotationData, TorusData
+from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds.so3 import quaternion_to_matrix
+from rsgm.metrics import report
+from rsgm.models import CheckpointError, KernelDensity, read_checkpoint
+from rsgm.seeding import generator_from
+
+GENERATOR = np.random.default_rng(0)
+DEGREES = np.stack([GENERATOR.uniform(-90, 90, 60), GENERATOR.uniform(-180, 360, 60)], -1).round(3)
+VECTORS = GENERATOR.standard_normal((60, 3)).round(6)
+QUATERNIONS = GENERATOR.standard_normal((60, 4))
+QUATERNIONS /= np.linalg.norm(QUATERNIONS, axis=1, keepdims=True)
+
+
+def sphere_points(n: int = 60) -> torch.Tensor:
+    return Sphere(2).random_uniform(n, 3, generator=generator_from("sphere"), dtype=torch.float64)
+
+
+# ---- what is taken
+
+
+def test_tensors_arrays_lists_and_frames_are_the_same_points():
+    pandas = pytest.importorskip("pandas")
+    x = sphere_points()
+    frame = pandas.DataFrame(x.numpy(), columns=["x", "y", "z"], index=range(100, 160))
+    forms = [x, x.clone().requires_grad_(), x.numpy(), x.tolist(), frame]
+    for form in forms:
+        data = PointsData(Sphere(2), form, seed=1)
+        assert data.points().dtype == torch.float64
+        torch.testing.assert_close(data.points(), x, rtol=0, atol=1e-15)
+        assert data.fingerprint == PointsData(Sphere(2), x, seed=1).fingerprint
+    single = PointsData(Sphere(2), x.float()).points()
+    torch.testing.assert_close(single, x, rtol=0, atol=1e-7)
+    # what single precision lost of the length is put back
+    torch.testing.assert_close(single.norm(dim=1), torch.ones(60).double(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("make", variants(Manifold))
+def test_points_of_every_manifold_whole_or_flattened(make):
+    manifold = make()
+    x = manifold.origin(40, *manifold.shape, dtype=torch.float64)
+    x = manifold.expmap(x, 0.3 * manifold.random_tangent(x, generator_from("points")))
+    data = PointsData(manifold, x, split="location")
+    assert data.manifold is manifold
+    torch.testing.assert_close(data.points(), x)
+    torch.testing.assert_close(PointsData(manifold, x.flatten(1).numpy()).points(), data.points())
+    batch, context = data.train_batch(0)
+    assert batch.shape == (512, *manifold.shape)
+    assert context is None
+    record = data.provenance()
+    assert (record["name"], record["rows"], record["distinct_rows"]) == ("PointsData", 40, 40)
+    assert record["split"]["sizes"] == {"train": 32, "val": 4, "test": 4}
+
+
+def test_a_copy_is_kept():
+    for manifold in (Sphere(2), Euclidean(3)):
+        for x in (sphere_points(), sphere_points().numpy()):
+            data = PointsData(manifold, x, context=x)
+            x[:] = 7
+            for kept in data.points():
+                torch.testing.assert_close(kept, sphere_points(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 3)])
+def test_context_goes_with_its_point(shape):
+    context = torch.arange(60.0).repeat_interleave(int(np.prod(shape[1:]))).reshape(shape)
+    data = PointsData(Sphere(2), sphere_points(), context.numpy())
+    for part in (*data.val_dataloader(), *data.test_dataloader(), data.train_batch(0)):
+        x, given = part
+        assert given.shape == (len(x), shape[1] if len(shape) > 1 else 1)
+        assert torch.allclose(x.double(), sphere_points()[given[:, 0].long()], atol=1e-6)
+
+
+def test_rows_of_one_place():
+    x = sphere_points(30)
+    data = PointsData(Sphere(2), torch.cat([x, x + 1e-13]), split="location")
+    assert data.provenance()["distinct_rows"] == 30
+    assert not data.twins().any()
+    assert PointsData(Sphere(2), torch.cat([x, x])).twins().any()
+
+
+# ---- units
+
+
+@pytest.mark.parametrize(
+    "cls, make, values, names",
+    [
+        (EarthData, lambda v: PointsData.from_lat_lon(v[:, 0], v[:, 1]), DEGREES, "lat,lon"),
+        (TorusData, PointsData.from_angles, DEGREES / 2, "phi,psi"),
+        (RotationData, PointsData.from_quaternions, QUATERNIONS, "qw,qx,qy,qz"),
+        (RotationData, PointsData.from_rotation_vectors, VECTORS, "rx,ry,rz"),
+    ],
+    ids=["globe", "torus", "quaternions", "rotation vectors"],
+)
+def test_other_units_are_read_as_from_a_file(cls, make, values, names, tmp_path):
+    path = tmp_path / "mine.csv"
+    np.savetxt(path, values, delimiter=",", header=names, comments="", fmt="%.17g")
+    file, data = cls(path=str(path)), make(values)
+    torch.testing.assert_close(data.points(), file.points(), rtol=0, atol=1e-14)
+    assert str(data.manifold) == str(file.manifold)
+    assert data.fingerprint == file.fingerprint
+    # and given back in the same units
+    units = data.to_units(data.points())
+    assert units.shape == values.shape
+    assert len(data.header) == values.shape[1]
+    torch.testing.assert_close(make(units).points(), data.points(), rtol=0, atol=1e-12)
+
+
+def test_columns_of_a_frame():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"id": list("ab") * 30, "lon": DEGREES[:, 1], "lat": DEGREES[:, 0]})
+    data = PointsData.from_lat_lon(frame["lat"], frame["lon"], split="location", seed=3, batch_size=7)
+    torch.testing.assert_close(data.points(), PointsData.from_lat_lon(*DEGREES.T).points())
+    assert (data.split, data.seed, data.batch_size, data.header) == ("location", 3, 7, ("lat", "lon"))
+    np.testing.assert_allclose(data.to_units(data.points())[:, 0], DEGREES[:, 0], atol=1e-12)
+    torch.testing.assert_close(
+        PointsData.from_angles(frame[["lat", "lon"]]).points(), PointsData.from_angles(DEGREES).points()
+    )
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    "make",
+    [p for p in variants(Manifold) if "Euclidean" not in p.id and "factors" not in p.id],
+)
+def test_the_first_row_off_the_manifold_is_named(make):
+    manifold = make()
+    x = manifold.origin(50, *manifold.shape, dtype=torch.float64)
+    for row in (0, 7, 49):
+        bad = x.clone()
+        bad[row:] *= 1.5
+        with pytest.raises(ValueError, match=rf"row {row} \(they count from 0\).*is not on"):
+            PointsData(manifold, bad)
+
+
+def test_a_reflection_is_no_rotation():
+    x = torch.eye(3).repeat(20, 1, 1)
+    x[11, 0, 0] = -1
+    with pytest.raises(ValueError, match=r"row 11 .*reflection"):
+        PointsData(SpecialOrthogonal(), x)
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Euclidean(3)], ids=str)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_numbers_are_finite(manifold, value):
+    x = sphere_points().tolist()
+    x[5][1] = x[9][0] = value
+    with pytest.raises(ValueError, match=r"2 of 60 rows of points are bad, first row 5 \(they count from 0\).*finite"):
+        PointsData(manifold, x)
+    with pytest.raises(ValueError, match=r"2 of 60 rows of context are bad, first row 5 .*finite"):
+        PointsData(Sphere(2), sphere_points(), x)
+
+
+@pytest.mark.parametrize("found", [DEGREES, DEGREES[:, 0], np.zeros((0, 3)), np.zeros((60, 3, 1)), 3.0])
+def test_another_shape_is_refused_with_the_way_to_give_other_units(found):
+    with pytest.raises(ValueError, match="PointsData: found points of shape"):
+        PointsData(Sphere(2), found)
+    if np.size(found) > 60:
+        with pytest.raises(ValueError, match=r"expected \(N, 3\) on Sphere.*from_lat_lon"):
+            PointsData(Sphere(2), DEGREES)
+
+
+def test_what_are_no_numbers_is_refused():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": ["a"] * 20, "y": 0.0, "z": 1.0})
+    for found in (frame, [["a", 0, 1]] * 20, [[1, 0, 0], [1, 0]], object()):
+        with pytest.raises(ValueError, match="the points are not all numbers"):
+            PointsData(Sphere(2), found)
+
+
+@pytest.mark.parametrize("context", [np.zeros(59), np.zeros((61, 2)), np.zeros((60, 2, 2)), 0.0])
+def test_a_context_has_a_row_for_each_point(context):
+    with pytest.raises(ValueError, match=r"found (a )?context of shape"):
+        PointsData(Sphere(2), sphere_points(), context)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PointsData.from_lat_lon([0, 95], [0, 0]), r"row 1 .*\[95.0, 0.0\]. Expected \[-90, 90\]"),
+        (lambda: PointsData.from_lat_lon([0, 5], [0, -181]), r"row 1 .*-181.*\[-180, 360\]"),
+        (lambda: PointsData.from_lat_lon([0, 5], [0]), r"shape \(2,\) and \(1,\)"),
+        (lambda: PointsData.from_lat_lon(DEGREES, DEGREES), r"shape \(60, 2\) and \(60, 2\)"),
+        (lambda: PointsData.from_angles([[0, 0], [0, 400]]), r"row 1 .*400"),
+        (lambda: PointsData.from_angles([0, 400]), r"angles of shape \(2,\), expected \(N, n\)"),
+        (lambda: PointsData.from_quaternions([[1, 0, 0, 0], [1, 1, 0, 0]]), "row 1 .*the length 1"),
+        (lambda: PointsData.from_quaternions([[1, 0, 0]]), r"shape \(1, 3\), expected \(N, 4\)"),
+        (lambda: PointsData.from_rotation_vectors([[0, 0, 1], [0, 90, 0]]), "row 1 .*at most a turn, radians"),
+        (lambda: PointsData.from_rotation_vectors([[1, 0, 0, 0]]), r"shape \(1, 4\), expected \(N, 3\)"),
+    ],
+)
+def test_units_are_checked_by_row(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_unknown_split_and_sizes():
+    with pytest.raises(ValueError, match="unknown split 'group'"):
+        PointsData(Sphere(2), sphere_points(), split="group").setup()
+    with pytest.raises(ValueError, match="PointsData: batch_size must be an integer of at least 1, found 0"):
+        PointsData(Sphere(2), sphere_points(), batch_size=0)
+
+
+# ---- training and evaluation
+
+
+def test_from_a_tensor_to_metrics(tmp_path, monkeypatch):
+    monkeypatch.setattr("rsgm.evaluation.draw", lambda *_: {})
+    x = torch.cat([sphere_points(), sphere_points()[:20]])
+    arguments = {"split": "random", "batch_size": 16, "steps_per_epoch": 2, "seed": 4}
+    data = PointsData(Sphere(2), x, **arguments)
+    model = KernelDensity(Sphere(2))
+    trainer = pl.Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[RunRecord()],
+    )
+    trainer.fit(model, data)
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path)
+
+    # plain data only, and nothing from which other data could be built
+    assert read_checkpoint(path)["rsgm"]["data"] is None
+    with pytest.raises(CheckpointError, match=r"does not name its data.*pass the data module to rsgm\.evaluate"):
+        rsgm.evaluate(path)
+    # data that nobody has set up
+    again = PointsData(Sphere(2), x.numpy(), **arguments)
+    found = rsgm.evaluate(path, again)
+    assert again.fingerprint == read_checkpoint(path)["rsgm"]["fingerprint"]
+    assert found["data"]["name"] == "PointsData"
+    assert (found["data"]["rows"], found["data"]["distinct_rows"]) == (80, 60)
+    assert found["nll"]["mean"] == pytest.approx(-model.log_prob(data.test.points).mean().item())
+    assert found["training_points"] == {"model": 64, "kernel_density": 64}
+    assert json.loads((tmp_path / "metrics.json").read_text())["split"]["seed"] == 4
+    assert "PointsData: 80 rows, 60 distinct, from a Python program" in report(found)
+
+
+def test_quaternions_and_matrices_are_the_same_rotations():
+    x = quaternion_to_matrix(torch.from_numpy(QUATERNIONS))
+    direct, by_name = PointsData(SpecialOrthogonal(), x.reshape(60, 9)), PointsData.from_quaternions(-QUATERNIONS)
+    torch.testing.assert_close(direct.points(), by_name.points(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        PointsData(Torus(2), Torus(2).from_angles(torch.from_numpy(DEGREES).deg2rad())).points(),
+        PointsData.from_angles(DEGREES).points(),
+    )

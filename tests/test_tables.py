@@ -1,0 +1,609 @@
+"""Files in the layouts that people have: their points are right, or the error says what to do, by line."""
+
+import csv
+import os
+import re
+import warnings
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import pytest
+import torch
+
+from rsgm.data import DihedralTableData, EarthData, ManifoldData, RotationData, TorusData, sources
+from rsgm.data.earth import from_degrees
+from rsgm.description import build, describe
+from rsgm.explain import explain
+from rsgm.manifolds import SpecialOrthogonal
+from rsgm.manifolds.so3 import matrix_to_quaternion, matrix_to_rotation_vector
+
+N = 20
+RNG = np.random.default_rng(0)
+LAT, LON = RNG.uniform(-80, 80, N).round(3), RNG.uniform(-170, 170, N).round(3)
+PHI, PSI = RNG.uniform(-180, 180, N).round(2), RNG.uniform(-180, 180, N).round(2)
+PHI[0] = -75.0  # of both signs
+GENERATOR = torch.Generator().manual_seed(0)
+ROTATIONS = SpecialOrthogonal().random_uniform(N, 3, 3, generator=GENERATOR, dtype=torch.float64)
+WXYZ = matrix_to_quaternion(ROTATIONS).numpy()
+XYZW = np.roll(WXYZ, -1, 1)
+VECTORS = matrix_to_rotation_vector(ROTATIONS).numpy()
+MATRICES = ROTATIONS.flatten(1).numpy()
+IDS = list(range(N))
+NAMES = [f"Place {k}" for k in IDS]
+TIMES = [f"{k}.5" for k in IDS]
+POSITIONS = RNG.normal(size=(3, N)).round(3)
+
+
+def rows(separator, *columns):
+    """Lines of the columns; a number with all its digits, a string as it is."""
+    return "".join(separator.join(map(str, cells)) + "\n" for cells in zip(*columns, strict=True))
+
+
+def put(folder: Path, text: str | bytes) -> str:
+    path = folder / "mine.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def case(name, text, **options):
+    return pytest.param(text, options, id=name)
+
+
+# ---- the Earth
+
+LAT_LON = rows(",", LAT, LON)
+COMMAS = (rows(";", LAT, LON)).replace(".", ",")
+QUOTED = [f'"{a}","{b}"'.replace(".", ",") for a, b in zip(LAT, LON, strict=True)]
+LONE = [*NAMES[:5], '"Lone', *NAMES[6:]]
+TWO_LONE = [*NAMES[:5], '"Lone', *NAMES[6:10], '"Two', *NAMES[11:]]
+FDSN = "#EventID|Time|Latitude|Longitude|Depth/km|Place\n"
+RADIANS = rows(",", np.radians(LAT), np.radians(LON) % (2 * np.pi))
+
+RIGHT_EARTH = [
+    # names behind a comment's sign
+    case("savetxt", "# lon,lat\n" + rows(",", LON, LAT)),
+    case("savetxt_comma_over_spaces", "# lon,lat\n" + rows(" ", LON, LAT)),
+    case("savetxt_spaces_over_comma", "# a catalogue of 2020\n#\n# lon lat\n" + rows(",", LON, LAT)),
+    case("percent", "% lon lat\n" + rows("\t", LON, LAT)),
+    case("slashes", "// lon, lat\n" + rows(", ", LON, LAT)),
+    case("units_in_a_comment", "# Longitude [deg E], Latitude [deg N]\n" + rows(",", LON, LAT)),
+    case("event_list", FDSN + rows("|", IDS, TIMES, LAT, LON, TIMES, ["Region, Land"] * N)),
+    case("quoted_sign", '"# lon","lat"\n' + rows(",", LON, LAT)),
+    case("comment_that_names_nothing", "# fires of one day, 2020\n" + LAT_LON),
+    case("address_with_x_and_y", "# https://x.y/z\n" + LAT_LON),
+    case("sign_as_a_name", "#,lat,lon\n" + rows(",", IDS, LAT, LON)),
+    case("units_below_the_names", "# lon,lat\n# degrees, degrees\n" + rows(",", LON, LAT)),
+    # names that compete, and names of other kinds
+    case("projected_beside", "X,Y,Latitude,Longitude\n" + rows(",", [5e5] * N, [6e6] * N, LAT, LON)),
+    case("axes", "x,y\n" + rows(",", LON, LAT)),
+    case("lng", "lng,lat\n" + rows(",", LON, LAT)),
+    case("darwin_core", "id\tdecimalLatitude\tdecimalLongitude\n" + rows("\t", IDS, LAT, LON)),
+    case("units", "Longitude (deg);Latitude (deg)\n" + rows(";", LON, LAT)),
+    case("suffixes", "lon_deg,lat_deg\n" + rows(",", LON, LAT)),
+    case("years_as_names", "id,lat,lon,2019,2020\n" + rows(",", IDS, LAT, LON, IDS, IDS)),
+    case("columns", "x,y,lat\n" + rows(",", LON, LAT, LON), columns={"lat": "y", "lon": "x"}),
+    case("one_of_the_columns", "lat,lon,northing\n" + rows(",", LON, LON, LAT), columns={"lat": "northing"}),
+    case("columns_in_another_case", "Y,X\n" + LAT_LON, columns={"lat": "y", "lon": "x"}),
+    case("columns_by_place", rows(",", IDS, LON, LAT), columns={"lat": 2, "lon": 1}),
+    case("columns_named_0_and_1", "0,1\n" + rows(",", LON, LAT), columns={"lat": 1, "lon": 0}),
+    # pandas and R
+    case("index_of_pandas", ",0,1\n" + rows(",", IDS, LAT, LON)),
+    case("index_with_a_name", "index,0,1\n" + rows(",", IDS, LAT, LON)),
+    case("index_of_r", '"","lat","lon"\n' + rows(",", [f'"{k}"' for k in IDS], LAT, LON)),
+    # quotes
+    case("lone_quote_between_tabs", "name\tlat\tlon\n" + rows("\t", LONE, LAT, LON)),
+    case("lone_quotes_between_tabs", "name\tlat\tlon\n" + rows("\t", TWO_LONE, LAT, LON)),
+    case("quotes_in_the_last_column", "lat\tlon\tname\n" + rows("\t", LAT, LON, [*TWO_LONE[:-1], 'b"'])),
+    case("inches", "name,lat,lon\n" + rows(",", ['5" pipe'] * N, LAT, LON)),
+    case("lines_in_a_cell", "name,lat,lon\n" + rows(",", ['"one\nand, two"'] * N, LAT, LON)),
+    case("lines_in_a_name", '"Depth\n(km)",lat,lon\n' + rows(",", IDS, LAT, LON)),
+    case("lone_quote_in_the_tabbed_header", 'lat\tlon\t"place\n' + rows("\t", LAT, LON, [*NAMES[:-1], 'x"'])),
+    case("sign_in_a_cell", "lat,lon,name\n" + rows(",", LAT, LON, ['"one\n# two"'] * N)),
+    case("commas_in_the_header", '"place, town, region, land"\tlat\tlon\n' + rows("\t", NAMES, LAT, LON)),
+    case("a_long_cell", "shape,lat,lon\n" + rows(",", ['"' + "1 2, " * 30000 + '"'] + [""] * (N - 1), LAT, LON)),
+    case("a_long_bare_cell", "lat,lon,shape\n" + rows(",", LAT, LON, ["x" * 140000] + [""] * (N - 1))),
+    case("numbered_with_a_sign", "id,lat,lon\n" + rows(",", [f"#{k}" for k in IDS], LAT, LON)),
+    # separators, decimal commas, encodings, ends
+    case("spaces", rows("   ", LAT, LON)),
+    case("spaces_and_tabs", "lat \t lon\n" + rows(" \t", LAT, LON)),
+    case("decimal_commas", "lat;lon\n" + COMMAS),
+    case("decimal_commas_without_names", COMMAS),
+    case("decimal_commas_between_spaces", COMMAS.replace(";", "  ")),
+    case("decimal_commas_between_tabs", COMMAS.replace(";", "\t")),
+    case("decimal_commas_beside_points", "time;" + "lat;lon\n" + "".join(f"1.5;{line}\n" for line in COMMAS.split())),
+    case("decimal_commas_in_quotes", '"lat","lon"\n' + "\n".join(QUOTED)),
+    case("commas_in_names", "name;lat;lon\n" + rows(";", ["a, b"] * N, LAT, LON)),
+    case("mark", "\ufefflon,lat\n" + rows(",", LON, LAT)),
+    case("mark_before_a_quote", '\ufeff"lon","lat"\n' + rows(",", LON, LAT)),
+    case("mark_before_a_comment", "\ufeff# lon,lat\n" + rows(",", LON, LAT)),
+    *(case(e, ("lon\tlat\n" + rows("\t", LON, LAT)).encode(e)) for e in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
+    case("latin_1", ("name,lat,lon\n" + rows(",", ["São"] * N, LAT, LON)).encode("latin-1")),
+    case("carriage_returns", ("lat,lon\n" + LAT_LON).replace("\n", "\r")),
+    case("separators_at_the_end", "lat,lon\n" + rows(",", LAT, LON, [""] * N) + ",,\n"),
+    case("separators_at_the_end_without_names", rows(",", LAT, LON, [""] * N)),
+    case("title", "Volcanoes, of the World\nid,Latitude,Longitude\n" + rows(",", IDS, LAT, LON), skip_rows=1),
+    # units
+    case("radians", "lat,lon\n" + RADIANS, unit="radians"),
+    case("radians_by_name", "lat [rad],lon [rad]\n" + RADIANS, unit="radians"),
+]
+
+
+@pytest.mark.parametrize("text, options", RIGHT_EARTH)
+def test_places(tmp_path, text, options):
+    data = EarthData(path=put(tmp_path, text), **options)
+    expected = from_degrees(np.stack([LAT, LON], 1))
+    assert data.points().shape == expected.shape
+    assert (data.points() - expected).abs().max() < 1e-12
+    assert data.provenance()["skipped"] == {"rows": 0, "first": []}
+
+
+REFUSED_EARTH = [
+    (case("prose_that_names", "# columns: lon lat\n" + LAT_LON), r"comment in line 1, 'columns: lon lat'.*header"),
+    (case("other_names", "# my file\n# easting,northing\n" + LAT_LON), "comment in line 2, 'easting,northing'"),
+    (
+        case("two_longitudes", "lat,lon,lng\n" + rows(",", LAT, LON, LON)),
+        r"longitude: more.*'lon' \(column 2\) and 'lng'",
+    ),
+    (case("twice", "lat,lon,lat\n" + rows(",", LAT, LON, LAT)), "latitude: more than one.*rename one in the file"),
+    (case("two_cases", "Lat,LAT,lon\n" + rows(",", LAT, LAT, LON)), "'Lat' .*and 'LAT'.*--data.columns='{lat: NAME}'"),
+    (case("mistyped", "Lattitude,Longitude\n" + LAT_LON), "'Lattitude' is near to 'latitude'.*--data.columns"),
+    (
+        case("mistyped_column", "northing,lon\n" + LAT_LON, columns={"lat": "norting"}),
+        "'northing' is near to 'norting'",
+    ),
+    (case("name_of_pandas_or_point", "0,1\n" + rows(",", IDS, IDS)), "line 1, '0,1', is a row or the header"),
+    (case("words_without_header", rows(",", NAMES, LAT, LON)), "the first row is 'Place 0,.*Expected a header"),
+    (case("row_names_of_r", "lat lon\n" + rows(" ", IDS, LAT, LON)), "no row has as many cells.*names missing"),
+    (case("commas_everywhere", "lat,lon\n" + COMMAS.replace(";", ",")), "no row has as many cells.*decimal comma"),
+    (
+        case("comma_and_point", "lat;lon\n1,5;2.5\n" + rows(";", LAT, LON)),
+        "line 2: '1,5', '2.5' are not.*decimal comma",
+    ),
+    (
+        case("degrees_and_minutes", "lat,lon\n" + rows(",", ["45°30'N"] * N, LON)),
+        "column 'lat' holds no numbers, the first",
+    ),
+    (case("underscore", "lat,lon\n" + LAT_LON + "1_0,2\n"), "line 22: '1_0', '2' are not 2 numbers"),
+    (case("other_digits", "lat,lon\n" + LAT_LON + "\u0661,2\n"), "line 22: '\u0661', '2' are not 2 numbers"),
+    (
+        case("lone_quote", "name,lat,lon\n" + rows(",", LONE, LAT, LON)),
+        "1 of 20 rows are bad.*line 7: a quote opens here",
+    ),
+    (
+        case("lone_quotes", "name,lat,lon\n" + rows(",", TWO_LONE, LAT, LON)),
+        "2 of 20.*line 7: a quote.*line 12: a quote",
+    ),
+    (
+        case("lone_quote_in_the_header", 'lat,lon,"place\n' + rows(",", LAT, LON, [*NAMES[:-1], 'x"'])),
+        "line 1: a quote opens",
+    ),
+    (
+        case("quotes_of_two_rows", "name,lat,lon\n" + rows(",", [*NAMES[:5], '"a', 'b"', *NAMES[7:]], LAT, LON)),
+        "line 7: a quote",
+    ),
+    (case("row_of_separators", "lat,lon\n" + LAT_LON + ",\n1,2\n"), "line 22: '', '' are not 2 numbers"),
+    (case("quoted_part", "name,lat,lon\n" + rows(",", ['"Big" hill', *NAMES[1:]], LAT, LON)), "line 2: a quote opens"),
+    (case("comment_among_rows", "lat,lon\n" + LAT_LON + "# 1,2\n"), "line 22: begins with '#'.*--data.skip_bad"),
+    (case("row_made_a_comment", "id,lat,lon\n" + rows(",", ["#0", *IDS[1:]], LAT, LON)), "line 2: begins with '#'"),
+    (case("too_many", "id,lat,lon\n" + rows(",", IDS, LAT, LON) + "5,6,7,8\n"), "line 22: 4 cells, expected 3"),
+    (case("too_few", "lat,lon,name\n" + rows(",", LAT, LON, NAMES) + "5,6\n"), "line 22: 2 cells, expected 3"),
+    (case("too_many_without_header", LAT_LON + "1,5,2\n"), "line 21: 3 cells, expected 2"),
+    (
+        case("title_above", "Volcanoes\nid,lat,lon\n" + rows(",", IDS, LAT, LON)),
+        "line 2 names the columns.*skip_rows=1",
+    ),
+    (case("title_above_numbers", "Volcanoes of the World\n" + LAT_LON), "title, to be left out with --data.skip_rows"),
+    (case("all_skipped", "lat,lon\n" + LAT_LON, skip_rows=99), "no rows below line 99"),
+    (
+        case("names_in_radians", "lat_rad,lon_rad\n" + RADIANS),
+        "'lat_rad' is named as being in radians.*--data.unit=radians",
+    ),
+    (case("like_radians", "lat,lon\n" + RADIANS), "look like radians: --data.unit=radians"),
+    (case("no_radians", "lat,lon\n" + LAT_LON, unit="radians"), r"is outside \[-1.5708, 1.5708\]"),
+    (case("gzip", b"\x1f\x8b\x08"), "is a gzip file.*unpack"),
+    (case("spreadsheet", b"PK\x03\x04"), "is a zip file, or a spreadsheet.*export it as CSV"),
+    (case("numpy", b"\x93NUMPY\x01"), "is a numpy array"),
+    (case("zeros", b"a,b\n1,\x00\n"), "holds bytes of zero"),
+    (case("torn_utf_16", "lat,lon\n1,2".encode("utf-16")[:-1]), "begins as UTF-16 does, and is not"),
+    (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "Expected|no row has as many cells"),
+    (case("empty", ""), "no rows"),
+    (case("names_alone", "lat,lon\n"), "a header but no rows"),
+]
+
+
+@pytest.mark.parametrize("text, options, message", [pytest.param(*c.values, m, id=c.id) for c, m in REFUSED_EARTH])
+def test_places_that_are_refused(tmp_path, text, options, message):
+    path = put(tmp_path, text)
+    with pytest.raises(ValueError, match=f"(?s){re.escape(path)}.*{message}"):
+        EarthData(path=path, **options).points()
+
+
+def test_unknown_roles_and_lines():
+    with pytest.raises(ValueError, match="columns names latitude, expected lat and lon"):
+        EarthData(columns={"latitude": "y"})
+    with pytest.raises(
+        ValueError, match="RotationData: columns names qw, expected all of one kind: qw, qx, qy, qz; rx"
+    ):
+        RotationData(columns={"qw": "a"})
+    with pytest.raises(ValueError, match="skip_rows must not be negative, found -1"):
+        EarthData(skip_rows=-1)
+
+
+def test_header_of_pandas_is_no_point(tmp_path):
+    data = EarthData(path=put(tmp_path, "0,1\n" + LAT_LON))
+    with pytest.warns(UserWarning, match="line 1, 0,1, is taken for the header of pandas"):
+        assert (data.points() - from_degrees(np.stack([LAT, LON], 1))).abs().max() < 1e-12
+    # and decimals are a point
+    assert len(EarthData(path=put(tmp_path, "0.0,1.0\n" + LAT_LON)).points()) == N + 1
+
+
+@pytest.mark.parametrize(
+    "text, lines, kept",
+    [
+        ("lat,lon\nNA,NA\n" + LAT_LON + ",3\n", [2, 23], N),
+        ("name,lat,lon\n" + rows(",", LONE, LAT, LON), [7], N - 1),
+        ("lat,lon\ndeg,deg\n" + LAT_LON + "# end\n", [2, 23], N),
+        ('name,lat,lon\r\n"a\r\nb",x,1\r\n' + rows(",", NAMES, LAT, LON).replace("\n", "\r\n"), [2], N),
+        ("# c\r\rlat,lon\r1,2,3\r" + LAT_LON.replace("\n", "\r"), [4], N),
+    ],
+)
+def test_bad_rows_that_are_skipped_are_counted(tmp_path, text, lines, kept):
+    """By the line where they begin."""
+    path = put(tmp_path, text)
+    with pytest.raises(
+        ValueError, match=f"(?s){len(lines)} of .* rows are bad.*line {lines[0]}: .*--data.skip_bad=true"
+    ):
+        EarthData(path=path).points()
+    data = EarthData(path=path, skip_bad=True)
+    with pytest.warns(UserWarning, match="rows are bad and left out"):
+        record = data.provenance()["skipped"]
+    assert record["rows"] == len(lines)
+    assert [int(re.match(r"line (\d+): ", text)[1]) for text in record["first"]] == lines
+    assert set(map(tuple, data.rows.values)) <= set(zip(LAT, LON, strict=True))
+    assert len(data.rows.values) == kept
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    path = put(tmp_path, LAT_LON)
+    for error in (PermissionError(13, "Permission denied"), OSError(5, "Input/output error")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda _, error=error: (_ for _ in ()).throw(error))
+            with pytest.raises(ValueError, match=f"^{re.escape(path)} cannot be read: {error.strerror}.$"):
+                EarthData(path=path).points()
+
+
+def test_the_limit_of_csv_is_as_before(tmp_path):
+    limit = csv.field_size_limit()
+    EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON)).points()
+    assert csv.field_size_limit() == limit
+
+
+# ---- the torus
+
+ANGLES = rows(",", PHI, PSI)
+SHUFFLED = RNG.permutation(N)
+
+RIGHT_TORUS = [
+    case("savetxt", "# psi,phi\n" + rows(",", PSI, PHI), angles=["phi", "psi"]),
+    case("savetxt_spaces", "# psi phi\n" + rows(" ", PSI, PHI), angles=["phi", "psi"]),
+    case("names_in_a_comment", "# phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
+    case("without_names", ANGLES),
+    case("named_by_place", ANGLES, angles=["phi", "psi"]),
+    case("comment", "# Backbone of a protein\n" + ANGLES),
+    case("index", ",phi,psi\n" + rows(",", SHUFFLED, PHI, PSI)),
+    case("index_written_again", "Unnamed: 0,phi,psi\n" + rows(",", IDS, PHI, PSI)),
+    case("index_and_no_names", ",0,1\n" + rows(",", IDS, PHI, PSI)),
+    case(
+        "residues", "chain,resname,resid,phi,psi\n" + rows(",", ["A"] * N, ["ALA"] * N, [k % 7 for k in IDS], PHI, PSI)
+    ),
+    case("group_and_another_split", "cluster,phi,psi\n" + rows(",", [k % 4 for k in IDS], PHI, PSI), group="cluster"),
+    case("number_and_angles", "number,phi,psi\n" + rows(",", IDS, PHI, PSI), angles=["phi", "psi"]),
+    case("words_and_angles", "kind,phi,psi\n" + rows(",", NAMES, PHI, PSI), angles=["PHI", "psi"]),
+    case("separators_at_the_end", "phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
+    case("columns", "P 1,P 2,other\n" + rows(",", PHI, PSI, PSI), columns={"phi": "P 1", "psi": "P 2"}),
+    case("one_column", "P 1,psi,x\n" + rows(",", PHI, PSI, PSI), columns={"phi": "P 1"}, angles=["phi", "psi"]),
+    case("columns_by_place", rows(",", IDS, PSI, PHI), columns={"phi": 2, "psi": 1}),
+    case("from_zero", "phi,psi\n" + rows(",", PHI % 360, PSI % 360)),
+    case("radians", "phi,psi\n" + rows(",", np.radians(PHI), np.radians(PSI)), unit="radians"),
+    case(
+        "radians_from_zero",
+        "phi [rad],psi\n" + rows(",", np.radians(PHI) % 6.283185307179586, np.radians(PSI)),
+        unit="radians",
+    ),
+    case("degrees_by_name", "phi (deg);psi (deg)\n" + rows(";", PHI, PSI).replace(".", ","), angles=["phi", "psi"]),
+    case("names_with_spaces", '"phi angle" "psi angle"\n' + rows(" ", PHI, PSI)),
+]
+
+
+@pytest.mark.parametrize("text, options", RIGHT_TORUS)
+def test_angles(tmp_path, text, options):
+    data = TorusData(path=put(tmp_path, text), **options)
+    x = data.points()
+    assert data.manifold.dim == 2
+    expected = data.manifold.from_angles(torch.from_numpy(np.radians(np.stack([PHI, PSI], 1))))
+    assert (x - expected).abs().max() < 1e-12
+
+
+REFUSED_TORUS = [
+    (case("twice", "phi,phi\n" + ANGLES), "'phi' is there more than once"),
+    (case("two_cases", "a,A,b\n" + rows(",", PHI, PSI, PSI)), "'a' is there more than once"),
+    (
+        case("counter", "number,phi,psi\n" + rows(",", IDS, PHI, PSI)),
+        "'number' holds whole numbers that rise.*--data.angles",
+    ),
+    (
+        case("counter_of_chains", "number,phi\n" + rows(",", [k % 10 for k in IDS], PHI.round().astype(int))),
+        "'number' holds whole",
+    ),
+    (case("counter_without_names", rows(",", IDS, PHI, PSI)), "'angle0' holds whole numbers that rise"),
+    (
+        case("clusters", "cluster,phi,psi\n" + rows(",", [k * 3 % 4 for k in IDS], PHI, PSI)),
+        "'cluster'.*beside decimals",
+    ),
+    (case("words", "kind,phi,psi\n" + rows(",", NAMES, PHI, PSI)), "'kind' holds no numbers.*--data.angles"),
+    (
+        case("words_without_names", rows(",", ["ALA"] * N, PHI, PSI)),
+        "the first row is 'ALA.*Expected a header.*--data.angles",
+    ),
+    (case("no_name", "phi,,psi\n" + rows(",", PHI, PSI, PSI)), "column 2 has no name"),
+    (case("absent", "phi1,psi\n" + ANGLES, angles=["phi", "psi"]), "'phi1' is near to 'phi'"),
+    (case("prose_that_names", "# psi phi (deg)\n" + ANGLES, angles=["phi", "psi"]), "comment in line 1"),
+    (case("none_at_the_end", "phi,psi\n" + ANGLES + "-75,360.0\n"), "line 22: 360 beside angles from -180 to 180"),
+    (case("none_in_a_column", "phi,psi\n" + rows(",", PHI, abs(PSI)) + "-75,360.0\n"), "line 22: 360 beside"),
+    (case("two_ranges", "phi,psi\n" + ANGLES + "200,1\n"), "line 22: 200 beside angles"),
+    (
+        case("none_in_radians", "phi,psi\n6.2831853,1\n" + rows(",", *np.radians([PHI, PSI])), unit="radians"),
+        "line 2: 6.28",
+    ),
+    (case("like_radians", "phi,psi\n" + rows(",", *np.radians([PHI, PSI]))), "look like radians"),
+    (case("like_radians_from_zero", "phi,psi\n" + rows(",", *np.radians([PHI, PSI]) % 6.28318)), "look like radians"),
+    (case("named_radians", "phi (rad),psi (rad)\n" + rows(",", *np.radians([PHI, PSI]))), "named as being in radians"),
+    (case("one_series", "0\n" + rows(",", PHI)), "line 1, '0', is a row or the header"),
+    (case("no_group", "phi,psi\n" + ANGLES, split="group"), "header 'phi, psi', expected one with one column 'pdb'"),
+    (case("two_groups", "Pdb,PDB,phi\n" + rows(",", IDS, IDS, PHI), split="group", angles=["phi"]), "'pdb'"),
+    (case("no_angles", "resid,resname\n1,ALA\n"), "Expected a header that names angles"),
+    (case("empty", ""), "no rows"),
+]
+
+
+@pytest.mark.parametrize("text, options, message", [pytest.param(*c.values, m, id=c.id) for c, m in REFUSED_TORUS])
+def test_angles_that_are_refused(tmp_path, text, options, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        TorusData(path=put(tmp_path, text), **options).points()
+
+
+def test_an_angle_is_asked_for_once():
+    with pytest.raises(ValueError, match="TorusData: angles: 'phi' is there more than once"):
+        TorusData(angles=["phi", "psi", "phi"])
+
+
+def test_columns_are_those_of_angles_that_are_read():
+    with pytest.raises(ValueError, match="columns names psi, expected some of the angles"):
+        TorusData(angles=["phi"], columns={"psi": "b"})
+
+
+def test_small_degrees_are_said_to_be_degrees(tmp_path):
+    path = put(tmp_path, "omega\n" + rows(",", PHI / 100))
+    with pytest.raises(ValueError, match="unit=degrees as they are"):
+        TorusData(path=path).points()
+    np.testing.assert_allclose(TorusData(path=path, unit="degrees").rows.values[:, 0], PHI / 100, atol=1e-12)
+    assert len(TorusData(path=put(tmp_path, "phi,psi\n" + rows(",", [k * 5 % 6 for k in IDS], [1] * N))).points()) == N
+
+
+def test_rows_without_an_angle_are_skipped(tmp_path):
+    text = "resid,phi,psi\n1,360.0,100\n" + rows(",", IDS, PHI, PSI) + "9,-75,NaN\n"
+    data = TorusData(path=put(tmp_path, text), skip_bad=True)
+    with pytest.warns(UserWarning, match="2 of 22 rows are bad and left out"):
+        np.testing.assert_allclose(data.to_units(data.points()), np.stack([PHI, PSI], 1), atol=1e-9)
+    assert (
+        data.provenance()["skipped"]["first"][0]
+        == "line 2: 360 beside angles from -180 to 180; some programs write it for no angle"
+    )
+
+
+# ---- rotations
+
+ROS = ",".join(f"field.pose.orientation.{c}" for c in "xyzw")
+EUROC = (
+    "#timestamp [ns],p_RS_R_x [m],p_RS_R_y [m],p_RS_R_z [m],q_RS_w [],q_RS_x [],q_RS_y [],q_RS_z [],"
+    "v_RS_R_x [m s^-1],v_RS_R_y [m s^-1],v_RS_R_z [m s^-1],"
+    "b_w_RS_S_x [rad s^-1],b_w_RS_S_y [rad s^-1],b_w_RS_S_z [rad s^-1]\n"
+)
+ELEMENTS = [f"{i}{j}" for i in "123" for j in "123"]
+FROM_ZERO = [f"{i}{j}" for i in "012" for j in "012"]
+BY_COLUMN = MATRICES.reshape(N, 3, 3).swapaxes(1, 2).reshape(N, 9)
+POSE = np.zeros((N, 4, 4))
+POSE[:, :3, :3], POSE[:, :3, 3], POSE[:, 3, 3] = ROTATIONS, POSITIONS.T, 1
+DEGREES = np.degrees(VECTORS)
+
+
+def listed(names):
+    return ",".join(names) + "\n"
+
+
+RIGHT_ROTATIONS = [
+    case("scalar_first", "qw,qx,qy,qz\n" + rows(",", *WXYZ.T)),
+    case("scalar_last", "qx,qy,qz,qw\n" + rows(",", *XYZW.T)),
+    case("letters", "x,y,z,w\n" + rows(",", *XYZW.T)),
+    case("savetxt", "# qx,qy,qz,qw\n" + rows(" ", *XYZW.T)),
+    case("poses", "t,x,y,z,qx,qy,qz,qw\n" + rows(",", TIMES, *POSITIONS, *XYZW.T)),
+    case("still_poses", "x,y,z,qx,qy,qz,qw\n" + rows(",", *np.zeros((3, N)), *XYZW.T)),
+    case(
+        "trajectory",
+        "# ground truth\n# file: 'a.bag'\n# timestamp tx ty tz qx qy qz qw\n" + rows(" ", TIMES, *POSITIONS, *XYZW.T),
+    ),
+    case("euroc", EUROC + rows(",", IDS, *POSITIONS, *WXYZ.T, *POSITIONS, *POSITIONS)),
+    case("ros", f"%time,field.pose.position.x,{ROS}\n" + rows(",", IDS, POSITIONS[0], *XYZW.T)),
+    case("transforms", listed(f"transform/rotation/{c}" for c in "xyzw") + rows(",", *XYZW.T)),
+    case("one_word", listed(f"Quat{c}" for c in "WXYZ") + rows(",", *WXYZ.T)),
+    case("real_part", "qr,qi,qj,qk\n" + rows(",", *WXYZ.T)),
+    case("rot", "rot_x,rot_y,rot_z,rot_w\n" + rows(",", *XYZW.T)),
+    case("numbers", "q0,q1,q2,q3\n" + rows(",", *WXYZ.T)),
+    case("numbers_with_an_order", "q[0],q[1],q[2],q[3]\n" + rows(",", *XYZW.T), order="xyzw"),
+    case("numbers_from_1", "q1,q2,q3,q4\n" + rows(",", *XYZW.T), order="xyzw"),
+    case("full_names_first", "w,x,y,z,qw,qx,qy,qz\n" + rows(",", IDS, *POSITIONS, *WXYZ.T)),
+    case("order_that_agrees", "qw,qx,qy,qz\n" + rows(",", *WXYZ.T), order="wxyz"),
+    case("order_scalar_last", rows(" ", *XYZW.T), order="xyzw"),
+    case("order_scalar_first", rows(",", *WXYZ.T), order="wxyz"),
+    case("index_of_pandas", ",0,1,2,3\n" + rows(",", IDS, *XYZW.T), order="xyzw"),
+    case("other_signs", "qw;qx;qy;qz\n" + rows(";", *-WXYZ.T).replace(".", ",")),
+    case("columns", "a,b,c,d\n" + rows(",", *WXYZ.T), columns=dict(zip(("qw", "qx", "qy", "qz"), "abcd", strict=True))),
+    case("columns_by_place", rows(" ", TIMES, *POSITIONS, *XYZW.T), columns={"qx": 4, "qy": 5, "qz": 6, "qw": "7"}),
+    case("vectors", "rx,ry,rz\n" + rows(",", *VECTORS.T)),
+    case("vectors_of_poses", "x,y,z,rx,ry,rz\n" + rows(",", *POSITIONS, *VECTORS.T)),
+    case("vectors_in_full", listed(f"rotvec_{c}" for c in "xyz") + rows(",", *VECTORS.T)),
+    case("vectors_by_number", "rvec0,rvec1,rvec2\n" + rows(",", *VECTORS.T)),
+    case("vectors_without_names", rows(",", *VECTORS.T)),
+    case("vectors_in_degrees", "rx [deg],ry [deg],rz [deg]\n" + rows(",", *DEGREES.T), unit="degrees"),
+    case("matrices", listed(f"r{e}" for e in ELEMENTS) + rows(",", *MATRICES.T)),
+    case("matrices_from_zero", " ".join(f"R_{e}" for e in FROM_ZERO) + "\n" + rows(" ", *MATRICES.T)),
+    case("matrices_in_brackets", listed(f'"R[{i},{j}]"' for i, j in FROM_ZERO) + rows(",", *MATRICES.T)),
+    case("matrices_by_column", listed(f"m{j}{i}" for i, j in ELEMENTS) + rows(",", *BY_COLUMN.T)),
+    case("four_by_four", listed(f"m{i}{j}" for i in "0123" for j in "0123") + rows(",", *POSE.reshape(N, 16).T)),
+    case(
+        "four_by_four_from_1", listed(f"m{i}_{j}" for i in "1234" for j in "1234") + rows(",", *POSE.reshape(N, 16).T)
+    ),
+    case(
+        "matrix_columns",
+        listed("abcdefghi") + rows(",", *MATRICES.T),
+        columns={f"r{e}": c for e, c in zip(ELEMENTS, "abcdefghi", strict=True)},
+    ),
+]
+
+
+@pytest.mark.parametrize("text, options", RIGHT_ROTATIONS)
+def test_rotations(tmp_path, text, options):
+    data = RotationData(put(tmp_path, text), **options)
+    assert (data.points() - ROTATIONS).abs().max() < 1e-12
+
+
+def test_rounded_matrices_are_made_orthogonal(tmp_path):
+    x = RotationData(put(tmp_path, listed(f"r{e}" for e in ELEMENTS) + rows(",", *MATRICES.round(3).T))).points()
+    assert (x - ROTATIONS).abs().max() < 1e-3
+    assert (x.mT @ x - torch.eye(3)).abs().max() < 1e-14
+
+
+QUATERNIONS = rows(",", *WXYZ.T)
+REFUSED_ROTATIONS = [
+    (case("which_order", QUATERNIONS), "4 columns without a header: is the scalar part first or last.*--data.order"),
+    (case("which_order_from_1", "q1,q2,q3,q4\n" + QUATERNIONS), "q1 to q4: is the scalar part first"),
+    (case("which_order_of_numbers", listed(f"quat_{k}" for k in range(4)) + QUATERNIONS), "scalar part first or last"),
+    (case("other_order", "qw,qx,qy,qz\n" + QUATERNIONS, order="xyzw"), "order says xyzw, and the columns are qw, qx"),
+    (case("order_of_vectors", "rx,ry,rz\n" + rows(",", *VECTORS.T), order="xyzw"), "order says xyzw.*rx, ry, rz"),
+    (
+        case("order_in_a_comment", "# order: qx qy qz qw, scalar last\n" + QUATERNIONS, order="wxyz"),
+        "comment in line 1",
+    ),
+    (case("letters_in_a_comment", "# poses: x y z w\n" + QUATERNIONS, order="wxyz"), "comment in line 1"),
+    (case("poses_without_names", rows(" ", TIMES, *POSITIONS, *XYZW.T)), "8 columns without a header.*--data.columns"),
+    (case("twice", "qw,qx,qy,qz,qw\n" + rows(",", *WXYZ.T, IDS)), "qw: more than one column.*rename one"),
+    (
+        case(
+            "two_poses",
+            listed(f"a.orientation.{c}" for c in "wxyz")[:-1] + "," + ROS + "\n" + rows(",", *WXYZ.T, *XYZW.T),
+        ),
+        "more than one rotation",
+    ),
+    (
+        case("two_kinds", "qw,qx,qy,qz,rx,ry,rz\n" + rows(",", *WXYZ.T, *VECTORS.T)),
+        "quaternions qw.*rotation vectors rx",
+    ),
+    (case("degrees", "rx,ry,rz\n" + rows(",", *DEGREES.T)), "longer than a turn, 6.283: degrees. --data.unit=degrees"),
+    (case("named_degrees", "rx [deg],ry [deg],rz [deg]\n" + rows(",", *DEGREES.T)), "named as being in degrees"),
+    (case("long_degrees", "rx,ry,rz\n" + rows(",", *DEGREES.T) + "400,0,0\n", unit="degrees"), "line 22: .*length 400"),
+    (case("unit_of_quaternions", "qw,qx,qy,qz\n" + QUATERNIONS, unit="degrees"), "unit is that of rotation vectors"),
+    (case("matrices_without_names", rows(",", *MATRICES.T)), "9 columns without a header"),
+    (
+        case("reflection", listed(f"r{e}" for e in ELEMENTS) + rows(",", *MATRICES.T) + "1,0,0,0,1,0,0,0,-1\n"),
+        "line 22: .*determinant -1",
+    ),
+    (
+        case("shear", listed(f"r{e}" for e in ELEMENTS) + "1,.5,0,0,1,0,0,0,1\n"),
+        "line 2: a matrix that is 0.5 off orthogonal",
+    ),
+    (
+        case("euler", "roll,pitch,yaw\n" + rows(",", *VECTORS.T)),
+        "the first row is 'roll, pitch, yaw'.*rotation vectors",
+    ),
+    (case("nan", "qw,qx,qy,qz\n" + QUATERNIONS + "nan,0,0,0\n"), "line 22: qw nan"),
+]
+
+
+@pytest.mark.parametrize("text, options, message", [pytest.param(*c.values, m, id=c.id) for c, m in REFUSED_ROTATIONS])
+def test_rotations_that_are_refused(tmp_path, text, options, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        RotationData(put(tmp_path, text), **options).points()
+
+
+# ---- samples are written as the file was
+
+WRITTEN = [
+    (EarthData, ("Latitude", "Longitude"), np.stack([LAT, LON], 1), {}),
+    (EarthData, ("y", "x"), np.stack([LAT, LON % 360], 1), {"columns": {"lat": "y", "lon": "x"}}),
+    (EarthData, ("lat", "lon"), np.radians(np.stack([LAT, LON], 1)), {"unit": "radians"}),
+    (TorusData, ("P 1", "P 2"), np.stack([PHI, PSI % 360], 1), {"columns": {"phi": "P 1", "psi": "P 2"}}),
+    (TorusData, ("phi", "psi"), np.radians(np.stack([PHI, PSI]) % 360).T, {"unit": "radians"}),
+    (RotationData, ("qx", "qy", "qz", "qw"), XYZW, {}),
+    (RotationData, ("b", "c", "d", "a"), XYZW, {"columns": {"qw": "a", "qx": "b", "qy": "c", "qz": "d"}}),
+    (RotationData, ("w", "x", "y", "z"), WXYZ, {}),
+    (RotationData, ("rz", "ry", "rx"), VECTORS[:, ::-1], {}),
+    (RotationData, ("rx", "ry", "rz"), DEGREES, {"unit": "degrees"}),
+    (RotationData, tuple(f"m{j}{i}" for i, j in FROM_ZERO), BY_COLUMN, {}),
+]
+
+
+@pytest.mark.parametrize("cls, header, values, options", WRITTEN)
+def test_samples_are_in_the_columns_and_units_that_were_read(tmp_path, cls, header, values, options):
+    data = cls(path=put(tmp_path, listed(header) + rows(",", *values.T)), **options)
+    assert data.header == header
+    np.testing.assert_allclose(data.to_units(data.points()), values, atol=1e-9)
+    assert (data.from_units(data.to_units(data.points())) - data.points()).abs().max() < 1e-12
+    # and again from what a checkpoint says
+    again = build(describe(data), cls)
+    assert again.fingerprint == data.fingerprint
+    assert again.header == header
+    np.testing.assert_array_equal(again.to_units(data.points()), data.to_units(data.points()))
+
+
+def test_nothing_is_said_of_files_that_are_right(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON)).setup()
+
+
+# ---- what the command line gives
+
+
+def test_options_on_the_command_line():
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ManifoldData, "data")
+
+    def parse(name, *arguments):
+        return parser.parse_args([f"--data=rsgm.data.{name}", *arguments]).data.init_args
+
+    given = parse("EarthData", "--data.columns={lat: y, lon: 1}", "--data.skip_bad=true", "--data.skip_rows=2")
+    assert (given.columns, given.skip_bad, given.skip_rows, given.unit) == ({"lat": "y", "lon": 1}, True, 2, None)
+    assert parse("RotationData", "--data.order=xyzw", "--data.unit=degrees").order == "xyzw"
+    for wrong in ("--data.order=zyxw", "--data.unit=grad", "--data.columns=lat", "--data.skip_rows=one"):
+        with pytest.raises(jsonargparse.ArgumentError):
+            parse("RotationData", wrong)
+
+
+def test_a_table_of_counts_is_no_csv(tmp_path):
+    np.save(tmp_path / "floats.npy", np.ones((3, 3)))
+    for path in (put(tmp_path, "phi,psi\n" + ANGLES), str(tmp_path / "floats.npy")):
+        with pytest.raises(ValueError, match=r"(?s)is no table of counts.*--data=TorusData --data.path=FILE"):
+            DihedralTableData(path=path).points()
+
+
+def test_a_device_is_no_file():
+    with pytest.raises(ValueError, match="no regular file"):
+        sources.locate("volcano", os.devnull)
+
+
+def test_a_key_of_other_classes_is_not_called_near():
+    assert explain("Option 'path' is not accepted", []) == (
+        "unknown key 'path'; other classes have one, this class has not"
+    )
+    assert explain("Option 'pat' is not accepted", []).endswith("did you mean 'path'?")

@@ -1,0 +1,129 @@
+"""The integral of a density: of laws whose integral is known, whatever their sampler does."""
+
+import pytest
+import torch
+
+from rsgm import Euclidean, Hyperbolic, Sphere, Torus
+from rsgm.data import ManifoldData
+from rsgm.likelihood import LogProb
+from rsgm.manifolds import Manifold
+from rsgm.models import GenerativeModel
+from rsgm.seeding import generator_from
+from rsgm.yardstick import Draws, density_integral
+
+N = 2000
+
+
+class Bumps(GenerativeModel):
+    """Kernels around centres with given masses, which need not add up to one; samples of other masses."""
+
+    def __init__(
+        self, manifold: Manifold, centres: torch.Tensor, masses: list[float], sampled: list[float], width: float
+    ) -> None:
+        super().__init__(manifold)
+        self.centres, self.masses = centres.double(), torch.tensor(masses, dtype=torch.float64)
+        self.sampled = torch.tensor(sampled)
+        self.width = torch.tensor(width, dtype=torch.float64)
+        self.evaluations = 0
+
+    def loss(self, x, context=None):
+        return {"loss": x.flatten(1).sum(1)}
+
+    def sample(self, n, context=None, seed=None):
+        generator = torch.Generator().manual_seed(seed)
+        index = torch.multinomial(self.sampled, n, replacement=True, generator=generator)
+        return self.manifold.kernel_sample(self.centres[index], self.width.expand(n), generator)
+
+    def likelihood(self, x, context=None):
+        self.evaluations += len(x)
+        parts = self.manifold.kernel_log_prob(x[:, None].double(), self.centres, self.width)
+        return LogProb((parts + self.masses.log()).logsumexp(1), 0.0)
+
+
+class Points(ManifoldData):
+    """Samples of a model as train, validation and test points."""
+
+    def __init__(self, model: Bumps) -> None:
+        super().__init__()
+        self.model = model
+        self.setup()
+
+    @property
+    def manifold(self):
+        return self.model.manifold
+
+    def points(self):
+        return self.model.sample(1500, seed=5)
+
+
+def two(manifold: Manifold) -> torch.Tensor:
+    """Two places apart."""
+    origin = manifold.origin(2, *manifold.shape, dtype=torch.float64)
+    u = manifold.random_tangent(origin, generator_from("two"))
+    u = 1.2 * u / manifold.squared_norm(origin, u).sqrt().reshape(-1, *(1,) * len(manifold.shape))
+    return manifold.projx(
+        manifold.expmap(origin, u * torch.tensor([1.0, -1.0]).reshape(-1, *(1,) * len(manifold.shape)))
+    )
+
+
+def measure(model: Bumps, data: Bumps | None = None):
+    x = model.manifold.projx(model.sample(N, seed=0).double())
+    draws = Draws(x, model.likelihood(x).value)
+    model.evaluations = 0
+    return density_integral(model, Points(data or model), draws)
+
+
+MANIFOLDS = [Sphere(2), Torus(2), Sphere(3), Torus(4), Euclidean(2), Hyperbolic(2), Euclidean(4)]
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS, ids=str)
+@pytest.mark.parametrize("mass", [1.0, 0.5])
+def test_a_law_integrates_to_its_mass(manifold, mass):
+    model = Bumps(manifold, two(manifold), [0.7 * mass, 0.3 * mass], [0.7, 0.3], 0.3)
+    found = measure(model)
+    assert found.measured
+    assert found.value == pytest.approx(mass, abs=3 * found.standard_error + 1e-9)
+    assert model.evaluations <= 4200
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Sphere(3), Torus(4), Euclidean(4)], ids=str)
+def test_a_mode_that_is_never_sampled_counts(manifold):
+    """The data have it, the model's draws do not: its mass is found among the kernels around training points."""
+    centres = two(manifold)
+    model = Bumps(manifold, centres, [0.5, 0.5], [1.0, 0.0], 0.3)
+    found = measure(model, Bumps(manifold, centres, [0.5, 0.5], [0.5, 0.5], 0.3))
+    assert found.value == pytest.approx(1, abs=3 * found.standard_error + 1e-9)
+    # twice the mass that the sampler shows, which would be "1 ± 0.001" by draws alone
+    model = Bumps(manifold, centres, [1.0, 1.0], [1.0, 0.0], 0.3)
+    found = measure(model, Bumps(manifold, centres, [0.5, 0.5], [0.5, 0.5], 0.3))
+    assert found.value == pytest.approx(2, abs=3 * found.standard_error + 1e-9)
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Sphere(3), Torus(4)], ids=str)
+def test_a_mode_that_nobody_has_seen_counts(manifold):
+    """Neither draws nor training points: the evenly spread nodes find it, and the error says how well."""
+    centres = two(manifold)
+    model = Bumps(manifold, centres, [1.0, 1.0], [1.0, 0.0], 0.3)
+    found = measure(model, Bumps(manifold, centres, [1.0, 0.0], [1.0, 0.0], 0.3))
+    assert abs(found.value - 1) > 3 * found.standard_error or not found.measured
+    assert found.value == pytest.approx(2, abs=4 * found.standard_error)
+
+
+@pytest.mark.parametrize("manifold", [Sphere(3), Torus(4)], ids=str)
+def test_a_sampler_that_is_too_wide_does_not_move_it(manifold):
+    """Bridge sampling with the model's own density among the proposals would say some percent too little."""
+    centres = two(manifold)
+    model, wide = (Bumps(manifold, centres, [0.5, 0.5], [0.5, 0.5], width) for width in (0.3, 0.36))
+    x = manifold.projx(wide.sample(N, seed=0))
+    found = density_integral(model, Points(wide), Draws(x, model.likelihood(x).value))
+    assert found.measured
+    assert found.value == pytest.approx(1, abs=3 * found.standard_error)
+
+
+def test_hopeless_integrals_stop_early():
+    """Narrow bumps in many dimensions: an error that no number of nodes mends, after two batches."""
+    manifold = Torus(40)
+    model = Bumps(manifold, two(manifold), [0.5, 0.5], [0.5, 0.5], 0.05)
+    found = measure(model)
+    assert not found.measured
+    assert model.evaluations <= 1000
