@@ -26,22 +26,27 @@ ARGS = [
 ]
 
 
+def two_processes(*args: str) -> subprocess.CompletedProcess:
+    """A run, in the present folder."""
+    devices = ["--trainer.accelerator=cpu", f"--trainer.devices={WORLD}", "--trainer.strategy=ddp"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--config=tiny.yaml", *args, *devices],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The folder of a run of two processes, to be read only, and what the command printed."""
     with pytest.MonkeyPatch.context() as patch:
         folder = enter(tmp_path_factory.mktemp("ddp"), patch)
-        devices = ["--trainer.accelerator=cpu", f"--trainer.devices={WORLD}", "--trainer.strategy=ddp"]
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), "--config=tiny.yaml", *ARGS, *devices],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        )
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+        return folder, two_processes(*ARGS).stdout
 
 
 def reference() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -105,6 +110,15 @@ def test_the_number_does_not_depend_on_the_processes(finished):
     assert found["nll"]["n"] == found["split"]["sizes"]["test"] == 30
     assert found["nll"]["mean"] == pytest.approx(printed_nll(printed), abs=1e-9)
     assert found["steps"] == read_checkpoint(folder / "runs/tiny/version_0/best.ckpt")["global_step"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("off", [[], ["--trainer.limit_val_batches=0"]])
+def test_a_run_within_its_first_epoch_ends(off, tmp_path, monkeypatch):
+    """Validated at its end or never: all processes write best.ckpt together."""
+    enter(tmp_path, monkeypatch)
+    two_processes("--trainer.max_steps=4", *off)
+    assert json.loads((tmp_path / METRICS).read_text())["steps"] == 4
 
 
 def test_the_best_is_chosen_on_all_validation_points(finished):

@@ -298,11 +298,10 @@ def test_points_and_context_may_be_anywhere(elsewhere):
     with elsewhere:
         model.to(AWAY)
         for context in (rows, rows[0], rows.double(), rows.expand(4, 2), rows.to(AWAY), rows.long()):
-            for found, value in zip(
-                (model.log_prob(x, context), model.sample(4, context, seed=0)), expected, strict=True
-            ):
-                assert found.device == AWAY
-                assert torch.equal(found.cpu(), value)
+            found = model.log_prob(x, context), model.sample(4, context, seed=0)
+            for there, here in zip(found, expected, strict=True):
+                assert there.device == AWAY
+                assert torch.equal(there.cpu(), here)
         for wrong in (rows.expand(3, 2), rows.expand(2, 4, 2)):
             with pytest.raises(ValueError, match="expected a context of 4 rows, or of one for all"):
                 model.sample(4, wrong)
