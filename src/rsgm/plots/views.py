@@ -31,7 +31,7 @@ from rsgm.plots.torus import angle_pairs, circle_density, circle_samples, interp
 Density = Callable[[Tensor], Tensor]
 Known = tuple[Tensor, Tensor]
 
-_CELLS = 90  # of the grids on which a density is evaluated, along each axis
+_CELLS = 60  # of the grids on which a density is evaluated, along each axis
 _DOTS = 1000  # most train, and most test, points on the picture of a density in the plane
 
 
