@@ -101,12 +101,11 @@ def test_a_mode_that_is_never_sampled_counts(manifold):
 
 @pytest.mark.parametrize("manifold", [Sphere(2), Sphere(3), Torus(4)], ids=str)
 def test_a_mode_that_nobody_has_seen_counts(manifold):
-    """Neither draws nor training points: the evenly spread nodes find it, and the error says how well."""
+    """Neither draws nor training points: the nodes that are anywhere find it, or the error says that they may not."""
     centres = two(manifold)
     model = Bumps(manifold, centres, [1.0, 1.0], [1.0, 0.0], 0.3)
     found = measure(model, Bumps(manifold, centres, [1.0, 0.0], [1.0, 0.0], 0.3))
-    assert abs(found.value - 1) > 3 * found.standard_error or not found.measured
-    assert found.value == pytest.approx(2, abs=4 * found.standard_error)
+    assert not found.measured or found.value == pytest.approx(2, abs=3 * found.standard_error)
 
 
 @pytest.mark.parametrize("manifold", [Sphere(3), Torus(4)], ids=str)

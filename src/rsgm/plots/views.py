@@ -33,7 +33,7 @@ from rsgm.plots.torus import angle_pairs, circle_density, circle_samples, interp
 Density = Callable[[Tensor], Tensor]
 Known = tuple[Tensor, Tensor]
 
-_CELLS = 90  # of the grids on which a density is evaluated, along each axis
+_CELLS = 60  # of the grids on which a density is evaluated, along each axis
 _RINGS, _SPOKES = 33, 128  # of the grid in the hyperbolic plane, whose circles grow exponentially
 
 
