@@ -31,6 +31,7 @@ def folder(tmp_path, monkeypatch):
     without_figures(monkeypatch)
     monkeypatch.setattr("rsgm.yardstick.integral", functools.partial(integral, levels=0))
     monkeypatch.setattr("rsgm.yardstick._NODES", 20)
+    monkeypatch.setattr("rsgm.yardstick._BATCH", 20)
     return enter(tmp_path, monkeypatch)
 
 

@@ -280,6 +280,7 @@ def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
     """All of it on another device: the numbers are those of the CPU, as its draws are in `elsewhere`."""
     monkeypatch.setattr("rsgm.yardstick.integral", partial(integral, levels=0))
     monkeypatch.setattr("rsgm.yardstick._NODES", 20)
+    monkeypatch.setattr("rsgm.yardstick._BATCH", 20)
     if cls is not RSGM:  # whose figures, samples and the density, are those of the others
         monkeypatch.setattr("rsgm.evaluation.draw", lambda *_: {})
     path = fitted(cls, tmp_path, **arguments)
