@@ -20,7 +20,7 @@ from rsgm.seeding import generator_from, seed_from
 
 #: most evaluations of the guide that plan a quadrature; most of the model by importance sampling, and at a time
 _CELLS, _NODES, _BATCH = 3000, 3000, 500
-#: error of the integral that is small enough
+#: error of the quadrature of the guide beyond which the model is integrated by importance sampling
 _ENOUGH = 0.005
 #: most training points, and most draws, that proposals are kernels around
 _CENTRES = 1000
@@ -113,7 +113,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
             shown.update(_BATCH)
             # what the error would be with all nodes is far from small enough
             hopeless = k > 0 and found.standard_error * ((k + 1) * _BATCH / _NODES) ** 0.5 > 2 * LARGEST_ERROR
-            if found.standard_error <= _ENOUGH or hopeless:
+            if found.standard_error <= LARGEST_ERROR / 2 or hopeless:
                 break
     # for the picture of the density
     points, known = torch.cat([found.nodes, draws.points]), torch.cat([found.log_density, draws.log_density])
