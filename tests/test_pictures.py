@@ -37,7 +37,7 @@ def picture(law: ManifoldDistribution, manifold: Manifold, generator: torch.Gene
     points = law.draw(1500, generator)
     known = None
     if manifold.unit_cube_extent:
-        found = integral(law.log_prob, manifold, points, max_nodes=12_000)
+        found = integral(law.log_prob, manifold, (points, law.log_prob(points)), max_nodes=12_000)
         known = found.nodes, found.log_density
     return plots.draw_density(manifold, law.log_prob, points, points[:100], known=known)
 
@@ -235,7 +235,7 @@ def test_coasts_are_on_earth(generator):
     # who knows is the data module
     data = VonMisesFisherData(train_size=40, val_size=10, test_size=30)
     for data.earth in (True, False):
-        for figure in draw(fitted(data), data, None, {}, lambda: data.train.points[:40]).values():
+        for figure in draw(fitted(data), data, None, {}, data.train.points[:40]).values():
             assert ("60°N" in texts(figure)) is data.earth
     assert EarthData.earth
     assert not ManifoldData.earth
@@ -271,7 +271,7 @@ SETS = [
 def test_every_figure_of_an_evaluation_has_a_title(data):
     """Of what, by which model, on which data, after how many steps; and all of it is inside the figure."""
     model = fitted(data)
-    figures = draw(model, data, None, {}, lambda: data.train.points[:40], steps=2500)
+    figures = draw(model, data, None, {}, data.train.points[:40], steps=2500)
     assert "samples" in figures
     for name, figure in figures.items():
         title = f"{name.capitalize()}: KernelDensity on {type(data).__name__}, step 2,500"
@@ -281,7 +281,7 @@ def test_every_figure_of_an_evaluation_has_a_title(data):
         width, height = figure.canvas.get_width_height()
         assert 0 <= box.x0 < box.x1 <= width
         assert 0 <= box.y0 < box.y1 <= height
-    untold = draw(model, data, None, {}, lambda: data.train.points[:40])["samples"]
+    untold = draw(model, data, None, {}, data.train.points[:40])["samples"]
     assert f"Samples: KernelDensity on {type(data).__name__}" in texts(untold)
 
 

@@ -85,7 +85,7 @@ def draw_density(
         log_density: ``(n, *shape) -> (n,)``, nats
         train, test: ``(n, *shape)``, ``(m, *shape)``
         caption: the title, and what things are called
-        known: points all over a compact manifold and the log-density there, which are not evaluated again
+        known: points of a compact manifold and the log-density there, which a coarse grid completes
     """
     return None
 
@@ -222,12 +222,17 @@ def _(manifold: Product, samples: Tensor, reference: Tensor, caption: Caption = 
 
 
 def _everywhere(manifold: Manifold, log_density: Density, known: Known | None) -> tuple[Tensor, NDArray[np.float64]]:
-    """Points all over a manifold and the log-density there: those that are known, or a grid in its chart."""
+    """Points all over a manifold and the log-density there: a grid in its chart, coarser beside those that are known.
+
+    Points that are known lie where the density is high, and leave the rest of the picture to be guessed.
+    """
+    cells = _CELLS if known is None else _CELLS // 2
+    axis = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
+    nodes = manifold.from_unit_cube(torch.cartesian_prod(*[axis] * manifold.dim).reshape(-1, manifold.dim))
+    values = _array(log_density(nodes))
     if known is None:
-        axis = (torch.arange(_CELLS, dtype=torch.float64) + 0.5) / _CELLS
-        nodes = manifold.from_unit_cube(torch.cartesian_prod(*[axis] * manifold.dim).reshape(-1, manifold.dim))
-        known = nodes, log_density(nodes)
-    return known[0], _array(known[1])
+        return nodes, values
+    return torch.cat([known[0].to(nodes), nodes]), np.concatenate([_array(known[1]), values])
 
 
 def _of_factor(caption: Caption, factor: Manifold) -> Caption:
