@@ -16,7 +16,7 @@ from rsgm.likelihood import ProbabilityFlow, SolveError
 from rsgm.processes import Process
 from rsgm.samplers.flow_steps import RungeKutta
 from rsgm.samplers.steppers import Step, Stepper
-from rsgm.schedules import DeviationGrid, TimeGrid
+from rsgm.schedules import TimeGrid
 
 
 class Sampler(ABC):
@@ -67,29 +67,28 @@ class ReverseDiffusion(Sampler):
     By default the probability flow, by Runge and Kutta's step in :math:`\sigma = \sqrt s` on the grid of Karras et al.:
     99 evaluations of the score, of which ten at t = 1 carry the prior's draws to the law there and one is the move's
     (see `rsgm.samplers.FlowStepper`). With the exact score of mixtures of heat kernels of scales of .55 to .001
-    radians on spheres, tori, SO(3) and products E d² to the nearest centre is within 1 % of the law's, E[-log p]
-    within .01 nats and the shares of the centres within two standard errors of 50,000 draws
+    radians on spheres, tori, SO(3) and products E d² to the nearest centre is within 2 % of the law's, E[-log p]
+    within .02 nats and the shares of the centres within four standard errors of 50,000 draws
     (``tests/benchmarks/bench_samplers.py``, which compares other steppers and numbers of steps), provided that s(eps)
     is below 5 % of the least variance. What it draws from, with a learned score too, is the law that the likelihood
     scores, but for the scale sqrt(s(eps)) and for what the prior lacks of the law at t = 1.
 
-    Another stepper needs its own number of steps and grid: `GeodesicEulerMaruyama` is the paper's sampler,
-    `GaussianBridge` a chain's.
+    With `GeodesicEulerMaruyama` it is the paper's sampler, with `GaussianBridge` a chain's.
 
     Arguments:
-        steps: number of steps
+        steps: number of steps; None for the stepper's own
         stepper: how a step is taken, and what the last move is
-        grid: where the steps lie
+        grid: where the steps lie; None for the stepper's own
         denoise: whether to make the last move
     """
 
-    steps: int = 22
+    steps: int | None = None
     stepper: Stepper = RungeKutta()
-    grid: TimeGrid = DeviationGrid()
+    grid: TimeGrid | None = None
     denoise: bool = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
+        if self.steps is not None and self.steps < 1:
             raise ValueError(f"ReverseDiffusion: steps must be at least 1, found {self.steps}.")
 
     @torch.no_grad()
@@ -103,10 +102,11 @@ class ReverseDiffusion(Sampler):
     ) -> Iterator[Tensor]:
         """Where each step, and the last move, leads."""
         x = process.prior.draw(n, generator)
-        times = self.grid(process.schedule, self.steps, process.eps).to(x)
-        for i in range(self.steps):
+        steps, grid = self.steps or self.stepper.steps, self.grid or self.stepper.grid
+        times = grid(process.schedule, steps, process.eps).to(x)
+        for i in range(steps):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
-            step = Step(process, score, t, t_next, context, generator, last=i == self.steps - 1)
+            step = Step(process, score, t, t_next, context, generator, last=i == steps - 1)
             if i == 0:
                 x = self.stepper.start(step, x)
                 yield x

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from rsgm.manifolds.base import expand
 from rsgm.processes import reverse
 from rsgm.samplers.steppers import Step, Stepper, end_of_flow
+from rsgm.schedules import DeviationGrid, TimeGrid
 
 #: of a share of the way in σ and a move: σ's whole way times the slope at the move's end, carried back to its start
 Slope = Callable[[float, Tensor | float], Tensor]
@@ -36,6 +38,8 @@ class FlowStepper(Stepper, ABC):
 
     A subclass says how slopes make a move.
     """
+
+    grid: ClassVar[TimeGrid] = DeviationGrid()
 
     @abstractmethod
     def move(self, slope: Slope) -> Tensor:
@@ -77,6 +81,8 @@ class Heun(FlowStepper):
     References: Karras et al. 2022, arXiv:2206.00364, algorithm 1.
     """
 
+    steps: ClassVar[int] = 44
+
     def move(self, slope: Slope) -> Tensor:
         """The mean of two slopes."""
         first = slope(0, 0.0)
@@ -92,6 +98,8 @@ class RungeKutta(FlowStepper):
 
     References: Kutta 1901; Hairer, Nørsett and Wanner 1993, "Solving Ordinary Differential Equations I", II.1.
     """
+
+    steps: ClassVar[int] = 22
 
     def move(self, slope: Slope) -> Tensor:
         """Simpson's rule."""

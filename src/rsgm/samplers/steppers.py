@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from rsgm.fields import Field
 from rsgm.manifolds.base import expand
 from rsgm.processes import Process, reverse
 from rsgm.samplers.langevin import langevin
+from rsgm.schedules import TimeGrid, UniformTimeGrid
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Step:
 class Stepper(ABC):
     """How a step of a reversed process is taken."""
 
+    #: what a sampler that is not told otherwise takes: steps, and where they lie
+    steps: ClassVar[int] = 100
+    grid: ClassVar[TimeGrid] = UniformTimeGrid()
+
     def start(self, step: Step, x: Tensor) -> Tensor:
         """The state that the first step starts from, of draws of the prior: they themselves, unless it matters."""
         return x
@@ -67,7 +73,7 @@ def end_of_flow(step: Step, x: Tensor, t: Tensor) -> Tensor:
 class GeodesicEulerMaruyama(Stepper):
     r""":math:`x \leftarrow \exp_x(-b|\Delta t| + (1 - \lambda/2)\Delta s\,s_\theta + \sqrt{(1 - \lambda)\Delta s}\,z)`.
 
-    The paper's sampler is ``ReverseDiffusion(100, GeodesicEulerMaruyama(), UniformTimeGrid())``. It does not draw
+    The paper's sampler is ``ReverseDiffusion(stepper=GeodesicEulerMaruyama())``. It does not draw
     from the law that is scored: with the exact score of a law of the scale .55, .1 or .01 radians its samples have
     1.03, 1.11 and .62 times the variance on S² (the last one since the last step, without noise, is longer than such
     a law is wide), and about that on tori and SO(3). On T² 1000 steps bring the second one to 1.04.
@@ -133,7 +139,7 @@ class GaussianBridge(Stepper):
 
     with the estimates :math:`\hat x_0 = (x + \sigma_t^2 s_\theta) / \alpha_t` and :math:`\hat\epsilon = (x - \alpha_t
     \hat x_0) / \sigma_t`. η = 0 is also the exponential-integrator step of the probability flow. A chain of T steps
-    is ``ReverseDiffusion(T - 1, GaussianBridge(), UniformTimeGrid())`` from 1 to ``eps = 1 / T``, whose denoising move
+    is ``ReverseDiffusion(T - 1, GaussianBridge())`` from 1 to ``eps = 1 / T``, whose denoising move
     is its last step, the only one without noise.
 
     References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, algorithm 2; Song, Meng and Ermon 2021, arXiv:2010.02502,
