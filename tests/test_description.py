@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 import geoopt
@@ -96,6 +97,8 @@ def other(default: Any, annotation: Any) -> Any:
         return 0.5 * default + 0.125
     if default is None and int in typing.get_args(annotation):
         return 3
+    if default is None and Sequence[Manifold] in typing.get_args(annotation):
+        return [Sphere(3)]
     if isinstance(default, (tuple, list)) and all(isinstance(item, int) for item in default):
         return [item + 1 for item in default][:2]
     if isinstance(default, tuple):
@@ -311,7 +314,7 @@ def test_classes_that_are_not_admitted(path, message, monkeypatch):
         ),
     ):
         base = Schedule if where == "Schedule" else Sampler
-        with pytest.raises(ValueError, match=message.replace("Schedule", r"\w+")) as caught:
+        with pytest.raises(ValueError, match=message.replace("Schedule", r"[\w ]+")) as caught:
             build(description, base)
         assert str(caught.value).startswith(f"{where} names ")
         assert "\n" not in str(caught.value)
