@@ -29,6 +29,8 @@ def test_training_commands_build_everything(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "my_points.csv").write_text("lat,lon\n" + "".join(f"{k},{2 * k}\n" for k in range(40)))
+    (tmp_path / "phi_psi.csv").write_text("phi,psi\n" + "".join(f"{k - 90},{2 * k}\n" for k in range(40)))
+    (tmp_path / "poses.csv").write_text("x,qw,qx,qy,qz\n" + "".join(f"{k},0.6,0,0.8,0\n" for k in range(40)))
     last = tmp_path / "runs" / "volcano_rsgm" / "version_0" / "last.ckpt"
     last.parent.mkdir(parents=True)
     last.touch()
