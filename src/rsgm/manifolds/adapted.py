@@ -29,8 +29,9 @@ class Adapted(Manifold):
     functions are not differentiated (the gradient of `Sphere.expmap` at 0 is NaN, and Stiefel's `projx` is an SVD
     with equal singular values). `projx` differentiates to `proju`.
 
-    Distances and logarithms are geoopt's where it has them, with its accuracy, and so are transports. There are no bumps, heat
-    kernels, nor volumes of exp; on a compact manifold `Brownian` needs ``volume`` and ``isotropic``.
+    Distances, logarithms and transports are geoopt's where it has them, with its accuracy; else a transport is the
+    tangent projection. There are no bumps, heat kernels, nor volumes of exp; on a compact manifold `Brownian` needs
+    ``volume`` and ``isotropic``.
 
     Arguments:
         manifold: factory of the geoopt manifold
@@ -39,7 +40,8 @@ class Adapted(Manifold):
         isotropic: whether `projx` of an ambient standard normal point is uniform, as on spheres and Stiefel manifolds
 
     Raises:
-        ValueError: for a manifold that is already made, one whose `proju` is not a projection (`CanonicalStiefel`), or a volume that is none
+        ValueError: for what is no factory, such as a manifold that is already made, for a manifold whose `proju` is not
+            a projection (`CanonicalStiefel`), or a volume that is none
 
     Example:
         >>> frames = Adapted(geoopt.EuclideanStiefel, (3, 2), volume=8 * 2**0.5 * math.pi**2, isotropic=True)
@@ -59,8 +61,8 @@ class Adapted(Manifold):
     ) -> None:
         if isinstance(manifold, geoopt.Manifold) or not callable(manifold):
             raise ValueError(
-                f"Adapted: expected a class of geoopt or a factory, such as geoopt.EuclideanStiefel, found {manifold!r}; "
-                "leave out the brackets, or put its arguments into functools.partial."
+                f"Adapted: expected a class of geoopt or a factory, such as geoopt.EuclideanStiefel, found "
+                f"{manifold!r}; leave out the brackets, or put its arguments into functools.partial."
             )
         self.__dict__["shape"] = tuple(shape)
         super().__init__()
