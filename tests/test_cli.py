@@ -464,6 +464,7 @@ UNUSABLE = {
     "two manifolds": (["--data.dim=3"], ["model is on Sphere(dim=2)", "shape (3,)", "Sphere(dim=3)", "shape (4,)"]),
     "no file": (["--config=absent.yaml"], ["config", "absent.yaml"]),
     "no YAML": ("model: [", ["parsing"]),
+    "no number": (["--model.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),
     "no run to continue": (["--ckpt_path=last"], ["--ckpt_path last: no run below runs/tiny has a last.ckpt"]),
 }
 
