@@ -456,8 +456,11 @@ UNUSABLE = {
     "not a number": (["--trainer.max_steps=ten"], ["trainer.max_steps", "ten"]),
     "not a choice": (["--data=EarthData", "--data.split=blocks"], ["split", "'location', 'block'", "blocks"]),
     "no steps between writes": (["--save_every=0"], ["save_every", "0"]),
-    "out of range, data": (["--data.batch_size=0"], ["VonMisesFisherData: batch_size must be at least 1, found 0."]),
-    "out of range, model": (["--model.manifold.dim=-1"], ["Sphere: dim must be at least 1, found -1."]),
+    "out of range, data": (
+        ["--data.batch_size=0"],
+        ["VonMisesFisherData: batch_size must be an integer of at least 1, found 0."],
+    ),
+    "out of range, model": (["--model.manifold.dim=-1"], ["Sphere: dim must be an integer of at least 1, found -1."]),
     "out of range, trainer": (["--trainer.max_steps=-5"], ["trainer", "max_steps", "-5"]),
     "no such device": (["--trainer.accelerator=xpu"], ["trainer", "xpu"]),
     "no number of devices": (["--trainer.devices=9x"], ["trainer", "devices"]),
