@@ -137,6 +137,11 @@ PLACES: dict[str, Place] = {
     "S3": Place(Sphere(3), unit([[1, 0, 0, 0], [-1, 0, 0.01, 0], [0, 1, 1, 0]]), (0.3, 0.5, 0.2)),
     "T2": Place(Torus(2), angles([[3.1, 0], [0, 0.1]]), (0.3, 0.7)),
     "T2 three": Place(Torus(2), angles([[0, 0], [math.pi, math.pi], [0, 1.5]]), (0.3, 0.5, 0.2)),
+    "T2xS1": Place(
+        Product([Torus(2), Sphere(1)]),
+        torch.cat([angles([[3.1, 0], [0, 1]]).flatten(-2), unit([[1, 0], [-1, 0.1]])], -1),
+        (0.1, 0.9),
+    ),
     "SO3": Place(SpecialOrthogonal(), rotations([[0, 0, 0], [math.pi, 0, 0], [0, 1.2, 0.5]]), (0.3, 0.5, 0.2)),
     "S2xT2": Place(
         Product([Sphere(2), Torus(2)]),

@@ -190,3 +190,22 @@ def test_a_model_on_the_stiefel_manifold():
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
     assert (model.log_prob(x) + frames.log_volume).abs().max() < 1e-6
+
+
+class WithoutTransport(geoopt.Sphere):
+    """A manifold whose author gave no transport."""
+
+    transp = geoopt.Manifold.transp
+
+
+def test_the_default_sampler_needs_no_transport():
+    manifold = Adapted(WithoutTransport, (3,), volume=4 * math.pi, isotropic=True)
+    x = RSGM(manifold, Brownian, network=MLP).sample(5, seed=0)
+    assert x.shape == (5, 3)
+    assert manifold.check_point_on_manifold(x, atol=1e-5)
+
+
+@pytest.mark.parametrize("made", [geoopt.EuclideanStiefel(), "EuclideanStiefel", None])
+def test_a_factory_is_expected(made):
+    with pytest.raises(ValueError, match=r"Adapted: expected a class of geoopt or a factory.*leave out the brackets"):
+        Adapted(made)

@@ -456,7 +456,10 @@ UNUSABLE = {
     "not a number": (["--trainer.max_steps=ten"], ["trainer.max_steps", "ten"]),
     "not a choice": (["--data=EarthData", "--data.split=blocks"], ["split", "'location', 'block'", "blocks"]),
     "no steps between writes": (["--save_every=0"], ["save_every", "0"]),
-    "out of range, data": (["--data.batch_size=0"], ["batch_size must be an integer of at least 1, found 0."]),
+    "out of range, data": (
+        ["--data.batch_size=0"],
+        ["VonMisesFisherData: batch_size must be an integer of at least 1, found 0."],
+    ),
     "out of range, model": (["--model.manifold.dim=-1"], ["Sphere: dim must be an integer of at least 1, found -1."]),
     "out of range, trainer": (["--trainer.max_steps=-5"], ["trainer", "max_steps", "-5"]),
     "no such device": (["--trainer.accelerator=xpu"], ["trainer", "xpu"]),
@@ -464,6 +467,7 @@ UNUSABLE = {
     "two manifolds": (["--data.dim=3"], ["model is on Sphere(dim=2)", "shape (3,)", "Sphere(dim=3)", "shape (4,)"]),
     "no file": (["--config=absent.yaml"], ["config", "absent.yaml"]),
     "no YAML": ("model: [", ["parsing"]),
+    "no number": (["--model.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),
     "no run to continue": (["--ckpt_path=last"], ["--ckpt_path last: no run below runs/tiny has a last.ckpt"]),
 }
 

@@ -509,3 +509,74 @@ def test_product_distribution():
     assert within(x.square(), torch.tensor([1 / 3, 1 / 3, 1 / 3, 4, 4]))
     expected = -math.log(4 * math.pi) + torch.distributions.Normal(0, 2).log_prob(x[:, 3:]).sum(-1)
     torch.testing.assert_close(law.log_prob(x), expected)
+
+
+# ---- what a user may hand over
+
+
+@pytest.mark.parametrize("concentration", [0.05, 0.07, 0.3])
+def test_draws_at_the_antipode_are_points(concentration):
+    """The height there is 2, and in single precision a product may round beyond it: its root was NaN."""
+    x = VonMisesFisher(Sphere(1), torch.eye(2)[0], concentration).draw(500_000, generator_from("antipode", 1))
+    assert x.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("make", "whole"),
+    [
+        (lambda one: VonMisesFisher(Sphere(2), one[2], 2.5), True),
+        (lambda one: Kent(one, 2.5, 1.2), True),
+        (lambda one: WrappedNormal(Sphere(2), one[2], 0.1), True),
+        (lambda one: BrownianLaw(Sphere(2), one[2], 0.7), True),
+        (lambda one: Uniform(Sphere(2)), False),
+        (lambda one: GaussianMixture([[0.0, 1.0, 0.0]], 1.0, None), False),
+        (lambda one: Mixture(VonMisesFisher(Sphere(2), one, 2.5)), True),
+    ],
+)
+def test_whole_numbers_are_points(make, whole):
+    """Of a parameter and of a value; a concentration keeps its fraction."""
+    eye = torch.eye(3, dtype=torch.int64)
+    law, expected = make(eye), make(eye.float())
+    assert law.draw(2).is_floating_point()
+    torch.testing.assert_close(law.log_prob(eye[1]), expected.log_prob(eye[1].float()))
+    if whole:
+        assert law.draw(2).dtype == torch.get_default_dtype()
+
+
+@every_law
+def test_no_draws(make):
+    law = make()
+    assert law.draw(0).shape == (0, *law.batch_shape, *law.event_shape)
+    none = law.expand((0, *law.batch_shape))
+    assert none.draw(2).shape == (2, 0, *law.batch_shape, *law.event_shape)
+    with pytest.raises(ValueError, match="does not expand to"):
+        law.expand((-1, *law.batch_shape))
+
+
+@every_law
+@pytest.mark.parametrize("name", ["variance", "stddev", "entropy", "perplexity"])
+def test_what_is_not_known_is_said(make, name):
+    law = make()
+    try:
+        found = getattr(law, name)
+        found = found() if callable(found) else found
+    except NotImplementedError as error:
+        assert " has no " in str(error)  # noqa: PT017
+    else:
+        assert found.shape == law.batch_shape
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: VonMisesFisher(Euclidean(3), NORTH, 2.0), r"expected a Sphere, found Euclidean\(dim=3"),
+        (lambda: VonMisesFisher(Hyperbolic(2), NORTH, 2.0), "expected a Sphere, found Hyperbolic"),
+        (lambda: WrappedNormal(Sphere(2), NORTH, torch.ones(3) / 9), r"scale must .* shape \(2,\) .*, found \(3,\)"),
+        (lambda: WrappedNormal(Sphere(2), NORTH, torch.ones(0)), r"scale must .*found \(0,\)"),
+        (lambda: WrappedNormal(Euclidean(2), torch.zeros(2), 1e300), "scale must be positive, found 1e.300"),
+        *[(lambda s=s: BrownianLaw(Sphere(2), NORTH, s), "parameter time") for s in (1e300, 1e-300, 1e-42)],
+    ],
+)
+def test_parameters_fit_the_manifold_and_the_type(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -148,6 +148,7 @@ def right(found) -> bool:
 
 #: few draws of many laws: where it takes longest, one scale; the last of each row where eps is as coarse as it may be
 QUICK = [("S2", 0.01), ("S2 four", 0.1), ("S3", 0.1), ("T2", 0.55), ("T2 three", 0.001), ("SO3", 0.01), ("S2xT2", 0.1)]
+QUICK.append(("T2xS1", 0.1))
 
 
 @pytest.mark.parametrize("place, scale", QUICK)

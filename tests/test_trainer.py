@@ -1,5 +1,6 @@
 """The Trainer's settings mean what they say: lengths of runs, validation, logging, precision."""
 
+import importlib.util
 import math
 import warnings
 from pathlib import Path
@@ -83,7 +84,16 @@ def test_no_log_is_no_error(folder):
 @pytest.mark.parametrize("name", ["accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"])
 def test_what_lightning_divides_by_is_not_zero(name, folder, capsys):
     assert run(f"--trainer.{name}=0") == 2
-    assert f"trainer.{name} is 0, expected at least 1" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"trainer.{name} is 0, expected at least 1" in error
+    assert ("without validation" in error) == ("val" in name)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("transformer_engine") is not None, reason="it is installed")
+def test_a_package_that_a_setting_needs_is_named(folder, capsys):
+    assert run("--trainer.precision=transformer-engine") == 2
+    assert "train.py: trainer: Requirement 'transformer_engine" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -99,9 +99,8 @@ class TrainCLI(LightningCLI):
             )
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
             if self.config_init["trainer"].get(name) == 0:  # by which Lightning divides
-                raise UsageError(
-                    f"trainer.{name} is 0, expected at least 1; without validation: trainer.limit_val_batches=0."
-                )
+                without = "" if name.startswith("acc") else "; without validation: trainer.limit_val_batches=0"
+                raise UsageError(f"trainer.{name} is 0, expected at least 1{without}.")
         if runs.is_first():
             # a data set that is missing or wrong must not leave an empty run folder behind
             self.datamodule.prepare_data()
@@ -131,7 +130,7 @@ class TrainCLI(LightningCLI):
             return self._instantiate_trainer(
                 trainer_config, [*([self.config_init["ema"]] if averaged else []), *callbacks]
             )
-        except (MisconfigurationException, TypeError, ValueError) as error:
+        except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             for folder in (self.run, *self.run.parents[:2]):
                 with contextlib.suppress(OSError):  # not empty
                     folder.rmdir()

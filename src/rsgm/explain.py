@@ -38,6 +38,9 @@ def explain(message: str, keys: list[str]) -> str:
         return _did_you_mean("key", key, where, own if "." in key and meant else own + _argument_names())
     if text.startswith("unknown "):
         return text.replace(" '", f" '{where}.", 1) if where else text
+    number = re.search(r"(Expected a <class '(?:int|float)'>) - Expected a dot import path string: (\S+)", text)
+    if number:  # not the object that it may be instead
+        return f"{where}: {number.group(1)}. Got value: {number.group(2)}"
     name = re.search(r"Expected a dot import path string: (\S+)", text)
     if name:
         return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])

@@ -4,7 +4,7 @@
         [--draws 50000] [--beta-1 5]
 
 The first table is that of the default sampler. The second one gives each stepper a number of evaluations of the score,
-the last move included; the flow's own have ten more, at t = 1. ratio: of E d² to the nearest centre, to that of true
+the last move included; the flow's own have 18 more, at t = 1. ratio: of E d² to the nearest centre, to that of true
 draws; gap: E[-log p] of the samples less that of true draws, nats; weights: the worst centre's share, in standard
 errors.
 """

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rsgm.densities.base import EuclideanLaw, SmoothedLaw
 from rsgm.distributions.checks import PositiveFinite
+from rsgm.distributions.combined import choose
 
 
 class GaussianMixture(SmoothedLaw):
@@ -64,7 +65,7 @@ class GaussianMixture(SmoothedLaw):
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws ``(n, d)``."""
         device = None if generator is None else generator.device
-        component = torch.multinomial(self.mode_weights.to(device), n, replacement=True, generator=generator)
+        component = choose(self.mode_weights.to(device), n, generator)
         centre, scale = self._centres.to(device), self._scales.to(device).expand(len(self._centres))
         return self.manifold.kernel_sample(centre[component], scale[component], generator)
 

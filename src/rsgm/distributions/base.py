@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 
-from rsgm.distributions.checks import OnManifold
+from rsgm.distributions.checks import OnManifold, floating
 from rsgm.manifolds import Manifold
 
 
@@ -57,6 +57,15 @@ class ManifoldDistribution(Distribution, ABC):
         """The point ``(*batch, *event)`` of the largest density, where it is known and unique."""
         self._unknown("mode", "maximise log_prob")
 
+    @property
+    def variance(self) -> Tensor:
+        """Not known; it would be that of the ambient coordinates."""
+        self._unknown("variance", "take that of draws")
+
+    def entropy(self) -> Tensor:
+        """The differential entropy, nats, shape ``batch``, where it is known."""
+        self._unknown("entropy", "average -log_prob over draws")
+
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator; no gradient flows through them."""
         shape = torch.Size(sample_shape)
@@ -75,7 +84,8 @@ class ManifoldDistribution(Distribution, ABC):
     ) -> ManifoldDistribution:
         """The law with a batch shape that its own broadcasts to; memory is shared."""
         batch, own = torch.Size(batch_shape), self.batch_shape
-        if len(own) > len(batch) or any(a not in (1, b) for a, b in zip(own[::-1], batch[::-1], strict=False)):
+        fits = all(a in (1, b) for a, b in zip(own[::-1], batch[::-1], strict=False))
+        if len(own) > len(batch) or not fits or any(size < 0 for size in batch):
             raise ValueError(
                 f"{type(self).__name__}.expand: the batch shape {tuple(own)} does not expand to {tuple(batch)}."
             )
@@ -103,6 +113,7 @@ class ManifoldDistribution(Distribution, ABC):
 
     def _point(self, value: Tensor) -> Tensor:
         """A value, checked if arguments are, with the axes of the batch."""
+        value = floating(value) if isinstance(value, Tensor) else value
         if self._validate_args:
             self._validate_sample(value)
         batch = value.shape[: value.dim() - len(self.event_shape)]

@@ -15,6 +15,11 @@ from rsgm.manifolds import Manifold
 _TOLERANCE = 1e-4
 
 
+def floating(x: Tensor) -> Tensor:
+    """Whole numbers as floating-point ones of the default type, others as they are."""
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+
+
 class OnManifold(Constraint):
     """The points of a manifold, to within 1e-4 in each coordinate.
 
@@ -46,14 +51,22 @@ class OnManifold(Constraint):
 
 
 class PositiveFinite(Constraint):
-    """Numbers above zero and below infinity."""
+    """Numbers above zero and below infinity, which a floating-point type has with all its digits.
+
+    Arguments:
+        dtype: the type; None for that of the numbers
+    """
+
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
 
     def check(self, value: Tensor) -> Tensor:
         """Whether each number is one."""
-        return (value > 0) & value.isfinite()
+        value = value.to(self.dtype or value.dtype)
+        return (value >= torch.finfo(value.dtype).tiny) & value.isfinite()
 
     def __repr__(self) -> str:
-        return "PositiveFinite()"
+        return f"PositiveFinite({self.dtype or ''})"
 
 
 def require_positive(owner: str, **numbers: float) -> None:

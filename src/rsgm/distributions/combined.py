@@ -11,6 +11,11 @@ from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Product
 
 
+def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
+    """``n`` draws ``(*batch, n)`` of components with ``weights`` ``(*batch, K)``: `torch.multinomial`, also of none."""
+    return torch.multinomial(weights, n or 1, replacement=True, generator=generator)[..., :n]
+
+
 class Mixture(ManifoldDistribution):
     r"""A finite mixture, :math:`p = \sum_k w_k p_k`.
 
@@ -48,7 +53,7 @@ class Mixture(ManifoldDistribution):
     def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """``n`` draws ``(n, *batch, *event)`` and the components ``(n, *batch)`` that they came from."""
         flat = self.weights.reshape(-1, self.count)
-        component = torch.multinomial(flat, n, replacement=True, generator=generator).T.reshape(n, *self.batch_shape)
+        component = choose(flat, n, generator).T.reshape(n, *self.batch_shape)
         grid = torch.meshgrid([torch.arange(size, device=component.device) for size in component.shape], indexing="ij")
         return self.components.take((*grid[1:], component)).draw(1, generator)[0], component
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from rsgm.distributions.base import ManifoldDistribution
-from rsgm.distributions.checks import OnManifold, PositiveFinite, require_positive
+from rsgm.distributions.checks import OnManifold, PositiveFinite, floating, require_positive
 from rsgm.manifolds import Manifold, Sphere
 from rsgm.manifolds.von_mises_fisher import log_constant, mean_cosine, mean_height
 
@@ -110,7 +110,8 @@ class VonMisesFisher(ManifoldDistribution):
         validate_args: check the arguments (default: as `torch.distributions` does)
 
     Raises:
-        ValueError: a concentration that is not positive and finite, or a ``loc`` that is no point of the sphere
+        ValueError: for a manifold that is no sphere, a concentration that is not positive and finite, or a ``loc`` that
+            is no point of the sphere
 
     Example:
         >>> law = VonMisesFisher(Sphere(2), torch.tensor([1.0, 0.0, 0.0]), 15.0)
@@ -123,6 +124,9 @@ class VonMisesFisher(ManifoldDistribution):
     def __init__(
         self, manifold: Sphere, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
     ) -> None:
+        if not isinstance(manifold, Sphere):
+            raise ValueError(f"VonMisesFisher: expected a Sphere, found {manifold}; use BrownianLaw or WrappedNormal.")
+        loc = floating(loc)
         if loc.shape[-1:] != manifold.shape:
             raise ValueError(
                 f"VonMisesFisher: loc must end with the shape {tuple(manifold.shape)} of a point, "

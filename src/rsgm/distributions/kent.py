@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm.distributions.base import ManifoldDistribution
+from rsgm.distributions.checks import floating
 from rsgm.manifolds import Sphere
 from rsgm.manifolds.rejection import first_accepted
 
@@ -52,6 +53,7 @@ class Kent(ManifoldDistribution):
     ) -> None:
         if frame.shape[-2:] != (3, 3):
             raise ValueError(f"Kent: the frame must end with the shape (3, 3), found {tuple(frame.shape)}.")
+        frame = floating(frame)
         gram = frame.transpose(-1, -2) @ frame
         if not torch.allclose(gram, torch.eye(3).to(frame).expand_as(gram), atol=1e-4):
             raise ValueError("Kent: the columns of the frame must be orthonormal.")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint, independent
 
 from rsgm.distributions.base import ManifoldDistribution
-from rsgm.distributions.checks import OnManifold, PositiveFinite
+from rsgm.distributions.checks import OnManifold, PositiveFinite, floating
 from rsgm.manifolds import Manifold
 
 
@@ -48,17 +48,24 @@ class WrappedNormal(ManifoldDistribution):
         validate_args: bool | None = None,
     ) -> None:
         loc = manifold.origin(*manifold.shape) if loc is None else loc
-        batch, event = _split_shape("WrappedNormal", manifold, loc)
+        loc, event = floating(loc), torch.Size(manifold.shape)
+        batch = _batch("WrappedNormal", loc, event)
         # a number keeps its digits: points may come in any precision
         scale = torch.as_tensor(scale, dtype=torch.float64)
+        if scale.shape[-1:] not in (torch.Size(), torch.Size([1]), torch.Size([manifold.dim])):
+            raise ValueError(
+                f"WrappedNormal: scale must be a number or end with the shape ({manifold.dim},) of a tangent vector, "
+                f"found {tuple(scale.shape)}."
+            )
         batch = torch.broadcast_shapes(batch, scale.shape[:-1])
         self.manifold, self.loc, self.scale = manifold, loc.expand(batch + event), scale.expand(*batch, manifold.dim)
-        wrong = scale[~PositiveFinite().check(scale)]
+        wrong = scale[~PositiveFinite(loc.dtype).check(scale)]
         if len(wrong):
             raise ValueError(f"WrappedNormal: scale must be positive, found {float(wrong[0])}, and it must be finite.")
-        if float(self.scale.max()) > manifold.injectivity_radius / 6:
+        wide = scale[scale > manifold.injectivity_radius / 6]
+        if len(wide):
             raise ValueError(
-                f"WrappedNormal: with the scale {float(self.scale.max()):.3g} the tails wrap round {manifold}, whose "
+                f"WrappedNormal: with the scale {float(wide.max()):.3g} the tails wrap round {manifold}, whose "
                 f"geodesics are shortest up to {manifold.injectivity_radius:.3g}; use BrownianLaw "
                 "there, or a scale six times smaller than that length."
             )
@@ -72,7 +79,7 @@ class WrappedNormal(ManifoldDistribution):
     @property
     def arg_constraints(self) -> dict[str, Constraint]:
         """As the base class."""
-        return {"loc": OnManifold(self.manifold), "scale": independent(PositiveFinite(), 1)}
+        return {"loc": OnManifold(self.manifold), "scale": independent(PositiveFinite(self.loc.dtype), 1)}
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, *shape)``."""
@@ -119,7 +126,8 @@ class BrownianLaw(ManifoldDistribution):
     def __init__(
         self, manifold: Manifold, loc: Tensor, time: Tensor | float, validate_args: bool | None = None
     ) -> None:
-        batch, event = _split_shape("BrownianLaw", manifold, loc)
+        loc, event = floating(loc), torch.Size(manifold.shape)
+        batch = _batch("BrownianLaw", loc, event)
         # a number keeps its digits: points may come in any precision
         time = torch.as_tensor(time, dtype=torch.float64, device=loc.device)
         batch = torch.broadcast_shapes(batch, time.shape)
@@ -134,7 +142,7 @@ class BrownianLaw(ManifoldDistribution):
     @property
     def arg_constraints(self) -> dict[str, Constraint]:
         """As the base class."""
-        return {"loc": OnManifold(self.manifold), "time": PositiveFinite()}
+        return {"loc": OnManifold(self.manifold), "time": PositiveFinite(self.loc.dtype)}
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, *shape)``."""
@@ -154,10 +162,9 @@ class BrownianLaw(ManifoldDistribution):
         return self.loc
 
 
-def _split_shape(owner: str, manifold: Manifold, loc: Tensor) -> tuple[torch.Size, torch.Size]:
-    """The batch shape and the shape of a point, of points ``loc``."""
-    event = torch.Size(manifold.shape)
+def _batch(owner: str, loc: Tensor, event: torch.Size) -> torch.Size:
+    """The batch shape of points ``loc`` of the shape ``event``."""
     batch = loc.shape[: max(0, loc.dim() - len(event))]
     if loc.shape[len(batch) :] != event:
         raise ValueError(f"{owner}: loc must end with the shape {tuple(event)} of a point, found {tuple(loc.shape)}.")
-    return batch, event
+    return batch

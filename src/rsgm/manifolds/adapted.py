@@ -29,8 +29,9 @@ class Adapted(Manifold):
     functions are not differentiated (the gradient of `Sphere.expmap` at 0 is NaN, and Stiefel's `projx` is an SVD
     with equal singular values). `projx` differentiates to `proju`.
 
-    Distances, logarithms and transports are geoopt's where it has them, with its accuracy. There are no bumps, heat
-    kernels, nor volumes of exp; on a compact manifold `Brownian` needs ``volume`` and ``isotropic``.
+    Distances, logarithms and transports are geoopt's where it has them, with its accuracy; else a transport is the
+    tangent projection. There are no bumps, heat kernels, nor volumes of exp; on a compact manifold `Brownian` needs
+    ``volume`` and ``isotropic``.
 
     Arguments:
         manifold: factory of the geoopt manifold
@@ -39,7 +40,8 @@ class Adapted(Manifold):
         isotropic: whether `projx` of an ambient standard normal point is uniform, as on spheres and Stiefel manifolds
 
     Raises:
-        ValueError: for a manifold whose `proju` is not a projection (`CanonicalStiefel`), or a volume that is none
+        ValueError: for what is no factory, such as a manifold that is already made, for a manifold whose `proju` is not
+            a projection (`CanonicalStiefel`), or a volume that is none
 
     Example:
         >>> frames = Adapted(geoopt.EuclideanStiefel, (3, 2), volume=8 * 2**0.5 * math.pi**2, isotropic=True)
@@ -57,6 +59,11 @@ class Adapted(Manifold):
         volume: float | None = None,
         isotropic: bool = False,
     ) -> None:
+        if isinstance(manifold, geoopt.Manifold) or not callable(manifold):
+            raise ValueError(
+                f"Adapted: expected a class of geoopt or a factory, such as geoopt.EuclideanStiefel, found "
+                f"{manifold!r}; leave out the brackets, or put its arguments into functools.partial."
+            )
         self.__dict__["shape"] = tuple(shape)
         super().__init__()
         # a class and its factory are then described alike
@@ -116,8 +123,11 @@ class Adapted(Manifold):
         return self._given("dist", x, y, keepdim=keepdim)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """The transport, where geoopt has it."""
-        return self._given("transp", x, y, v)
+        """The transport, where geoopt has it; elsewhere the tangent projection, as on geoopt's Stiefel manifolds."""
+        try:
+            return self.base.transp(x, y, v)
+        except NotImplementedError:
+            return self.proju(y, v)
 
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42

@@ -79,4 +79,5 @@ def draw_heights(width: Tensor, dim: int, generator: torch.Generator | None = No
         odds = (pole + height - scale * pole * height) / (pole * (2 - scale * pole))
         return height, pole - height + dim * odds.log() >= level.log()
 
-    return scale * first_accepted(scale, (), propose)
+    # the product may round to more than the height of the antipode
+    return (scale * first_accepted(scale, (), propose)).clamp_max(2)

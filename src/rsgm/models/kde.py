@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from rsgm.distributions.combined import choose
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
@@ -70,7 +71,7 @@ class KernelDensity(GenerativeModel):
         """A component, then a draw from it."""
         self._check_fitted()
         generator = self.generator(seed)
-        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        component = choose(self.weights, n, generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
         # where there is no uniform law its weight is zero
         near = self.manifold.kernel_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)

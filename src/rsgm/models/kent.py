@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rsgm.distributions import Kent, fit_kent
+from rsgm.distributions.combined import choose
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
@@ -80,7 +81,7 @@ class KentMixture(GenerativeModel):
     def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
         """A component, then a draw from it."""
         law, generator = self._law(), self.generator(seed)
-        index = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        index = choose(self.weights, n, generator)
         chosen = Kent(law.frame[index], law.concentration[index], law.ovalness[index])
         return chosen.draw(1, generator)[0].float()
 

@@ -65,7 +65,7 @@ class ReverseDiffusion(Sampler):
     r"""The reversed process from the prior at t = 1 to ``process.eps``, then one move to the data.
 
     By default the probability flow, by Runge and Kutta's step in :math:`\sigma = \sqrt s` on the grid of Karras et al.:
-    99 evaluations of the score, of which ten at t = 1 carry the prior's draws to the law there and one is the move's
+    99 evaluations of the score, of which 18 at t = 1 carry the prior's draws to the law there and one is the move's
     (see `rsgm.samplers.FlowStepper`). With the exact score of mixtures of heat kernels of scales of .55 to .001
     radians on spheres, tori, SO(3) and products E d² to the nearest centre is within 2 % of the law's, E[-log p]
     within .02 nats and the shares of the centres within four standard errors of 50,000 draws
