@@ -118,7 +118,7 @@ class RotationVectors(Layout):
         wrong = np.flatnonzero(lengths > turn * 1.001)
         return {
             int(k): f"a rotation vector of length {lengths[k]:.4g}, longer than a turn, {turn:.4g}"
-            + f": degrees? --data.unit={other} reads them" * (other == "degrees")
+            + f": degrees? --data.unit={other} reads them, but Euler angles are none" * (other == "degrees")
             for k in wrong
         }
 
@@ -187,7 +187,8 @@ class Rotations(Wanted):
         """In words."""
         return (
             "a header with one column of qw, w and one of qx, x and so on (quaternions), with rx, ry, rz (rotation "
-            "vectors) or with r11 to r33 (matrices); or three columns of rotation vectors, or four of quaternions"
+            "vectors) or with r11 to r33 (matrices); or three columns of rotation vectors, or four of quaternions; "
+            "Euler angles are not read"
         )
 
     def known(self) -> Sequence[str]:
