@@ -343,6 +343,8 @@ RIGHT_TORUS = [
     case("row_numbers_of_r", '"phi" "psi"\n' + rows(" ", [k + 1 for k in IDS], PHI, PSI)),
     case("names_in_a_comment", "# phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
     case("without_names", ANGLES),
+    case("numbered_angles", "phi:2 psi_1\n" + rows(" ", PHI, PSI)),
+    case("other_angles", "ring,tilt\n" + ANGLES),
     case("named_by_place", ANGLES, angles=["phi", "psi"]),
     case("comment", "# Backbone of a protein\n" + ANGLES),
     case("index", ",phi,psi\n" + rows(",", SHUFFLED, PHI, PSI)),
@@ -426,6 +428,18 @@ REFUSED_TORUS = [
 def test_angles_that_are_refused(tmp_path, text, options, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         TorusData(path=put(tmp_path, text), **options).points()
+
+
+@pytest.mark.parametrize("name", ["bfactor", "t", "x"])
+def test_a_column_beside_angles_is_not_taken_in_silence(tmp_path, name):
+    path = put(tmp_path, f"{name},phi,psi\n" + rows(",", PHI / 9, PHI, PSI))
+    with pytest.warns(UserWarning, match=f"columns '{name}' are taken for angles too: --data.angles"):
+        TorusData(path=path).points()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TorusData(path=path, angles=["phi", "psi"]).points()
+        TorusData(path=put(tmp_path, "phi:2 psi_1\n" + rows(" ", PHI, PSI))).points()
+        TorusData(path=put(tmp_path, "ring,tilt\n" + ANGLES)).points()
 
 
 def test_an_angle_is_asked_for_once():

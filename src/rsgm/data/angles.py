@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,8 @@ NO_ANGLES = frozenset(
         *("resname", "res_name", "resno", "resnr", "resnum", "resseq", "residue", "icode"),
     )
 )
+#: names of torsion angles, beside which a column of another name may be anything
+_TORSIONS = re.compile(r"phi|psi|omega|chi_?\d?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta|tau|kappa|[φψωχ]")
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def _no_angles(half: float, values: Floats) -> dict[int, str]:
 
 
 def refuse_counts(path: Path, table: Table) -> None:
-    """A column that nobody named as an angle, and that counts."""
+    """A column that nobody named as an angle, and that counts; a warning of one that stands beside angles."""
     whole = ~(table.values % 1).any(0)
     steps = np.diff(table.values, axis=0)
     # by one, if it starts again with each chain
@@ -108,4 +112,11 @@ def refuse_counts(path: Path, table: Table) -> None:
             f"{path}: the column {table.names[k]!r} holds whole numbers that "
             f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {table.values[0, k]:g} to "
             f"{table.values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
+        )
+    known = [_TORSIONS.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) for name in table.names]
+    strange = [repr(name) for name, match in zip(table.names, known, strict=True) if not match]
+    if any(known) and strange:
+        warnings.warn(
+            f"{path}: the columns {', '.join(strange)} are taken for angles too: --data.angles names those to read.",
+            stacklevel=2,
         )
