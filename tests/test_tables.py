@@ -658,6 +658,10 @@ def test_samples_are_in_the_columns_and_units_that_were_read(tmp_path, cls, head
 
 
 def test_samples_of_both_ranges_are_around_zero(tmp_path):
+    merged = rows(",", PHI, PSI) + rows(",", PHI % 360, PSI)
+    data = TorusData(path=put(tmp_path, "phi,psi\n" + merged))
+    np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([PHI, PSI], 1), (2, 1)), atol=1e-9)
+    assert data.provenance()["distinct_rows"] == N
     data = EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + rows(",", LAT, LON % 360)))
     np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([LAT, LON], 1), (2, 1)), atol=1e-9)
 

@@ -37,6 +37,7 @@ NO_ANGLES = frozenset(
 )
 #: names of torsion angles, beside which a column of another name may be anything
 _TORSIONS = re.compile(r"phi|psi|omega|chi_?\d?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta|tau|kappa|[φψωχ]")
+_MERGED = 0.1  # share of angles beyond half a turn that are too many to be none
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,18 @@ class Angles(Wanted):
 
 
 def _no_angles(half: float, values: Floats) -> dict[int, str]:
-    """What DSSP and others write where there is no angle: 360 beside angles of both signs."""
+    """What DSSP and others write where there is no angle: 360 beside angles of both signs.
+
+    Many such angles are none of these: two tables were merged, one of them from 0 or below half a turn.
+    """
     negative = (values < 0).any(0)
-    wrong = (np.abs(values) > half * (1 + 1e-6)) & negative
-    wrong |= np.isclose(values, 2 * half, rtol=1e-6) & negative.any()
+    turn, beyond = np.isclose(np.abs(values), 2 * half, rtol=1e-6), np.abs(values) > half * (1 + 1e-6)
+    merged = [
+        len(np.unique(column[some])) > 1 and some.mean() >= _MERGED
+        for column, some in zip(values.T, (beyond & ~turn).T, strict=True)
+    ]
+    wrong = (beyond & negative) | (turn & (values > 0) & negative.any())
+    wrong &= ~np.array(merged)
     return {
         int(k): f"{values[k, j]:g} beside angles from -{half:.6g} to {half:.6g}; some programs write it for no angle"
         for k, j in np.argwhere(wrong)

@@ -103,13 +103,18 @@ def read_table(
     return Table(values, [text for *_, text in good], choice.columns, names, skipped=tuple(lines))
 
 
+def like_radians(values: Floats) -> bool:
+    """Whether numbers (N, n) look like radians: not whole ones, few ones, or some beyond a turn."""
+    return bool(len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any())
+
+
 def refuse_radians(path: Path, values: Floats) -> None:
-    """Numbers (N, n) are degrees: whole ones, few ones, or some beyond a turn of radians.
+    """Numbers (N, n) are degrees.
 
     Raises:
         ValueError: they look like radians
     """
-    if len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any():
+    if like_radians(values):
         raise ValueError(
             f"{path}: all numbers are in [{values.min():.4g}, {values.max():.4g}]. Expected degrees, these look like "
             "radians: --data.unit=radians reads them so, --data.unit=degrees as they are."
