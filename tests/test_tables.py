@@ -101,6 +101,8 @@ RIGHT_EARTH = [
     case("quotes_in_the_last_column", "lat\tlon\tname\n" + rows("\t", LAT, LON, [*TWO_LONE[:-1], 'b"'])),
     case("inches", "name,lat,lon\n" + rows(",", ['5" pipe'] * N, LAT, LON)),
     case("lines_in_a_cell", "name,lat,lon\n" + rows(",", ['"one\nand, two"'] * N, LAT, LON)),
+    case("lines_in_all_names", '"lat\n(deg)","lon\n(deg)"\n' + LAT_LON),
+    case("lines_in_two_cells", "a,b,lat,lon\n" + rows(",", ['"x\ny"'] * N, ['"z\ny"'] * N, LAT, LON)),
     case("lines_in_a_name", '"Depth\n(km)",lat,lon\n' + rows(",", IDS, LAT, LON)),
     case("lone_quote_in_the_tabbed_header", 'lat\tlon\t"place\n' + rows("\t", LAT, LON, [*NAMES[:-1], 'x"'])),
     case("sign_in_a_cell", "lat,lon,name\n" + rows(",", LAT, LON, ['"one\n# two"'] * N)),
@@ -168,6 +170,10 @@ REFUSED_EARTH = [
     (case("another_place", "lat,lon\n" + LAT_LON, columns={"lat": 1, "lon": 0}), "first row is 'lat, lon'"),
     (case("axes_beside_a_latitude", "x,y,lat,longi\n" + rows(",", LON, LAT, LAT, LON)), "first row is 'x, y, lat"),
     (case("a_comment_for_each", "# 1: longitude\n# 2: latitude\n" + rows(" ", LON, LAT)), "comment in line 2, '2: lat"),
+    (
+        case("two_orders", "lat,lon\n" + LAT_LON + "lon,lat\n" + rows(",", LON, LAT), skip_bad=True),
+        "line 22 names the columns in another order",
+    ),
     (case("skipped_names", "lon,lat\n" + rows(",", LON, LAT), skip_rows=1), "line 1, 'lon,lat', may name the columns"),
     (
         case("another_order", rows(",", LON, LAT), skip_bad=True),
@@ -520,6 +526,10 @@ RIGHT_ROTATIONS = [
     case("transforms", listed(f"transform/rotation/{c}" for c in "xyzw") + rows(",", *XYZW.T)),
     case("one_word", listed(f"Quat{c}" for c in "WXYZ") + rows(",", *WXYZ.T)),
     case("real_part", "qr,qi,qj,qk\n" + rows(",", *WXYZ.T)),
+    case("scalar_and_vector", "qx,qy,qz,qs\n" + rows(",", *XYZW.T)),
+    case(
+        "transforms_by_element", listed(f"T{i}{j}" for i in "0123" for j in "0123") + rows(",", *POSE.reshape(N, 16).T)
+    ),
     case("rot", "rot_x,rot_y,rot_z,rot_w\n" + rows(",", *XYZW.T)),
     case("numbers", "q0,q1,q2,q3\n" + rows(",", *WXYZ.T)),
     case("numbers_with_an_order", "q[0],q[1],q[2],q[3]\n" + rows(",", *XYZW.T), order="xyzw"),

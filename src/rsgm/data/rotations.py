@@ -37,9 +37,9 @@ from rsgm.manifolds.so3 import (
 _TOLERANCE = 0.01  # of lengths and of orthogonality: numbers of two digits
 _QUATERNION = re.compile(r"(?:^|_)(?:q|rot|ori|att|attitude)(?:_|$)|quat|orientation|rotation")
 _VECTOR = re.compile(r"r|(?:.*_)?(?:rot|rv|rvec|rot_?vec|rotation_?vector)")
-_MATRIX = re.compile(r"(?:.*_)?(?:r|m|rot|mat|matrix|rot_?mat|rotation|rotation_?matrix)")
+_MATRIX = re.compile(r"(?:.*_)?(?:r|m|t|rot|mat|matrix|pose|transform|rot_?mat|rotation|rotation_?matrix)")
 #: letters of the components, scalar first, and numbers
-_QUATERNIONS = ("wxyz", "rijk", "wijk", "0123", "1234")
+_QUATERNIONS = ("wxyz", "sxyz", "rijk", "wijk", "0123", "1234")
 
 
 class Layout(ABC):
@@ -227,7 +227,7 @@ class Rotations(Wanted):
         return self._choice(roles, layout, {role: [k] for k, role in enumerate(roles)})
 
     def _quaternions(self, texts: Sequence[str]) -> Iterator[Found]:
-        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzrijk0-4])\]?", _QUATERNION.search).items():
+        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzsrijk0-4])\]?", _QUATERNION.search).items():
             letters = next((some for some in _QUATERNIONS if places.keys() >= set(some)), None)
             if letters is None:
                 continue

@@ -72,6 +72,11 @@ def read_table(
         try:
             good.append((line, _parse(own, choice.columns), "" if label_place is None else found[label_place]))
         except ValueError as error:
+            if rows.names != found and sorted(rows.names or ()) == sorted(found):
+                raise ValueError(
+                    f"{path}: line {line} names the columns in another order, {shown(found)}, for the rows below it. "
+                    "Expected one header: make two files of it, or one order."
+                ) from None
             bad.append((line, str(error)))
             outside.append(own)
     if rows.names is None and not wanted.given and outside and all(_fits(own[::-1], choice.columns) for own in outside):

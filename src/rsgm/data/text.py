@@ -217,7 +217,9 @@ def _swallows(lines: list[str], separator: str, width: int | None) -> bool:
     """Whether lines that a quoted cell spans look like rows of their own."""
     counts = [len(_plain(line, separator).split(separator)) for line in lines]
     width = width or max(counts)
-    return width > 1 and len(lines) > 1 and (width in counts[1:-1] or min(counts[0], counts[-1]) >= width)
+    # a line between with quotes ends one cell and begins the next
+    between = [count for count, line in zip(counts, lines, strict=True) if '"' not in line]
+    return width > 1 and len(lines) > 1 and (width in between or min(counts[0], counts[-1]) >= width)
 
 
 def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] | None:
