@@ -130,6 +130,7 @@ RIGHT_EARTH = [
     case("typeset_minus", "lat,lon\n" + LAT_LON.replace("-", "\u2212")),
     case("separators_at_the_end", "lat,lon\n" + rows(",", LAT, LON, [""] * N) + ",,\n"),
     case("separators_at_the_end_without_names", rows(",", LAT, LON, [""] * N)),
+    case("title_above_numbers", "My data, version 2\n" + LAT_LON, skip_rows=1),
     case("title", "Volcanoes, of the World\nid,Latitude,Longitude\n" + rows(",", IDS, LAT, LON), skip_rows=1),
     # units
     case("radians", "lat,lon\n" + RADIANS, unit="radians"),

@@ -28,7 +28,7 @@ _MARKS = {
 }
 _BINARY = {b"PK\x03\x04": "a zip file, or a spreadsheet", b"\x1f\x8b": "a gzip file", b"\x93NUMPY": "a numpy array"}
 _SEPARATORS = (",", "\t", ";", "|", " ")  # the last stands for any white space
-_SAMPLE = 200  # lines that decide about the separator
+_SAMPLE = 200  # lines that decide about the separator, and comments that may name columns
 _COMMENT = re.compile(r"\s*(?:#! FIELDS\b|(?:#|%|//|@)+)")  # of PLUMED and GROMACS too
 _OTHERS = re.compile("[\\0-\x08\x0e-\x1f]")  # characters that no text begins with
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
@@ -100,7 +100,7 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         return _checked(path, None, below, len(first) - 1)
     if not all(is_number(cell) or not cell for cell in first):
         return _checked(path, first, records[1:], len(first))
-    _refuse_names(path, above, separator, len(first), wanted)
+    _refuse_names(path, above, separator, len(first), wanted, skip_rows)
     if first == default:
         if len(first) == 1 or not any("." in cell for _, cells in records[1:] for cell in cells or ()):
             raise ValueError(
@@ -236,18 +236,21 @@ def _named_cells(cells: list[str]) -> list[str]:
     return cells[: max((k + 1 for k, cell in enumerate(cells) if cell), default=0)]
 
 
-def _refuse_names(path: Path, comments: list[tuple[int, str]], separator: str, width: int, wanted: Wanted) -> None:
+def _refuse_names(
+    path: Path, comments: list[tuple[int, str]], separator: str, width: int, wanted: Wanted, skip_rows: int
+) -> None:
     """No column is taken by its place where a comment seems to say what it is."""
     words = []  # of all lines: there may be one for each column
-    for line, text in comments:
+    for line, text in comments[-_SAMPLE:]:
         cells = _cells(text, separator) or []
         as_header = line == comments[-1][0] and len(cells) == width > 1 and all(cell[:1].isalpha() for cell in cells)
+        as_header = as_header and (line >= skip_rows or not any(" " in cell for cell in cells))  # as in a title
         words += [word.strip(":.()[]{}\"'") for word in re.split(r"[\s,;|]+", text)]
         if as_header or (wanted.known() and wanted.named(words)):
             raise ValueError(
-                f"{path}: there is no header, but the comment in line {line + 1}, {text.strip()[:80]!r}, may name "
-                "the columns: write a header in the first row, remove the comment, or give the place of each column, "
-                "from 0, with --data.columns."
+                f"{path}: there is no header, but the {'comment' if line >= skip_rows else 'text'} in line {line + 1}, "
+                f"{text.strip()[:80]!r}, may name the columns: write a header in the first row, remove that line, or "
+                "give the place of each column, from 0, with --data.columns."
             )
 
 
