@@ -69,6 +69,8 @@ RIGHT_EARTH = [
     case("slashes", "// lon, lat\n" + rows(", ", LON, LAT)),
     case("units_in_a_comment", "# Longitude [deg E], Latitude [deg N]\n" + rows(",", LON, LAT)),
     case("event_list", FDSN + rows("|", IDS, TIMES, LAT, LON, TIMES, ["Region, Land"] * N)),
+    case("overpass", "@id\t@lon\t@lat\tname\n" + rows("\t", IDS, LON, LAT, NAMES)),
+    case("overpass_places", "@lon\t@lat\n" + rows("\t", LON, LAT)),
     case("quoted_sign", '"# lon","lat"\n' + rows(",", LON, LAT)),
     case("comment_that_names_nothing", "# fires of one day, 2020\n" + LAT_LON),
     case("address_with_x_and_y", "# https://x.y/z\n" + LAT_LON),

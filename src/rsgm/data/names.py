@@ -171,7 +171,7 @@ def plain(name: str) -> str:
         >>> plain("# Latitude (deg N)"), plain("pose.orientation.x"), plain("q_RS_w []"), plain("R[0,1]")
         ('latitude', 'pose_orientation_x', 'q_rs_w', 'r[0,1]')
     """
-    text = re.sub(r"[\[(](?:\D[^\])]*)?[\])]", "", name.casefold().strip("#%'\" "))
+    text = re.sub(r"[\[(](?:\D[^\])]*)?[\])]", "", name.casefold().strip("#%@'\" "))
     text = re.sub(r"[\s./:\-°]+", "_", text).strip("_")
     return re.sub(r"_(deg(rees?)?|dd|rad(ians?)?)$", "", text)
 

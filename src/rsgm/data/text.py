@@ -245,7 +245,7 @@ def _refuse_names(
         cells = _cells(text, separator) or []
         as_header = line == comments[-1][0] and len(cells) == width > 1 and all(cell[:1].isalpha() for cell in cells)
         as_header = as_header and (line >= skip_rows or not any(" " in cell for cell in cells))  # as in a title
-        words += [word.strip(":.()[]{}\"'") for word in re.split(r"[\s,;|]+", text)]
+        words += [word.strip("@:.()[]{}\"'") for word in re.split(r"[\s,;|]+", text)]
         if as_header or (wanted.known() and wanted.named(words)):
             raise ValueError(
                 f"{path}: there is no header, but the {'comment' if line >= skip_rows else 'text'} in line {line + 1}, "
