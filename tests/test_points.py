@@ -1,6 +1,7 @@
 """Points that a Python program holds: what is taken, what is refused, and the way through training and evaluation."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -145,6 +146,37 @@ def test_the_first_row_off_the_manifold_is_named(make):
         bad[row:] *= 1.5
         with pytest.raises(ValueError, match=rf"row {row} \(they count from 0\).*is not on"):
             PointsData(manifold, bad)
+
+
+def test_what_numpy_would_make_numbers_of():
+    """A masked number is none, and an imaginary part or a date is not left out in silence."""
+    masked = np.ma.masked_greater(sphere_points().numpy(), 0.9)
+    with pytest.raises(ValueError, match="finite numbers"):
+        PointsData(Sphere(2), masked)
+    assert len(PointsData(Sphere(2), np.ma.masked_greater(sphere_points().numpy(), 2)).points()) == 60
+    dates = np.array([["2020-01-01"] * 3] * 20, dtype="datetime64[D]")
+    for values in (sphere_points() + 0j, sphere_points().numpy() + 0j, dates):
+        with pytest.raises(ValueError, match=r"not all numbers: they are .*(complex|datetime)"):
+            PointsData(Sphere(2), values)
+
+
+def test_radians_are_not_taken_for_degrees_in_silence():
+    radians = np.radians(DEGREES)
+    with pytest.warns(UserWarning, match="look like radians"):
+        PointsData.from_lat_lon(*radians.T)
+    with pytest.warns(UserWarning, match="look like radians"):
+        PointsData.from_angles(radians)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PointsData.from_lat_lon(*DEGREES.T)
+        PointsData.from_angles(DEGREES / 2)
+
+
+def test_words_of_a_data_set():
+    """Lightning's would make every loader, and cannot."""
+    data = PointsData(Sphere(2), sphere_points())
+    assert "PointsData" in str(data)
+    assert not data._parts
 
 
 def test_a_reflection_is_no_rotation():

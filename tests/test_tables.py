@@ -69,6 +69,8 @@ RIGHT_EARTH = [
     case("slashes", "// lon, lat\n" + rows(", ", LON, LAT)),
     case("units_in_a_comment", "# Longitude [deg E], Latitude [deg N]\n" + rows(",", LON, LAT)),
     case("event_list", FDSN + rows("|", IDS, TIMES, LAT, LON, TIMES, ["Region, Land"] * N)),
+    case("overpass", "@id\t@lon\t@lat\tname\n" + rows("\t", IDS, LON, LAT, NAMES)),
+    case("overpass_places", "@lon\t@lat\n" + rows("\t", LON, LAT)),
     case("quoted_sign", '"# lon","lat"\n' + rows(",", LON, LAT)),
     case("comment_that_names_nothing", "# fires of one day, 2020\n" + LAT_LON),
     case("address_with_x_and_y", "# https://x.y/z\n" + LAT_LON),
@@ -87,7 +89,11 @@ RIGHT_EARTH = [
     case("columns_in_another_case", "Y,X\n" + LAT_LON, columns={"lat": "y", "lon": "x"}),
     case("columns_by_place", rows(",", IDS, LON, LAT), columns={"lat": 2, "lon": 1}),
     case("columns_named_0_and_1", "0,1\n" + rows(",", LON, LAT), columns={"lat": 1, "lon": 0}),
+    case("columns_by_place_below_names", "a,b,c\n" + rows(",", IDS, LON, LAT), columns={"lat": 2, "lon": 1}),
+    case("columns_by_place_below_a_comment", "# lon,lat\n" + rows(",", LON, LAT), columns={"lat": 1, "lon": 0}),
+    case("columns_by_place_beside_words", rows("\t", NAMES, NAMES, LON, LAT), columns={"lat": 3, "lon": 2}),
     # pandas and R
+    case("row_numbers_of_r", '"lat" "lon"\n' + rows(" ", [f'"{k + 1}"' for k in IDS], LAT, LON)),
     case("index_of_pandas", ",0,1\n" + rows(",", IDS, LAT, LON)),
     case("index_with_a_name", "index,0,1\n" + rows(",", IDS, LAT, LON)),
     case("index_of_r", '"","lat","lon"\n' + rows(",", [f'"{k}"' for k in IDS], LAT, LON)),
@@ -97,6 +103,8 @@ RIGHT_EARTH = [
     case("quotes_in_the_last_column", "lat\tlon\tname\n" + rows("\t", LAT, LON, [*TWO_LONE[:-1], 'b"'])),
     case("inches", "name,lat,lon\n" + rows(",", ['5" pipe'] * N, LAT, LON)),
     case("lines_in_a_cell", "name,lat,lon\n" + rows(",", ['"one\nand, two"'] * N, LAT, LON)),
+    case("lines_in_all_names", '"lat\n(deg)","lon\n(deg)"\n' + LAT_LON),
+    case("lines_in_two_cells", "a,b,lat,lon\n" + rows(",", ['"x\ny"'] * N, ['"z\ny"'] * N, LAT, LON)),
     case("lines_in_a_name", '"Depth\n(km)",lat,lon\n' + rows(",", IDS, LAT, LON)),
     case("lone_quote_in_the_tabbed_header", 'lat\tlon\t"place\n' + rows("\t", LAT, LON, [*NAMES[:-1], 'x"'])),
     case("sign_in_a_cell", "lat,lon,name\n" + rows(",", LAT, LON, ['"one\n# two"'] * N)),
@@ -120,8 +128,11 @@ RIGHT_EARTH = [
     *(case(e, ("lon\tlat\n" + rows("\t", LON, LAT)).encode(e)) for e in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
     case("latin_1", ("name,lat,lon\n" + rows(",", ["São"] * N, LAT, LON)).encode("latin-1")),
     case("carriage_returns", ("lat,lon\n" + LAT_LON).replace("\n", "\r")),
+    case("words_between_tabs", "name\tlat\tlon\n" + rows("\t", NAMES, LAT, LON).replace("Place", "A long place")),
+    case("typeset_minus", "lat,lon\n" + LAT_LON.replace("-", "\u2212")),
     case("separators_at_the_end", "lat,lon\n" + rows(",", LAT, LON, [""] * N) + ",,\n"),
     case("separators_at_the_end_without_names", rows(",", LAT, LON, [""] * N)),
+    case("title_above_numbers", "My data, version 2\n" + LAT_LON, skip_rows=1),
     case("title", "Volcanoes, of the World\nid,Latitude,Longitude\n" + rows(",", IDS, LAT, LON), skip_rows=1),
     # units
     case("radians", "lat,lon\n" + RADIANS, unit="radians"),
@@ -149,6 +160,31 @@ REFUSED_EARTH = [
     (
         case("two_longitudes", "lat,lon,lng\n" + rows(",", LAT, LON, LON)),
         r"longitude: more.*'lon' \(column 2\) and 'lng'",
+    ),
+    (
+        case("a_column_for_two", "a,b\n" + LAT_LON, columns={"lat": "a", "lon": "A"}),
+        "latitude and longitude are both to be read from column 1, 'a'",
+    ),
+    (case("a_place_for_two", LAT_LON, columns={"lat": 0, "lon": "0"}), "both to be read from column 1"),
+    (
+        case("a_place_beyond", LAT_LON, columns={"lat": 0, "lon": 2}),
+        "2 columns without a header. Expected a column 0 for",
+    ),
+    (case("another_place", "lat,lon\n" + LAT_LON, columns={"lat": 1, "lon": 0}), "first row is 'lat, lon'"),
+    (case("axes_beside_a_latitude", "x,y,lat,longi\n" + rows(",", LON, LAT, LAT, LON)), "first row is 'x, y, lat"),
+    (case("a_comment_for_each", "# 1: longitude\n# 2: latitude\n" + rows(" ", LON, LAT)), "comment in line 2, '2: lat"),
+    (
+        case("two_orders", "lat,lon\n" + LAT_LON + "lon,lat\n" + rows(",", LON, LAT), skip_bad=True),
+        "line 22 names the columns in another order",
+    ),
+    (case("skipped_names", "lon,lat\n" + rows(",", LON, LAT), skip_rows=1), "line 1, 'lon,lat', may name the columns"),
+    (
+        case("another_order", rows(",", LON, LAT), skip_bad=True),
+        r"fit another order than lat, lon, first line \d+: latitude .*--data.columns='{lon: 0, lat: 1}'",
+    ),
+    (
+        case("escapes_of_databases", "name,lat,lon\n" + rows(",", ['"a \\"b\\" c"'] * N, LAT, LON)),
+        "line 2: a quote opens",
     ),
     (case("twice", "lat,lon,lat\n" + rows(",", LAT, LON, LAT)), "latitude: more than one.*rename one in the file"),
     (case("two_cases", "Lat,LAT,lon\n" + rows(",", LAT, LAT, LON)), "'Lat' .*and 'LAT'.*--data.columns='{lat: NAME}'"),
@@ -209,7 +245,8 @@ REFUSED_EARTH = [
     (case("gzip", b"\x1f\x8b\x08"), "is a gzip file.*unpack"),
     (case("spreadsheet", b"PK\x03\x04"), "is a zip file, or a spreadsheet.*export it as CSV"),
     (case("numpy", b"\x93NUMPY\x01"), "is a numpy array"),
-    (case("zeros", b"a,b\n1,\x00\n"), "holds bytes of zero"),
+    (case("zeros", b"a,b\n1,\x00\n"), "line 2 holds bytes of zero"),
+    (case("parquet", b"PAR1\x15\x04"), "is not a table of text: line 1 holds"),
     (case("torn_utf_16", "lat,lon\n1,2".encode("utf-16")[:-1]), "begins as UTF-16 does, and is not"),
     (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "Expected|no row has as many cells"),
     (case("empty", ""), "no rows"),
@@ -233,6 +270,11 @@ def test_unknown_roles_and_lines():
         RotationData(columns={"qw": "a"})
     with pytest.raises(ValueError, match="skip_rows must not be negative, found -1"):
         EarthData(skip_rows=-1)
+
+
+def test_a_row_that_holds_the_places_is_no_header(tmp_path):
+    data = EarthData(path=put(tmp_path, "2,1,5\n" + rows(",", IDS, LON, LAT)), columns={"lat": 2, "lon": 1})
+    assert (data.points() - from_degrees(np.stack([[5, *LAT], [1, *LON]], 1))).abs().max() < 1e-12
 
 
 def test_header_of_pandas_is_no_point(tmp_path):
@@ -289,12 +331,29 @@ def test_the_limit_of_csv_is_as_before(tmp_path):
 ANGLES = rows(",", PHI, PSI)
 SHUFFLED = RNG.permutation(N)
 
+FIRST_TWO = {"phi": 0, "psi": 1}
+
 RIGHT_TORUS = [
     case("exact_name_first", "Phi (deg),phi,psi\n" + rows(",", PSI, PHI, PSI), angles=["phi", "psi"]),
     case("savetxt", "# psi,phi\n" + rows(",", PSI, PHI), angles=["phi", "psi"]),
     case("savetxt_spaces", "# psi phi\n" + rows(" ", PSI, PHI), angles=["phi", "psi"]),
+    case(
+        "plumed",
+        "#! FIELDS time psi phi\n#! SET min_phi -pi\n" + rows(" ", TIMES, *np.radians([PSI, PHI])),
+        angles=["phi", "psi"],
+        unit="radians",
+    ),
+    case(
+        "plumed_of_four_columns",
+        "#! FIELDS time phi psi frame\n#! SET min_phi -pi\n" + rows(" ", TIMES, *np.radians([PHI, PSI]), IDS),
+        unit="radians",
+    ),
+    case("gromacs", '# rama\n@ title "A"\n' + rows(" ", PHI, PSI, NAMES).replace("Place ", "ALA-"), columns=FIRST_TWO),
+    case("row_numbers_of_r", '"phi" "psi"\n' + rows(" ", [k + 1 for k in IDS], PHI, PSI)),
     case("names_in_a_comment", "# phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
     case("without_names", ANGLES),
+    case("numbered_angles", "phi:2 psi_1\n" + rows(" ", PHI, PSI)),
+    case("other_angles", "ring,tilt\n" + ANGLES),
     case("named_by_place", ANGLES, angles=["phi", "psi"]),
     case("comment", "# Backbone of a protein\n" + ANGLES),
     case("index", ",phi,psi\n" + rows(",", SHUFFLED, PHI, PSI)),
@@ -347,6 +406,7 @@ REFUSED_TORUS = [
         case("clusters", "cluster,phi,psi\n" + rows(",", [k * 3 % 4 for k in IDS], PHI, PSI)),
         "'cluster'.*beside decimals",
     ),
+    (case("a_column_for_two", "a,b\n" + ANGLES, columns={"phi": "a", "psi": "a"}), "phi and psi are both to be read"),
     (case("words", "kind,phi,psi\n" + rows(",", NAMES, PHI, PSI)), "'kind' holds no numbers.*--data.angles"),
     (
         case("words_without_names", rows(",", ["ALA"] * N, PHI, PSI)),
@@ -377,6 +437,18 @@ REFUSED_TORUS = [
 def test_angles_that_are_refused(tmp_path, text, options, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         TorusData(path=put(tmp_path, text), **options).points()
+
+
+@pytest.mark.parametrize("name", ["bfactor", "t", "x"])
+def test_a_column_beside_angles_is_not_taken_in_silence(tmp_path, name):
+    path = put(tmp_path, f"{name},phi,psi\n" + rows(",", PHI / 9, PHI, PSI))
+    with pytest.warns(UserWarning, match=f"columns '{name}' are taken for angles too: --data.angles"):
+        TorusData(path=path).points()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TorusData(path=path, angles=["phi", "psi"]).points()
+        TorusData(path=put(tmp_path, "phi:2 psi_1\n" + rows(" ", PHI, PSI))).points()
+        TorusData(path=put(tmp_path, "ring,tilt\n" + ANGLES)).points()
 
 
 def test_an_angle_is_asked_for_once():
@@ -457,6 +529,10 @@ RIGHT_ROTATIONS = [
     case("transforms", listed(f"transform/rotation/{c}" for c in "xyzw") + rows(",", *XYZW.T)),
     case("one_word", listed(f"Quat{c}" for c in "WXYZ") + rows(",", *WXYZ.T)),
     case("real_part", "qr,qi,qj,qk\n" + rows(",", *WXYZ.T)),
+    case("scalar_and_vector", "qx,qy,qz,qs\n" + rows(",", *XYZW.T)),
+    case(
+        "transforms_by_element", listed(f"T{i}{j}" for i in "0123" for j in "0123") + rows(",", *POSE.reshape(N, 16).T)
+    ),
     case("rot", "rot_x,rot_y,rot_z,rot_w\n" + rows(",", *XYZW.T)),
     case("numbers", "q0,q1,q2,q3\n" + rows(",", *WXYZ.T)),
     case("numbers_with_an_order", "q[0],q[1],q[2],q[3]\n" + rows(",", *XYZW.T), order="xyzw"),
@@ -543,8 +619,17 @@ REFUSED_ROTATIONS = [
     ),
     (
         case("euler", "roll,pitch,yaw\n" + rows(",", *VECTORS.T)),
-        "the first row is 'roll, pitch, yaw'.*rotation vectors",
+        "the first row is 'roll, pitch, yaw'.*rotation vectors.*Euler angles are not read",
     ),
+    (
+        case("euler_skipped", "roll,pitch,yaw\n" + rows(",", *VECTORS.T), skip_rows=1),
+        "line 1, 'roll,pitch,yaw', may name",
+    ),
+    (
+        case("a_column_for_two", "a,b,c\n" + rows(",", *VECTORS.T), columns={"rx": "a", "ry": "b", "rz": "b"}),
+        "ry and rz are both to be read from column 2",
+    ),
+    (case("names_without_one", "a,b,c\n1,2,3\n", columns={"rx": "a", "ry": "b", "rz": "d"}), "a column .*'d' for rz"),
     (case("nan", "qw,qx,qy,qz\n" + QUATERNIONS + "nan,0,0,0\n"), "line 22: qw nan"),
 ]
 
@@ -586,6 +671,10 @@ def test_samples_are_in_the_columns_and_units_that_were_read(tmp_path, cls, head
 
 
 def test_samples_of_both_ranges_are_around_zero(tmp_path):
+    merged = rows(",", PHI, PSI) + rows(",", PHI % 360, PSI)
+    data = TorusData(path=put(tmp_path, "phi,psi\n" + merged))
+    np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([PHI, PSI], 1), (2, 1)), atol=1e-9)
+    assert data.provenance()["distinct_rows"] == N
     data = EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + rows(",", LAT, LON % 360)))
     np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([LAT, LON], 1), (2, 1)), atol=1e-9)
 

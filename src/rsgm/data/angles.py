@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,9 @@ NO_ANGLES = frozenset(
         *("resname", "res_name", "resno", "resnr", "resnum", "resseq", "residue", "icode"),
     )
 )
+#: names of torsion angles, beside which a column of another name may be anything
+_TORSIONS = re.compile(r"phi|psi|omega|chi_?\d?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta|tau|kappa|[φψωχ]")
+_MERGED = 0.1  # share of angles beyond half a turn that are too many to be none
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,18 @@ class Angles(Wanted):
 
 
 def _no_angles(half: float, values: Floats) -> dict[int, str]:
-    """What DSSP and others write where there is no angle: 360 beside angles of both signs."""
+    """What DSSP and others write where there is no angle: 360 beside angles of both signs.
+
+    Many such angles are none of these: two tables were merged, one of them from 0 or below half a turn.
+    """
     negative = (values < 0).any(0)
-    wrong = (np.abs(values) > half * (1 + 1e-6)) & negative
-    wrong |= np.isclose(values, 2 * half, rtol=1e-6) & negative.any()
+    turn, beyond = np.isclose(np.abs(values), 2 * half, rtol=1e-6), np.abs(values) > half * (1 + 1e-6)
+    merged = [
+        len(np.unique(column[some])) > 1 and some.mean() >= _MERGED
+        for column, some in zip(values.T, (beyond & ~turn).T, strict=True)
+    ]
+    wrong = (beyond & negative) | (turn & (values > 0) & negative.any())
+    wrong &= ~np.array(merged)
     return {
         int(k): f"{values[k, j]:g} beside angles from -{half:.6g} to {half:.6g}; some programs write it for no angle"
         for k, j in np.argwhere(wrong)
@@ -98,7 +111,7 @@ def _no_angles(half: float, values: Floats) -> dict[int, str]:
 
 
 def refuse_counts(path: Path, table: Table) -> None:
-    """A column that nobody named as an angle, and that counts."""
+    """A column that nobody named as an angle, and that counts; a warning of one that stands beside angles."""
     whole = ~(table.values % 1).any(0)
     steps = np.diff(table.values, axis=0)
     # by one, if it starts again with each chain
@@ -108,4 +121,11 @@ def refuse_counts(path: Path, table: Table) -> None:
             f"{path}: the column {table.names[k]!r} holds whole numbers that "
             f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {table.values[0, k]:g} to "
             f"{table.values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
+        )
+    known = [_TORSIONS.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) for name in table.names]
+    strange = [repr(name) for name, match in zip(table.names, known, strict=True) if not match]
+    if any(known) and strange:
+        warnings.warn(
+            f"{path}: the columns {', '.join(strange)} are taken for angles too: --data.angles names those to read.",
+            stacklevel=2,
         )

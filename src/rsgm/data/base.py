@@ -77,6 +77,10 @@ class ManifoldData(LightningDataModule, ABC):
         require_count(type(self).__name__, **sizes, **({} if val_points is None else {"val_points": val_points}))
         self._parts: list[Tensor] = []  # rows of train, val and test, once set up
 
+    def __str__(self) -> str:
+        """Its class; Lightning's would set the data up, and make every loader."""
+        return repr(self)
+
     @property
     @abstractmethod
     def manifold(self) -> Manifold:

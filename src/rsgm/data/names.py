@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from abc import ABC, abstractmethod
@@ -86,6 +87,11 @@ class Wanted(ABC):
         """Names that are looked for, beside those that are given; empty where any name will do."""
         return ()
 
+    def places(self, width: int) -> list[int]:
+        """Those that are given, if all that is given are places in rows of a width."""
+        texts = list(map(str, self.given.values()))
+        return [int(text) for text in texts] if all(t.isdecimal() and int(t) < width for t in texts) else []
+
     def named(self, names: Sequence[str]) -> bool:
         """Whether the names name what is looked for, though perhaps not clearly."""
         try:
@@ -130,6 +136,8 @@ class Named(Wanted):
             ]
             if all(found):
                 return Choice(self.columns, only(names, self.columns, found))
+            if any(places for column, places in zip(self.columns, found, strict=True) if column.role not in self.given):
+                return None  # what one column is called decides what the others are
         return None
 
     def nameless(self, width: int) -> Choice | None:
@@ -163,7 +171,7 @@ def plain(name: str) -> str:
         >>> plain("# Latitude (deg N)"), plain("pose.orientation.x"), plain("q_RS_w []"), plain("R[0,1]")
         ('latitude', 'pose_orientation_x', 'q_rs_w', 'r[0,1]')
     """
-    text = re.sub(r"[\[(](?:\D[^\])]*)?[\])]", "", name.casefold().strip("#%'\" "))
+    text = re.sub(r"[\[(](?:\D[^\])]*)?[\])]", "", name.casefold().strip("#%@'\" "))
     text = re.sub(r"[\s./:\-°]+", "_", text).strip("_")
     return re.sub(r"_(deg(rees?)?|dd|rad(ians?)?)$", "", text)
 
@@ -187,10 +195,10 @@ def places_of(names: Sequence[str], name: str | int) -> list[int]:
 
 
 def only(names: Sequence[str], columns: Sequence[Column], found: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The only place of each column.
+    """The only place of each column, each another one.
 
     Raises:
-        ValueError: more than one; lists them
+        ValueError: more than one; lists them; or one for two columns
     """
     for column, places in zip(columns, found, strict=True):
         if len(places) > 1:
@@ -200,7 +208,14 @@ def only(names: Sequence[str], columns: Sequence[Column], found: Sequence[Sequen
             raise ValueError(
                 f"{column.title}: more than one column has a name of it, {listed}: remove one or {remedy}."
             )
-    return tuple(places[0] for places in found)
+    chosen = tuple(places[0] for places in found)
+    for first, second in itertools.combinations(range(len(chosen)), 2):
+        if chosen[first] == chosen[second]:
+            raise ValueError(
+                f"{columns[first].title} and {columns[second].title} are both to be read from column "
+                f"{chosen[first] + 1}, {names[chosen[first]]!r}. Expected one column for each."
+            )
+    return chosen
 
 
 def not_named_twice(names: Sequence[str]) -> None:

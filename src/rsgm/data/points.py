@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from rsgm.data.base import ManifoldData
 from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.data.names import Floats
+from rsgm.data.tables import like_radians
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.so3 import (
     matrix_to_quaternion,
@@ -98,6 +100,8 @@ class PointsData(ManifoldData):
             raise ValueError(f"PointsData: found latitudes and longitudes of shape {found}, expected (N,) and (N,).")
         degrees, bad = torch.stack([x, y], 1), (x.abs() > 90) | (y < -180) | (y > 360)
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
+        if x.abs().max() <= math.pi / 2 and y.min() >= -math.pi:
+            _warn_of_radians(degrees)
         data = cls(Sphere(2), from_degrees(degrees.numpy()), **arguments)._given_as(("lat", "lon"), to_degrees)
         data.earth = True
         return data
@@ -107,6 +111,7 @@ class PointsData(ManifoldData):
         """Points of a torus of n circles, from angles (N, n) in degrees."""
         x = _table(degrees, "angles")
         _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
+        _warn_of_radians(x)
         torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
         return cls(torus, torus.from_angles(x.deg2rad()), **arguments)._given_as(names, _angles)
 
@@ -163,8 +168,15 @@ def _angles(x: Tensor) -> Tensor:
 
 
 def _numbers(values: ArrayLike | Tensor, what: str) -> Tensor:
-    """A copy (N, ...) in float64, of finite numbers."""
+    """A copy (N, ...) in float64, of finite numbers; what a masked array masks is none."""
     try:
+        if not isinstance(values, Tensor):
+            if isinstance(values, np.ma.MaskedArray):
+                values = values.astype(np.float64).filled(np.nan)
+            if (kind := np.asarray(values).dtype).kind in "cmM":
+                raise TypeError(f"they are {kind}")
+        elif values.is_complex():
+            raise TypeError(f"they are {values.dtype}")
         x = (
             values.detach().to("cpu", torch.float64, copy=True)
             if isinstance(values, Tensor)
@@ -192,6 +204,15 @@ def _refuse(bad: Tensor, rows: Tensor, what: str, expected: str) -> None:
         raise ValueError(
             f"PointsData: {int(bad.sum())} of {len(rows)} rows of {what} are bad, first row {k} (they count from 0), "
             f"{rows[k].tolist()}. Expected {expected}."
+        )
+
+
+def _warn_of_radians(x: Tensor) -> None:
+    if like_radians(x.numpy()):
+        warnings.warn(
+            f"PointsData: all numbers are in [{x.min():.4g}, {x.max():.4g}] and taken for degrees, as they should be; "
+            "they look like radians.",
+            stacklevel=4,
         )
 
 

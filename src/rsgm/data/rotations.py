@@ -37,9 +37,9 @@ from rsgm.manifolds.so3 import (
 _TOLERANCE = 0.01  # of lengths and of orthogonality: numbers of two digits
 _QUATERNION = re.compile(r"(?:^|_)(?:q|rot|ori|att|attitude)(?:_|$)|quat|orientation|rotation")
 _VECTOR = re.compile(r"r|(?:.*_)?(?:rot|rv|rvec|rot_?vec|rotation_?vector)")
-_MATRIX = re.compile(r"(?:.*_)?(?:r|m|rot|mat|matrix|rot_?mat|rotation|rotation_?matrix)")
+_MATRIX = re.compile(r"(?:.*_)?(?:r|m|t|rot|mat|matrix|pose|transform|rot_?mat|rotation|rotation_?matrix)")
 #: letters of the components, scalar first, and numbers
-_QUATERNIONS = ("wxyz", "rijk", "wijk", "0123", "1234")
+_QUATERNIONS = ("wxyz", "sxyz", "rijk", "wijk", "0123", "1234")
 
 
 class Layout(ABC):
@@ -118,7 +118,7 @@ class RotationVectors(Layout):
         wrong = np.flatnonzero(lengths > turn * 1.001)
         return {
             int(k): f"a rotation vector of length {lengths[k]:.4g}, longer than a turn, {turn:.4g}"
-            + f": degrees? --data.unit={other} reads them" * (other == "degrees")
+            + f": degrees? --data.unit={other} reads them, but Euler angles are none" * (other == "degrees")
             for k in wrong
         }
 
@@ -187,7 +187,8 @@ class Rotations(Wanted):
         """In words."""
         return (
             "a header with one column of qw, w and one of qx, x and so on (quaternions), with rx, ry, rz (rotation "
-            "vectors) or with r11 to r33 (matrices); or three columns of rotation vectors, or four of quaternions"
+            "vectors) or with r11 to r33 (matrices); or three columns of rotation vectors, or four of quaternions; "
+            "Euler angles are not read"
         )
 
     def known(self) -> Sequence[str]:
@@ -226,7 +227,7 @@ class Rotations(Wanted):
         return self._choice(roles, layout, {role: [k] for k, role in enumerate(roles)})
 
     def _quaternions(self, texts: Sequence[str]) -> Iterator[Found]:
-        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzrijk0-4])\]?", _QUATERNION.search).items():
+        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzsrijk0-4])\]?", _QUATERNION.search).items():
             letters = next((some for some in _QUATERNIONS if places.keys() >= set(some)), None)
             if letters is None:
                 continue

@@ -6,6 +6,7 @@ import itertools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,12 +67,25 @@ def read_table(
     cells = _with_points([[cells[k] for k in choice.places] for _, cells in rows.rows])
     if cells:
         _check_columns(path, choice, names, cells, wanted)
-    good, bad = [], list(rows.bad)
+    good, bad, outside = [], list(rows.bad), []
     for (line, found), own in zip(rows.rows, cells, strict=True):
         try:
             good.append((line, _parse(own, choice.columns), "" if label_place is None else found[label_place]))
         except ValueError as error:
+            if rows.names != found and sorted(rows.names or ()) == sorted(found):
+                raise ValueError(
+                    f"{path}: line {line} names the columns in another order, {shown(found)}, for the rows below it. "
+                    "Expected one header: make two files of it, or one order."
+                ) from None
             bad.append((line, str(error)))
+            outside.append(own)
+    if rows.names is None and not wanted.given and outside and all(_fits(own[::-1], choice.columns) for own in outside):
+        line, fault = bad[-len(outside)]
+        order = ", ".join(f"{column.role}: {k}" for k, column in enumerate(choice.columns[::-1]))
+        raise ValueError(
+            f"{path}: found no header, and {len(outside)} rows that fit another order than {', '.join(choice.roles)}, "
+            f"first line {line}: {fault}. Write a header, or say the places with --data.columns='{{{order}}}'."
+        )
     faults = choice.faults(np.array([row for _, row, _ in good])) if good else {}
     bad = sorted(bad + [(good[k][0], fault) for k, fault in faults.items()])
     good = [row for k, row in enumerate(good) if k not in faults]
@@ -94,13 +108,18 @@ def read_table(
     return Table(values, [text for *_, text in good], choice.columns, names, skipped=tuple(lines))
 
 
+def like_radians(values: Floats) -> bool:
+    """Whether numbers (N, n) look like radians: not whole ones, few ones, or some beyond a turn."""
+    return bool(len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any())
+
+
 def refuse_radians(path: Path, values: Floats) -> None:
-    """Numbers (N, n) are degrees: whole ones, few ones, or some beyond a turn of radians.
+    """Numbers (N, n) are degrees.
 
     Raises:
         ValueError: they look like radians
     """
-    if len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any():
+    if like_radians(values):
         raise ValueError(
             f"{path}: all numbers are in [{values.min():.4g}, {values.max():.4g}]. Expected degrees, these look like "
             "radians: --data.unit=radians reads them so, --data.unit=degrees as they are."
@@ -108,19 +127,26 @@ def refuse_radians(path: Path, values: Floats) -> None:
 
 
 def _choose(path: Path, rows: Rows, wanted: Wanted) -> Choice:
-    names = rows.names
-    if names is None and wanted.given:
-        names = [str(k) for k in range(rows.width)]
+    names, numbers = rows.names, [str(k) for k in range(rows.width)]
     try:
-        choice = wanted.nameless(rows.width) if names is None else wanted.find(names)
+        if names is None:
+            choice = wanted.find(numbers) if wanted.given else wanted.nameless(rows.width)
+        else:
+            choice = wanted.find(names)
+            if choice is None and wanted.given and not replace(wanted, given={}).named(names):
+                choice = wanted.find(numbers)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if choice is None:
         found = f"{rows.width} columns without a header" if names is None else f"the first row is {shown(names)}"
+        given = ", ".join(f"{name!r} for {role}" for role, name in wanted.given.items())
+        expected = f"a column {given}, as --data.columns says, in {wanted.expected}" if given else wanted.expected
         near = "".join(f" {text}." for text in wanted.nearest(names or ()))
+        by_place = " (without names --data.columns, all by their places from 0)"
         raise ValueError(
-            f"{path}: {found}. Expected {wanted.expected}.{near} {wanted.option} says which columns to read, "
-            "--data.skip_rows how many lines stand above them."
+            f"{path}: {found}. Expected {expected}.{near} {wanted.option} says which columns to read"
+            f"{by_place * (names is None or any(map(is_number, names)))}, --data.skip_rows how many lines stand above "
+            "them."
         )
     return choice
 
@@ -172,6 +198,13 @@ def _parse(cells: list[str], columns: Sequence[Column]) -> list[float]:
         if not column.low <= value <= column.high or np.isinf(value):
             raise ValueError(f"{column.title} {cell} is outside [{column.low:.6g}, {column.high:.6g}]")
     return row
+
+
+def _fits(cells: list[str], columns: Sequence[Column]) -> bool:
+    try:
+        return bool(_parse(cells, columns))
+    except ValueError:
+        return False
 
 
 def _listed(lines: Sequence[str]) -> str:

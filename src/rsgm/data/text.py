@@ -28,8 +28,9 @@ _MARKS = {
 }
 _BINARY = {b"PK\x03\x04": "a zip file, or a spreadsheet", b"\x1f\x8b": "a gzip file", b"\x93NUMPY": "a numpy array"}
 _SEPARATORS = (",", "\t", ";", "|", " ")  # the last stands for any white space
-_SAMPLE = 200  # lines that decide about the separator
-_COMMENT = re.compile(r"\s*(?:#|%|//)+")
+_SAMPLE = 200  # lines that decide about the separator, and comments that may name columns
+_COMMENT = re.compile(r"\s*(?:#! FIELDS\b|(?:#|%|//|@)+)")  # of PLUMED and GROMACS too
+_OTHERS = re.compile("[\\0-\x08\x0e-\x1f]")  # characters that no text begins with
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
 
 
@@ -62,7 +63,9 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
     start = skip_rows
     while start < len(lines) and (not lines[start].strip() or _COMMENT.match(lines[start])):
         start += 1
-    comments = [(k, _COMMENT.sub("", lines[k], count=1)) for k in range(skip_rows, start) if lines[k].strip()]
+    above = [(k, _COMMENT.sub("", line, count=1)) for k, line in enumerate(lines[:start]) if line[:6] != "#! SET"]
+    above = [(k, text) for k, text in above if text.strip()]
+    comments = [(k, text) for k, text in above if k >= skip_rows]
     if start >= len(lines):
         raise ValueError(f"{path}: the file has no rows" + (f" below line {skip_rows}." if skip_rows else "."))
     separator = _separator(lines[start : start + _SAMPLE])
@@ -78,6 +81,10 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         raise ValueError(f"{path}: line {records[0][0]}: {_OPEN}")
     first = _named_cells(first)
     words = next(filter(None, (_header(text, separator, len(first), wanted) for _, text in reversed(comments))), None)
+    default = [str(k) for k in range(len(first))]
+    places = wanted.places(len(first))
+    if places and all(is_number(first[k]) for k in places) and default[:-1] not in (first[:-1], first[1:]):
+        return _checked(path, words, records, len(first))
     if wanted.named(first):
         return _checked(path, first, records[1:], len(first))
     if words or header:
@@ -88,13 +95,12 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
                 f"{path}: the first row is {shown(first)}, and line {line} names the columns: skip the lines above it "
                 f"with --data.skip_rows={line - 1}."
             )
-    default = [str(k) for k in range(len(first))]
     if first[1:] == default[:-1] != [] and plain(first[0]) in ("", "index", "unnamed_0"):  # of pandas
         below = [(line, cells and cells[1:]) for line, cells in records[1:]]
         return _checked(path, None, below, len(first) - 1)
     if not all(is_number(cell) or not cell for cell in first):
         return _checked(path, first, records[1:], len(first))
-    _refuse_names(path, comments, separator, len(first), wanted)
+    _refuse_names(path, above, separator, len(first), wanted, skip_rows)
     if first == default:
         if len(first) == 1 or not any("." in cell for _, cells in records[1:] for cell in cells or ()):
             raise ValueError(
@@ -138,9 +144,10 @@ def _decode(path: Path) -> str:
         if encoding != "utf-8":
             raise ValueError(f"{path} begins as {encoding.upper()} does, and is not: {error.reason}.") from error
         text = data.decode("latin-1")  # which has a letter for every byte
-    if "\0" in text:
-        raise ValueError(f"{path} is not a table of text: it holds bytes of zero.")
-    return text.replace("\ufeff", "")
+    if found := re.search("\0", text) or _OTHERS.search(text[:8]):
+        line, what = text.count("\n", 0, found.start()) + 1, "bytes of zero" if found[0] == "\0" else repr(found[0])
+        raise ValueError(f"{path} is not a table of text: line {line} holds {what}. Remove them, or export it as CSV.")
+    return text.replace("\ufeff", "").replace("\u2212", "-")  # a typeset minus
 
 
 @contextlib.contextmanager
@@ -178,13 +185,14 @@ def _separator(lines: list[str]) -> str:
 
     def merit(separator: str) -> tuple[bool, float, int]:
         rows = [cells or [] for _, cells in _records(lines, 0, separator)]
-        counts = Counter(map(len, rows))
+        counts = Counter(map(len, filter(None, rows))) or Counter([0])  # without those that a quote opens for good
         width = max(counts, key=counts.__getitem__)
         cells = [cell for row in rows if len(row) == width > 1 for cell in row]
         numbers = sum(map(is_number, cells)) / max(1, len(cells))
         return len(rows[0]) == width > 1, numbers, width
 
-    return max(_SEPARATORS, key=merit)
+    # words within cells must not outdo the tabs between them
+    return "\t" if min(merit("\t")[:2]) > 0 else max(_SEPARATORS, key=merit)
 
 
 def _records(lines: list[str], start: int, separator: str) -> Iterator[tuple[int, list[str] | None]]:
@@ -209,7 +217,9 @@ def _swallows(lines: list[str], separator: str, width: int | None) -> bool:
     """Whether lines that a quoted cell spans look like rows of their own."""
     counts = [len(_plain(line, separator).split(separator)) for line in lines]
     width = width or max(counts)
-    return width > 1 and len(lines) > 1 and (width in counts[1:-1] or min(counts[0], counts[-1]) >= width)
+    # a line between with quotes ends one cell and begins the next
+    between = [count for count, line in zip(counts, lines, strict=True) if '"' not in line]
+    return width > 1 and len(lines) > 1 and (width in between or min(counts[0], counts[-1]) >= width)
 
 
 def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] | None:
@@ -226,16 +236,21 @@ def _named_cells(cells: list[str]) -> list[str]:
     return cells[: max((k + 1 for k, cell in enumerate(cells) if cell), default=0)]
 
 
-def _refuse_names(path: Path, comments: list[tuple[int, str]], separator: str, width: int, wanted: Wanted) -> None:
+def _refuse_names(
+    path: Path, comments: list[tuple[int, str]], separator: str, width: int, wanted: Wanted, skip_rows: int
+) -> None:
     """No column is taken by its place where a comment seems to say what it is."""
-    for line, text in comments:
+    words = []  # of all lines: there may be one for each column
+    for line, text in comments[-_SAMPLE:]:
         cells = _cells(text, separator) or []
         as_header = line == comments[-1][0] and len(cells) == width > 1 and all(cell[:1].isalpha() for cell in cells)
-        words = [word.strip(":.()[]{}\"'") for word in re.split(r"[\s,;|]+", text)]
+        as_header = as_header and (line >= skip_rows or not any(" " in cell for cell in cells))  # as in a title
+        words += [word.strip("@:.()[]{}\"'") for word in re.split(r"[\s,;|]+", text)]
         if as_header or (wanted.known() and wanted.named(words)):
             raise ValueError(
-                f"{path}: there is no header, but the comment in line {line + 1}, {text.strip()[:80]!r}, may name "
-                "the columns: write a header in the first row, or remove the comment."
+                f"{path}: there is no header, but the {'comment' if line >= skip_rows else 'text'} in line {line + 1}, "
+                f"{text.strip()[:80]!r}, may name the columns: write a header in the first row, remove that line, or "
+                "give the place of each column, from 0, with --data.columns."
             )
 
 
@@ -257,7 +272,11 @@ def _checked(path: Path, names: list[str] | None, records: list[tuple[int, list[
             bad.append((line, f"{len(cells)} cells, expected {width}{hint}"))
         else:
             rows.append((line, cells))
-    if names is not None and not rows and len(bad) > 1:
+    # R numbers the rows from 1, and writes no name above the numbers
+    numbered = [cells[0] for _, cells in records if cells and len(cells) == width + 1]
+    if names is not None and not rows and numbered == [str(k + 1) for k in range(len(records))] != []:
+        return _checked(path, ["", *names], records, width + 1)
+    if names is not None and not rows and len(bad) > 1 and records[0][1] is not None:
         raise ValueError(
             f"{path}: the header is {shown(names)}, and no row has as many cells, that of line {records[0][0]} is "
             f"{shown(records[0][1] or ())}. Is it a title, to be left out with --data.skip_rows? Are there names "

@@ -137,7 +137,7 @@ class TorusData(TableData):
         if self.unit is None:
             refuse_radians(path, table.values)
         half = half_turn(self.unit)
-        from_zero = tuple(map(bool, table.values.max(0) > half))  # and then none is negative
+        from_zero = tuple(map(bool, (table.values.max(0) > half) & (table.values.min(0) >= 0)))
         return table._replace(values=(table.values + half) % (2 * half) - half, from_zero=from_zero)
 
     def from_units(self, values: Floats) -> Tensor:
