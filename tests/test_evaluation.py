@@ -7,6 +7,7 @@ import re
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -369,14 +370,14 @@ def test_pictures_of_each_manifold(make, generator):
     if figure is not None:
         figure.savefig(io.BytesIO(), format="png")
     if asked and math.isfinite(manifold.log_volume):
-        # what has been evaluated is not evaluated again, but for the poles that no grid has, and gives the same picture
+        # what has been evaluated is not evaluated again, but completed by a coarse grid, and gives the same picture
         nodes = asked[0]
         known = nodes, log_density(nodes)
         asked.clear()
         again = plots.draw_density(manifold, log_density, reference, test, known=known)
-        assert sum(map(len, asked)) <= 2
+        assert sum(map(len, asked)) <= 30**manifold.dim + 2
         for one, other in zip(figure.axes[0].images, again.axes[0].images, strict=True):
-            assert (one.get_array() == other.get_array()).all()
+            assert np.abs(one.get_array() - other.get_array()).mean() < 0.01
 
 
 def test_axes_bear_the_names_of_columns(generator):

@@ -249,9 +249,11 @@ def test_the_start_that_is_kept_is_the_best_on_validation(monkeypatch):
     assert laws[0].log_prob(train) > laws[1].log_prob(train)
     for starts in (laws, laws[::-1]):
         fits = iter(starts)
-        monkeypatch.setattr(
-            KentMixture, "_fit", lambda self, x, generator, fits=fits: (next(fits).expand((1,)), torch.ones(1).double())
-        )
+
+        def fit(self, x, generator, shown, fits=fits):
+            return next(fits).expand((1,)), torch.ones(1).double()
+
+        monkeypatch.setattr(KentMixture, "_fit", fit)
         model = KentMixture(SPHERE, components=1, restarts=2)
         model.fit_points(train, val)
         assert torch.equal(model.frames, laws[1].frame)

@@ -227,9 +227,11 @@ def test_score_models_learn_on_tori_and_rotations(manifold, field):
     x = manifold.kernel_sample(centre.expand(100, *manifold.shape), width, generator)
     best, found = (float(values.mean()) for values in (manifold.kernel_log_prob(x, centre, width), model.log_prob(x)))
     assert found > -manifold.log_volume + (best + manifold.log_volume) * 2 / 3
-    # samples are where the data are
+    # samples are where the density is, which after so few steps is wider than the data
+    nodes = manifold.random_uniform(1000, *manifold.shape, generator=generator)
+    weights, squares = model.log_prob(nodes).softmax(0), manifold.dist(nodes, centre).square()
     sampled = manifold.dist(model.sample(300, seed=0), centre).square().mean()
-    assert float(sampled / manifold.dist(x, centre).square().mean()) == pytest.approx(1, abs=0.5)
+    assert float(sampled / (weights @ squares.to(weights))) == pytest.approx(1, abs=0.35)
 
 
 # ---- checkpoints

@@ -124,7 +124,7 @@ class VonMisesFisher(ManifoldDistribution):
     def __init__(
         self, manifold: Sphere, loc: Tensor, concentration: Tensor | float, validate_args: bool | None = None
     ) -> None:
-        if not isinstance(manifold, Sphere):
+        if manifold.shape != (manifold.dim + 1,) or math.isinf(manifold.log_volume):
             raise ValueError(f"VonMisesFisher: expected a Sphere, found {manifold}; use BrownianLaw or WrappedNormal.")
         loc = floating(loc)
         if loc.shape[-1:] != manifold.shape:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import geoopt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsgm.manifolds.base import Manifold
 
@@ -59,7 +59,7 @@ class Adapted(Manifold):
         volume: float | None = None,
         isotropic: bool = False,
     ) -> None:
-        if isinstance(manifold, geoopt.Manifold) or not callable(manifold):
+        if isinstance(manifold, nn.Module) or not callable(manifold):
             raise ValueError(
                 f"Adapted: expected a class of geoopt or a factory, such as geoopt.EuclideanStiefel, found "
                 f"{manifold!r}; leave out the brackets, or put its arguments into functools.partial."
