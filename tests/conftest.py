@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import math
+import os
 import pkgutil
 from abc import ABC
 from collections.abc import Callable
@@ -22,6 +23,10 @@ from rsgm.divergence import GaussianHutchinson
 from rsgm.losses import StableTarget
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
 from rsgm.schedules import GridLadder
+
+# Tests run side by side, one on each core: threads of their own would only wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: constructor arguments under which a class is tested, where "none" does not say enough
 VARIANTS: dict[str, list[dict[str, Any]]] = {
