@@ -93,7 +93,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         return None
     model, guide = model.rough(), _guide(model, data, draws.points)
     if manifold.unit_cube_extent and manifold.dim <= 2:
-        hints = torch.cat([draws.points, data.train.points[:_CENTRES].double()])
+        hints = torch.cat([draws.points[:_CENTRES], data.train.points[:_CENTRES].double()])
 
         def near(x: Tensor) -> Tensor:
             return guide.likelihood(x).value
