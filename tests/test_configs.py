@@ -15,7 +15,7 @@ from pytorch_lightning import Trainer
 
 import rsgm
 from rsgm.cli import TrainCLI
-from rsgm.evaluation import load_data
+from rsgm.evaluation import evaluate, load_data
 from rsgm.figures import sample_like
 from rsgm.models import read_checkpoint
 from rsgm.parser import Parser, _carry_over, _rank
@@ -53,7 +53,11 @@ def small_network(config) -> list[str]:
 
 
 @EVERY
-def test_one_step_and_one_evaluation(config, folder):
+def test_one_step_and_one_evaluation(config, folder, monkeypatch):
+    # of an untrained model a few samples and nodes are as good as thousands
+    monkeypatch.setattr("rsgm.cli.evaluate", functools.partial(evaluate, samples=20))
+    monkeypatch.setattr("rsgm.yardstick._NODES", 40)
+    monkeypatch.setattr("rsgm.yardstick._BATCH", 20)
     data = smaller(config, points(folder))
     args = [*small_network(config), *data, "--trainer.accelerator=cpu", "--trainer.max_steps=1"]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]

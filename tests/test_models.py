@@ -704,3 +704,16 @@ def ready_points(model: GenerativeModel) -> torch.Tensor:
     if model.manifold.shape == (3,) and math.isfinite(model.manifold.log_volume):
         return points(6)
     return model.manifold.projx(model.sample(6, seed=0).double())
+
+
+def test_kernel_density_of_points_that_no_kernel_reaches():
+    """They say nothing of the widths: beside others nothing changes, and alone the widest kernels are taken."""
+    train, val = torch.randn(50, 2).double(), torch.randn(20, 2).double()
+    far = torch.full((3, 2), 1e6).double()
+    weights = []
+    for points in (val, torch.cat([val, far]), far):
+        model = KernelDensity(Euclidean(2), widths=4, min_width=0.1, max_width=2.0)
+        model.fit_points(train, points)
+        weights.append(model.weights)
+    assert torch.equal(weights[0], weights[1])
+    assert weights[2].tolist() == [0, 0, 0, 0, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -96,6 +96,10 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
                 for part, label in zip(parts, labels, strict=True)
             ]
         return LogProb(torch.cat(values), float(self.slices + 1), exact=False)
+
+    def rough(self) -> EvidenceLowerBound:
+        """With an eighth of the slices, in single precision: of the same mean, noisier at each point."""
+        return replace(self, slices=max(1, self.slices // 8), dtype="float32")
 
     def settings(self) -> dict[str, Any]:
         """Method, slices and dtype."""

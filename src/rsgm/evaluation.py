@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.description import build
-from rsgm.figures import contexts_like, draw, sample_like
+from rsgm.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.manifolds import Manifold
 from rsgm.metrics import bits_per_dim, compare, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
@@ -62,8 +62,8 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        samples: at least two; they are scored by the model's own density, make the picture, and are held against a
-            known law
+        samples: at least two, of pictures 64 at most; they are scored by the model's own density, make the picture,
+            and are held against a known law
         device: where to compute
 
     Returns:
@@ -86,6 +86,8 @@ def _evaluate(path: Path, data: ManifoldData | None, samples: int, device: torch
         data = load_data(checkpoint)
     data.prepare_data()
     data.setup()
+    if data.image_shape is not None:
+        samples = min(samples, IMAGES)
     model = load(path, device)
     test = data.test.points.to(device)
     context = None if data.test.context is None else data.test.context.to(device)

@@ -15,7 +15,7 @@ from rsgm.metrics import Integral
 from rsgm.models import Dynamics, GenerativeModel, Latents
 
 #: most points whose noising is drawn; most images in one picture
-_DOTS, _IMAGES = 2000, 64
+_DOTS, IMAGES = 2000, 64
 #: points along each axis of a field of scores
 _FIELD = 50
 
@@ -44,7 +44,7 @@ def sample_figure(
     if data.image_shape is None:
         caption = plots.Caption(title, data.header, data.earth, name)
         return plots.draw_samples(data.manifold, samples, reference, caption)
-    return plots.image_grid(samples[:_IMAGES].unflatten(1, data.image_shape).cpu(), title=title)
+    return plots.image_grid(samples[:IMAGES].unflatten(1, data.image_shape).cpu(), title=title)
 
 
 def draw(
@@ -113,7 +113,7 @@ def _draw_latents(data: ManifoldData, latents: dict[str, Latents], test: Tensor,
         figures["decoded"] = plots.plane_laws({"test": points, **made}, f"Points made of z: {about}", data.header)
     again = next((draws.x for draws in latents.values() if draws.reconstructed), None)
     if data.image_shape is not None and again is not None:
-        pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:_IMAGES].unflatten(1, data.image_shape)
+        pairs = torch.stack([points.to(again), again], 1).flatten(0, 1)[:IMAGES].unflatten(1, data.image_shape)
         title = f"Test pictures and their reconstructions, in turn: {about}"
         figures["reconstructions"] = plots.image_grid(pairs.cpu(), 8, title=title)
     return figures

@@ -58,9 +58,16 @@ class KernelDensity(GenerativeModel):
         self.points = self.manifold.projx(train.double())
         with visible():
             log_parts = self._log_parts(val)
+        # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
+        log_parts = log_parts[torch.isfinite(log_parts).any(1)]
+        if not len(log_parts):
+            self.weights = torch.zeros_like(self.weights).index_fill(
+                0, torch.tensor(len(self.widths), device=self.device), 1.0
+            )
+            return
         log_weights = torch.full_like(self.weights, -math.log(len(self.weights)))
         for _ in range(self.iterations):
-            log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(val))
+            log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(log_parts))
         self.weights = log_weights.exp()
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
