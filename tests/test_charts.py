@@ -264,3 +264,12 @@ def test_charts_that_miss_nothing():
         origin = manifold.origin(1, *manifold.shape, dtype=torch.float64)
         u = math.pi * manifold.frame(origin)[0]
         assert not ExponentialWrap(manifold).misses(manifold.expmap(origin, u)).any()
+
+
+def test_samples_at_the_edge_of_the_margin_have_coordinates():
+    """In single precision a picture's number is rounded to the edge; what lies beyond has no coordinates."""
+    chart = Logit(Euclidean(1))
+    edge = chart(torch.tensor([[60.0], [-60.0]]))
+    assert torch.isfinite(chart.inverse(edge)).all()
+    assert torch.isfinite(chart.inverse(edge.double())).all()
+    assert chart.inverse(torch.tensor([[1.2]])).isnan().all()

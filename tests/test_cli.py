@@ -362,7 +362,9 @@ def smaller(config: Path, file: Path) -> list[str]:
     if name == "TorusData":
         file = file.with_name("angles.csv")
         file.write_text(
-            "\n".join([",".join("abcdefg"), *(",".join(str(k + 10 * i) for i in range(7)) for k in range(40))])
+            "\n".join(
+                [",".join("abcdefg"), *(",".join(f"{37 * k % 101 + 10 * i}.5" for i in range(7)) for k in range(40))]
+            )
         )
     if name == "DihedralTableData":
         file = file.with_name("counts.npy")

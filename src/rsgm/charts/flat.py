@@ -51,6 +51,9 @@ class Affine(Chart):
         return y.new_full(y.shape[:-1], self.manifold.dim * math.log(self.scale))
 
 
+_ROUNDING = 1e-6  # of numbers near one in single precision
+
+
 class Logit(Chart):
     r"""The unit cube, with a margin: :math:`y = \mathrm{logit}(\alpha + (1 - 2\alpha)\,x)`; zero is its centre.
 
@@ -85,7 +88,9 @@ class Logit(Chart):
 
     def inverse(self, x: Tensor) -> Tensor:
         """``logit(α + (1 - 2 α) x)``."""
-        return 2 * ((1 - 2 * self.alpha) * (2 * x - 1)).atanh()
+        u = (1 - 2 * self.alpha) * (2 * x - 1)
+        # samples in single precision may be rounded to the edge of the margin, whose coordinates are infinite
+        return 2 * torch.where(u.abs() <= 1 + _ROUNDING, u.clamp(_ROUNDING - 1, 1 - _ROUNDING), u).atanh()
 
     def log_det(self, y: Tensor) -> Tensor:
         """Of each coordinate ``log σ(y) + log σ(-y) - log(1 - 2 α)``."""
