@@ -24,12 +24,13 @@ PACKAGE = ROOT / "src" / "rsgm"
 LAYERS = [
     {"heat_kernels", "schedules", "networks", "seeding", "description", "progress"},
     {"manifolds", "divergence"},
-    {"distributions", "densities", "fields", "charts"},
-    {"processes", "flows"},
-    {"losses", "samplers", "likelihood", "elbo"},
+    {"distributions", "fields", "charts"},
+    {"processes"},
+    {"losses", "samplers", "likelihood"},
     {"models", "data"},
-    {"metrics", "plots", "figures", "yardstick", "callbacks", "evaluation"},
-    {"cli", "parser", "runs", "explain", "sweep"},
+    {"metrics", "plots", "evaluation"},
+    {"training"},
+    {"cli"},
     {"train.py", "evaluate.py"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rsgm import callbacks
-from rsgm.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord
 from rsgm.data import VonMisesFisherData
+from rsgm.training.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.999, 1.0])

@@ -9,9 +9,9 @@ import torch
 
 from conftest import concrete, within
 from rsgm.fields import Field
-from rsgm.losses import DenoisingScoreMatching, LadderTime
+from rsgm.losses import DenoisingScoreMatching
 from rsgm.manifolds import Euclidean, Sphere
-from rsgm.processes import Brownian, NoisePrediction, VarianceExploding, VariancePreserving
+from rsgm.processes import Brownian, LadderTime, NoisePrediction, VarianceExploding, VariancePreserving
 from rsgm.samplers import GaussianBridge, LargeVariance, ReverseDiffusion, SmallVariance, Step
 from rsgm.schedules import (
     DiscreteCosine,

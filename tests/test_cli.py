@@ -88,8 +88,8 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     """They take half of the time of a tiny run."""
-    patch.setattr("rsgm.callbacks.SampleFigure.on_validation_end", lambda *_: None)
-    patch.setattr("rsgm.evaluation.draw", lambda *_: {})
+    patch.setattr("rsgm.training.callbacks.SampleFigure.on_validation_end", lambda *_: None)
+    patch.setattr("rsgm.evaluation.evaluate.draw", lambda *_: {})
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from pytorch_lightning import Trainer
 
 import rsgm
 from rsgm.cli import TrainCLI
+from rsgm.cli.parser import Parser, _carry_over, _rank
 from rsgm.evaluation import evaluate, load_data
-from rsgm.figures import sample_like
+from rsgm.evaluation.baseline import integral
+from rsgm.evaluation.figures import sample_like
 from rsgm.models import read_checkpoint
-from rsgm.parser import Parser, _carry_over, _rank
-from rsgm.yardstick import integral
 from test_cli import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
 
 OVERLAYS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
@@ -29,9 +29,9 @@ EVERY = pytest.mark.parametrize("config", EVERY_CONFIG)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     without_figures(monkeypatch)
-    monkeypatch.setattr("rsgm.yardstick.integral", functools.partial(integral, levels=0))
-    monkeypatch.setattr("rsgm.yardstick._NODES", 20)
-    monkeypatch.setattr("rsgm.yardstick._BATCH", 20)
+    monkeypatch.setattr("rsgm.evaluation.baseline.integral", functools.partial(integral, levels=0))
+    monkeypatch.setattr("rsgm.evaluation.baseline._NODES", 20)
+    monkeypatch.setattr("rsgm.evaluation.baseline._BATCH", 20)
     return enter(tmp_path, monkeypatch)
 
 
@@ -55,9 +55,9 @@ def small_network(config) -> list[str]:
 @EVERY
 def test_one_step_and_one_evaluation(config, folder, monkeypatch):
     # of an untrained model a few samples and nodes are as good as thousands
-    monkeypatch.setattr("rsgm.cli.evaluate", functools.partial(evaluate, samples=20))
-    monkeypatch.setattr("rsgm.yardstick._NODES", 40)
-    monkeypatch.setattr("rsgm.yardstick._BATCH", 20)
+    monkeypatch.setattr("rsgm.cli.commands.evaluate", functools.partial(evaluate, samples=20))
+    monkeypatch.setattr("rsgm.evaluation.baseline._NODES", 40)
+    monkeypatch.setattr("rsgm.evaluation.baseline._BATCH", 20)
     data = smaller(config, points(folder))
     args = [*small_network(config), *data, "--trainer.accelerator=cpu", "--trainer.max_steps=1"]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -92,7 +92,7 @@ def test_overlays_fit(overlay, folder, monkeypatch):
     def record(self, config, callbacks):
         made.update(config)
 
-    monkeypatch.setattr("rsgm.cli.TrainCLI._instantiate_trainer", record)
+    monkeypatch.setattr("rsgm.cli.commands.TrainCLI._instantiate_trainer", record)
     config = ROOT / "configs/volcano_rsgm.yaml"
     data = f"--data.path={points(folder)}"
     alone = compose(data, config=str(config)).config

@@ -155,8 +155,8 @@ def test_later_processes_use_the_folder_of_the_first(tmp_path, monkeypatch):
 def test_one_process_is_its_own_reference(tmp_path, monkeypatch):
     """The loop above, for a world of one, is what the command does, bit for bit."""
     enter(tmp_path, monkeypatch)
-    monkeypatch.setattr("rsgm.cli.evaluate", lambda path: {})
-    monkeypatch.setattr("rsgm.cli.report", str)
+    monkeypatch.setattr("rsgm.cli.commands.evaluate", lambda path: {})
+    monkeypatch.setattr("rsgm.cli.commands.report", str)
     assert run(*ARGS) == 0
     monkeypatch.setattr(sys.modules[__name__], "WORLD", 1)
     assert same(weights(tmp_path / "runs/tiny/version_0/last.ckpt", "current_model_state"), reference()[0])

@@ -10,9 +10,9 @@ from scipy.integrate import quad
 from sklearn.datasets import make_moons, make_swiss_roll
 
 from conftest import variants, within
-from rsgm.densities import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SmoothedLaw, SwissRoll
-from rsgm.densities.base import lattice
 from rsgm.description import build, describe
+from rsgm.distributions import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SmoothedLaw, SwissRoll
+from rsgm.distributions.flat import lattice
 from rsgm.seeding import generator_from
 
 CLOSE = {"means": [[1.0, 1.0], [-1.0, -1.0]], "scale": 0.15, "weights": [0.7, 0.3]}

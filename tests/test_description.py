@@ -19,13 +19,23 @@ from rsgm.description import build, describe, describe_call
 from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ScoreLikelihood
-from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, TimeSampler, UniformTime, Weighting
+from rsgm.losses import DenoisingScoreMatching, Loss, ScoreTarget, Weighting
 from rsgm.manifolds import Euclidean, Manifold, Product, Sphere
 from rsgm.models import RSGM, GenerativeModel
 from rsgm.networks import MLP, Activation, Network, PositionFeatures, RandomFourier, RawTime, SiLU, Sin, TimeFeatures
-from rsgm.processes import Brownian, Langevin, Prediction, Process, ProductProcess, VariancePreserving
+from rsgm.processes import (
+    Brownian,
+    Langevin,
+    Prediction,
+    Process,
+    ProductProcess,
+    TimeSampler,
+    UniformTime,
+    VariancePreserving,
+)
 from rsgm.samplers import BridgeVariance, GeodesicEulerMaruyama, Sampler, Start, Stepper
-from rsgm.schedules import Ladder, LearningRate, LinearBeta, Schedule, TimeGrid
+from rsgm.schedules import Ladder, LinearBeta, Schedule, TimeGrid
+from rsgm.training import LearningRate
 
 #: what stands by itself in a description: constructed without what a caller supplies
 VALUES = [

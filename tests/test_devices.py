@@ -19,23 +19,23 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_f
 from conftest import STATE_SPACES, concrete, each, variants
 from elsewhere import AWAY, Elsewhere, MismatchError, prepare
 from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels, losses
-from rsgm.callbacks import RunRecord
 from rsgm.charts import Logit, Standardise
 from rsgm.data import GaussianMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence
 from rsgm.evaluation import evaluate
+from rsgm.evaluation.baseline import integral
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ProbabilityFlow
-from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, ScoreTarget, TimeSampler, Weighting
+from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, ScoreTarget, Weighting
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models import ChartSGM, GenerativeModel
 from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
-from rsgm.processes import Brownian, VariancePreserving
+from rsgm.processes import Brownian, TimeSampler, VariancePreserving
 from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion, Stepper
 from rsgm.schedules import Ladder, Schedule, TimeGrid
-from rsgm.yardstick import integral
+from rsgm.training.callbacks import RunRecord
 
 N = 8
 
@@ -278,11 +278,11 @@ KINDS = [pytest.param(cls, CHEAP.get(cls.__name__, {}), id=cls.__name__) for cls
 @pytest.mark.parametrize(("cls", "arguments"), KINDS)
 def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
     """All of it on another device: the numbers are those of the CPU, as its draws are in `elsewhere`."""
-    monkeypatch.setattr("rsgm.yardstick.integral", partial(integral, levels=0))
-    monkeypatch.setattr("rsgm.yardstick._NODES", 20)
-    monkeypatch.setattr("rsgm.yardstick._BATCH", 20)
+    monkeypatch.setattr("rsgm.evaluation.baseline.integral", partial(integral, levels=0))
+    monkeypatch.setattr("rsgm.evaluation.baseline._NODES", 20)
+    monkeypatch.setattr("rsgm.evaluation.baseline._BATCH", 20)
     if cls is not RSGM:  # whose figures, samples and the density, are those of the others
-        monkeypatch.setattr("rsgm.evaluation.draw", lambda *_: {})
+        monkeypatch.setattr("rsgm.evaluation.evaluate.draw", lambda *_: {})
     path = fitted(cls, tmp_path, **arguments)
     here = evaluate(path, samples=20)
     with elsewhere:

@@ -10,14 +10,17 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily
 
 from conftest import concrete, within
-from rsgm.densities import Checkerboard, GaussianMixture, Moons, SwissRoll
 from rsgm.distributions import (
     BrownianLaw,
+    Checkerboard,
+    GaussianMixture,
     Kent,
     ManifoldDistribution,
     Mixture,
+    Moons,
     Normal,
     ProductDistribution,
+    SwissRoll,
     Uniform,
     VonMisesFisher,
     WrappedNormal,

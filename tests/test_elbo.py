@@ -9,14 +9,12 @@ import torch
 from conftest import concrete, variants, within
 from rsgm.charts import Affine
 from rsgm.divergence import Exact
-from rsgm.elbo import DenoisingBound, DivergenceBound, EvidenceLowerBound
 from rsgm.fields import Field, TangentField
-from rsgm.likelihood import ProbabilityFlow
-from rsgm.losses import ContinuousTime, UniformTime
+from rsgm.likelihood import DenoisingBound, DivergenceBound, EvidenceLowerBound, ProbabilityFlow
 from rsgm.manifolds import Euclidean, Sphere
 from rsgm.models import RSGM, ChartSGM
 from rsgm.networks import MLP, ResidualMLP
-from rsgm.processes import Brownian, GaussianProcess, Score, VariancePreserving
+from rsgm.processes import Brownian, ContinuousTime, GaussianProcess, Score, UniformTime, VariancePreserving
 from rsgm.schedules import ConstantBeta, LinearBeta
 
 SCALE = 0.5  # of the data

@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 import rsgm
 from conftest import variants
 from rsgm import plots
-from rsgm.callbacks import SampleFigure
 from rsgm.cli import evaluate_command
 from rsgm.data import DigitsData, GaussianMixtureData, PointsData, Split, VonMisesFisherData, VonMisesFisherMixtureData
-from rsgm.evaluation import evaluate, load_data
-from rsgm.figures import draw, sample_figure, sample_like
+from rsgm.evaluation import evaluate, load_data, report
+from rsgm.evaluation.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
-from rsgm.metrics import report, summary
+from rsgm.metrics import summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
 from rsgm.seeding import generator_from
+from rsgm.training.callbacks import SampleFigure
 from test_cli import (
     EARTH,
     METRICS,
@@ -510,9 +510,9 @@ class Known(GenerativeModel):
 
 def evaluate_known(data, folder, monkeypatch, **arguments):
     data.setup()
-    monkeypatch.setattr("rsgm.evaluation.load", lambda path, device: Known(data))
+    monkeypatch.setattr("rsgm.evaluation.evaluate.load", lambda path, device: Known(data))
     monkeypatch.setattr(
-        "rsgm.evaluation.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
+        "rsgm.evaluation.evaluate.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
     )
     return evaluate(folder / "known.ckpt", data, **arguments)
 
@@ -643,7 +643,7 @@ def test_average_is_exponential(folder, monkeypatch):
     def record(self, trainer, *_):
         seen.append({key: value.clone() for key, value in trainer.lightning_module.state_dict().items()})
 
-    monkeypatch.setattr("rsgm.callbacks.RunRecord.on_train_batch_end", record, raising=False)
+    monkeypatch.setattr("rsgm.training.callbacks.RunRecord.on_train_batch_end", record, raising=False)
     assert run("--ema.decay=0.3", "--trainer.max_steps=6") == 0
     assert len(seen) == 6
     average = seen[0]
@@ -747,9 +747,9 @@ class Conditioned(GenerativeModel):
 
 def test_each_point_and_sample_is_scored_under_its_own_context(conditional, tmp_path, monkeypatch):
     model = Conditioned()
-    monkeypatch.setattr("rsgm.evaluation.load", lambda path, device: model)
+    monkeypatch.setattr("rsgm.evaluation.evaluate.load", lambda path, device: model)
     monkeypatch.setattr(
-        "rsgm.evaluation.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
+        "rsgm.evaluation.evaluate.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
     )
     found = evaluate(tmp_path / "c.ckpt", conditional, samples=100)
     test = conditional.test

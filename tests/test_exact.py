@@ -12,8 +12,8 @@ import torch
 from conftest import within
 from rsgm import Euclidean, Sphere
 from rsgm.data import MoonsData
-from rsgm.densities import GaussianMixture
-from rsgm.figures import _draw_dynamics
+from rsgm.distributions import GaussianMixture
+from rsgm.evaluation.figures import _draw_dynamics
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.models import ExactScore
 from rsgm.models.dynamics import Dynamics, dynamics_of

@@ -12,8 +12,8 @@ from rsgm import CNF, Euclidean, FlowMatching, Moser, Sphere
 from rsgm.distributions import Uniform, VonMisesFisher, WrappedNormal
 from rsgm.divergence import Exact, Hutchinson, with_divergence
 from rsgm.fields import Field, FrameField, TangentField
-from rsgm.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.likelihood import ProbabilityFlow, SolveError, integrate, log_prob
+from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.manifolds import Hyperbolic, Manifold
 from rsgm.models.flow_matching import geodesic
 from rsgm.models.moser import MoserFlow

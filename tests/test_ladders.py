@@ -13,10 +13,10 @@ from conftest import variants
 from rsgm import RSGM, Euclidean
 from rsgm.data import MoonsData
 from rsgm.fields import Field
-from rsgm.losses import DenoisingScoreMatching, LadderTime
+from rsgm.losses import DenoisingScoreMatching
 from rsgm.models import ChartSGM
 from rsgm.networks import MLP
-from rsgm.processes import VarianceExploding
+from rsgm.processes import LadderTime, VarianceExploding
 from rsgm.samplers import AnnealedLangevin
 from rsgm.schedules import (
     AutomaticLadder,

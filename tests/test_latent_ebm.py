@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 
 from conftest import within
 from rsgm import BlobsData, DigitsData, Euclidean, LatentEBM, Sphere
-from rsgm.figures import _draw_latents
+from rsgm.evaluation.figures import _draw_latents
 from rsgm.likelihood import SolveError
 from rsgm.metrics.samples import sliced_wasserstein
 from rsgm.models import FromPriorChain, FromReference, ImportanceSampling, PosteriorStart

@@ -10,11 +10,9 @@ from conftest import each, variants, within
 from rsgm.divergence import Exact, Hutchinson
 from rsgm.fields import Field, TangentField
 from rsgm.losses import (
-    ContinuousTime,
     DenoisingScoreMatching,
     ExactTarget,
     ImplicitScoreMatching,
-    ImportanceTime,
     LikelihoodWeighting,
     Loss,
     NoiseWeighting,
@@ -22,15 +20,22 @@ from rsgm.losses import (
     ScoreTarget,
     SlicedScoreMatching,
     StableTarget,
-    TimeSampler,
     TruncatedTarget,
-    UniformTime,
     VarianceWeighting,
     Weighting,
 )
 from rsgm.manifolds import Euclidean, SpecialOrthogonal, Sphere, Torus
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Score, VarianceExploding, VariancePreserving
+from rsgm.processes import (
+    Brownian,
+    ContinuousTime,
+    ImportanceTime,
+    Score,
+    TimeSampler,
+    UniformTime,
+    VarianceExploding,
+    VariancePreserving,
+)
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
 
 S0 = 0.3  # of the data law, a heat kernel around the origin

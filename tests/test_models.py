@@ -27,7 +27,7 @@ from rsgm import (
     VonMisesFisherData,
 )
 from rsgm.charts import Stereographic, TanhExponential
-from rsgm.densities import GaussianMixture
+from rsgm.distributions import GaussianMixture
 from rsgm.fields import NetworkField
 from rsgm.losses import ImplicitScoreMatching
 from rsgm.models import ImportanceSampling, read_checkpoint
@@ -35,8 +35,9 @@ from rsgm.models.base import NonFiniteLossError
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import ReverseDiffusion
-from rsgm.schedules import LinearBeta, WarmupCosine
+from rsgm.schedules import LinearBeta
 from rsgm.seeding import seed_from
+from rsgm.training import WarmupCosine
 
 #: arguments that make a model small; a new class is tested with its defaults
 SMALL = {

@@ -19,7 +19,7 @@ from rsgm.data import (
 )
 from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.distributions import ManifoldDistribution, Mixture, VonMisesFisher, WrappedNormal
-from rsgm.figures import draw
+from rsgm.evaluation.figures import draw
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.metrics import integral
 from rsgm.models import KernelDensity

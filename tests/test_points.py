@@ -10,13 +10,13 @@ import torch
 
 import rsgm
 from conftest import variants
-from rsgm.callbacks import RunRecord
 from rsgm.data import EarthData, PointsData, RotationData, TorusData
+from rsgm.evaluation import report
 from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.so3 import quaternion_to_matrix
-from rsgm.metrics import report
 from rsgm.models import CheckpointError, KernelDensity, read_checkpoint
 from rsgm.seeding import generator_from
+from rsgm.training.callbacks import RunRecord
 
 GENERATOR = np.random.default_rng(0)
 DEGREES = np.stack([GENERATOR.uniform(-90, 90, 60), GENERATOR.uniform(-180, 360, 60)], -1).round(3)
@@ -251,7 +251,7 @@ def test_unknown_split_and_sizes():
 
 
 def test_from_a_tensor_to_metrics(tmp_path, monkeypatch):
-    monkeypatch.setattr("rsgm.evaluation.draw", lambda *_: {})
+    monkeypatch.setattr("rsgm.evaluation.evaluate.draw", lambda *_: {})
     x = torch.cat([sphere_points(), sphere_points()[:20]])
     arguments = {"split": "random", "batch_size": 16, "steps_per_epoch": 2, "seed": 4}
     data = PointsData(Sphere(2), x, **arguments)

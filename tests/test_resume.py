@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsgm.callbacks import LastCheckpoint
 from rsgm.models import GenerativeModel, read_checkpoint
+from rsgm.training.callbacks import LastCheckpoint
 from test_cli import ROOT, best, compose, enter, run, same, weights, without_figures
 
 #: what was learned, beside both sets of weights
@@ -25,8 +25,8 @@ STEPS = ["--trainer.max_steps=12", "--save_every=3"]
 def folder(tmp_path, monkeypatch):
     """For training alone, without scores and figures."""
     without_figures(monkeypatch)
-    monkeypatch.setattr("rsgm.cli.evaluate", lambda path: {"checkpoint": str(path)})
-    monkeypatch.setattr("rsgm.cli.report", str)
+    monkeypatch.setattr("rsgm.cli.commands.evaluate", lambda path: {"checkpoint": str(path)})
+    monkeypatch.setattr("rsgm.cli.commands.report", str)
     return enter(tmp_path, monkeypatch)
 
 

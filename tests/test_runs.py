@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rsgm import runs
+from rsgm.cli import runs
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from rsgm.densities import GaussianMixture, Moons, SwissRoll
-from rsgm.metrics import bits_per_dim, compare, sample_report
+from rsgm.distributions import GaussianMixture, Moons, SwissRoll
+from rsgm.evaluation import sample_report
+from rsgm.metrics import bits_per_dim, compare
 from rsgm.metrics.samples import energy_distance, energy_gaps, mode_shares, sliced_wasserstein, squared_mmd
 from rsgm.seeding import generator_from
 

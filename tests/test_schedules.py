@@ -9,18 +9,16 @@ from conftest import variants
 from rsgm.schedules import (
     AutomaticVariance,
     ConstantBeta,
-    ConstantRate,
     GeometricVariance,
     GeometricVarianceGrid,
-    LearningRate,
     LinearBeta,
     QuadraticBeta,
     Schedule,
     TimeGrid,
     UniformTimeGrid,
     UniformVarianceGrid,
-    WarmupCosine,
 )
+from rsgm.training import ConstantRate, LearningRate, WarmupCosine
 
 every_schedule = pytest.mark.parametrize("make", variants(Schedule))
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from rsgm.cli.explain import explain
 from rsgm.data import DihedralTableData, EarthData, ManifoldData, RotationData, TorusData, sources
 from rsgm.data.earth import from_degrees
 from rsgm.description import build, describe
-from rsgm.explain import explain
 from rsgm.manifolds import SpecialOrthogonal
 from rsgm.manifolds.so3 import matrix_to_quaternion, matrix_to_rotation_vector
 

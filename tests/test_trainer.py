@@ -24,8 +24,8 @@ FLAT = [
 def folder(tmp_path, monkeypatch):
     """Without an evaluation: it is training that is looked at."""
     without_figures(monkeypatch)
-    monkeypatch.setattr("rsgm.cli.evaluate", lambda path: None)
-    monkeypatch.setattr("rsgm.cli.report", lambda metrics: "")
+    monkeypatch.setattr("rsgm.cli.commands.evaluate", lambda path: None)
+    monkeypatch.setattr("rsgm.cli.commands.report", lambda metrics: "")
     return enter(tmp_path, monkeypatch)
 
 

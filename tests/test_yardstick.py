@@ -5,11 +5,11 @@ import torch
 
 from rsgm import Euclidean, Hyperbolic, Sphere, Torus
 from rsgm.data import ManifoldData
+from rsgm.evaluation.baseline import Draws, density_integral
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models import GenerativeModel
 from rsgm.seeding import generator_from
-from rsgm.yardstick import Draws, density_integral
 
 N = 2000
 

@@ -19,9 +19,9 @@ import torch
 
 from rsgm import RSGM, Torus, WrappedNormalTorusData
 from rsgm.fields import DivergenceFreeField
-from rsgm.losses import DenoisingScoreMatching, ImportanceTime, Loss, SlicedScoreMatching
+from rsgm.losses import DenoisingScoreMatching, Loss, SlicedScoreMatching
 from rsgm.networks import MLP, LogTime, SiLU
-from rsgm.processes import Brownian
+from rsgm.processes import Brownian, ImportanceTime
 from rsgm.schedules import LinearBeta
 
 BATCH = 512

@@ -23,8 +23,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 
 from rsgm import RSGM, EarthData, Sphere, VonMisesFisherData
-from rsgm.callbacks import EMA
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
+from rsgm.training.callbacks import EMA
 
 WARMUP = 5
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
 from rsgm.data.splits import PARTS, Split, label_places, split_rows
-from rsgm.densities import EuclideanLaw
 from rsgm.description import describe
+from rsgm.distributions import EuclideanLaw
 from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from

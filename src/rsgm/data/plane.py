@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rsgm.data.synthetic import LawData
-from rsgm.densities import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SwissRoll
+from rsgm.distributions import Checkerboard, EuclideanLaw, GaussianMixture, Moons, SwissRoll
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

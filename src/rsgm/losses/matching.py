@@ -12,9 +12,9 @@ from torch import Tensor
 from rsgm.divergence import Divergence, Exact, Hutchinson
 from rsgm.fields import Field
 from rsgm.losses.targets import ExactTarget, ScoreTarget
-from rsgm.losses.times import TimeSampler, UniformTime
 from rsgm.losses.weightings import LikelihoodWeighting, NoiseWeighting, Weighting
 from rsgm.processes import Process
+from rsgm.processes.times import TimeSampler, UniformTime
 
 
 class Loss(ABC):

@@ -9,7 +9,6 @@ from rsgm.metrics.density import (
     sampled_integral,
     summary,
 )
-from rsgm.metrics.report import report, sample_report
 from rsgm.metrics.samples import compare
 
 __all__ = [
@@ -19,8 +18,6 @@ __all__ = [
     "compare",
     "guided_integral",
     "integral",
-    "report",
-    "sample_report",
     "sampled_integral",
     "summary",
 ]

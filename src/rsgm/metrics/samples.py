@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsgm.densities import EuclideanLaw
+from rsgm.distributions import EuclideanLaw
 from rsgm.seeding import generator_from
 
 #: lengths of the kernels of `squared_mmd`, in units of the data

@@ -21,8 +21,8 @@ from rsgm.distributions import Normal
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.dynamics import Dynamics
-from rsgm.schedules import LearningRate, WarmupCosine
 from rsgm.seeding import seed_from
+from rsgm.training import LearningRate, WarmupCosine
 
 _REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
 

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from rsgm.charts import Chart, Stereographic
 from rsgm.description import describe
-from rsgm.elbo import EvidenceLowerBound
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
+from rsgm.likelihood import EvidenceLowerBound, LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
@@ -22,7 +21,8 @@ from rsgm.models.rsgm import RSGM
 from rsgm.networks import MLP, Network
 from rsgm.processes import Prediction, Process, Score, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
-from rsgm.schedules import LearningRate, LinearBeta, WarmupCosine
+from rsgm.schedules import LinearBeta
+from rsgm.training import LearningRate, WarmupCosine
 
 
 class ChartSGM(GenerativeModel):

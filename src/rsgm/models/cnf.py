@@ -11,12 +11,12 @@ from torch import Tensor
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
-from rsgm.flows import FieldFlow
 from rsgm.likelihood import LogProb, ProbabilityFlow, log_prob
+from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
-from rsgm.schedules import LearningRate, WarmupCosine
+from rsgm.training import LearningRate, WarmupCosine
 
 
 class CNF(GenerativeModel):

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rsgm.densities import GaussianMixture, SmoothedLaw
 from rsgm.description import describe
+from rsgm.distributions import GaussianMixture, SmoothedLaw
 from rsgm.fields import Field
 from rsgm.likelihood import LogProb, ProbabilityFlow
 from rsgm.manifolds import Manifold

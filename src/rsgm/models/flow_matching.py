@@ -10,13 +10,13 @@ from torch import Tensor
 
 from rsgm.distributions import ManifoldDistribution, Uniform
 from rsgm.fields import NetworkField, TangentField
-from rsgm.flows import FieldFlow
 from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import expand
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
-from rsgm.schedules import LearningRate, WarmupCosine
+from rsgm.training import LearningRate, WarmupCosine
 
 
 class FlowMatching(GenerativeModel):

@@ -18,7 +18,7 @@ from rsgm.models.latent_law import LatentLaw, squared_error
 from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.networks import MLP, Network, SiLU
 from rsgm.samplers import LangevinChain, gradient_of
-from rsgm.schedules import ConstantRate, LearningRate
+from rsgm.training import ConstantRate, LearningRate
 
 
 class DivergenceError(NonFiniteLossError):

@@ -11,13 +11,13 @@ from torch import Tensor
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.flows import Flow
 from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood.flows import Flow
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import expand
 from rsgm.models.base import GenerativeModel, OptimizerFactory
 from rsgm.networks import MLP, Network
-from rsgm.schedules import LearningRate, WarmupCosine
+from rsgm.training import LearningRate, WarmupCosine
 
 
 class MoserFlow(Flow):

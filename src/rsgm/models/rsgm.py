@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from rsgm.description import describe
-from rsgm.elbo import EvidenceLowerBound
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow, ScoreLikelihood
+from rsgm.likelihood import EvidenceLowerBound, LogProb, ProbabilityFlow, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, OptimizerFactory
@@ -18,7 +17,7 @@ from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.networks import MLP, Network
 from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
-from rsgm.schedules import LearningRate, WarmupCosine
+from rsgm.training import LearningRate, WarmupCosine
 
 
 class RSGM(GenerativeModel):

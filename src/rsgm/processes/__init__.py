@@ -13,19 +13,26 @@ from rsgm.processes.predictions import (
     VelocityPrediction,
 )
 from rsgm.processes.product import ProductProcess
+from rsgm.processes.times import ContinuousTime, ImportanceTime, LadderTime, LogUniformTime, TimeSampler, UniformTime
 
 __all__ = [
     "Brownian",
+    "ContinuousTime",
     "DataPrediction",
     "DriftPrediction",
     "GaussianProcess",
+    "ImportanceTime",
+    "LadderTime",
     "Langevin",
+    "LogUniformTime",
     "NoisePrediction",
     "Prediction",
     "Process",
     "ProductProcess",
     "Reverse",
     "Score",
+    "TimeSampler",
+    "UniformTime",
     "VarianceExploding",
     "VariancePreserving",
     "VelocityPrediction",

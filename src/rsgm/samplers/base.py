@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
-from rsgm.flows import ScoreFlow
 from rsgm.likelihood import ProbabilityFlow, SolveError
+from rsgm.likelihood.flows import ScoreFlow
 from rsgm.processes import Process
 from rsgm.samplers.flow_steps import RungeKutta
 from rsgm.samplers.steppers import Step, Stepper

@@ -1,4 +1,4 @@
-"""How much noise at what time: rates, chains and their levels, grids of times, and the learning rate."""
+"""How much noise at what time: rates, chains and their levels, grids of times."""
 
 from rsgm.schedules.discrete import (
     DiscreteConstant,
@@ -29,14 +29,12 @@ from rsgm.schedules.ladders import (
     level_ratio,
     smallest_level,
 )
-from rsgm.schedules.learning import ConstantRate, LearningRate, WarmupCosine
 from rsgm.schedules.rates import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
 __all__ = [
     "AutomaticLadder",
     "AutomaticVariance",
     "ConstantBeta",
-    "ConstantRate",
     "DeviationGrid",
     "DiscreteConstant",
     "DiscreteCosine",
@@ -50,7 +48,6 @@ __all__ = [
     "GridLadder",
     "IndexGrid",
     "Ladder",
-    "LearningRate",
     "LinearBeta",
     "PowerTimeGrid",
     "QuadraticBeta",
@@ -58,7 +55,6 @@ __all__ = [
     "TimeGrid",
     "UniformTimeGrid",
     "UniformVarianceGrid",
-    "WarmupCosine",
     "langevin_step",
     "largest_level",
     "level_count",

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from rsgm.data import ManifoldData
-from rsgm.figures import sample_figure, sample_like
+from rsgm.evaluation.figures import sample_figure, sample_like
 from rsgm.likelihood import SolveError
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field
-from rsgm.flows import Flow, ScoreFlow
+from rsgm.likelihood.flows import Flow, ScoreFlow
 from rsgm.manifolds import Manifold
 from rsgm.processes import Process
 from rsgm.progress import bar

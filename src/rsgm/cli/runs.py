@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rsgm.explain import UsageError
+from rsgm.cli.explain import UsageError
 from rsgm.models import read_checkpoint
 
 #: tells the processes that Lightning starts for further devices which folder the first one made

@@ -24,17 +24,16 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from rsgm import runs
-from rsgm.callbacks import EMA, AtomicCheckpointIO, FinalValidation, LastCheckpoint, RunRecord, SampleFigure
+from rsgm.cli import runs
+from rsgm.cli.explain import UsageError, explain
+from rsgm.cli.parser import Parser
 from rsgm.data import ManifoldData
-from rsgm.evaluation import evaluate, load_data
-from rsgm.explain import UsageError, explain
-from rsgm.figures import sample_like
+from rsgm.evaluation import evaluate, load_data, report
+from rsgm.evaluation.figures import sample_like
 from rsgm.likelihood import SolveError
-from rsgm.metrics import report
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.models.base import NonFiniteLossError
-from rsgm.parser import Parser
+from rsgm.training.callbacks import EMA, AtomicCheckpointIO, FinalValidation, LastCheckpoint, RunRecord, SampleFigure
 
 
 class Events(TensorBoardLogger):

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.description import build
-from rsgm.figures import IMAGES, contexts_like, draw, sample_like
+from rsgm.evaluation.baseline import Draws, density_integral, kernel_density
+from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.manifolds import Manifold
 from rsgm.metrics import bits_per_dim, compare, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
 from rsgm.progress import visible
-from rsgm.yardstick import Draws, density_integral, kernel_density
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:

@@ -13,10 +13,9 @@ from torch import Tensor
 from rsgm.distributions import Normal
 from rsgm.divergence import Divergence, Hutchinson
 from rsgm.fields import Field
-from rsgm.likelihood import LogProb, ScoreLikelihood
-from rsgm.losses import ContinuousTime, ImportanceTime
+from rsgm.likelihood.solver import LogProb, ScoreLikelihood
 from rsgm.manifolds.base import expand
-from rsgm.processes import Process
+from rsgm.processes import ContinuousTime, ImportanceTime, Process
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import _typehints, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
-from rsgm.explain import UsageError, explain
+from rsgm.cli.explain import UsageError, explain
 
 
 class Parser(LightningArgumentParser):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rsgm.densities.base import EuclideanLaw, SmoothedLaw
 from rsgm.distributions.checks import PositiveFinite
 from rsgm.distributions.combined import choose
+from rsgm.distributions.flat import EuclideanLaw, SmoothedLaw
 
 
 class GaussianMixture(SmoothedLaw):

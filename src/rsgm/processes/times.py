@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rsgm.processes import Process
+from rsgm.processes.base import Process
 from rsgm.schedules import GridLadder, Ladder
 
 

@@ -1,0 +1,20 @@
+"""Exact log-densities by an ODE, and lower bounds on them."""
+
+from rsgm.likelihood.bounds import DenoisingBound, DivergenceBound, EvidenceLowerBound
+from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
+from rsgm.likelihood.solver import LogProb, ProbabilityFlow, ScoreLikelihood, SolveError, integrate, log_prob
+
+__all__ = [
+    "DenoisingBound",
+    "DivergenceBound",
+    "EvidenceLowerBound",
+    "FieldFlow",
+    "Flow",
+    "LogProb",
+    "ProbabilityFlow",
+    "ScoreFlow",
+    "ScoreLikelihood",
+    "SolveError",
+    "integrate",
+    "log_prob",
+]
