@@ -1,5 +1,5 @@
-"""The commands: `train.py`, `evaluate.py` and `rsgm`."""
+"""The commands: `train.py`, `evaluate.py`, and `rsgm` with a verb for each."""
 
-from rsgm.cli.commands import TrainCLI, evaluate_command, train
+from rsgm.cli.commands import TrainCLI, evaluate_command, main, train
 
-__all__ = ["TrainCLI", "evaluate_command", "train"]
+__all__ = ["TrainCLI", "evaluate_command", "main", "train"]

@@ -1,4 +1,4 @@
-"""The commands: `train.py` and `evaluate.py`."""
+"""The commands: `train.py`, `evaluate.py`, and `rsgm` with a verb for each."""
 
 from __future__ import annotations
 
@@ -28,12 +28,17 @@ from rsgm.cli import runs
 from rsgm.cli.explain import UsageError, explain
 from rsgm.cli.parser import Parser
 from rsgm.data import ManifoldData
-from rsgm.evaluation import evaluate, load_data, report
-from rsgm.evaluation.figures import sample_like
+from rsgm.evaluation import evaluate, load_data, report, sample_like
 from rsgm.likelihood import SolveError
-from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
-from rsgm.models.base import NonFiniteLossError
-from rsgm.training.callbacks import EMA, AtomicCheckpointIO, FinalValidation, LastCheckpoint, RunRecord, SampleFigure
+from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, load, read_checkpoint, write_checkpoint
+from rsgm.training import (
+    AtomicCheckpointIO,
+    FinalValidation,
+    LastCheckpoint,
+    SampleFigure,
+    Training,
+    fit_in_one_pass,
+)
 
 
 class Events(TensorBoardLogger):
@@ -45,27 +50,38 @@ class Events(TensorBoardLogger):
 
 
 class TrainCLI(LightningCLI):
-    """LightningCLI without subcommands: a model, its data and a trainer from YAML files and overrides."""
+    """LightningCLI without subcommands: a model, its training, data and a trainer from YAML files and overrides.
 
+    The model is a law, and `model` of this class the `Training` that wraps it; None of a law that is fitted in one pass.
+    """
+
+    law: GenerativeModel
     run: Path
 
     def __init__(self, args: list[str] | None = None) -> None:
         self._given = sys.argv[1:] if args is None else args
         super().__init__(
-            GenerativeModel,
+            Training,
             ManifoldData,
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
             parser_class=Parser,
             parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
-            subclass_mode_model=True,
-            subclass_mode_data=True,
             args=args,
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The model, how it is learned, its data and a trainer."""
+        parser.add_subclass_arguments(GenerativeModel, "model", required=True)
+        # made here, of the model above
+        parser.add_class_arguments(Training, "training", skip={"model"}, instantiate=False)
+        parser.add_subclass_arguments(ManifoldData, "data", required=True)
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The arguments beside model, data and trainer."""
@@ -80,7 +96,6 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--save_every", type=PositiveInt, default=500, help="Steps between two writes of last.ckpt."
         )
-        parser.add_lightning_class_args(EMA, "ema")
 
     def before_instantiate_classes(self) -> None:
         """Give the data the run's seed, unless they have their own."""
@@ -88,9 +103,16 @@ class TrainCLI(LightningCLI):
         if arguments.get("seed") is None:
             arguments["seed"] = self.config.seed_everything
 
+    def instantiate_classes(self) -> None:
+        """Make everything that the configuration describes."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.law, self.datamodule = self.config_init["model"], self.config_init["data"]
+        self.model = Training(self.law, **self.config_init["training"]) if self.law.trainable else None
+        self.trainer = self.instantiate_trainer()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Choose the run folder; add the logger, the checkpoints and the record of the run."""
-        places = self.model.manifold, self.datamodule.manifold
+        """Choose the run folder; add the logger, the checkpoints and the figures of the run."""
+        places = self.law.manifold, self.datamodule.manifold
         if str(places[0]) != str(places[1]):
             raise UsageError(
                 f"The model is on {places[0]}, with points of shape {tuple(places[0].shape)}, and the data are on "
@@ -106,7 +128,7 @@ class TrainCLI(LightningCLI):
             self.datamodule.setup()
         self.run = self._run_folder()
         self._dump_config()
-        self.model.description = self.config_dump["model"]
+        self.law.description = self.config_dump["model"]
         config = self.config_init["trainer"]
         if config.get("logger") in (None, True):
             kwargs["logger"] = Events(self.run.parent.parent, name=self.run.parent.name, version=self.run.name)
@@ -119,16 +141,13 @@ class TrainCLI(LightningCLI):
             enable_version_counter=False,
         )
         last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
-        callbacks = [RunRecord(), SampleFigure(), FinalValidation(), best, last]
+        callbacks = [SampleFigure(), FinalValidation(), best, last]
         if config.get("enable_progress_bar") is not False:
             callbacks.append(TQDMProgressBar(refresh_rate=50))
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         trainer_config = {**config, **kwargs}
-        averaged = any(p.requires_grad for p in self.model.parameters())
         try:
-            return self._instantiate_trainer(
-                trainer_config, [*([self.config_init["ema"]] if averaged else []), *callbacks]
-            )
+            return self._instantiate_trainer(trainer_config, callbacks)
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             for folder in (self.run, *self.run.parents[:2]):
                 with contextlib.suppress(OSError):  # not empty
@@ -145,12 +164,24 @@ class TrainCLI(LightningCLI):
         return folder
 
 
-def train(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None) -> int:
+    """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
+    verbs = {"train": train, "evaluate": evaluate_command}
+    given = sys.argv[1:] if args is None else args
+    if given and given[0] in verbs:
+        return verbs[given[0]](given[1:], f"rsgm {given[0]}")
+    lines = "\n".join(f"  rsgm {name:<10} {verb.__doc__.split(';')[0]}." for name, verb in verbs.items())
+    asked = given in (["-h"], ["--help"])
+    found = "" if asked or not given else f"rsgm: unknown command {given[0]!r}\n"
+    print(f"{found}usage: rsgm COMMAND [ARGUMENTS]\n\n{lines}\n\nrsgm COMMAND --help says more.", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+def train(args: list[str] | None = None, command: str = "train.py") -> int:
     """Train a model and score its best checkpoint; the exit status."""
     _quiet()
     try:
-        cli = TrainCLI(args)
-        return _train(cli)
+        return _train(TrainCLI(args))
     except (
         UsageError,
         CheckpointError,
@@ -165,7 +196,7 @@ def train(args: list[str] | None = None) -> int:
         text = str(error)
         if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
             error = UsageError(explain(text, []))
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except SIGTERMException:
         return 128 + signal.SIGTERM
@@ -182,25 +213,41 @@ def _train(cli: TrainCLI) -> int:
     if trainer.is_global_zero:
         print(f"Run folder: {run}")
         runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
-    trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
     best = run / "best.ckpt"
-    # as the first process sees it, for all of them write a checkpoint together
-    if not trainer.strategy.broadcast(best.exists()):
-        if not cli.model.is_finite():
-            raise NonFiniteLossError("The weights are not finite at the end of the run, which was never validated.")
-        rank_zero_warn("This run was never validated: best.ckpt holds the weights of its end.")
-        trainer.save_checkpoint(best)
-    if not trainer.is_global_zero:
-        return 0
-    metrics = evaluate(best)
-    print(report(metrics))
+    if cli.model is None:
+        if not runs.is_first():
+            return 0
+        _fit_in_one_pass(cli)
+    else:
+        trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+        # as the first process sees it, for all of them write a checkpoint together
+        if not trainer.strategy.broadcast(best.exists()):
+            if not cli.law.is_finite():
+                raise NonFiniteLossError("The weights are not finite at the end of the run, which was never validated.")
+            rank_zero_warn("This run was never validated: best.ckpt holds the weights of its end.")
+            trainer.save_checkpoint(best)
+        if not trainer.is_global_zero:
+            return 0
+    print(report(evaluate(best)))
     return 0
 
 
-def evaluate_command(args: list[str] | None = None) -> int:
+def _fit_in_one_pass(cli: TrainCLI) -> None:
+    """Without the trainer's loop, but on its device."""
+    data, device = cli.datamodule, cli.trainer.strategy.root_device
+    data.prepare_data()
+    data.setup()
+    law, seed = cli.law.to(device), cli.config.seed_everything
+    spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), seed)
+    record = {"seed": seed, "training": spent, "data": data.description(), "fingerprint": data.fingerprint}
+    for name in ("best", "last"):
+        write_checkpoint(law, cli.run / f"{name}.ckpt", **record)
+
+
+def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py") -> int:
     """Score a checkpoint, or draw samples from it; the exit status."""
     _quiet()
-    parser = argparse.ArgumentParser(prog="evaluate.py", description=evaluate_command.__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=command, description=evaluate_command.__doc__, allow_abbrev=False)
     parser.add_argument("--ckpt", required=True, help="A checkpoint; its data are named in it.")
     parser.add_argument("--samples", type=int, help="Draw this many samples instead of scoring.")
     parser.add_argument("--out", type=Path, help="CSV for the samples, in data units.")
@@ -220,7 +267,7 @@ def evaluate_command(args: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
-        print(f"evaluate.py: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     return 0
 

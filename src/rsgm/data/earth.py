@@ -95,12 +95,7 @@ class EarthData(TableData):
 
     def read(self, path: Path) -> Table:
         """Latitudes and longitudes, the latter from -180 to below 180 degrees, in the file's unit."""
-        wanted = Named(
-            self.columns or {},
-            (angle("lat", "latitude", self.unit, -90, 90), angle("lon", "longitude", self.unit, -180, 360)),
-            _NAMES,
-        )
-        table = read_table(path, wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
+        table = read_table(path, lat_lon(self.columns, self.unit), skip_rows=self.skip_rows, skip_bad=self.skip_bad)
         lat, lon = table.values.T
         half = half_turn(self.unit)
         if self.unit is None and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi:
@@ -140,6 +135,12 @@ class EarthData(TableData):
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the jitter."""
         return super().provenance() | {"dequantize_deg": self.dequantize_deg}
+
+
+def lat_lon(columns: Names | None = None, unit: Unit | None = None) -> Named:
+    """The columns of a latitude and a longitude, as they are named in many files; see `EarthData`."""
+    wanted = (angle("lat", "latitude", unit, -90, 90), angle("lon", "longitude", unit, -180, 360))
+    return Named(columns or {}, wanted, _NAMES)
 
 
 def from_degrees(degrees: Floats) -> Tensor:

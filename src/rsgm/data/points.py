@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rsgm.data.base import ManifoldData
-from rsgm.data.earth import from_degrees, to_degrees
+from rsgm.data.earth import from_degrees, lat_lon, to_degrees
 from rsgm.data.names import Floats
+from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.so3 import (
@@ -89,6 +90,18 @@ class PointsData(ManifoldData):
         self._units: tuple[tuple[str, ...], Callable[[Tensor], Tensor | Floats]] | None = None
 
     @classmethod
+    def of(
+        cls, manifold: Manifold, points: ArrayLike | Tensor, context: ArrayLike | Tensor | None = None, **arguments: Any
+    ) -> PointsData:
+        """Points by their coordinates, or, on the globe, a DataFrame by its columns of latitude and longitude, degrees."""
+        names = [str(name) for name in getattr(points, "columns", ())]
+        found = lat_lon().find(names) if names and str(manifold) == str(Sphere(2)) else None
+        if found is None:
+            return cls(manifold, points, context, **arguments)
+        lat, lon = (np.asarray(points)[:, place].astype(np.float64) for place in found.places)
+        return cls.from_lat_lon(lat, lon, context=context, **arguments)
+
+    @classmethod
     def from_lat_lon(cls, lat: ArrayLike | Tensor, lon: ArrayLike | Tensor, **arguments: Any) -> PointsData:
         """Places on the globe, `Sphere(2)`, from latitudes (N,) and longitudes (N,) in degrees.
 
@@ -139,6 +152,10 @@ class PointsData(ManifoldData):
     def points(self) -> Tensor | tuple[Tensor, Tensor]:
         """The points, with their context if there is one."""
         return self._points if self._context is None else (self._points, self._context)
+
+    def rows(self) -> Split:
+        """All points, not split."""
+        return Split(self._points, self._context)
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """From a model to numbers and figures."""
 
-from rsgm.evaluation.evaluate import evaluate, load_data
+from rsgm.evaluation.evaluate import Evaluation, evaluate, load_data, score, write
+from rsgm.evaluation.figures import draw, sample_like
 from rsgm.evaluation.report import report, sample_report
 
-__all__ = ["evaluate", "load_data", "report", "sample_report"]
+__all__ = ["Evaluation", "draw", "evaluate", "load_data", "report", "sample_like", "sample_report", "score", "write"]

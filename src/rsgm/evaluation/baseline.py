@@ -1,4 +1,4 @@
-"""What a density is held against: kernels on the same points, and the whole that it must add up to."""
+"""What a model's density is compared with: a kernel density of the same points, and the integral, which must be one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""From a checkpoint to numbers and figures: the only road, for `train.py` and `evaluate.py` alike."""
+"""From a model, or its checkpoint, to numbers and figures: the only road, for every command alike."""
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import json
 import math
@@ -11,10 +10,12 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from rsgm.data import ManifoldData
@@ -22,8 +23,8 @@ from rsgm.description import build
 from rsgm.evaluation.baseline import Draws, density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.manifolds import Manifold
-from rsgm.metrics import bits_per_dim, compare, summary
-from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, load, read_checkpoint
+from rsgm.metrics import Integral, bits_per_dim, compare, summary
+from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint
 from rsgm.progress import visible
 
 
@@ -51,6 +52,85 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
     return data
 
 
+class Evaluation(NamedTuple):
+    """What `score` found.
+
+    Fields:
+        metrics: numbers, as plain data; the README says what each of them means
+        drawn: samples ``(n, *shape)``
+        density: the integral of the density and the values that it is made of; None where it was not taken
+        latents: draws of the latent variable, for the first of the test points
+    """
+
+    metrics: dict[str, Any]
+    drawn: Tensor
+    density: Integral | None
+    latents: dict[str, Latents]
+
+
+def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Evaluation:
+    """Score a model on the test part of its data. Nothing is written.
+
+    Arguments:
+        model: the law, on the device where it is to be computed
+        data: whose train part the baselines see
+        samples: at least two, of pictures 64 at most; they are scored by the model's own density, make the picture,
+            and are held against a known law
+
+    Raises:
+        SolveError: if a likelihood could not be computed
+        ValueError: if a log-density is not finite, and for fewer than two samples
+    """
+    if samples < 2:
+        raise ValueError(f"score: at least 2 samples are needed, found {samples}.")
+    data.prepare_data()
+    data.setup()
+    if data.image_shape is not None:
+        samples = min(samples, IMAGES)
+    test = data.test.points.to(model.device)
+    context = None if data.test.context is None else data.test.context.to(model.device)
+    found, bound = model.likelihood(test, context), model.lower_bound(test, context)
+    twins, places = data.twins().to(model.device), data.test_places()
+    drawn = sample_like(model, data.test, samples)
+    draws = _score(model, drawn, data)
+    kde = kernel_density(model.manifold, data)
+    density = density_integral(model, data, draws)
+    truth, law = data.true_log_prob(data.test.points, data.test.context), data.reference_law
+    bits = None if data.levels is None else partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
+    latents = model.latents(data.test.points[:samples], seed=0)
+    provenance = data.provenance()
+    metrics = {
+        "model": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "manifold": str(model.manifold),
+        "split": provenance.pop("split"),
+        "data": provenance,
+        "nll": summary(-found.value, places),
+        "nll_without_twins": summary(-found.value[~twins], places[~data.twins()]),
+        "nll_exact": found.exact,
+        "effective_draws": None if found.draws is None else _effective(found.draws),
+        "sample_nll": summary(-draws.log_density),
+        "nll_bound": None if bound is None else summary(-bound.value, places),
+        "normalisation": density.value if density is not None and density.measured else None,
+        "normalisation_error": None if density is None else density.standard_error,
+        "normalisation_method": None if density is None else density.method,
+        "nfe": found.nfe,
+        "solver": found.solver,
+        "resolution": _resolution(model),
+        "baselines": _baselines(model.manifold, data, kde),
+        "perfect_model": None if truth is None else summary(-truth, places),
+        "nll_gap": None if truth is None else summary(truth - found.value.cpu(), places),
+        "bits_per_dim": None if bits is None else summary(bits(-found.value), places),
+        "bits_per_dim_bound": None if bits is None or bound is None else summary(bits(-bound.value), places),
+        "samples": None if law is None else compare(drawn, law),
+        "latents": {
+            name: {"std": float(some.z.std()), "samples": None if law is None else compare(some.x, law)}
+            for name, some in latents.items()
+        },
+    }
+    return Evaluation(metrics, drawn, density, latents)
+
+
 def evaluate(
     path: str | Path,
     data: ManifoldData | None = None,
@@ -62,91 +142,45 @@ def evaluate(
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
-        samples: at least two, of pictures 64 at most; they are scored by the model's own density, make the picture,
-            and are held against a known law
+        samples: see `score`
         device: where to compute
 
     Returns:
-        what ``metrics.json`` holds; the fields are those of the README's section on metrics
+        what ``metrics.json`` holds: the numbers of `score`, and where they come from
 
     Raises:
-        SolveError: if a likelihood could not be computed
-        ValueError: if a log-density is not finite, and for fewer than two samples
+        FileNotFoundError, CheckpointError: see `rsgm.models.read_checkpoint`
+        SolveError, ValueError: see `score`
     """
-    with visible():
-        return _evaluate(Path(path), data, samples, device)
-
-
-def _evaluate(path: Path, data: ManifoldData | None, samples: int, device: torch.device | str) -> dict[str, Any]:
-    if samples < 2:
-        raise ValueError(f"evaluate: at least 2 samples are needed, found {samples}.")
-    wall, cpu = time.perf_counter(), time.process_time()
+    path, wall, cpu = Path(path), time.perf_counter(), time.process_time()
     checkpoint = read_checkpoint(path)
     if data is None:
         data = load_data(checkpoint)
     data.prepare_data()
     data.setup()
-    if data.image_shape is not None:
-        samples = min(samples, IMAGES)
-    model = load(path, device)
-    test = data.test.points.to(device)
-    context = None if data.test.context is None else data.test.context.to(device)
-    print(
-        f"Scoring {len(test)} test points, then {samples} samples and the integral of the density by a rougher solve.",
-        file=sys.stderr,
-    )
-    score, bound = model.likelihood(test, context), model.lower_bound(test, context)
-    twins, places = data.twins().to(device), data.test_places()
-    drawn = sample_like(model, data.test, samples)
-    draws = _score(model, drawn, data)
-    kde = kernel_density(model.manifold, data)
-    density = density_integral(model, data, draws)
-    training = checkpoint["rsgm"].get("training", {})
-    metrics: dict[str, Any] = {
+    model, training = load(path, device), checkpoint["rsgm"].get("training") or {}
+    with visible():
+        print(
+            f"Scoring {len(data.test.points)} test points, then samples and the integral of the density by a rougher "
+            "solve.",
+            file=sys.stderr,
+        )
+        found = score(model, data, samples)
+        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"))
+    metrics = found.metrics | {
         "model": checkpoint["rsgm"]["model"]["class_path"],
-        "parameters": sum(p.numel() for p in model.parameters()),
         "steps": training.get("steps"),
         "training_points": {"model": training.get("points"), "kernel_density": len(data.train.points)},
-        "seed": checkpoint["rsgm"]["seed"],
-        "manifold": str(model.manifold),
-        "data": data.provenance(),
-        "nll": summary(-score.value, places),
-        "nll_without_twins": summary(-score.value[~twins], places[~data.twins()]),
-        "nll_exact": score.exact,
-        "effective_draws": None if score.draws is None else _effective(score.draws),
-        "sample_nll": summary(-draws.log_density),
-        "nll_bound": None if bound is None else summary(-bound.value, places),
-        "normalisation": density.value if density is not None and density.measured else None,
-        "normalisation_error": None if density is None else density.standard_error,
-        "nfe": score.nfe,
-        "solver": model.solver(),
-        "normalisation_method": None if density is None else density.method,
-        "resolution": _resolution(model),
-        "baselines": _baselines(model.manifold, data, kde),
+        "seed": checkpoint["rsgm"].get("seed"),
         "checkpoint": path.name,
+        "seconds": {
+            "training": {key: training.get(key) for key in ("wall", "cpu")},
+            "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
+        },
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "versions": _versions(),
     }
-    metrics["split"] = metrics["data"].pop("split")
-    truth = data.true_log_prob(data.test.points, data.test.context)
-    metrics["perfect_model"] = None if truth is None else summary(-truth, places)
-    metrics["nll_gap"] = None if truth is None else summary(truth - score.value.cpu(), places)
-    bits = None if data.levels is None else functools.partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
-    metrics["bits_per_dim"] = None if bits is None else summary(bits(-score.value), places)
-    metrics["bits_per_dim_bound"] = None if bits is None or bound is None else summary(bits(-bound.value), places)
-    law = data.reference_law
-    metrics["samples"] = None if law is None else compare(drawn, law)
-    latents = model.latents(data.test.points[:samples], seed=0)
-    metrics["latents"] = {
-        name: {"std": float(draws.z.std()), "samples": None if law is None else compare(draws.x, law)}
-        for name, draws in latents.items()
-    }
-    figures = draw(model, data, density, latents, drawn, training.get("steps"))
-    metrics["seconds"] = {
-        "training": {key: training.get(key) for key in ("wall", "cpu")},
-        "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
-    }
-    metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    metrics["versions"] = _versions()
-    _write(path.parent, metrics, figures)
+    write(path.parent, metrics, figures)
     return metrics
 
 
@@ -191,7 +225,7 @@ def _versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **found, "git": git.stdout.strip() or None}
 
 
-def _write(folder: Path, metrics: dict[str, Any], figures: dict[str, Any]) -> None:
+def write(folder: Path, metrics: dict[str, Any], figures: dict[str, Figure]) -> None:
     """Into ``metrics.json`` and ``figures``, or, where they exist, the first free number."""
     k, suffix = 0, ""
     while (folder / f"metrics{suffix}.json").exists() or (folder / f"figures{suffix}").exists():

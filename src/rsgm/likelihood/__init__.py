@@ -2,7 +2,7 @@
 
 from rsgm.likelihood.bounds import DenoisingBound, DivergenceBound, EvidenceLowerBound
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
-from rsgm.likelihood.solver import LogProb, ProbabilityFlow, ScoreLikelihood, SolveError, integrate, log_prob
+from rsgm.likelihood.solver import LogProb, ODESolver, ScoreLikelihood, SolveError, integrate, log_prob
 
 __all__ = [
     "DenoisingBound",
@@ -11,7 +11,7 @@ __all__ = [
     "FieldFlow",
     "Flow",
     "LogProb",
-    "ProbabilityFlow",
+    "ODESolver",
     "ScoreFlow",
     "ScoreLikelihood",
     "SolveError",

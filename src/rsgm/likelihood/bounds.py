@@ -12,10 +12,9 @@ from torch import Tensor
 
 from rsgm.distributions import Normal
 from rsgm.divergence import Divergence, Hutchinson
-from rsgm.fields import Field
-from rsgm.likelihood.solver import LogProb, ScoreLikelihood
+from rsgm.likelihood.solver import LogProb, ScoreLikelihood, derivatives_in
 from rsgm.manifolds.base import expand
-from rsgm.processes import ContinuousTime, ImportanceTime, Process
+from rsgm.processes import ContinuousTime, ImportanceTime, Process, ScoreField
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
     @abstractmethod
     def rate(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         x0: Tensor,
         x: Tensor,
         t: Tensor,
@@ -72,8 +70,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
 
     def __call__(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         x: Tensor,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -85,16 +82,15 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         """
         dtype = {"float64": torch.float64, "float32": torch.float32}[self.dtype]
         generator = generator or torch.Generator(x.device).manual_seed(self.seed)
-        # derivatives with respect to x do not exist in inference mode
-        with torch.inference_mode(False), torch.no_grad():
+        with derivatives_in(x):
             score = copy.deepcopy(score).to(dtype).eval()
             parts = x.clone().to(dtype).split(self.batch_size)
             labels = [None] * len(parts) if context is None else context.clone().to(dtype).split(self.batch_size)
             values = [
-                self._ends(process, score, part, label, generator) - self._path(process, score, part, label, generator)
+                self._ends(score, part, label, generator) - self._path(score, part, label, generator)
                 for part, label in zip(parts, labels, strict=True)
             ]
-        return LogProb(torch.cat(values), float(self.slices + 1), exact=False)
+        return LogProb(torch.cat(values), float(self.slices + 1), exact=False, solver=self.settings())
 
     def rough(self) -> EvidenceLowerBound:
         """With an eighth of the slices, in single precision: of the same mean, noisier at each point."""
@@ -104,10 +100,9 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         """Method, slices and dtype."""
         return {"method": type(self).__name__, "slices": self.slices, "dtype": self.dtype}
 
-    def _ends(
-        self, process: Process, score: Field, x0: Tensor, context: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
+    def _ends(self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """All but the integral."""
+        process = score.process
         Normal(process.manifold)  # exists in flat space only
         dim = process.manifold.dim
 
@@ -125,16 +120,15 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         prior = process.prior.log_prob(expand(process.signal(last), x0) * x0) - 0.5 * dim * spread.square()
         return prior - rest + dim * ratio.log()
 
-    def _path(
-        self, process: Process, score: Field, x0: Tensor, context: Tensor | None, generator: torch.Generator
-    ) -> Tensor:
+    def _path(self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """The integral."""
+        process = score.process
         offset = torch.rand(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
         total = torch.zeros_like(offset, dtype=torch.float64)
         for k in range(self.slices):
             t, weight = self.time.quantile(process, (k + offset) / self.slices)
             x = process.perturb(x0, t, generator)
-            total += weight * self.rate(process, score, x0, x, t, context, generator)
+            total += weight * self.rate(score, x0, x, t, context, generator)
         return total * (1 - process.eps) / self.slices
 
 
@@ -154,7 +148,7 @@ class DenoisingBound(EvidenceLowerBound):
         >>> from rsgm.processes import Score, VariancePreserving
         >>> process = VariancePreserving(Euclidean(2))
         >>> score = Score(process, TangentField(process.manifold, ResidualMLP))
-        >>> DenoisingBound(slices=4)(process, score, torch.zeros(3, 2)).exact
+        >>> DenoisingBound(slices=4)(score, torch.zeros(3, 2)).exact
         False
     """
 
@@ -164,8 +158,7 @@ class DenoisingBound(EvidenceLowerBound):
 
     def rate(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         x0: Tensor,
         x: Tensor,
         t: Tensor,
@@ -173,6 +166,7 @@ class DenoisingBound(EvidenceLowerBound):
         generator: torch.Generator,
     ) -> Tensor:
         """``β |s - ∇ log q|² / 2``."""
+        process = score.process
         error = score(t, x, context) - process.conditional_score(x0, x, t)
         return 0.5 * process.schedule.beta(t) * process.manifold.squared_norm(x, error)
 
@@ -198,8 +192,7 @@ class DivergenceBound(EvidenceLowerBound):
 
     def rate(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         x0: Tensor,
         x: Tensor,
         t: Tensor,
@@ -207,6 +200,7 @@ class DivergenceBound(EvidenceLowerBound):
         generator: torch.Generator,
     ) -> Tensor:
         """``β (|s|² / 2 + div s) - div b``."""
+        process = score.process
         directions = self.divergence.directions(process.manifold, x, generator)
         value, div = score.with_divergence(t, x, directions, context)
         _, drift_div = process.drift_with_divergence(t, x, directions)

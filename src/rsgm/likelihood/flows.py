@@ -10,7 +10,7 @@ from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import expand
-from rsgm.processes import Process
+from rsgm.processes import ScoreField
 
 
 class Flow(nn.Module, ABC):
@@ -74,11 +74,11 @@ class ScoreFlow(Flow):
     appendix D.
 
     Arguments:
-        process: the forward process
-        score: the field :math:`s_\theta`
+        score: :math:`s_\theta`
     """
 
-    def __init__(self, process: Process, score: Field) -> None:
+    def __init__(self, score: ScoreField) -> None:
+        process = score.process
         super().__init__(process.manifold, process.prior, process.eps)
         self.process, self.score = process, score
 

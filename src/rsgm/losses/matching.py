@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from rsgm.divergence import Divergence, Exact, Hutchinson
-from rsgm.fields import Field
 from rsgm.losses.targets import ExactTarget, ScoreTarget
 from rsgm.losses.weightings import LikelihoodWeighting, NoiseWeighting, Weighting
-from rsgm.processes import Process
+from rsgm.processes import ScoreField
 from rsgm.processes.times import TimeSampler, UniformTime
 
 
@@ -23,8 +22,7 @@ class Loss(ABC):
     @abstractmethod
     def __call__(
         self,
-        score: Field,
-        process: Process,
+        score: ScoreField,
         x0: Tensor,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -46,21 +44,19 @@ class ScoreMatching(Loss, ABC):
 
     def __call__(
         self,
-        score: Field,
-        process: Process,
+        score: ScoreField,
         x0: Tensor,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """The loss of each point, ``(B,)``."""
-        t, weight = self.time(process, x0, generator)
-        return weight * self.weighting(process, t) * self.mismatch(score, process, x0, t, context, generator)
+        t, weight = self.time(score.process, x0, generator)
+        return weight * self.weighting(score.process, t) * self.mismatch(score, x0, t, context, generator)
 
     @abstractmethod
     def mismatch(
         self,
-        score: Field,
-        process: Process,
+        score: ScoreField,
         x0: Tensor,
         t: Tensor,
         context: Tensor | None,
@@ -87,18 +83,17 @@ class DivergenceScoreMatching(ScoreMatching, ABC):
 
     def mismatch(
         self,
-        score: Field,
-        process: Process,
+        score: ScoreField,
         x0: Tensor,
         t: Tensor,
         context: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
         """``½ |s|² + div s`` at a draw of the process."""
-        x = process.perturb(x0, t, generator)
-        directions = self.divergence.directions(process.manifold, x, generator)
+        x = score.process.perturb(x0, t, generator)
+        directions = self.divergence.directions(score.manifold, x, generator)
         value, div = score.with_divergence(t, x, directions, context)
-        return 0.5 * process.manifold.squared_norm(x, value) + div
+        return 0.5 * score.manifold.squared_norm(x, value) + div
 
 
 @dataclass(frozen=True)
@@ -151,13 +146,12 @@ class DenoisingScoreMatching(ScoreMatching):
 
     def mismatch(
         self,
-        score: Field,
-        process: Process,
+        score: ScoreField,
         x0: Tensor,
         t: Tensor,
         context: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
         """``½ |s - target|²`` at the target's draw."""
-        x, target = self.target.draw(process, x0, t, context, generator)
-        return 0.5 * process.manifold.squared_norm(x, score(t, x, context) - target)
+        x, target = self.target.draw(score.process, x0, t, context, generator)
+        return 0.5 * score.manifold.squared_norm(x, score(t, x, context) - target)

@@ -1,17 +1,18 @@
-"""Generative models: each a final LightningModule made of shared parts."""
+"""Generative models: laws that are learned, each made of shared parts."""
 
-from rsgm.models.base import GenerativeModel, Latents
+from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, load
 from rsgm.models.chart_sgm import ChartSGM
-from rsgm.models.checkpoint import CheckpointError, load, read_checkpoint
+from rsgm.models.checkpoint import CheckpointError, read_checkpoint, record, write_checkpoint
 from rsgm.models.cnf import CNF
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.exact import ExactScore
 from rsgm.models.flow_matching import FlowMatching
 from rsgm.models.kde import KernelDensity
 from rsgm.models.kent import KentMixture
-from rsgm.models.latent_ebm import FromPriorChain, FromReference, LatentEBM, PosteriorStart
+from rsgm.models.latent_ebm import LatentEBM
 from rsgm.models.latent_law import LatentLaw
 from rsgm.models.latent_marginal import ImportanceSampling
+from rsgm.models.law import ModelDistribution
 from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 
@@ -23,8 +24,6 @@ __all__ = [
     "Dynamics",
     "ExactScore",
     "FlowMatching",
-    "FromPriorChain",
-    "FromReference",
     "GenerativeModel",
     "ImportanceSampling",
     "KentMixture",
@@ -32,8 +31,11 @@ __all__ = [
     "LatentEBM",
     "LatentLaw",
     "Latents",
+    "ModelDistribution",
     "Moser",
-    "PosteriorStart",
+    "NonFiniteLossError",
     "load",
     "read_checkpoint",
+    "record",
+    "write_checkpoint",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +12,15 @@ from torch import Tensor
 from rsgm.charts import Chart, Stereographic
 from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import EvidenceLowerBound, LogProb, ProbabilityFlow, ScoreLikelihood
+from rsgm.likelihood import EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
-from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.base import GenerativeModel
 from rsgm.models.rsgm import RSGM
 from rsgm.networks import MLP, Network
 from rsgm.processes import Prediction, Process, Score, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LinearBeta
-from rsgm.training import LearningRate, WarmupCosine
 
 
 class ChartSGM(GenerativeModel):
@@ -43,10 +41,8 @@ class ChartSGM(GenerativeModel):
         prediction: factory of the score from the process and the vector field
         loss: the training objective
         sampler: how samples are drawn
-        ode: how log-densities are computed
+        likelihood: how log-densities are computed
         bound: a lower bound that is reported beside them
-        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
-        learning_rate: factor on its learning rate over the run
 
     Example:
         >>> from functools import partial
@@ -66,23 +62,21 @@ class ChartSGM(GenerativeModel):
         prediction: Callable[[Process, Field], Prediction] = Score,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
-        ode: ScoreLikelihood = ProbabilityFlow(),
+        likelihood: ScoreLikelihood = ODESolver(),
         bound: EvidenceLowerBound | None = None,
-        optimizer: OptimizerFactory | None = None,
-        learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
-        super().__init__(manifold, optimizer, learning_rate)
+        super().__init__(manifold)
         self.chart = chart(manifold)
         process = process or partial(VariancePreserving, schedule=LinearBeta(beta_1=6.0))
-        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, prediction, loss, sampler, ode, bound)
+        self.flat = RSGM(Euclidean(manifold.dim), process, network, field, prediction, loss, sampler, likelihood, bound)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of the coordinates."""
         return self.flat.loss(self.chart.inverse(x), context)
 
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """The points of ``n`` sampled coordinates."""
-        return self.chart.forward(self.flat.sample(n, context, seed))
+        return self.chart.forward(self.flat.draw(n, context, generator))
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """That of the coordinates, less the log-determinant of the chart.
@@ -99,7 +93,7 @@ class ChartSGM(GenerativeModel):
         result = self.flat.lower_bound(y, context)
         return None if result is None else self._pushed(result, y)
 
-    def fit_points(self, train: Tensor, val: Tensor) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
         """Fit the chart, then a schedule that leaves its range to the coordinates of the training points.
 
         Raises:
@@ -120,10 +114,6 @@ class ChartSGM(GenerativeModel):
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
         return self.altered(flat=self.flat.rough())
-
-    def solver(self) -> dict[str, Any]:
-        """Method, tolerance and dtype."""
-        return self.flat.solver()
 
     def _coordinates(self, x: Tensor) -> Tensor:
         x = self.manifold.projx(x.double())

@@ -1,20 +1,43 @@
-"""Reading a checkpoint: safely, and with nothing but the file."""
+"""Checkpoints: plain data and tensors, written and read with nothing but the file."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rsgm.description import build
-from rsgm.models.base import GenerativeModel
+if TYPE_CHECKING:
+    from rsgm.models.base import GenerativeModel
+
+#: of the layout below: ``{"state_dict": {"model.<name>": tensor}, "rsgm": record}``, beside what Lightning writes
+FORMAT = 2
 
 
 class CheckpointError(ValueError):
     """A file that is not a checkpoint of this package."""
+
+
+def record(model: GenerativeModel, **more: Any) -> dict[str, Any]:
+    """What a checkpoint says beside the weights: plain data only.
+
+    Arguments:
+        model: the law
+        more: of its training: ``seed``, ``training`` (cost), ``data`` and ``fingerprint``
+    """
+    return {"format": FORMAT, "version": version("rsgm"), "model": model.description, **more}
+
+
+def write_checkpoint(model: GenerativeModel, path: str | Path, **more: Any) -> None:
+    """Write a model with its `record`, beside the target first, so that a torn file never takes its place."""
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    partial = f"{path}.part"
+    torch.save({"state_dict": weights, "rsgm": record(model, **more)}, partial)
+    os.replace(partial, path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -22,7 +45,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: where there is no such file
-        CheckpointError: for a torn or foreign file
+        CheckpointError: for a torn or foreign file, and one of another format
     """
     path = Path(path)
     if not path.is_file():
@@ -33,26 +56,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is torn or is not a checkpoint.") from None
     if not isinstance(checkpoint, dict) or "rsgm" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} was not written by rsgm: it has no description of a model.")
+    found = checkpoint["rsgm"].get("format", 1)
+    if found != FORMAT:
+        writer = checkpoint["rsgm"].get("version", "0.1.0 or a former one")
+        raise CheckpointError(
+            f"{path} has format {found}, of version {writer} of rsgm; this is version {version('rsgm')}, which reads "
+            f"format {FORMAT}. Install the version that wrote it, or train again."
+        )
     return checkpoint
-
-
-def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeModel:
-    """The model in a checkpoint, with its averaged weights where it has them, ready to sample and to score.
-
-    Only classes that are already imported and that the constructors' annotations admit are built; a model with
-    parts of your own needs their module imported first.
-
-    Arguments:
-        path: a ``.ckpt`` file
-        device: where to put the model
-
-    Raises:
-        FileNotFoundError, CheckpointError: see `read_checkpoint`
-        ValueError: for a class that is not admitted
-    """
-    checkpoint = read_checkpoint(path)
-    model = build(checkpoint["rsgm"]["model"], GenerativeModel)
-    model.description = checkpoint["rsgm"]["model"]
-    model.on_load_checkpoint(checkpoint)
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.to(device).eval()

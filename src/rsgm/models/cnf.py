@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +10,11 @@ from torch import Tensor
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow, log_prob
+from rsgm.likelihood import LogProb, ODESolver, log_prob
 from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.base import GenerativeModel
 from rsgm.networks import MLP, Network
-from rsgm.training import LearningRate, WarmupCosine
 
 
 class CNF(GenerativeModel):
@@ -38,9 +36,7 @@ class CNF(GenerativeModel):
         divergence: of training
         checkpoint: compute each evaluation again in the backward pass: 1.6 times the cost of a step, and memory
             that does not grow with the number of evaluations
-        ode: how log-densities and samples are computed
-        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
-        learning_rate: factor on its learning rate over the run
+        solver: how log-densities and samples are computed
 
     Raises:
         ValueError: for a manifold that is not compact
@@ -61,13 +57,11 @@ class CNF(GenerativeModel):
         tolerance: float = 1e-5,
         divergence: Divergence = Exact(),
         checkpoint: bool = False,
-        ode: ProbabilityFlow = ProbabilityFlow(),
-        optimizer: OptimizerFactory | None = None,
-        learning_rate: LearningRate = WarmupCosine(),
+        solver: ODESolver = ODESolver(),
     ) -> None:
-        super().__init__(manifold, optimizer, learning_rate)
+        super().__init__(manifold)
         self.flow = FieldFlow(field(manifold, network), Uniform(manifold))
-        self.tolerance, self.divergence, self.checkpoint, self.ode = tolerance, divergence, checkpoint, ode
+        self.tolerance, self.divergence, self.checkpoint, self.solver = tolerance, divergence, checkpoint, solver
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The negative log-likelihood of each point, and the evaluations of the field that it took."""
@@ -78,18 +72,14 @@ class CNF(GenerativeModel):
         value, count = log_prob(self.flow, x, context, self.tolerance, self.divergence, seed, self.checkpoint)
         return {"loss": -value, "nfe": torch.full_like(value, count)}
 
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points: uniform ones, carried back."""
-        return self.ode.sample(self.flow, n, self.given(context, n), self.generator(seed))
+        return self.solver.sample(self.flow, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the ODE."""
-        return self.ode.log_prob(self.flow, x, context)
+        return self.solver.log_prob(self.flow, x, context)
 
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
-        return self.altered(ode=self.ode.rough())
-
-    def solver(self) -> dict[str, Any]:
-        """Method, tolerance and dtype."""
-        return self.ode.settings()
+        return self.altered(solver=self.solver.rough())

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsgm.fields import Field
-from rsgm.processes import Process
+from rsgm.processes import ScoreField
 from rsgm.samplers import Sampler
 
 #: times of the forward process; most points on their way back, and most of the states of one way
@@ -32,15 +31,16 @@ class Dynamics(NamedTuple):
     score: Callable[[Tensor], Tensor]
 
 
-def dynamics_of(process: Process, score: Field, sampler: Sampler, x: Tensor, generator: torch.Generator) -> Dynamics:
+def dynamics_of(score: ScoreField, sampler: Sampler, x: Tensor, generator: torch.Generator) -> Dynamics:
     """The dynamics of a score model, without context.
 
     Arguments:
-        process, score: the model
+        score: the model
         sampler: how it samples; its variants are followed too
         x: data points ``(n, *shape)``
         generator: of the noise; every sampler starts from the same state of it
     """
+    process = score.process
     x = x.to(torch.get_default_dtype())  # that of priors, and so of samplers
     times = torch.linspace(process.eps, 1, _TIMES, dtype=x.dtype, device=x.device)
     noised = torch.stack([process.perturb(x, t.expand(len(x)), generator) for t in times])
@@ -48,7 +48,7 @@ def dynamics_of(process: Process, score: Field, sampler: Sampler, x: Tensor, gen
 
     def follow(variant: Sampler) -> Tensor:
         start = torch.Generator(generator.device).manual_seed(seed)
-        states = list(variant.states(process, score, min(len(x), _WALKERS), None, start))
+        states = list(variant.states(score, min(len(x), _WALKERS), None, start))
         every = -(-len(states) // _STATES)
         # the last state, of all, is a sample
         return torch.stack(states[::-1][::every][::-1])

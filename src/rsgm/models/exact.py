@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
 from rsgm.fields import Field
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood import LogProb, ODESolver, ScoreLikelihood
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
 from rsgm.models.dynamics import Dynamics, dynamics_of
@@ -46,7 +46,7 @@ class ExactScore(GenerativeModel):
         process: factory of the forward process from the manifold; None for `VariancePreserving` with
             ``LinearBeta(beta_0=0.1, beta_1=20)``
         sampler: how samples are drawn
-        ode: how log-densities are computed
+        likelihood: how log-densities are computed
 
     Raises:
         ValueError: for a law in another space
@@ -64,7 +64,7 @@ class ExactScore(GenerativeModel):
         law: SmoothedLaw | None = None,
         process: Callable[[Manifold], GaussianProcess] | None = None,
         sampler: Sampler = ReverseDiffusion(),
-        ode: ProbabilityFlow = ProbabilityFlow(),
+        likelihood: ScoreLikelihood = ODESolver(),
     ) -> None:
         super().__init__(manifold)
         law = law or GaussianMixture()
@@ -73,28 +73,24 @@ class ExactScore(GenerativeModel):
         process = process or partial(VariancePreserving, schedule=LinearBeta(beta_0=0.1, beta_1=20.0))
         self.process = process(manifold)
         self.score = LawScore(self.process, law)
-        self.law, self.sampler, self.ode = law, sampler, ode
+        self.law, self.sampler, self.log_density = law, sampler, likelihood
 
-    def fit_points(self, train: Tensor, val: Tensor) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
         """Let a schedule that leaves its range to the training points see them."""
         if self.process.fit(train):
             self.redescribe(process=describe(self.process, skip=1))
 
-    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
-        """The negative log-likelihood under the law, for the log; nothing is learned."""
-        return {"loss": -self.law.log_prob(x)}
-
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points by the sampler."""
-        return self.sampler(self.process, self.score, n, self.given(context, n), self.generator(seed))
+        return self.sampler(self.score, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the probability-flow ODE."""
-        return self.ode(self.process, self.score, x, context)
+        return self.log_density(self.score, x, context)
 
     def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
         """The process and its reversal."""
-        return dynamics_of(self.process, self.score, self.sampler, x.to(self.device), self.generator(seed))
+        return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
 
     def resolution(self) -> float:
         """``sqrt(s(eps))``."""
@@ -102,8 +98,4 @@ class ExactScore(GenerativeModel):
 
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
-        return self.altered(ode=self.ode.rough())
-
-    def solver(self) -> dict[str, Any]:
-        """Method, tolerance and dtype."""
-        return self.ode.settings()
+        return self.altered(log_density=self.log_density.rough())

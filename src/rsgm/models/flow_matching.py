@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rsgm.distributions import ManifoldDistribution, Uniform
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood import LogProb, ODESolver
 from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import expand
-from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.base import GenerativeModel
 from rsgm.networks import MLP, Network
-from rsgm.training import LearningRate, WarmupCosine
 
 
 class FlowMatching(GenerativeModel):
@@ -37,9 +35,7 @@ class FlowMatching(GenerativeModel):
         prior: factory of the law at t = 1 from the manifold; where that is not compact, e.g. `WrappedNormal`
         stratified: one time in each of B equal slices of [0, 1] instead of B independent times: the same mean, less
             variance
-        ode: how log-densities and samples are computed
-        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
-        learning_rate: factor on its learning rate over the run
+        solver: how log-densities and samples are computed
 
     Raises:
         ValueError: for the uniform law on a manifold that is not compact
@@ -59,13 +55,11 @@ class FlowMatching(GenerativeModel):
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
         prior: Callable[[Manifold], ManifoldDistribution] = Uniform,
         stratified: bool = False,
-        ode: ProbabilityFlow = ProbabilityFlow(),
-        optimizer: OptimizerFactory | None = None,
-        learning_rate: LearningRate = WarmupCosine(),
+        solver: ODESolver = ODESolver(),
     ) -> None:
-        super().__init__(manifold, optimizer, learning_rate)
+        super().__init__(manifold)
         self.flow = FieldFlow(field(manifold, network), prior(manifold))
-        self.stratified, self.ode = stratified, ode
+        self.stratified, self.solver = stratified, solver
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The squared error of the velocity at one time on one geodesic from each point."""
@@ -78,21 +72,17 @@ class FlowMatching(GenerativeModel):
         error = self.flow.velocity(t, xt, context) - velocity
         return {"loss": self.manifold.squared_norm(xt, error)}
 
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points: draws of the prior, carried back."""
-        return self.ode.sample(self.flow, n, self.given(context, n), self.generator(seed))
+        return self.solver.sample(self.flow, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the ODE."""
-        return self.ode.log_prob(self.flow, x, context)
+        return self.solver.log_prob(self.flow, x, context)
 
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
-        return self.altered(ode=self.ode.rough())
-
-    def solver(self) -> dict[str, Any]:
-        """Method, tolerance and dtype."""
-        return self.ode.settings()
+        return self.altered(solver=self.solver.rough())
 
 
 def geodesic(manifold: Manifold, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ class KernelDensity(GenerativeModel):
         self.register_buffer("weights", torch.zeros(widths + 1, dtype=torch.float64))
         self.register_buffer("points", torch.empty(0, *manifold.shape, dtype=torch.float64))
 
-    def fit_points(self, train: Tensor, val: Tensor) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
         """Keep the training points; fit the weights on the validation points."""
         self.points = self.manifold.projx(train.double())
         with visible():
@@ -70,14 +70,9 @@ class KernelDensity(GenerativeModel):
             log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(log_parts))
         self.weights = log_weights.exp()
 
-    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
-        """The negative log-likelihood, for the log; nothing is learned by gradient."""
-        return {"loss": -self.likelihood(x).value}
-
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
         self._check_fitted()
-        generator = self.generator(seed)
         component = choose(self.weights, n, generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
         # where there is no uniform law its weight is zero
@@ -108,11 +103,12 @@ class KernelDensity(GenerativeModel):
         pairs = max(1, 2**18 // len(self.widths))
         density, rows = x.new_zeros(len(x), len(self.widths)), max(1, pairs // len(self.points))
         with bar("kernel density", len(x)) as shown:
-            for chunk, total in zip(x.split(rows), density.split(rows), strict=True):
+            for start in range(0, len(x), rows):
+                chunk = x[start : start + rows]
                 for centres in self.points.split(pairs):
                     log_kernel = self.manifold.kernel_log_prob(chunk[:, None, None], centres, self.widths[:, None])
                     # densities underflow to zero harmlessly
-                    total += log_kernel.exp_().sum(-1)
+                    density[start : start + rows] += log_kernel.exp_().sum(-1)
                 shown.update(len(chunk))
         return torch.cat([uniform, (density / len(self.points)).log()], 1)
 

@@ -60,13 +60,13 @@ class KentMixture(GenerativeModel):
         for name, shape in {"weights": (), "frames": (3, 3), "concentrations": (), "ovalnesses": ()}.items():
             self.register_buffer(name, torch.zeros(components, *shape, dtype=torch.float64))
 
-    def fit_points(self, train: Tensor, val: Tensor) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
         """EM on the training points from each start; the validation points choose."""
         train, val = (self.manifold.projx(x.double()) for x in (train, val))
         best = -math.inf
         with visible(), bar("Kent mixture", self.restarts, "starts") as shown:
             for restart in range(self.restarts):
-                generator = torch.Generator(train.device).manual_seed(seed_from("kent", self.seed or 0, restart))
+                generator = torch.Generator(train.device).manual_seed(seed_from("kent", seed, restart))
                 law, weights = self._fit(train, generator, shown)
                 score = float(_log_parts(law, weights, val).logsumexp(1).mean())
                 if score > best or not restart:
@@ -74,13 +74,9 @@ class KentMixture(GenerativeModel):
                     self.weights, self.frames = weights, law.frame.clone()
                     self.concentrations, self.ovalnesses = law.concentration.clone(), law.ovalness.clone()
 
-    def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
-        """The negative log-likelihood, for the log; nothing is learned by gradient."""
-        return {"loss": -self.likelihood(x).value}
-
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
-        law, generator = self._law(), self.generator(seed)
+        law = self._law()
         index = choose(self.weights, n, generator)
         chosen = Kent(law.frame[index], law.concentration[index], law.ovalness[index])
         return chosen.draw(1, generator)[0].float()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,42 +11,15 @@ from torch import Tensor
 
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, OptimizerFactory
+from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError
 from rsgm.models.latent_law import LatentLaw, squared_error
 from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.networks import MLP, Network, SiLU
 from rsgm.samplers import LangevinChain, gradient_of
-from rsgm.training import ConstantRate, LearningRate
 
 
 class DivergenceError(NonFiniteLossError):
     """The energy or the latent variable grows without end, though all numbers are still finite."""
-
-
-class PosteriorStart(ABC):
-    """Where the chain of p(z|x) starts."""
-
-    @abstractmethod
-    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """Points ``(B, latent_dim)``, given where the prior chain started, draws of p_0, and where it ended."""
-
-
-@dataclass(frozen=True)
-class FromReference(PosteriorStart):
-    """The draws of p_0 from which the prior chain started, as in the paper."""
-
-    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """``start``."""
-        return start
-
-
-@dataclass(frozen=True)
-class FromPriorChain(PosteriorStart):
-    """The end of the prior chain."""
-
-    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """``end``."""
-        return end
 
 
 class LatentEBM(GenerativeModel):
@@ -81,15 +52,12 @@ class LatentEBM(GenerativeModel):
         energy_bound: b, where f is :math:`b \tanh(\cdot / b)` of its network; None for the network itself
         rho: weight of the squared energies
         prior_chain: of :math:`p_\alpha`, from p_0; also that of samples
-        posterior_chain: of p(z|x)
-        posterior_start: where the latter starts
+        posterior_chain: of p(z|x), from the draws of p_0 that the other one starts from
         noise: whether samples are x, or only g(z)
         marginal: how log-densities are estimated
         energy_lr: learning rate of f; the optimiser's own is that of g
         max_gap: of the mean of f over :math:`z^+` from that over :math:`z^-`, nats; beyond it training stops
         max_spread: of the standard deviations of :math:`z^-` and :math:`z^+`, in units of sigma_0; likewise
-        optimizer: factory of the optimiser from groups of parameters; None for Adam at a rate of 2e-3
-        learning_rate: factor on both learning rates over the run
 
     Raises:
         ValueError: for a manifold that is not a vector space, and for numbers out of range
@@ -113,16 +81,13 @@ class LatentEBM(GenerativeModel):
         rho: float = 0.02,
         prior_chain: LangevinChain = LangevinChain(20, 0.08),
         posterior_chain: LangevinChain = LangevinChain(20, 0.02),
-        posterior_start: PosteriorStart = FromReference(),
         noise: bool = True,
         marginal: ImportanceSampling = ImportanceSampling(),
         energy_lr: float = 2e-4,
         max_gap: float = 100.0,
         max_spread: float = 20.0,
-        optimizer: OptimizerFactory | None = None,
-        learning_rate: LearningRate = ConstantRate(),
     ) -> None:
-        super().__init__(manifold, optimizer or partial(torch.optim.Adam, lr=2e-3, fused=True), learning_rate)
+        super().__init__(manifold)
         if not (rho >= 0 and min(energy_lr, max_gap, max_spread) > 0):
             raise ValueError(
                 "LatentEBM: rho >= 0 and positive energy_lr, max_gap and max_spread are needed, found "
@@ -131,7 +96,7 @@ class LatentEBM(GenerativeModel):
         network = partial(MLP, hidden=[64, 64], activation=SiLU)
         networks = energy or network, decoder or network
         self.law = LatentLaw(manifold, latent_dim, *networks, sigma_0, sigma, energy_bound)
-        self.prior_chain, self.posterior_chain, self.posterior_start = prior_chain, posterior_chain, posterior_start
+        self.prior_chain, self.posterior_chain = prior_chain, posterior_chain
         self.rho, self.noise, self.marginal, self.energy_lr = rho, noise, marginal, energy_lr
         self.max_gap, self.max_spread = max_gap, max_spread
 
@@ -143,7 +108,7 @@ class LatentEBM(GenerativeModel):
         """
         start = self.law.draw_reference(len(x), x)
         prior, prior_drift = self._prior(self.law, start)
-        z, drift = self._posterior(self.law, x, self.posterior_start(start, prior))
+        z, drift = self._posterior(self.law, x, start)
         f_prior, f_post = self.law.tilt(prior), self.law.tilt(z)
         error, scale = squared_error(x, self.law.decode(z)), self.law.reference.scale
         return {
@@ -156,9 +121,8 @@ class LatentEBM(GenerativeModel):
             "posterior_drift": drift,
         }
 
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points of the ends of prior chains."""
-        generator = self.generator(seed)
         start = self.law.draw_reference(n, self._like(), generator)
         return self._emit(self._prior(self.law, start, generator)[0], generator)
 
@@ -178,20 +142,16 @@ class LatentEBM(GenerativeModel):
         generator, x = self.generator(seed), x.to(self._like())
         start = self.law.draw_reference(len(x), x, generator)
         end = self._prior(self.law, start, generator)[0]
-        z = self._posterior(self.law, x, self.posterior_start(start, end), generator)[0]
+        z = self._posterior(self.law, x, start, generator)[0]
         laws = {"p_0": (start, False), "p_alpha": (end, False), "p(z|x)": (z, True)}
         return {name: Latents(z, self._emit(z, generator), given) for name, (z, given) in laws.items()}
-
-    def solver(self) -> dict[str, Any]:
-        """Method, draws and dtype."""
-        return self.marginal.settings()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The decoder, and the energy with a learning rate of its own."""
         law = self.law
         return [{"params": law.decoder.parameters()}, {"params": law.energy.parameters(), "lr": self.energy_lr}]
 
-    def check(self, terms: dict[str, Tensor]) -> None:
+    def check(self, terms: dict[str, Tensor], step: int) -> None:
         """Stop where f or the latent variable explodes.
 
         Raises:
@@ -201,7 +161,7 @@ class LatentEBM(GenerativeModel):
         for name, limit in limits.items():
             if not abs(float(terms[name])) <= limit:
                 raise DivergenceError(
-                    f"LatentEBM diverges at step {self.global_step}: {name} is {float(terms[name]):.4g}, expected at "
+                    f"LatentEBM diverges at step {step}: {name} is {float(terms[name]):.4g}, expected at "
                     f"most {limit:g}; lower energy_lr, raise rho, set energy_bound, or give the chains more steps."
                 )
 

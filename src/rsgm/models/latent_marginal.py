@@ -104,7 +104,7 @@ class ImportanceSampling:
                     found.append(self._marginal(law, part, z, generator))
                     shown.update(len(part))
         values, draws = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return LogProb(values - normaliser, float(self.draws), exact=False, draws=draws)
+        return LogProb(values - normaliser, float(self.draws), exact=False, draws=draws, solver=self.settings())
 
     def settings(self) -> dict[str, Any]:
         """Method, draws and dtype."""

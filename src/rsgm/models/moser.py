@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +10,12 @@ from torch import Tensor
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import LogProb, ProbabilityFlow
+from rsgm.likelihood import LogProb, ODESolver
 from rsgm.likelihood.flows import Flow
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.base import expand
-from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.base import GenerativeModel
 from rsgm.networks import MLP, Network
-from rsgm.training import LearningRate, WarmupCosine
 
 
 class MoserFlow(Flow):
@@ -88,9 +86,7 @@ class Moser(GenerativeModel):
         uniform_points: K, drawn at each step for the penalty
         eps: the floor of the density, relative to the uniform density
         divergence: of training; a stochastic one makes the logarithm biased downwards
-        ode: how log-densities and samples are computed
-        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
-        learning_rate: factor on its learning rate over the run
+        solver: how log-densities and samples are computed
 
     Raises:
         ValueError: for a manifold that is not compact
@@ -112,18 +108,16 @@ class Moser(GenerativeModel):
         uniform_points: int = 1000,
         eps: float = 1e-5,
         divergence: Divergence = Exact(),
-        ode: ProbabilityFlow = ProbabilityFlow(),
-        optimizer: OptimizerFactory | None = None,
-        learning_rate: LearningRate = WarmupCosine(),
+        solver: ODESolver = ODESolver(),
     ) -> None:
-        super().__init__(manifold, optimizer, learning_rate)
+        super().__init__(manifold)
         if not (alpha >= 0 and uniform_points >= 1 and eps > 0):
             raise ValueError(
                 "Moser: alpha >= 0, uniform_points >= 1 and eps > 0 are needed, found "
                 f"{alpha}, {uniform_points} and {eps}."
             )
         self.flow = MoserFlow(field(manifold, network), eps)
-        self.alpha, self.uniform_points, self.divergence, self.ode = alpha, uniform_points, divergence, ode
+        self.alpha, self.uniform_points, self.divergence, self.solver = alpha, uniform_points, divergence, solver
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The negative log of the floored density of each point, and the penalty, the same for all."""
@@ -138,18 +132,14 @@ class Moser(GenerativeModel):
         penalty = (eps - r[n:].clamp_max(eps)).mean().expand(n)
         return {"loss": nll + self.alpha * penalty, "floored_nll": nll, "penalty": penalty}
 
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points: uniform ones, carried back."""
-        return self.ode.sample(self.flow, n, self.given(context, n), self.generator(seed))
+        return self.solver.sample(self.flow, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the ODE."""
-        return self.ode.log_prob(self.flow, x, context)
+        return self.solver.log_prob(self.flow, x, context)
 
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
-        return self.altered(ode=self.ode.rough())
-
-    def solver(self) -> dict[str, Any]:
-        """Method, tolerance and dtype."""
-        return self.ode.settings()
+        return self.altered(solver=self.solver.rough())

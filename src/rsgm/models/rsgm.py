@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import EvidenceLowerBound, LogProb, ProbabilityFlow, ScoreLikelihood
+from rsgm.likelihood import EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel, OptimizerFactory
+from rsgm.models.base import GenerativeModel
 from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.networks import MLP, Network
 from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
-from rsgm.training import LearningRate, WarmupCosine
+from rsgm.schedules import Schedule
 
 
 class RSGM(GenerativeModel):
@@ -40,10 +40,8 @@ class RSGM(GenerativeModel):
         prediction: factory of the score from the process and the field: what the field predicts
         loss: the training objective
         sampler: how samples are drawn
-        ode: how log-densities are computed
+        likelihood: how log-densities are computed
         bound: a lower bound that is reported beside them
-        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
-        learning_rate: factor on its learning rate over the run
 
     Example:
         >>> from functools import partial
@@ -62,40 +60,43 @@ class RSGM(GenerativeModel):
         prediction: Callable[[Process, Field], Prediction] = Score,
         loss: Loss = DenoisingScoreMatching(),
         sampler: Sampler = ReverseDiffusion(),
-        ode: ScoreLikelihood = ProbabilityFlow(),
+        likelihood: ScoreLikelihood = ODESolver(),
         bound: EvidenceLowerBound | None = None,
-        optimizer: OptimizerFactory | None = None,
-        learning_rate: LearningRate = WarmupCosine(),
     ) -> None:
-        super().__init__(manifold, optimizer, learning_rate)
+        super().__init__(manifold)
         self.process = process(manifold)
         self.score = prediction(self.process, field(manifold, network))
-        self.objective, self.sampler, self.ode, self.bound = loss, sampler, ode, bound
+        self.objective, self.sampler, self.log_density, self.bound = loss, sampler, likelihood, bound
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """The score-matching loss of each point."""
-        return {"loss": self.objective(self.score, self.process, x, context)}
+        return {"loss": self.objective(self.score, x, context)}
 
-    def sample(self, n: int, context: Tensor | None = None, seed: int | None = None) -> Tensor:
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points by the reversed process."""
-        return self.sampler(self.process, self.score, n, self.given(context, n), self.generator(seed))
+        return self.sampler(self.score, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density, by the probability-flow ODE unless ``ode`` is something else."""
-        return self.ode(self.process, self.score, x, context)
+        """The log-density, by the probability-flow ODE unless ``likelihood`` is something else."""
+        return self.log_density(self.score, x, context)
 
     def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
         """By ``bound``, if there is one."""
-        return None if self.bound is None else self.bound(self.process, self.score, x, context)
+        return None if self.bound is None else self.bound(self.score, x, context)
 
-    def fit_points(self, train: Tensor, val: Tensor) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
         """Let a schedule that leaves its range to the training points see them."""
         if self.process.fit(train):
             self.redescribe(process=describe(self.process, skip=1))
 
+    @property
+    def needs_points(self) -> bool:
+        """Whether the schedule leaves its range to them."""
+        return type(self.process.schedule).fit is not Schedule.fit
+
     def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
         """The process and its reversal."""
-        return dynamics_of(self.process, self.score, self.sampler, x.to(self.device), self.generator(seed))
+        return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
 
     def resolution(self) -> float:
         """``sqrt(s(eps))``."""
@@ -103,8 +104,4 @@ class RSGM(GenerativeModel):
 
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
-        return self.altered(ode=self.ode.rough())
-
-    def solver(self) -> dict[str, Any]:
-        """Method, tolerance and dtype."""
-        return self.ode.settings()
+        return self.altered(log_density=self.log_density.rough())

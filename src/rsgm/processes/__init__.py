@@ -10,6 +10,7 @@ from rsgm.processes.predictions import (
     NoisePrediction,
     Prediction,
     Score,
+    ScoreField,
     VelocityPrediction,
 )
 from rsgm.processes.product import ProductProcess
@@ -31,6 +32,7 @@ __all__ = [
     "ProductProcess",
     "Reverse",
     "Score",
+    "ScoreField",
     "TimeSampler",
     "UniformTime",
     "VarianceExploding",

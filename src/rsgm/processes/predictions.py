@@ -12,8 +12,20 @@ from rsgm.manifolds.base import expand
 from rsgm.processes.base import Process
 
 
-class Prediction(Field, ABC):
-    """The score of a process, made of a field's values.
+class ScoreField(Field, ABC):
+    r"""A score, :math:`s(t, x) = \nabla\log p_t(x)`, and the process whose law :math:`p_t` is.
+
+    Arguments:
+        process: the forward process
+    """
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.manifold)
+        self.process = process
+
+
+class Prediction(ScoreField, ABC):
+    """A score made of the values of another field.
 
     Constructed as ``Class(process, field)``.
 
@@ -23,8 +35,8 @@ class Prediction(Field, ABC):
     """
 
     def __init__(self, process: Process, field: Field) -> None:
-        super().__init__(process.manifold)
-        self.process, self.field = process, field
+        super().__init__(process)
+        self.field = field
 
 
 class Score(Prediction):

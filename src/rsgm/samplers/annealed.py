@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rsgm.fields import Field
-from rsgm.processes import Process
+from rsgm.processes import Process, ScoreField
 from rsgm.samplers.base import Sampler
 from rsgm.samplers.langevin import langevin
 from rsgm.schedules import AutomaticLadder, Ladder, langevin_step
@@ -78,18 +77,17 @@ class LangevinDynamics(Sampler):
     @torch.no_grad()
     def states(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """Where each step leads."""
-        x = self.start(process, n, generator)
-        t = x.new_full((n,), process.eps)
+        x = self.start(score.process, n, generator)
+        t = x.new_full((n,), score.process.eps)
         yield x
         for _ in range(self.steps):
-            x = langevin(process.manifold, lambda y: score(t, y, context), x, self.step, 1, generator)
+            x = langevin(score.manifold, lambda y: score(t, y, context), x, self.step, 1, generator)
             yield x
 
 
@@ -125,13 +123,13 @@ class AnnealedLangevin(Sampler):
     @torch.no_grad()
     def states(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """Where each level, and the last move, leads."""
+        process = score.process
         levels = self.ladder(process.schedule, process.manifold.dim, process.eps)
         x = self.start(process, n, generator)
         yield x

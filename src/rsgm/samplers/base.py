@@ -10,28 +10,26 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rsgm.fields import Field
-from rsgm.likelihood import ProbabilityFlow, SolveError
+from rsgm.likelihood import ODESolver, SolveError
 from rsgm.likelihood.flows import ScoreFlow
-from rsgm.processes import Process
+from rsgm.processes import ScoreField
 from rsgm.samplers.flow_steps import RungeKutta
 from rsgm.samplers.steppers import Step, Stepper
 from rsgm.schedules import TimeGrid
 
 
 class Sampler(ABC):
-    """Draws points given a process and a score. A subclass says which states it goes through."""
+    """Draws points given a score. A subclass says which states it goes through."""
 
     @abstractmethod
     def states(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
-        """``(n, *shape)`` points of ``process.manifold`` on the generator's device, from the first to the samples."""
+        """``(n, *shape)`` points of ``score.manifold`` on the generator's device, from the first to the samples."""
 
     def variants(self) -> dict[str, Sampler]:
         """What is worth seeing beside this sampler, and itself, by name."""
@@ -39,8 +37,7 @@ class Sampler(ABC):
 
     def __call__(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -50,7 +47,7 @@ class Sampler(ABC):
         Raises:
             SolveError: for samples that are not finite
         """
-        *_, x = deque(self.states(process, score, n, context, generator), maxlen=1)
+        *_, x = deque(self.states(score, n, context, generator), maxlen=1)
         bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
         if bad:
             raise SolveError(
@@ -94,19 +91,19 @@ class ReverseDiffusion(Sampler):
     @torch.no_grad()
     def states(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """Where each step, and the last move, leads."""
+        process = score.process
         x = process.prior.draw(n, generator)
         steps, grid = self.steps or self.stepper.steps, self.grid or self.stepper.grid
         times = grid(process.schedule, steps, process.eps).to(x)
         for i in range(steps):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
-            step = Step(process, score, t, t_next, context, generator, last=i == steps - 1)
+            step = Step(score, t, t_next, context, generator, last=i == steps - 1)
             if i == 0:
                 x = self.stepper.start(step, x)
                 yield x
@@ -131,18 +128,17 @@ class ProbabilityFlowSampler(Sampler):
     References: Song et al. 2021, arXiv:2011.13456, section 4.3.
 
     Arguments:
-        ode: how the flow is solved
+        solver: how the flow is solved
     """
 
-    ode: ProbabilityFlow = ProbabilityFlow()
+    solver: ODESolver = ODESolver()
 
     def states(
         self,
-        process: Process,
-        score: Field,
+        score: ScoreField,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """The samples alone: the solver's own steps are not kept."""
-        yield self.ode.sample(ScoreFlow(process, score), n, context, generator)
+        yield self.solver.sample(ScoreFlow(score), n, context, generator)

@@ -9,9 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rsgm.fields import Field
 from rsgm.manifolds.base import expand
-from rsgm.processes import Process, reverse
+from rsgm.processes import Process, ScoreField, reverse
 from rsgm.samplers.langevin import langevin
 from rsgm.schedules import TimeGrid, UniformTimeGrid
 
@@ -21,8 +20,7 @@ class Step:
     """A step of a reversed process: all that a stepper is told but the state.
 
     Arguments:
-        process: the forward process
-        score: its score
+        score: of the forward process
         t, t_next: from where to where, ``t_next < t``, ``(B,)`` each
         context: ``(B, c)``, of the score
         generator: of the noise
@@ -30,13 +28,17 @@ class Step:
             later steps would have smoothed out, is left out
     """
 
-    process: Process
-    score: Field
+    score: ScoreField
     t: Tensor
     t_next: Tensor
     context: Tensor | None = None
     generator: torch.Generator | None = None
     last: bool = False
+
+    @property
+    def process(self) -> Process:
+        """The forward process."""
+        return self.score.process
 
 
 class Stepper(ABC):

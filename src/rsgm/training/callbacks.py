@@ -119,7 +119,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if self._saved != trainer.global_step and trainer.lightning_module.is_finite():
+        if self._saved != trainer.global_step and trainer.lightning_module.model.is_finite():
             trainer.save_checkpoint(self.path)
             self._saved = trainer.global_step
 
@@ -143,10 +143,10 @@ class FinalValidation(Callback):
             trainer.should_stop, trainer.check_val_every_n_epoch = True, 1
 
 
-class RunRecord(Callback):
-    """Adds to each checkpoint the description of the data, and what training, without validation, has cost.
+class Cost(Callback):
+    """Adds to each checkpoint what training, without validation, has cost: seconds, steps and points.
 
-    That is seconds, steps and points: those of the train part, or all that were drawn from a stream of fresh ones.
+    The points are those of the train part, or all that were drawn from a stream of fresh ones; None of a plain loader.
     """
 
     def __init__(self) -> None:
@@ -171,17 +171,15 @@ class RunRecord(Callback):
         self._stop()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the record."""
+        """Add what was spent."""
         if self._start is not None:
             self._stop()
             self.on_train_start()
-        record = checkpoint.setdefault("rsgm", {})
-        data: ManifoldData = trainer.datamodule
-        streamed = data.fresh and any(p.requires_grad for p in pl_module.parameters())
-        drawn = trainer.global_step * trainer.accumulate_grad_batches * data.batch_size
-        points = drawn if streamed else len(data.train.points)
-        record["training"] = {**self.spent, "steps": trainer.global_step, "points": points}
-        record["data"], record["fingerprint"] = data.description(), data.fingerprint
+        steps, data, points = trainer.global_step, trainer.datamodule, None
+        if isinstance(data, ManifoldData):
+            drawn = steps * trainer.accumulate_grad_batches * data.batch_size
+            points = drawn if data.fresh else len(data.train.points)
+        checkpoint.setdefault("rsgm", {})["training"] = {**self.spent, "steps": steps, "points": points}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count on from the interrupted run."""
@@ -211,13 +209,13 @@ class SampleFigure(Callback):
             return
         data: ManifoldData = trainer.datamodule
         try:
-            samples = sample_like(pl_module, data.val, self.count)
+            samples = sample_like(pl_module.model, data.val, self.count)
         except SolveError:
             # a young model; the evaluation at the end does not forgive it
             return
         if not bool(torch.isfinite(samples).all()):
             return
-        title = f"Samples: {type(pl_module).__name__}, step {trainer.global_step:,}"
+        title = f"Samples: {type(pl_module.model).__name__}, step {trainer.global_step:,}"
         figure = sample_figure(data, samples, data.val.points, title, "validation")
         if figure is not None:
             trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

@@ -1,0 +1,119 @@
+"""Fitting a model in one call."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from pytorch_lightning import LightningDataModule, Trainer
+from torch import Tensor
+from torch.optim import Adam
+
+from rsgm.data import Batch, ManifoldData, PointsData, Split
+from rsgm.data.loaders import TrainLoader
+from rsgm.models import GenerativeModel
+from rsgm.progress import visible
+from rsgm.seeding import generator_from
+from rsgm.training.learning import LearningRate, WarmupCosine
+from rsgm.training.module import OptimizerFactory, Training
+
+
+def fit(
+    model: GenerativeModel,
+    points: ArrayLike | Tensor | LightningDataModule,
+    context: ArrayLike | Tensor | None = None,
+    steps: int = 2000,
+    batch_size: int = 512,
+    optimizer: OptimizerFactory | None = None,
+    learning_rate: LearningRate = WarmupCosine(),
+    averaging: float | None = 0.999,
+    seed: int = 0,
+    **trainer: Any,
+) -> GenerativeModel:
+    """Fit a model to points, and leave it with the averaged weights, ready to sample and to score.
+
+    All points are trained on; for a part that is held out give a `rsgm.ManifoldData`, such as `rsgm.PointsData`, whose
+    train part is. A model that is fitted in one pass, such as a kernel density, chooses its widths on a tenth of the
+    points, or on the validation part.
+
+    Arguments:
+        model: what is fitted, in place
+        points: a tensor or an array of coordinates ``(N, *manifold.shape)``; of the globe, a DataFrame with columns of
+            latitudes and longitudes in degrees; or a data module
+        context: what is known of each point and given to the model, ``(N, features)``
+        steps: of the optimiser
+        batch_size: points of one step
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 1e-3
+        learning_rate: factor on its learning rate over the run
+        averaging: see `rsgm.training.Training`
+        seed: of the batches and of all draws; equal seeds give equal models
+        trainer: further arguments of `pytorch_lightning.Trainer`, such as ``accelerator="gpu"`` or ``logger``
+
+    Returns:
+        the model
+
+    Raises:
+        ValueError: for points that are not on the manifold (see `rsgm.PointsData`)
+
+    Example:
+        >>> import rsgm
+        >>> points = rsgm.Sphere(2).random_uniform(100, 3)
+        >>> model = rsgm.fit(rsgm.KernelDensity(rsgm.Sphere(2)), points)
+        >>> model.log_prob(points).shape
+        torch.Size([100])
+    """
+    module = isinstance(points, LightningDataModule)
+    if module and context is not None:
+        raise ValueError("fit: a data module brings its own context; found another one beside it.")
+    rows = None if module else PointsData.of(model.manifold, points, context).rows()
+    if not model.trainable:
+        fit_in_one_pass(model, *_parts(points if rows is None else rows, seed), seed)
+        return model.eval()
+    training = Training(model, optimizer or partial(Adam, lr=1e-3, fused=True), learning_rate, averaging)
+    training.seed = seed
+    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, **trainer}
+    with torch.random.fork_rng():
+        loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
+        if rows is None:
+            loop.fit(training, datamodule=points)
+        else:
+            loop.fit(training, _stream(rows, batch_size, steps, seed))
+    return model.eval()
+
+
+def fit_in_one_pass(model: GenerativeModel, train: Tensor, val: Tensor, seed: int = 0) -> dict[str, Any]:
+    """Fit a model that learns nothing by gradient; what it has cost, as a checkpoint says it."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    with visible():
+        model.fit_points(train, val, seed)
+    spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    return {**spent, "steps": 0, "points": len(train)}
+
+
+def _parts(data: LightningDataModule | Split, seed: int) -> tuple[Tensor, Tensor]:
+    """Training and validation points: of a data module its own, of others a tenth for the latter."""
+    if isinstance(data, ManifoldData):
+        data.prepare_data()
+        data.setup()
+        return data.train.points, data.val.points
+    if not isinstance(data, Split):
+        raise ValueError(f"fit: a model that is fitted in one pass needs a ManifoldData, found {type(data).__name__}.")
+    order = torch.randperm(len(data.points), generator=generator_from("fit", seed))
+    held_out = max(1, len(order) // 10)
+    return data.points[order[held_out:]], data.points[order[:held_out]]
+
+
+def _stream(rows: Split, batch_size: int, steps: int, seed: int) -> TrainLoader:
+    """Batches of rows drawn with replacement, each a function of the seed and its place."""
+
+    def batch(step: int, micro_step: int) -> Batch:
+        index = torch.randint(
+            len(rows.points), (batch_size,), generator=generator_from("batch", seed, step, micro_step)
+        )
+        x, context = rows.rows(index)
+        return x.float(), None if context is None else context.float()
+
+    return TrainLoader(batch, steps)

@@ -1,0 +1,190 @@
+"""Training: the only LightningModule, which wraps every model that learns by gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from rsgm.data import ManifoldData
+from rsgm.models import GenerativeModel, NonFiniteLossError, record
+from rsgm.seeding import StepCounter, seed_from
+from rsgm.training.callbacks import EMA, Cost
+from rsgm.training.learning import LearningRate, WarmupCosine
+
+_REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
+
+#: steps between two looks at the loss of a run that logs nothing
+_CHECK_EVERY = 50
+
+OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
+Batch = Tensor | Sequence[Tensor | None]
+
+
+class Training(LightningModule):
+    """How a model is learned by gradient: what a `pytorch_lightning.Trainer` fits, validates and tests.
+
+    A batch is a tensor of points, or a pair of points and their context, as a `torch.utils.data.DataLoader` of a
+    `TensorDataset` yields them; or it comes from a `rsgm.ManifoldData`. Every random number of training is a function
+    of (seed, step, rank), which makes an interrupted run continue bit for bit.
+
+    Arguments:
+        model: what is learned
+        optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 2e-4
+        learning_rate: factor on its learning rate over the run
+        averaging: decay of the average of the weights, with which the model is validated, saved and left at the end
+            (see `rsgm.training.EMA`); None for the weights of the last step
+
+    Raises:
+        TypeError: for what is not a model
+        ValueError: for a model without parameters, which is fitted by ``fit_points``
+
+    Example:
+        >>> import rsgm
+        >>> Training(rsgm.RSGM(rsgm.Sphere(2)), optimizer=partial(Adam, lr=1e-3)).averaging
+        0.999
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        optimizer: OptimizerFactory | None = None,
+        learning_rate: LearningRate = WarmupCosine(),
+        averaging: float | None = 0.999,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, GenerativeModel):
+            raise TypeError(f"Training: expected a model such as RSGM(Sphere(2)), found {model!r}.")
+        if not model.trainable:
+            raise ValueError(
+                f"Training: {type(model).__name__} learns nothing by gradient; call its fit_points(train, val), or "
+                "rsgm.fit, and no Trainer is needed."
+            )
+        self.model, self.learning_rate, self.averaging = model, learning_rate, averaging
+        self.optimizer = optimizer or partial(Adam, lr=2e-4, fused=True)
+        self.seed: int | None = None
+        self._position = StepCounter()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The averaged weights, and what training costs."""
+        return [Cost(), *([] if self.averaging is None else [EMA(self.averaging)])]
+
+    def setup(self, stage: str) -> None:
+        """Fail before training, not at its first checkpoint, where the model cannot be described."""
+        _ = self.model.description
+        precision = self.trainer.precision
+        if precision in ("32-true", "64-true"):
+            return
+        if not precision.endswith("mixed"):
+            raise ValueError(
+                f"trainer.precision is {precision}, too coarse for an average of weights to move; expected "
+                "32-true, 64-true, or, in flat space, bf16-mixed or 16-mixed."
+            )
+        if not self.model.manifold.flat:
+            raise ValueError(
+                f"trainer.precision is {precision}: numbers of 16 bits are too coarse for the points of "
+                f"{self.model.manifold}; expected 32-true or 64-true."
+            )
+
+    def on_fit_start(self) -> None:
+        """Fix the seed, and fit what is fitted in one pass."""
+        if self.seed is None:
+            self.seed = torch.initial_seed() % 2**63
+        if self.model.needs_points:
+            train, val = (points.to(self.device) for points in self._points())
+            self.model.fit_points(train, val, self.seed)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make every draw of this step a function of (seed, step, rank)."""
+        torch.manual_seed(seed_from("step", self.seed, *self._position(self.global_step), self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean loss; logged and checked every ``log_every_n_steps``, for both cost time.
+
+        With 0, which is Lightning's "off", it is checked as often as by default.
+        """
+        x, context = unpack(batch)
+        terms = {name: value.mean() for name, value in self.model.loss(x, context).items()}
+        loss = terms["loss"]
+        if self.global_step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0:
+            if not torch.isfinite(loss):
+                raise NonFiniteLossError(f"The loss is {loss.item()} at step {self.global_step}; {_REMEDIES}")
+            means = {name: value.detach() for name, value in terms.items()}
+            self.model.check(means, self.global_step)
+            if self.trainer.log_every_n_steps:
+                logged = {f"train/{name}": value for name, value in means.items()}
+                self.log_dict(logged, prog_bar=True, batch_size=len(x))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The negative log-likelihood, ``val/nll``."""
+        if batch_idx == 0 and not self.model.is_finite():
+            raise NonFiniteLossError(f"The weights are not finite at step {self.global_step}; {_REMEDIES}")
+        self._log_likelihood("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The negative log-likelihood, ``test/nll``."""
+        self._log_likelihood("test", batch)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser with its learning-rate schedule."""
+        optimizer = self.optimizer(self.model.parameter_groups())
+        rate, total = self.learning_rate, self.trainer.estimated_stepping_batches
+        if rate.needs_total and math.isinf(total):
+            rank_zero_warn(
+                f"The length of this run is not known, so {rate} does not lower the learning rate; for its descent set "
+                "trainer.max_steps or trainer.max_epochs."
+            )
+        # a plain function: LambdaLR would write the attributes of any other callable into the checkpoint
+        scheduler = LambdaLR(optimizer, lambda step: rate(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the record of the model, and of its data where they can be built again; plain data only."""
+        more: dict[str, Any] = {"seed": self.seed}
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ManifoldData):
+            more |= {"data": data.description(), "fingerprint": data.fingerprint}
+        checkpoint.setdefault("rsgm", {}).update(record(self.model, **more))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the seed."""
+        self.seed = checkpoint["rsgm"]["seed"]
+
+    def _log_likelihood(self, part: str, batch: Batch) -> None:
+        x, context = unpack(batch)
+        result = self.model.likelihood(x, context)
+        options: dict[str, Any] = {"batch_size": len(x), "sync_dist": True}
+        self.log(f"{part}/nll", -result.value.mean(), prog_bar=True, **options)
+        self.log(f"{part}/nfe", float(result.nfe), **options)
+
+    def _points(self) -> tuple[Tensor, Tensor]:
+        """The training points and the validation points; of a plain loader the former twice."""
+        data = self.trainer.datamodule
+        if isinstance(data, ManifoldData):
+            return data.train.points, data.val.points
+        self.trainer.fit_loop.setup_data()
+        train = torch.cat([unpack(batch)[0].cpu() for batch in self.trainer.train_dataloader])
+        # each process has its share, and all need the same model
+        return (self.trainer.strategy.broadcast(train),) * 2
+
+
+def unpack(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """The points of a batch, and their context if it has one.
+
+    Raises:
+        ValueError: for a batch of another form
+    """
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, Sequence) and 1 <= len(batch) <= 2 and isinstance(batch[0], Tensor):
+        return batch[0], batch[1] if len(batch) == 2 else None
+    raise ValueError(f"expected a batch of points, or of points and their context, found {type(batch).__name__}.")
