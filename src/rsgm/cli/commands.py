@@ -6,12 +6,9 @@ import argparse
 import contextlib
 import csv
 import importlib
-import logging
 import os
-import re
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +35,7 @@ from rsgm.training import (
     SampleFigure,
     Training,
     fit_in_one_pass,
+    quiet,
 )
 
 
@@ -173,15 +171,18 @@ def main(args: list[str] | None = None) -> int:
     lines = "\n".join(f"  rsgm {name:<10} {verb.__doc__.split(';')[0]}." for name, verb in verbs.items())
     asked = given in (["-h"], ["--help"])
     found = "" if asked or not given else f"rsgm: unknown command {given[0]!r}\n"
-    print(f"{found}usage: rsgm COMMAND [ARGUMENTS]\n\n{lines}\n\nrsgm COMMAND --help says more.", file=sys.stdout if asked else sys.stderr)
+    print(
+        f"{found}usage: rsgm COMMAND [ARGUMENTS]\n\n{lines}\n\nrsgm COMMAND --help says more.",
+        file=sys.stdout if asked else sys.stderr,
+    )
     return 0 if asked else 2
 
 
 def train(args: list[str] | None = None, command: str = "train.py") -> int:
     """Train a model and score its best checkpoint; the exit status."""
-    _quiet()
     try:
-        return _train(TrainCLI(args))
+        with quiet():
+            return _train(TrainCLI(args))
     except (
         UsageError,
         CheckpointError,
@@ -246,7 +247,6 @@ def _fit_in_one_pass(cli: TrainCLI) -> None:
 
 def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py") -> int:
     """Score a checkpoint, or draw samples from it; the exit status."""
-    _quiet()
     parser = argparse.ArgumentParser(prog=command, description=evaluate_command.__doc__, allow_abbrev=False)
     parser.add_argument("--ckpt", required=True, help="A checkpoint; its data are named in it.")
     parser.add_argument("--samples", type=int, help="Draw this many samples instead of scoring.")
@@ -289,17 +289,3 @@ def _sample(options: argparse.Namespace) -> None:
 
 def _as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _quiet() -> None:
-    """Leave out what Lightning says and a user can do nothing about."""
-    noise = re.compile(
-        r"litlogger|TPU available|weights_only|does not have many workers|exists and is not empty|LeafSpec"
-    )
-    warnings.filterwarnings("ignore", message=f".*({noise.pattern})")
-    for name in (
-        "pytorch_lightning.utilities.rank_zero",
-        "lightning_fabric.utilities.rank_zero",
-        "pytorch_lightning.trainer.connectors.checkpoint_connector",
-    ):
-        logging.getLogger(name).addFilter(lambda record: not noise.search(record.getMessage()))

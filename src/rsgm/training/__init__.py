@@ -1,7 +1,7 @@
 """How models are learned: by a Trainer, or by `fit`."""
 
 from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, FinalValidation, LastCheckpoint, SampleFigure
-from rsgm.training.fit import fit, fit_in_one_pass
+from rsgm.training.fit import fit, fit_in_one_pass, quiet
 from rsgm.training.learning import ConstantRate, LearningRate, WarmupCosine
 from rsgm.training.module import Training
 
@@ -18,4 +18,5 @@ __all__ = [
     "WarmupCosine",
     "fit",
     "fit_in_one_pass",
+    "quiet",
 ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,6 +24,38 @@ from rsgm.progress import visible
 from rsgm.seeding import generator_from
 from rsgm.training.learning import LearningRate, WarmupCosine
 from rsgm.training.module import OptimizerFactory, Training
+
+#: what Lightning says and a user can do nothing about
+_NOISE = re.compile(
+    r"litlogger|TPU available|weights_only|does not have many workers|exists and is not empty|LeafSpec|"
+    r"no `val_dataloader`"
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within this block Lightning leaves out what a user can do nothing about."""
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "pytorch_lightning.utilities.rank_zero",
+            "lightning_fabric.utilities.rank_zero",
+            "pytorch_lightning.trainer.connectors.checkpoint_connector",
+        )
+    ]
+
+    def worth_telling(record: logging.LogRecord) -> bool:
+        return not _NOISE.search(record.getMessage())
+
+    for logger in loggers:
+        logger.addFilter(worth_telling)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=f".*({_NOISE.pattern})")
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(worth_telling)
 
 
 def fit(
@@ -75,7 +112,7 @@ def fit(
     training = Training(model, optimizer or partial(Adam, lr=1e-3, fused=True), learning_rate, averaging)
     training.seed = seed
     options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, **trainer}
-    with torch.random.fork_rng():
+    with quiet(), torch.random.fork_rng():
         loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
         if rows is None:
             loop.fit(training, datamodule=points)

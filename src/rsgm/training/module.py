@@ -74,7 +74,9 @@ class Training(LightningModule):
         self._position = StepCounter()
 
     def configure_callbacks(self) -> list[Callback]:
-        """The averaged weights, and what training costs."""
+        """The averaged weights, and what training costs; nothing where nothing is trained."""
+        if self.trainer.state.fn != "fit":
+            return []
         return [Cost(), *([] if self.averaging is None else [EMA(self.averaging)])]
 
     def setup(self, stage: str) -> None:
