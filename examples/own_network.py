@@ -8,7 +8,9 @@ import rsgm
 class Small(torch.nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.layers = torch.nn.Sequential(torch.nn.Linear(inputs + 1, 64), torch.nn.Tanh(), torch.nn.Linear(64, outputs))
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(inputs + 1, 64), torch.nn.Tanh(), torch.nn.Linear(64, outputs)
+        )
 
     def forward(self, t: torch.Tensor, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         return self.layers(torch.cat([t[:, None], x], 1))

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from rsgm.cli import runs
 from rsgm.cli.explain import UsageError, explain
-from rsgm.cli.parser import Parser
+from rsgm.cli.parser import Parser, mended
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, report, sample_like
 from rsgm.likelihood import SolveError
@@ -50,7 +50,8 @@ class Events(TensorBoardLogger):
 class TrainCLI(LightningCLI):
     """LightningCLI without subcommands: a model, its training, data and a trainer from YAML files and overrides.
 
-    The model is a law, and `model` of this class the `Training` that wraps it; None of a law that is fitted in one pass.
+    The model is a law, and `model` of this class is the `Training` that wraps it; None of a law that is fitted in one
+    pass.
     """
 
     law: GenerativeModel
@@ -58,19 +59,20 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         self._given = sys.argv[1:] if args is None else args
-        super().__init__(
-            Training,
-            ManifoldData,
-            save_config_callback=None,
-            seed_everything_default=0,
-            trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
-            parser_class=Parser,
-            parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
-            args=args,
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
+        with mended():
+            super().__init__(
+                Training,
+                ManifoldData,
+                save_config_callback=None,
+                seed_everything_default=0,
+                trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
+                parser_class=Parser,
+                parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
+                args=args,
+                run=False,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The model, how it is learned, its data and a trainer."""
@@ -168,14 +170,13 @@ def main(args: list[str] | None = None) -> int:
     given = sys.argv[1:] if args is None else args
     if given and given[0] in verbs:
         return verbs[given[0]](given[1:], f"rsgm {given[0]}")
-    lines = "\n".join(f"  rsgm {name:<10} {verb.__doc__.split(';')[0]}." for name, verb in verbs.items())
-    asked = given in (["-h"], ["--help"])
-    found = "" if asked or not given else f"rsgm: unknown command {given[0]!r}\n"
-    print(
-        f"{found}usage: rsgm COMMAND [ARGUMENTS]\n\n{lines}\n\nrsgm COMMAND --help says more.",
-        file=sys.stdout if asked else sys.stderr,
-    )
-    return 0 if asked else 2
+    lines = [f"  rsgm {name:<10} {verb.__doc__.split(';')[0]}." for name, verb in verbs.items()]
+    usage = "\n".join(["usage: rsgm COMMAND [ARGUMENTS]", "", *lines, "", "rsgm COMMAND --help says more."])
+    if given in (["-h"], ["--help"]):
+        print(usage)
+        return 0
+    print(f"rsgm: unknown command {given[0]!r}\n{usage}" if given else usage, file=sys.stderr)
+    return 2
 
 
 def train(args: list[str] | None = None, command: str = "train.py") -> int:
@@ -213,7 +214,8 @@ def _train(cli: TrainCLI) -> int:
         read_checkpoint(resume)
     if trainer.is_global_zero:
         print(f"Run folder: {run}")
-        runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
+        with mended():
+            runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
     best = run / "best.ckpt"
     if cli.model is None:
         if not runs.is_first():

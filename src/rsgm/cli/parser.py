@@ -1,11 +1,13 @@
 """The parser of command lines and configurations.
 
-jsonargparse (4.53) has no public setting for what the functions below mend, so they take the place of private ones of
-its module ``_typehints``, for the whole process; tests/test_configs.py fails where a version has others.
+jsonargparse (4.53) has no public setting for what two functions below mend. Within `mended`, and nowhere else, they
+take the place of private ones of its module ``_typehints``; tests/test_configs.py fails where a version has others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jsonargparse import _typehints, set_parsing_settings
@@ -51,7 +53,17 @@ def _numbers_first(subtype: Any) -> float:
     return _rank(subtype) + {int: -0.5, float: -0.25}.get(subtype, 0.0)
 
 
-_typehints.discard_init_args_on_class_path_change = _without_defaults
-_typehints.union_subtype_sort_key = _numbers_first
+@contextmanager
+def mended() -> Iterator[None]:
+    """Within this block the two functions above are jsonargparse's."""
+    _typehints.discard_init_args_on_class_path_change = _without_defaults
+    _typehints.union_subtype_sort_key = _numbers_first
+    try:
+        yield
+    finally:
+        _typehints.discard_init_args_on_class_path_change = _carry_over
+        _typehints.union_subtype_sort_key = _rank
+
+
 # a dataclass is named by its class like every other part, which a checkpoint needs to build it again
 set_parsing_settings(subclasses_enabled=["is_pure_dataclass"])

@@ -93,7 +93,7 @@ class PointsData(ManifoldData):
     def of(
         cls, manifold: Manifold, points: ArrayLike | Tensor, context: ArrayLike | Tensor | None = None, **arguments: Any
     ) -> PointsData:
-        """Points by their coordinates, or, on the globe, a DataFrame by its columns of latitude and longitude, degrees."""
+        """Points by their coordinates; of a DataFrame on the globe its latitudes and longitudes, degrees."""
         names = [str(name) for name in getattr(points, "columns", ())]
         found = lat_lon().find(names) if names and str(manifold) == str(Sphere(2)) else None
         if found is None:
