@@ -448,7 +448,7 @@ def test_curved_mixtures_draw_from_their_density(cls):
     data.setup()
     x, manifold, width = data.test.points, data.manifold, torch.tensor(0.05, dtype=torch.float64)
     centre = data.val.points[data.true_log_prob(data.val.points).argmax()]
-    ratio = (manifold.kernel_log_prob(x, centre, width) - data.true_log_prob(x)).exp()
+    ratio = (manifold.bump_log_prob(x, centre, width) - data.true_log_prob(x)).exp()
     assert within(ratio, 1.0)
     assert ratio.std() / len(ratio) ** 0.5 < 0.2
 

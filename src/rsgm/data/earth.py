@@ -119,7 +119,7 @@ class EarthData(TableData):
         x = super().points()
         if self.dequantize_deg:
             width = torch.tensor(math.radians(self.dequantize_deg), dtype=x.dtype)
-            x = self.manifold.kernel_sample(x, width, generator_from("dequantize", self.seed))
+            x = self.manifold.bump_sample(x, width, generator_from("dequantize", self.seed))
         return x
 
     def groups(self, locations: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ class VonMisesFisher(ManifoldDistribution):
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, *batch, d + 1)`` from ``generator`` (default: the global one)."""
-        return self.manifold.kernel_sample(self.loc.expand(n, *self.loc.shape), self.width, generator)
+        return self.manifold.bump_sample(self.loc.expand(n, *self.loc.shape), self.width, generator)
 
     @property
     def mean_resultant_length(self) -> Tensor:

@@ -38,8 +38,8 @@ class Manifold(geoopt.Manifold, ABC):
     injectivity_radius: float = math.inf
     #: whether lengths are angles, in radians
     angular: bool = False
-    #: number of the divergence-free fields of `generate`; zero where none are known
-    generators: int = 0
+    #: number of the Killing fields that `combine_killing_fields` combines; zero where none are known
+    killing_field_count: int = 0
     #: whether `frame` is smooth everywhere
     smooth_frame: bool = False
     #: lengths of the axes of `from_unit_cube`'s chart, where there is one
@@ -78,7 +78,7 @@ class Manifold(geoopt.Manifold, ABC):
         return x.new_zeros(*x.shape[: x.dim() - len(self.shape)], self.dim)
 
     @abstractmethod
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         r"""The H of :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a\rangle + \langle H, f\rangle`.
 
         With it no tangent projection P has to be differentiated. Where the ambient inner product does not vary, H is
@@ -100,11 +100,12 @@ class Manifold(geoopt.Manifold, ABC):
     ) -> Tensor:
         """A fixed base point, repeated; ``size`` is the full shape. ``seed`` is geoopt's, and has no effect."""
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
-        r"""The tangent vector :math:`\sum_k f_k K_k(x)` of divergence-free fields that span every tangent space.
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
+        r"""The tangent vector :math:`\sum_k f_k K_k(x)` of Killing fields, which span every tangent space.
 
-        ``f`` is ``(..., generators)``, its leading axes broadcast with those of ``x``. The divergence of a
-        combination with varying coefficients is then :math:`\sum_k K_k \cdot \nabla f_k`.
+        ``f`` is ``(..., killing_field_count)``, its leading axes broadcast with those of ``x``. Killing fields are
+        velocities of isometries and therefore divergence-free, so that the divergence of a combination with varying
+        coefficients is :math:`\sum_k K_k \cdot \nabla f_k`.
         """
         raise NotImplementedError(f"{self} has no known divergence-free fields; use TangentField.")
 
@@ -145,15 +146,15 @@ class Manifold(geoopt.Manifold, ABC):
         """A standard normal vector in the tangent space of each point of ``x``."""
 
     @abstractmethod
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Log-density of a cheap normalised bump of scale ``width`` (radians) around ``centre``.
 
         ``x`` and ``centre`` broadcast to ``(*batch, *shape)``, ``width`` to ``batch``.
         """
 
     @abstractmethod
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of the bump of `kernel_log_prob` for each ``centre``."""
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw of the bump of `bump_log_prob` for each ``centre``."""
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         r"""Brownian motion from ``x0`` run for the variance time ``s`` of shape ``batch``.

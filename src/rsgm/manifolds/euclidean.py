@@ -30,7 +30,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
         check_dimension("Euclidean", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim,)
         super().__init__(ndim=1)
-        self.generators = dim
+        self.killing_field_count = dim
 
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""
@@ -41,7 +41,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """``components`` themselves."""
         return components
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """Zero."""
         return torch.zeros_like(x)
 
@@ -56,7 +56,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
         self._check_size(size)
         return torch.zeros(size, dtype=dtype, device=device)
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """Translations: ``f`` itself."""
         return f
 
@@ -86,13 +86,13 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """A standard normal vector at each point."""
         return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Normal density of standard deviation ``width``."""
         # one distance for all widths of a pair
         square = (x - centre).square().sum(-1) / width.square()
         return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A normal draw around each centre."""
         return centre + width[..., None] * self.random_tangent(centre, generator)
 
@@ -102,4 +102,4 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Normal log-density of variance ``s``, and ``(x0 - x) / s``."""
-        return self.kernel_log_prob(x, x0, s.sqrt()), (x0 - x) / expand(s, x)
+        return self.bump_log_prob(x, x0, s.sqrt()), (x0 - x) / expand(s, x)

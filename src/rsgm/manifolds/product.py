@@ -47,8 +47,8 @@ class Product(Manifold):
         self.log_volume = sum(factor.log_volume for factor in factors)
         self.injectivity_radius = min(factor.injectivity_radius for factor in factors)
         self.angular = all(factor.angular for factor in factors)
-        if all(factor.generators for factor in factors):
-            self.generators = sum(factor.generators for factor in factors)
+        if all(factor.killing_field_count for factor in factors):
+            self.killing_field_count = sum(factor.killing_field_count for factor in factors)
         self.smooth_frame = all(factor.smooth_frame for factor in factors)
         if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
             self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
@@ -150,9 +150,9 @@ class Product(Manifold):
         """By factor."""
         return torch.cat(self._each(lambda m, a: m.frame_divergence(a), x), -1)
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """By factor."""
-        return self.join(self._each(lambda m, a: m.mean_curvature(a), x))
+        return self.join(self._each(lambda m, a: m.projection_trace(a), x))
 
     def connection_trace(self, x: Tensor, v: Tensor) -> Tensor | float:
         """The sum of the factors'."""
@@ -165,10 +165,12 @@ class Product(Manifold):
         self._check_size(size)
         return self.join(m.origin(*size[:-1], *m.shape, dtype=dtype, device=device, seed=seed) for m in self.factors)
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """The fields of the factors, each of which leaves the others where they are."""
-        coefficients = f.split([factor.generators for factor in self.factors], -1)
-        return self.join(m.generate(a, c) for m, a, c in zip(self.factors, self.split(x), coefficients, strict=True))
+        coefficients = f.split([factor.killing_field_count for factor in self.factors], -1)
+        return self.join(
+            m.combine_killing_fields(a, c) for m, a, c in zip(self.factors, self.split(x), coefficients, strict=True)
+        )
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """The sum of the factors'."""
@@ -200,13 +202,13 @@ class Product(Manifold):
         """Independent parts."""
         return self.join(self._each(lambda m, a: m.random_tangent(a, generator), x))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """The product of the factors' bumps, of one width."""
-        return sum(self._each(lambda m, a, b: m.kernel_log_prob(a, b, width), x, centre))
+        return sum(self._each(lambda m, a, b: m.bump_log_prob(a, b, width), x, centre))
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts."""
-        return self.join(self._each(lambda m, a: m.kernel_sample(a, width, generator), centre))
+        return self.join(self._each(lambda m, a: m.bump_sample(a, width, generator), centre))
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts: exact where every factor is."""

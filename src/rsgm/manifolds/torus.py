@@ -43,7 +43,7 @@ class Torus(Manifold):
         check_dimension("Torus", dim)
         self.__dict__["dim"], self.__dict__["shape"] = dim, (dim, 2)
         super().__init__()
-        self.generators, self.log_volume = dim, dim * math.log(2 * math.pi)
+        self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
         self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
 
     def angles(self, x: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Torus(Manifold):
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Angular velocities stay what they are."""
-        return self.generate(y, (_quarter_turn(x) * v).sum(-1))
+        return self.from_frame(y, (_quarter_turn(x) * v).sum(-1))
 
     def projx(self, x: Tensor) -> Tensor:
         """Rows divided by their norms."""
@@ -95,10 +95,10 @@ class Torus(Manifold):
         return eye.reshape(self.dim, *(1,) * (x.dim() - 2), self.dim, 1) * _quarter_turn(x)
 
     def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
-        """As `generate`: the frame are the divergence-free fields."""
-        return self.generate(x, components)
+        """The angular velocities ``components``: each row turned by 90 degrees and scaled."""
+        return components[..., None] * _quarter_turn(x)
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """``-x``."""
         return -x
 
@@ -109,9 +109,9 @@ class Torus(Manifold):
         self._check_size(size)
         return _CIRCLE.origin(*size, dtype=dtype, device=device)
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
-        """The angular velocities ``f``: each row turned by 90 degrees and scaled."""
-        return f[..., None] * _quarter_turn(x)
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
+        """The fields of the frame are Killing fields."""
+        return self.from_frame(x, f)
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """Zero."""
@@ -130,17 +130,17 @@ class Torus(Manifold):
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal angular velocities."""
-        return self.generate(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
+        return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""Product of von Mises densities of concentration :math:`\kappa = \text{width}^{-2}`."""
         kappa = width.pow(-2)
         square = (x - centre).square().sum((-2, -1))
         return -0.5 * kappa * square - self.dim * (torch.special.i0e(kappa).log() + math.log(2 * math.pi))
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises draws, each circle's."""
-        return _CIRCLE.kernel_sample(centre, width[..., None], generator)
+        return _CIRCLE.bump_sample(centre, width[..., None], generator)
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""

@@ -81,7 +81,7 @@ class KernelDensity(GenerativeModel):
         component = choose(self.weights, n, generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
         # where there is no uniform law its weight is zero
-        near = self.manifold.kernel_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
+        near = self.manifold.bump_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
         if math.isinf(self.manifold.log_volume):
             return near.float()
         anywhere = self.manifold.random_uniform(
@@ -110,7 +110,7 @@ class KernelDensity(GenerativeModel):
         with bar("kernel density", len(x)) as shown:
             for chunk, total in zip(x.split(rows), density.split(rows), strict=True):
                 for centres in self.points.split(pairs):
-                    log_kernel = self.manifold.kernel_log_prob(chunk[:, None, None], centres, self.widths[:, None])
+                    log_kernel = self.manifold.bump_log_prob(chunk[:, None, None], centres, self.widths[:, None])
                     # densities underflow to zero harmlessly
                     total += log_kernel.exp_().sum(-1)
                 shown.update(len(chunk))
