@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsgm.data.names import Floats, Named, Names, Unit, angle, from_radians, half_turn, to_radians
+from rsgm.data.names import Floats, Named, Names, Unit, angle, half_turn
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
-from rsgm.manifolds import Sphere
+from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 from rsgm.seeding import generator_from
 
 #: accepted names of a latitude and a longitude; those of a map's axes where there are no others
@@ -112,7 +112,7 @@ class EarthData(TableData):
 
     def from_units(self, values: Floats) -> Tensor:
         """Unit vectors."""
-        return _unit_vectors(to_radians(values, self.unit))
+        return from_lat_lon(values, self.unit or "degrees")
 
     def points(self) -> Tensor:
         """All rows, (N, 3)."""
@@ -133,35 +133,10 @@ class EarthData(TableData):
 
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, (B, 2), in the unit and the range of the file."""
-        values = from_radians(_angles(x), self.unit)
+        values = to_lat_lon(x, self.unit or "degrees").numpy()
         turn = 2 * half_turn(self.unit)
         return np.where(self._table.from_zero, values % turn, values)
 
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the jitter."""
         return super().provenance() | {"dequantize_deg": self.dequantize_deg}
-
-
-def from_degrees(degrees: Floats) -> Tensor:
-    """Unit vectors (N, 3), float64, of latitudes and longitudes (N, 2) in degrees."""
-    return _unit_vectors(np.radians(degrees))
-
-
-def to_degrees(x: Tensor) -> Floats:
-    """Latitude in [-90, 90] and longitude in [-180, 180], degrees (N, 2), of points (N, 3).
-
-    Example:
-        >>> to_degrees(from_degrees(np.array([[37.75, 15.0]]))).round(6)
-        array([[37.75, 15.  ]])
-    """
-    return np.degrees(_angles(x))
-
-
-def _unit_vectors(radians: Floats) -> Tensor:
-    lat, lon = radians.T
-    return torch.from_numpy(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1))
-
-
-def _angles(x: Tensor) -> Floats:
-    x, y, z = x.detach().double().cpu().numpy().T
-    return np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], -1)

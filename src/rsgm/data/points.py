@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rsgm.data.base import ManifoldData
-from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.data.names import Floats
 from rsgm.data.tables import like_radians
-from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
 from rsgm.manifolds.so3 import (
     matrix_to_quaternion,
     matrix_to_rotation_vector,
@@ -102,7 +101,7 @@ class PointsData(ManifoldData):
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
         if x.abs().max() <= math.pi / 2 and y.min() >= -math.pi:
             _warn_of_radians(degrees)
-        data = cls(Sphere(2), from_degrees(degrees.numpy()), **arguments)._given_as(("lat", "lon"), to_degrees)
+        data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(("lat", "lon"), to_lat_lon)
         data.earth = True
         return data
 

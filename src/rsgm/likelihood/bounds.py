@@ -14,7 +14,7 @@ from rsgm.distributions import Normal
 from rsgm.divergence import Divergence, Hutchinson
 from rsgm.fields import Field
 from rsgm.likelihood.solver import LogProb, ScoreLikelihood
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes import ContinuousTime, ImportanceTime, Process
 
 

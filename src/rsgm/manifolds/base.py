@@ -12,6 +12,8 @@ import geoopt
 import torch
 from torch import Tensor
 
+from rsgm.manifolds.tensors import expand
+
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
 RadialFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -93,6 +95,20 @@ class Manifold(geoopt.Manifold, ABC):
         where the ambient inner product does not vary.
         """
         return 0.0
+
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The point :math:`\exp_{x_0}(t \log_{x_0} x_1)` of the shortest geodesic, and its velocity there.
+
+        The velocity is the derivative of the exponential map, smooth at both ends and across the cut locus, where
+        logarithms from the point itself are not.
+
+        Arguments:
+            x0: where it starts, ``(*batch, *shape)``
+            x1: where it arrives at the time 1
+            t: times, ``batch``
+        """
+        direction, times = self.logmap(x0, x1), expand(t, x0)
+        return torch.func.jvp(lambda s: self.expmap(x0, s * direction), (times,), (torch.ones_like(times),))
 
     @abstractmethod
     def origin(  # type: ignore[override]
@@ -248,23 +264,3 @@ def check_dimension(owner: str, dim: int) -> None:
     """Raise a ValueError unless the dimension of the manifold named ``owner`` is an integer of at least one."""
     if not isinstance(dim, Integral) or dim < 1:
         raise ValueError(f"{owner}: dim must be an integer of at least 1, found {dim!r}.")
-
-
-def expand(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Append the axes that let a ``batch``-shaped coefficient multiply points or vectors like ``x``."""
-    return coefficient.reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim()))
-
-
-def safe_norm(u: Tensor, keepdim: bool = False) -> Tensor:
-    """Euclidean norm over the last axis whose derivatives at zero are zero instead of NaN."""
-    square = (u * u).sum(-1, keepdim=keepdim)
-    zero = square == 0
-    return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
-
-
-def log_sinc(r: Tensor) -> Tensor:
-    """``log(|sin r| / r)`` for r >= 0, whose derivatives at zero are finite."""
-    small, square = r < 1e-2, r * r
-    large = torch.where(small, torch.ones_like(r), r)
-    series = -square / 6 * (1 + square / 30 * (1 + square * 4 / 63))
-    return torch.where(small, series, (large.sin() / large).abs().log())

@@ -8,7 +8,8 @@ import geoopt
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, check_dimension, expand
+from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.tensors import expand
 
 
 class Euclidean(Manifold, geoopt.Euclidean):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, check_dimension, expand, safe_norm
+from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.tensors import expand, safe_norm
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 

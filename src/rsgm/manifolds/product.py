@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rsgm.manifolds.base import Manifold, safe_norm
+from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.sphere import Sphere
+from rsgm.manifolds.tensors import safe_norm
 
 
 class Product(Manifold):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm.heat_kernels import ROTATION, truncated_rotation_score
-from rsgm.manifolds.base import Manifold, RadialFunction, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction
 from rsgm.manifolds.rotations import (
     bingham,
     cross,
@@ -23,6 +23,7 @@ from rsgm.manifolds.rotations import (
     rotation_vector_to_quaternion,
     turned,
 )
+from rsgm.manifolds.tensors import log_sinc, safe_norm
 
 __all__ = [
     "SpecialOrthogonal",

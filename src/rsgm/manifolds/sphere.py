@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension
+from rsgm.manifolds.tensors import log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}

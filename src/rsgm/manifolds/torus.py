@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, check_dimension, safe_norm
+from rsgm.manifolds.base import Manifold, check_dimension
 from rsgm.manifolds.sphere import Sphere
+from rsgm.manifolds.tensors import safe_norm
 
 _CIRCLE = Sphere(1)
 

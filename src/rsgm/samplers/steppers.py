@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes import Process, reverse
 from rsgm.samplers.langevin import langevin
 from rsgm.schedules import TimeGrid, UniformTimeGrid
