@@ -1,11 +1,13 @@
 """Geometry: the contract of every manifold, closed forms on spheres, reference values."""
 
+import copy
 import inspect
 import itertools
 import json
 import math
 import re
 
+import geoopt
 import numpy as np
 import pytest
 import scipy.special
@@ -14,7 +16,7 @@ import torch
 from conftest import concrete, each, quadrature, variants, within
 from rsgm.description import build, describe
 from rsgm.divergence import GaussianHutchinson, Hutchinson, with_divergence
-from rsgm.manifolds import Adapted, Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Adapted, Euclidean, Manifold, Product, SpecialOrthogonal, Sphere, Torus, require_manifold
 
 #: manifolds whose heat kernel has no formula here
 UNKNOWN_KERNELS = {("Adapted", 3), ("Sphere", 5), ("Hyperbolic", 1), ("Hyperbolic", 4)}
@@ -105,6 +107,51 @@ def test_needs_no_arguments_and_is_described(make):
         assert (again.dim, again.shape, again.log_volume) == (manifold.dim, manifold.shape, manifold.log_volume)
         assert str(manifold) == str(again)
         assert f"dim={manifold.dim}" in str(manifold)
+
+
+@every_manifold
+def test_manifolds_are_values(make):
+    """Equal by class and arguments, so that they may be keys; those with parameters are themselves alone."""
+    first, second = make(), make()
+    alone = any(True for _ in first.parameters())
+    assert first == first
+    assert (first == second, len({first, second})) == ((False, 2) if alone else (True, 1))
+    assert first != Sphere(7)
+    assert first != str(first)
+    assert copy.deepcopy(first) == first or alone
+    assert re.fullmatch(rf"{type(first).__name__}\(.*\)", repr(first))
+    assert "manifold" not in repr(first)
+
+
+def test_equal_manifolds_with_parameters_both_move():
+    """Torch converts one of two equal modules only: the curvature of each of two geoopt spaces is converted."""
+    product = Product([Adapted(geoopt.Lorentz, (3,)), Adapted(geoopt.Lorentz, (3,))]).double()
+    assert [factor.base.k.dtype for factor in product.factors] == [torch.float64] * 2
+
+
+def test_a_manifold_is_required():
+    assert require_manifold(Sphere(3), "Model") == Sphere(3)
+    for value, message in {
+        Sphere: r"Model: expected a manifold, found the class Sphere; write Sphere\(\.\.\.\)",
+        geoopt.Sphere(): r"Model: expected a manifold of rsgm, found geoopt's Sphere; .*Adapted\(geoopt\.Sphere",
+        geoopt.Lorentz: r"Adapted\(geoopt\.Lorentz",
+        "Sphere": r"Model: expected a manifold, such as Sphere\(2\), found 'Sphere'",
+    }.items():
+        with pytest.raises(TypeError, match=message):
+            require_manifold(value, "Model")
+    with pytest.raises(TypeError, match=r"Product: .*geoopt's Sphere"):
+        Product([geoopt.Sphere()])
+
+
+@every_manifold
+def test_vector_spaces(make):
+    manifold = make()
+    if type(manifold) is Euclidean:
+        manifold.require_vector_space("Law")
+        Product([manifold, manifold]).require_vector_space("Law")
+        return
+    with pytest.raises(ValueError, match=r"Law: .* is not a vector space; choose Euclidean"):
+        manifold.require_vector_space("Law")
 
 
 @pytest.mark.parametrize("cls", each(Manifold))
@@ -524,7 +571,13 @@ def test_uniform_draws(make):
         20_000, *manifold.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
-    with pytest.raises(ValueError, match=r"size must end with it.*found \(5, 99\)"):
+    torch.testing.assert_close(
+        manifold.random(5, *manifold.shape, generator=torch.Generator().manual_seed(0)),
+        manifold.random_uniform(5, *manifold.shape, generator=torch.Generator().manual_seed(0)),
+        rtol=0,
+        atol=0,
+    )
+    with pytest.raises(ValueError, match=r"size must end with it.*found \(5, 99\)\. For 5 points give 5, "):
         manifold.random_uniform(5, 99)
     if not manifold.unit_cube_extent:
         return

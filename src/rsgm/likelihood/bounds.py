@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rsgm.distributions import Normal
 from rsgm.divergence import Divergence, Hutchinson
 from rsgm.fields import Field
 from rsgm.likelihood.solver import LogProb, ScoreLikelihood
@@ -108,7 +107,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         self, process: Process, score: Field, x0: Tensor, context: Tensor | None, generator: torch.Generator
     ) -> Tensor:
         """All but the integral."""
-        Normal(process.manifold)  # exists in flat space only
+        process.manifold.require_vector_space(type(self).__name__)
         dim = process.manifold.dim
 
         def at(t: float) -> Tensor:

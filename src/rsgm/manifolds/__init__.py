@@ -1,7 +1,7 @@
 """Geometry: every manifold is one file and one class, constructible without arguments."""
 
 from rsgm.manifolds.adapted import Adapted
-from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.base import Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.hyperbolic import Hyperbolic
 from rsgm.manifolds.lat_lon import from_lat_lon, to_lat_lon
@@ -22,5 +22,6 @@ __all__ = [
     "Torus",
     "expand",
     "from_lat_lon",
+    "require_manifold",
     "to_lat_lon",
 ]

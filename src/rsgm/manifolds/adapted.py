@@ -64,8 +64,8 @@ class Adapted(Manifold):
                 f"Adapted: expected a class of geoopt or a factory, such as geoopt.EuclideanStiefel, found "
                 f"{manifold!r}; leave out the brackets, or put its arguments into functools.partial."
             )
-        self.__dict__["shape"] = tuple(shape)
-        super().__init__()
+        # the dimension is counted below
+        super().__init__(0, shape)
         # a class and its factory are then described alike
         self.manifold, self.base = functools.partial(manifold), manifold()
         if volume is not None and not 0 < volume < math.inf:
@@ -81,7 +81,7 @@ class Adapted(Manifold):
 
     def extra_repr(self) -> str:
         """The dimension and geoopt's manifold."""
-        return f"{self.base}, dim={self.dim}"
+        return f"{str(self.base).removesuffix(' manifold')}, dim={self.dim}"
 
     # geoopt's own
 

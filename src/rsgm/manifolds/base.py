@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +13,7 @@ import geoopt
 import torch
 from torch import Tensor
 
+from rsgm.description import describe
 from rsgm.manifolds.tensors import expand
 
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
@@ -51,14 +53,43 @@ class Manifold(geoopt.Manifold, ABC):
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
     walk_steps = 100
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # geoopt counts the trailing dimensions of a point
-        self.ndim = len(self.shape)
+    def __init__(self, dim: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        # geoopt's `ndim` is the number of axes of a point
+        self.dim, self.shape, self.ndim = dim, tuple(shape), len(shape)
 
     def extra_repr(self) -> str:
         """The dimension, for ``print(manifold)``."""
         return f"dim={self.dim}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def __eq__(self, other: object) -> bool:
+        """Of one class and with equal constructor arguments.
+
+        Manifolds with parameters or buffers are equal to themselves only, for torch treats equal modules as one where
+        it moves or converts them; so are those of an argument that has no plain form, such as a function.
+        """
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return False
+        try:
+            equal = describe(self) == describe(other)
+        except TypeError:
+            return False
+        return equal and not any(True for _ in itertools.chain(self.parameters(), self.buffers()))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.shape))
+
+    def require_vector_space(self, where: str) -> None:
+        """Raise a ValueError, which begins with ``where``, unless :math:`\\exp_x(u) = x + u` as in `Euclidean`."""
+        x = torch.ones(self.shape)
+        # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
+        if self.dim != x.numel() or not torch.equal(self.expmap(5 * x, 3 * x), 8 * x):
+            raise ValueError(f"{where}: {self} is not a vector space; choose Euclidean.")
 
     @abstractmethod
     def frame(self, x: Tensor) -> Tensor:
@@ -157,6 +188,16 @@ class Manifold(geoopt.Manifold, ABC):
     ) -> Tensor:
         """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included."""
 
+    def random(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Geoopt's name of `random_uniform`."""
+        return self.random_uniform(*size, generator=generator, dtype=dtype, device=device)
+
     @abstractmethod
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A standard normal vector in the tangent space of each point of ``x``."""
@@ -205,7 +246,7 @@ class Manifold(geoopt.Manifold, ABC):
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The point of a volume-preserving chart at ``u`` in [0, 1]^dim; compact manifolds up to dim 3."""
-        raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no volume-preserving chart.")
+        raise NotImplementedError(f"{self} has no volume-preserving chart.")
 
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
         """Squared Riemannian length of a tangent vector, shape ``batch``."""
@@ -249,15 +290,43 @@ class Manifold(geoopt.Manifold, ABC):
     def _check_size(self, size: tuple[int, ...]) -> None:
         if tuple(size[len(size) - len(self.shape) :]) != self.shape:
             raise ValueError(
-                f"{type(self).__name__}(dim={self.dim}): a point has shape {self.shape}, so the size must end "
-                f"with it, as in geoopt; found {tuple(size)}."
+                f"{self}: a point has shape {self.shape}, so the size must end with it, as in geoopt; found "
+                f"{tuple(size)}. For 5 points give {', '.join(map(str, (5, *self.shape)))}."
             )
 
     def _no_kernel(self, what: str) -> str:
         return (
-            f"The heat kernel of {type(self).__name__}(dim={self.dim}) has no known {what} here. Train with "
-            "ImplicitScoreMatching or SlicedScoreMatching, which need only its samples."
+            f"The heat kernel of {self} has no known {what} here. Train with ImplicitScoreMatching or "
+            "SlicedScoreMatching, which need only its samples."
         )
+
+
+def require_manifold(value: Any, where: str) -> Manifold:
+    """``value`` itself, if it is a manifold of rsgm.
+
+    Arguments:
+        value: what was given
+        where: who asks, for the message
+
+    Raises:
+        TypeError: for a class in place of an object, a manifold of geoopt, and anything else
+
+    Example:
+        >>> require_manifold(geoopt.Sphere(), "RSGM")
+        Traceback (most recent call last):
+        TypeError: RSGM: expected a manifold of rsgm, found geoopt's Sphere; use rsgm's or Adapted(geoopt.Sphere, ...).
+    """
+    kind = value if isinstance(value, type) else type(value)
+    if kind is not value and issubclass(kind, Manifold):
+        return value
+    if issubclass(kind, Manifold):
+        raise TypeError(f"{where}: expected a manifold, found the class {kind.__name__}; write {kind.__name__}(...).")
+    if issubclass(kind, geoopt.Manifold):
+        raise TypeError(
+            f"{where}: expected a manifold of rsgm, found geoopt's {kind.__name__}; use rsgm's or "
+            f"Adapted(geoopt.{kind.__name__}, ...)."
+        )
+    raise TypeError(f"{where}: expected a manifold, such as Sphere(2), found {value!r}.")
 
 
 def check_dimension(owner: str, dim: int) -> None:

@@ -29,8 +29,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Euclidean", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim,)
-        super().__init__(ndim=1)
+        super().__init__(dim, (dim,))
         self.killing_field_count = dim
 
     def frame(self, x: Tensor) -> Tensor:
@@ -82,6 +81,9 @@ class Euclidean(Manifold, geoopt.Euclidean):
     ) -> Tensor:
         """Not defined: the volume is infinite."""
         raise ValueError("Euclidean space has infinite volume, so it has no uniform law; use a normal prior.")
+
+    #: normal draws, as in geoopt
+    random = geoopt.Euclidean.random
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A standard normal vector at each point."""

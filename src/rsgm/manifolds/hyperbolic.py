@@ -46,8 +46,7 @@ class Hyperbolic(Manifold):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Hyperbolic", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
-        super().__init__()
+        super().__init__(dim, (dim + 1,))
         self.killing_field_count = dim * (dim + 1) // 2
 
     # conversions

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.base import Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.sphere import Sphere
 from rsgm.manifolds.tensors import safe_norm
@@ -23,6 +23,10 @@ class Product(Manifold):
     Arguments:
         factors: the manifolds; points have shape ``(n,)`` with the sum n of the sizes of their points; None for
             S² × R
+
+    Raises:
+        TypeError: for a factor that is no manifold of rsgm
+        ValueError: for no factors
 
     Example:
         >>> cylinder = Product([Sphere(1), Euclidean(1)])
@@ -38,10 +42,8 @@ class Product(Manifold):
         factors = (Sphere(2), Euclidean(1)) if factors is None else factors
         if not factors:
             raise ValueError("Product: at least one factor is needed, found none.")
-        self.__dict__["dim"] = sum(factor.dim for factor in factors)
-        self._sizes = [torch.Size(factor.shape).numel() for factor in factors]
-        self.__dict__["shape"] = (sum(self._sizes),)
-        super().__init__()
+        self._sizes = [torch.Size(require_manifold(factor, "Product").shape).numel() for factor in factors]
+        super().__init__(sum(factor.dim for factor in factors), (sum(self._sizes),))
         self.factors = tuple(factors)
         # so that parameters of a factor move with the product
         self._modules_of_factors = nn.ModuleList(factors)

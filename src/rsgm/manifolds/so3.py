@@ -62,9 +62,8 @@ class SpecialOrthogonal(Manifold):
 
     name = "SpecialOrthogonal"
     reversible = True
-    dim = killing_field_count = 3
+    killing_field_count = 3
     smooth_frame = True
-    shape = (3, 3)
     log_volume = math.log(8 * math.pi**2)
     injectivity_radius = math.pi
     angular = True
@@ -73,7 +72,7 @@ class SpecialOrthogonal(Manifold):
     def __init__(self, n: Literal[3] = 3) -> None:
         if n != 3:
             raise ValueError(f"SpecialOrthogonal: n must be 3, the rotations of space, found {n}.")
-        super().__init__()
+        super().__init__(3, (3, 3))
         self.n = n
 
     def body(self, x: Tensor, u: Tensor) -> Tensor:

@@ -42,8 +42,7 @@ class Torus(Manifold):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Torus", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim, 2)
-        super().__init__()
+        super().__init__(dim, (dim, 2))
         self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
         self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
 

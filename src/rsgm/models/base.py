@@ -17,7 +17,6 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from rsgm.description import describe_call
-from rsgm.distributions import Normal
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.dynamics import Dynamics
@@ -218,7 +217,7 @@ class GenerativeModel(LightningModule, ABC):
                     "32-true, 64-true, or, in flat space, bf16-mixed or 16-mixed."
                 )
             try:
-                Normal(self.manifold)  # exists in flat space only
+                self.manifold.require_vector_space("trainer.precision")
             except ValueError as error:
                 raise ValueError(
                     f"trainer.precision is {precision}: numbers of 16 bits are too coarse for the points of "
