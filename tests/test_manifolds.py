@@ -559,6 +559,49 @@ def test_volume_preserving_chart(make):
     assert len(manifold.unit_cube_extent) == manifold.dim
 
 
+GRIDS = [
+    *SPHERES[:3],
+    Torus(2),
+    Torus(5),
+    SpecialOrthogonal(),
+    Product([Sphere(2), Sphere(1)]),
+    Product([Torus(2)] * 2),
+]
+
+
+@pytest.mark.parametrize("manifold", GRIDS, ids=str)
+@pytest.mark.parametrize("n", [1, 50, 3000])
+def test_grids(manifold, n, generator):
+    """Volumes add up; heat kernels anywhere are integrated to the error that `Manifold.grid` states."""
+    points, volume = manifold.grid(n)
+    assert points.shape == (len(volume), *manifold.shape)
+    assert points.dtype == volume.dtype == torch.float64
+    assert manifold.check_point_on_manifold(points, atol=1e-14, rtol=0)
+    assert (volume > 0).all()
+    assert float(volume.sum().log()) == pytest.approx(manifold.log_volume, abs=1e-12)
+    spacing = (math.exp(manifold.log_volume) / n) ** (1 / manifold.dim)
+    if n > 100:
+        assert n / 1.5 < len(volume) < 1.5 * n
+    for centre in manifold.random_uniform(5, *manifold.shape, generator=generator, dtype=torch.float64):
+        for width, error in ((spacing, 1e-3), (2 * spacing, 1e-6)):
+            s = torch.tensor(width**2, dtype=torch.float64)
+            kernel = manifold.heat_kernel_log_prob(centre.expand_as(points), points, s).exp()
+            assert abs(float(kernel @ volume) - 1) < error
+
+
+@every_manifold
+def test_grids_where_there_are_none(make):
+    manifold = make()
+    for n in (0, -1, 2.5, None):
+        with pytest.raises(ValueError, match=r"grid: n must be an integer of at least 1"):
+            manifold.grid(n)
+    if manifold in GRIDS or manifold.unit_cube_extent:
+        manifold.grid(3)
+        return
+    with pytest.raises(ValueError, match=r"has infinite volume, so no grid; choose|has no grid, .*random_uniform"):
+        manifold.grid(3)
+
+
 @every_manifold
 def test_uniform_draws(make):
     """Fill the volume of a compact manifold; elsewhere there are none. False alarm 6e-7 per number."""

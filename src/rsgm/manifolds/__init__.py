@@ -3,6 +3,7 @@
 from rsgm.manifolds.adapted import Adapted
 from rsgm.manifolds.base import Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.grid import Grid
 from rsgm.manifolds.hyperbolic import Hyperbolic
 from rsgm.manifolds.lat_lon import from_lat_lon, to_lat_lon
 from rsgm.manifolds.product import Product
@@ -14,6 +15,7 @@ from rsgm.manifolds.torus import Torus
 __all__ = [
     "Adapted",
     "Euclidean",
+    "Grid",
     "Hyperbolic",
     "Manifold",
     "Product",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rsgm.description import describe
+from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.tensors import expand
 
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
@@ -247,6 +248,36 @@ class Manifold(geoopt.Manifold, ABC):
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The point of a volume-preserving chart at ``u`` in [0, 1]^dim; compact manifolds up to dim 3."""
         raise NotImplementedError(f"{self} has no volume-preserving chart.")
+
+    def grid(self, n: int) -> Grid:
+        r"""About ``n`` points all over a compact manifold, and the volume that each stands for.
+
+        The integral of a density is ``(log_prob(points).exp() * volume).sum()``. The error is below 1e-3 for a heat kernel
+        of the variance time ``h**2`` with the grid's spacing ``h = (total volume / n) ** (1 / dim)``, and below 1e-6
+        at ``(2 * h)**2``. Points and volumes are float64.
+
+        Raises:
+            ValueError: where the volume is infinite, where no volume-preserving chart is known, and for n < 1
+
+        Example:
+            >>> from rsgm.manifolds import Torus
+            >>> points, volume = Torus(2).grid(400)
+            >>> points.shape, volume.sum()
+            (torch.Size([400, 2, 2]), tensor(39.4784, dtype=torch.float64))
+        """
+        if not isinstance(n, Integral) or n < 1:
+            raise ValueError(f"{self}.grid: n must be an integer of at least 1, found {n!r}.")
+        return self._grid(n)
+
+    def _grid(self, n: int) -> Grid:
+        if math.isinf(self.log_volume):
+            raise ValueError(f"{self} has infinite volume, so no grid; choose a compact manifold.")
+        if not self.unit_cube_extent:
+            raise ValueError(
+                f"{self} has no grid, for it has no volume-preserving chart; an integral is "
+                "exp(log_volume) times the mean over random_uniform."
+            )
+        return chart_grid(self.from_unit_cube, self.unit_cube_extent, math.exp(self.log_volume), n)
 
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
         """Squared Riemannian length of a tangent vector, shape ``batch``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rsgm.manifolds.base import Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.grid import Grid, product_grid
 from rsgm.manifolds.sphere import Sphere
 from rsgm.manifolds.tensors import safe_norm
 
@@ -232,3 +233,12 @@ class Product(Manifold):
             return super().from_unit_cube(u)
         parts = u.split([factor.dim for factor in self.factors], -1)
         return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
+
+    def _grid(self, n: int) -> Grid:
+        """All pairs of the points of the factors' grids, of one spacing."""
+        if math.isinf(self.log_volume):
+            return super()._grid(n)
+        log_spacing = (self.log_volume - math.log(n)) / self.dim
+        counts = [math.exp(factor.log_volume - factor.dim * log_spacing) for factor in self.factors]
+        grids = [factor.grid(max(1, round(count))) for factor, count in zip(self.factors, counts, strict=True)]
+        return product_grid(self.join, grids)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
 from rsgm.manifolds.tensors import safe_norm
 
@@ -158,7 +159,14 @@ class Torus(Manifold):
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The angles, scaled."""
-        return self.from_angles(math.pi * (2 * u - 1)) if self.dim <= 3 else super().from_unit_cube(u)
+        return self._chart(u) if self.dim <= 3 else super().from_unit_cube(u)
+
+    def _grid(self, n: int) -> Grid:
+        """Even angles, in any dimension."""
+        return chart_grid(self._chart, (2 * math.pi,) * self.dim, math.exp(self.log_volume), n)
+
+    def _chart(self, u: Tensor) -> Tensor:
+        return self.from_angles(math.pi * (2 * u - 1))
 
 
 def _quarter_turn(x: Tensor) -> Tensor:
