@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus, expand
 from rsgm.manifolds.so3 import rotation_vector_to_matrix
 from rsgm.processes import Brownian, Langevin, Process, ProductProcess
 from rsgm.samplers import Sampler

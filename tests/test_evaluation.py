@@ -735,11 +735,11 @@ class Conditioned(GenerativeModel):
         assert context.shape == (n, 3)
         generator = torch.Generator().manual_seed(seed)
         width = torch.full((n,), 0.1, dtype=torch.float64)
-        return self.manifold.kernel_sample(context.double(), width, generator).float()
+        return self.manifold.bump_sample(context.double(), width, generator).float()
 
     def likelihood(self, x, context=None):
         width = torch.tensor(0.1, dtype=torch.float64)
-        return LogProb(self.manifold.kernel_log_prob(x.double(), context.double(), width), 0.0)
+        return LogProb(self.manifold.bump_log_prob(x.double(), context.double(), width), 0.0)
 
     def lower_bound(self, x, context=None):
         return LogProb(self.likelihood(x, context).value - 1, 0.0, exact=False)

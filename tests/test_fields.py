@@ -125,28 +125,28 @@ def test_gradients_of_the_loss_terms(cls, manifold):
         assert close(fused, general)
 
 
-def test_manifolds_without_generators_are_refused():
+def test_manifolds_without_killing_fields_are_refused():
     class Plain(Sphere):
         def __init__(self):
             super().__init__(2)
-            self.generators = 0
+            self.killing_field_count = 0
 
     with pytest.raises(ValueError, match=r"DivergenceFreeField: .*no known divergence-free fields; use TangentField"):
         DivergenceFreeField(Plain(), NETWORK)
     with pytest.raises(NotImplementedError, match="use TangentField"):
-        Manifold.generate(Sphere(2), torch.ones(3), torch.ones(3))
+        Manifold.combine_killing_fields(Sphere(2), torch.ones(3), torch.ones(3))
 
 
-@pytest.mark.parametrize("make", [make for make in variants(Manifold) if make.values[0]().generators])
-def test_generators_are_divergence_free_and_span_every_tangent_space(make):
+@pytest.mark.parametrize("make", [make for make in variants(Manifold) if make.values[0]().killing_field_count])
+def test_killing_fields_are_divergence_free_and_span_every_tangent_space(make):
     manifold = make()
     x = manifold.projx(torch.randn(5, *manifold.shape, generator=torch.Generator().manual_seed(0)).double())
     frame = manifold.frame(x)
     fields = []
-    for k in range(manifold.generators):
-        f = torch.zeros(5, manifold.generators).double()
+    for k in range(manifold.killing_field_count):
+        f = torch.zeros(5, manifold.killing_field_count).double()
         f[:, k] = 1
-        value, divergence = with_divergence(lambda y, f=f: manifold.generate(y, f), manifold, x, frame)
+        value, divergence = with_divergence(lambda y, f=f: manifold.combine_killing_fields(y, f), manifold, x, frame)
         assert divergence.abs().max() < 1e-13
         assert manifold.check_vector_on_tangent(x, value, atol=1e-13, rtol=0)
         fields.append(value)

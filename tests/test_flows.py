@@ -15,7 +15,6 @@ from rsgm.fields import Field, FrameField, TangentField
 from rsgm.likelihood import ProbabilityFlow, SolveError, integrate, log_prob
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.manifolds import Hyperbolic, Manifold
-from rsgm.models.flow_matching import geodesic
 from rsgm.models.moser import MoserFlow
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, Score
@@ -336,16 +335,16 @@ def test_geodesics(make, dtype):
     x0, x1 = (uniform(manifold, 100, seed).to(dtype) for seed in (0, 1))
     accuracy = 2e-3 if dtype == torch.float32 else 1e-6
     for end, x in ((0.0, x0), (1.0, x1)):
-        found, _ = geodesic(manifold, x0, x1, torch.full((100,), end, dtype=dtype))
+        found, _ = manifold.geodesic(x0, x1, torch.full((100,), end, dtype=dtype))
         assert torch.allclose(found, x, rtol=0, atol=accuracy)
     t = torch.rand(100, generator=seeded(2), dtype=dtype)
-    xt, velocity = geodesic(manifold, x0, x1, t)
+    xt, velocity = manifold.geodesic(x0, x1, t)
     length = manifold.dist(x0, x1)
     assert torch.allclose(manifold.squared_norm(xt, velocity).sqrt(), length, rtol=0, atol=accuracy)
     assert torch.allclose(manifold.dist(x0, xt), t * length, rtol=0, atol=accuracy)
     assert torch.allclose(velocity, manifold.proju(xt, velocity), rtol=0, atol=accuracy)
     if dtype == torch.float64:
-        ahead, behind = (geodesic(manifold, x0, x1, t + step)[0] for step in (1e-6, -1e-6))
+        ahead, behind = (manifold.geodesic(x0, x1, t + step)[0] for step in (1e-6, -1e-6))
         assert torch.allclose(velocity, (ahead - behind) / 2e-6, rtol=0, atol=1e-6)
 
 
@@ -353,7 +352,7 @@ def test_geodesics(make, dtype):
 def test_the_velocity_is_transported(dim):
     sphere = Sphere(dim)
     x0, x1 = uniform(sphere, 50, 0), uniform(sphere, 50, 1)
-    xt, velocity = geodesic(sphere, x0, x1, torch.full((50,), 0.8, dtype=torch.float64))
+    xt, velocity = sphere.geodesic(x0, x1, torch.full((50,), 0.8, dtype=torch.float64))
     assert torch.allclose(velocity, sphere.transp(x0, xt, sphere.logmap(x0, x1)), rtol=0, atol=1e-10)
 
 
@@ -364,7 +363,7 @@ def test_velocities_are_finite_at_the_ends_and_at_the_cut_locus(make):
     far = manifold.expmap(x0, manifold.injectivity_radius * unit(manifold, x0))
     for x1 in (x0, far, manifold.expmap(x0, 1e-6 * unit(manifold, x0))):
         for t in (0.0, 1e-7, 1 - 1e-7, 1.0):
-            xt, velocity = geodesic(manifold, x0, x1, torch.full((4,), t))
+            xt, velocity = manifold.geodesic(x0, x1, torch.full((4,), t))
             assert torch.isfinite(xt).all()
             # at the cut locus itself the logarithm has no direction, and in float32 hardly a length
             assert (manifold.squared_norm(xt, velocity).sqrt() < 1.1 * manifold.injectivity_radius).all()
@@ -516,7 +515,7 @@ def test_flow_matching_by_formula(stratified):
     t = torch.rand(50)
     if stratified:
         t = (t + torch.arange(50)) / 50
-    xt, velocity = geodesic(Sphere(2), x, x1, t)
+    xt, velocity = Sphere(2).geodesic(x, x1, t)
     assert torch.allclose(found, (model.flow.field(t, xt) - velocity).square().sum(-1), rtol=1e-5)
 
 

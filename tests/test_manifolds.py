@@ -1,11 +1,13 @@
 """Geometry: the contract of every manifold, closed forms on spheres, reference values."""
 
+import copy
 import inspect
 import itertools
 import json
 import math
 import re
 
+import geoopt
 import numpy as np
 import pytest
 import scipy.special
@@ -14,7 +16,7 @@ import torch
 from conftest import concrete, each, quadrature, variants, within
 from rsgm.description import build, describe
 from rsgm.divergence import GaussianHutchinson, Hutchinson, with_divergence
-from rsgm.manifolds import Adapted, Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Adapted, Euclidean, Manifold, Product, SpecialOrthogonal, Sphere, Torus, require_manifold
 
 #: manifolds whose heat kernel has no formula here
 UNKNOWN_KERNELS = {("Adapted", 3), ("Sphere", 5), ("Hyperbolic", 1), ("Hyperbolic", 4)}
@@ -46,7 +48,7 @@ def tangents(manifold: Manifold, x: torch.Tensor, length: float | None = None, s
 def knows(manifold: Manifold, *methods: str) -> Manifold:
     """The manifold, if it knows these; one that stands for another of geoopt's may not, and then says so."""
     x = points(manifold, 2)
-    arguments = {"logmap": (x, x), "dist": (x, x), "kernel_sample": (x, torch.ones(2).to(x))}
+    arguments = {"logmap": (x, x), "dist": (x, x), "bump_sample": (x, torch.ones(2).to(x))}
     for method in methods:
         try:
             getattr(manifold, method)(*arguments[method])
@@ -105,6 +107,51 @@ def test_needs_no_arguments_and_is_described(make):
         assert (again.dim, again.shape, again.log_volume) == (manifold.dim, manifold.shape, manifold.log_volume)
         assert str(manifold) == str(again)
         assert f"dim={manifold.dim}" in str(manifold)
+
+
+@every_manifold
+def test_manifolds_are_values(make):
+    """Equal by class and arguments, so that they may be keys; those with parameters are themselves alone."""
+    first, second = make(), make()
+    alone = any(True for _ in first.parameters())
+    assert first == first
+    assert (first == second, len({first, second})) == ((False, 2) if alone else (True, 1))
+    assert first != Sphere(7)
+    assert first != str(first)
+    assert copy.deepcopy(first) == first or alone
+    assert re.fullmatch(rf"{type(first).__name__}\(.*\)", repr(first))
+    assert "manifold" not in repr(first)
+
+
+def test_equal_manifolds_with_parameters_both_move():
+    """Torch converts one of two equal modules only: the curvature of each of two geoopt spaces is converted."""
+    product = Product([Adapted(geoopt.Lorentz, (3,)), Adapted(geoopt.Lorentz, (3,))]).double()
+    assert [factor.base.k.dtype for factor in product.factors] == [torch.float64] * 2
+
+
+def test_a_manifold_is_required():
+    assert require_manifold(Sphere(3), "Model") == Sphere(3)
+    for value, message in {
+        Sphere: r"Model: expected a manifold, found the class Sphere; write Sphere\(\.\.\.\)",
+        geoopt.Sphere(): r"Model: expected a manifold of rsgm, found geoopt's Sphere; .*Adapted\(geoopt\.Sphere",
+        geoopt.Lorentz: r"Adapted\(geoopt\.Lorentz",
+        "Sphere": r"Model: expected a manifold, such as Sphere\(2\), found 'Sphere'",
+    }.items():
+        with pytest.raises(TypeError, match=message):
+            require_manifold(value, "Model")
+    with pytest.raises(TypeError, match=r"Product: .*geoopt's Sphere"):
+        Product([geoopt.Sphere()])
+
+
+@every_manifold
+def test_vector_spaces(make):
+    manifold = make()
+    if type(manifold) is Euclidean:
+        manifold.require_vector_space("Law")
+        Product([manifold, manifold]).require_vector_space("Law")
+        return
+    with pytest.raises(ValueError, match=r"Law: .* is not a vector space; choose Euclidean"):
+        manifold.require_vector_space("Law")
 
 
 @pytest.mark.parametrize("cls", each(Manifold))
@@ -512,6 +559,49 @@ def test_volume_preserving_chart(make):
     assert len(manifold.unit_cube_extent) == manifold.dim
 
 
+GRIDS = [
+    *SPHERES[:3],
+    Torus(2),
+    Torus(5),
+    SpecialOrthogonal(),
+    Product([Sphere(2), Sphere(1)]),
+    Product([Torus(2)] * 2),
+]
+
+
+@pytest.mark.parametrize("manifold", GRIDS, ids=str)
+@pytest.mark.parametrize("n", [1, 50, 3000])
+def test_grids(manifold, n, generator):
+    """Volumes add up; heat kernels anywhere are integrated to the error that `Manifold.grid` states."""
+    points, volume = manifold.grid(n)
+    assert points.shape == (len(volume), *manifold.shape)
+    assert points.dtype == volume.dtype == torch.float64
+    assert manifold.check_point_on_manifold(points, atol=1e-14, rtol=0)
+    assert (volume > 0).all()
+    assert float(volume.sum().log()) == pytest.approx(manifold.log_volume, abs=1e-12)
+    spacing = (math.exp(manifold.log_volume) / n) ** (1 / manifold.dim)
+    if n > 100:
+        assert n / 1.5 < len(volume) < 1.5 * n
+    for centre in manifold.random_uniform(5, *manifold.shape, generator=generator, dtype=torch.float64):
+        for width, error in ((spacing, 1e-3), (2 * spacing, 1e-6)):
+            s = torch.tensor(width**2, dtype=torch.float64)
+            kernel = manifold.heat_kernel_log_prob(centre.expand_as(points), points, s).exp()
+            assert abs(float(kernel @ volume) - 1) < error
+
+
+@every_manifold
+def test_grids_where_there_are_none(make):
+    manifold = make()
+    for n in (0, -1, 2.5, None):
+        with pytest.raises(ValueError, match=r"grid: n must be an integer of at least 1"):
+            manifold.grid(n)
+    if manifold in GRIDS or manifold.unit_cube_extent:
+        manifold.grid(3)
+        return
+    with pytest.raises(ValueError, match=r"has infinite volume, so no grid; choose|has no grid, .*random_uniform"):
+        manifold.grid(3)
+
+
 @every_manifold
 def test_uniform_draws(make):
     """Fill the volume of a compact manifold; elsewhere there are none. False alarm 6e-7 per number."""
@@ -524,7 +614,13 @@ def test_uniform_draws(make):
         20_000, *manifold.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
-    with pytest.raises(ValueError, match=r"size must end with it.*found \(5, 99\)"):
+    torch.testing.assert_close(
+        manifold.random(5, *manifold.shape, generator=torch.Generator().manual_seed(0)),
+        manifold.random_uniform(5, *manifold.shape, generator=torch.Generator().manual_seed(0)),
+        rtol=0,
+        atol=0,
+    )
+    with pytest.raises(ValueError, match=r"size must end with it.*found \(5, 99\)\. For 5 points give 5, "):
         manifold.random_uniform(5, 99)
     if not manifold.unit_cube_extent:
         return
@@ -538,12 +634,12 @@ def test_uniform_draws(make):
 
 @every_manifold
 def test_draws_are_functions_of_the_generator(make):
-    manifold = knows(make(), "kernel_sample")
+    manifold = knows(make(), "bump_sample")
     x = points(manifold, 4, torch.float32)
     s = torch.tensor(0.3).expand(4)
     draws = {
         "random_tangent": lambda g: manifold.random_tangent(x, g),
-        "kernel_sample": lambda g: manifold.kernel_sample(x, s, g),
+        "bump_sample": lambda g: manifold.bump_sample(x, s, g),
         "heat_kernel_sample": lambda g: manifold.heat_kernel_sample(x, s, g),
     }
     if math.isfinite(manifold.log_volume):
@@ -563,12 +659,12 @@ def test_draws_are_functions_of_the_generator(make):
 @every_manifold
 def test_bumps_of_any_width_end(make, dtype):
     """The centre at width zero and nearly, the uniform law where it is huge, NaN where it is NaN; none hangs."""
-    manifold = knows(make(), "kernel_sample")
+    manifold = knows(make(), "bump_sample")
     n, compact = 4000, math.isfinite(manifold.log_volume)
     centre = points(manifold, 1, dtype).expand(n, *manifold.shape)
 
     def draw(width):
-        return manifold.kernel_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
+        return manifold.bump_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
 
     rounding = 32 * torch.finfo(dtype).eps * stretch(manifold, centre[:1]) ** 2
     for width in (0.0, 1e-45, 1e-30, 1e-20):
@@ -583,7 +679,7 @@ def test_bumps_of_any_width_end(make, dtype):
             x = draw(width)
             assert manifold.check_point_on_manifold(x, atol=rounding, rtol=0), width
             assert within(flat(manifold, x), 0.0), width
-            log_prob = manifold.kernel_log_prob(x, centre, torch.tensor(min(width, 1e12), dtype=dtype))
+            log_prob = manifold.bump_log_prob(x, centre, torch.tensor(min(width, 1e12), dtype=dtype))
             assert worst(log_prob + manifold.log_volume) < 1e-5, width
 
 
@@ -609,7 +705,7 @@ def test_mean_curvature(make):
 
     frame = manifold.frame(x)
     pushed = (flat(manifold, frame) @ matrix.T).reshape(frame.shape)
-    curvature = manifold.mean_curvature(x)
+    curvature = manifold.projection_trace(x)
     expected = manifold.inner(x, frame, pushed).sum(0) + manifold.inner(x, curvature, ambient(x))
     # differences along geodesics stand for derivatives where there is no formula
     rounding = (1e-11 if type(manifold) is Adapted else 1e-12) * stretch(manifold, x) ** 2
@@ -629,16 +725,16 @@ def test_bump_is_normalised_and_sampled(manifold, width):
     centre = points(manifold, 1, seed=9)[0]
     h = torch.tensor(width, dtype=torch.float64)
     nodes, weights = quadrature(manifold, 40 if manifold.dim < 3 else 30)
-    mass = weights * manifold.kernel_log_prob(nodes, centre, h).exp()
+    mass = weights * manifold.bump_log_prob(nodes, centre, h).exp()
     assert float(mass.sum()) == pytest.approx(1, abs=1e-8)
-    x = manifold.kernel_sample(centre.expand(10_000, *manifold.shape), h, torch.Generator().manual_seed(0))
+    x = manifold.bump_sample(centre.expand(10_000, *manifold.shape), h, torch.Generator().manual_seed(0))
     assert manifold.check_point_on_manifold(x, atol=1e-14, rtol=0)
     features = flat(manifold, x), flat(manifold, nodes)
     for moment in (lambda y: y, lambda y: y[:, :, None] * y[:, None]):
         values, at_nodes = (moment(y) for y in features)
         assert within(values, torch.tensordot(mass, at_nodes, 1))
-    surprise = manifold.kernel_log_prob(x, centre, h)
-    assert within(surprise, float(mass @ manifold.kernel_log_prob(nodes, centre, h)))
+    surprise = manifold.bump_log_prob(x, centre, h)
+    assert within(surprise, float(mass @ manifold.bump_log_prob(nodes, centre, h)))
 
 
 @every_integrable
@@ -870,7 +966,7 @@ def test_bump_on_spheres_is_normalised_at_every_width(sphere, width):
     centre = torch.zeros(sphere.dim + 1, dtype=torch.float64)
     centre[0] = 1
     x = sphere.expmap(centre.expand(200, -1), torch.nn.functional.pad(angle[:, None], (1, sphere.dim - 1)))
-    density = sphere.kernel_log_prob(x, centre, torch.tensor(width, dtype=torch.float64)).exp()
+    density = sphere.bump_log_prob(x, centre, torch.tensor(width, dtype=torch.float64)).exp()
     assert float((torch.from_numpy(weight) * far / 2 * area * density).sum()) == pytest.approx(1, abs=1e-9)
 
 
@@ -879,9 +975,9 @@ def test_bump_on_spheres_is_normalised_at_every_width(sphere, width):
 @pytest.mark.parametrize("width", [1e-5, 1e-3])
 def test_narrow_bumps_are_sampled(make, dtype, width):
     """Their squares are those of a normal vector, in float32 too; 5 standard errors, false alarm 6e-7 each."""
-    manifold = knows(make(), "kernel_sample")
+    manifold = knows(make(), "bump_sample")
     centre = manifold.origin(10_000, *manifold.shape, dtype=dtype)
-    x = manifold.kernel_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
+    x = manifold.bump_sample(centre, torch.tensor(width, dtype=dtype), torch.Generator().manual_seed(0))
     u = manifold.inner(centre, manifold.frame(centre), (x - centre)[None]).T.double() / width
     assert within(u, 0.0)
     assert within(u.square(), 1.0)
@@ -892,10 +988,10 @@ def test_bump_and_broadcasting(sphere):
     """Many widths at once are the same as one by one."""
     x, centre = points(sphere, 4), points(sphere, 3, seed=1)
     widths = torch.tensor([0.1, 0.5], dtype=torch.float64)
-    table = sphere.kernel_log_prob(x[:, None, None], centre[:, None], widths)
+    table = sphere.bump_log_prob(x[:, None, None], centre[:, None], widths)
     assert table.shape == (4, 3, 2)
     for (i, j), (k, width) in itertools.product(np.ndindex(4, 3), enumerate(widths)):
-        assert table[i, j, k] == sphere.kernel_log_prob(x[i], centre[j], width)
+        assert table[i, j, k] == sphere.bump_log_prob(x[i], centre[j], width)
 
 
 def mean_cosine(sphere, start, s, sample):
@@ -976,11 +1072,11 @@ def test_euclidean_kernels_are_normal(dim):
     law = torch.distributions.Normal(x0, s.sqrt()[:, None])
     expected = law.log_prob(x).sum(-1)
     assert worst(space.heat_kernel_log_prob(x0, x, s) - expected) < 1e-12
-    assert worst(space.kernel_log_prob(x, x0, s.sqrt()) - expected) < 1e-12
+    assert worst(space.bump_log_prob(x, x0, s.sqrt()) - expected) < 1e-12
     start, time = torch.zeros(20_000, dim, dtype=torch.float64), torch.full((20_000,), 0.3, dtype=torch.float64)
     for draw in (
         space.heat_kernel_sample(start, time, torch.Generator().manual_seed(0)),
-        space.kernel_sample(start, time.sqrt(), torch.Generator().manual_seed(0)),
+        space.bump_sample(start, time.sqrt(), torch.Generator().manual_seed(0)),
     ):
         assert within(draw, 0.0)
         assert within(draw[:, :, None] * draw[:, None], 0.3 * torch.eye(dim))

@@ -114,10 +114,10 @@ def test_bumps_on_tori_and_rotations_integrate_to_one(manifold: Manifold, width:
     generator = generator_from("bump", manifold.dim)
     centre = manifold.random_uniform(*manifold.shape, generator=generator, dtype=torch.float64)
     h = torch.tensor(width, dtype=torch.float64)
-    points = manifold.kernel_sample(centre.expand(20, *manifold.shape), h, generator)
+    points = manifold.bump_sample(centre.expand(20, *manifold.shape), h, generator)
 
     def bump(x):
-        return manifold.kernel_log_prob(x, centre, h)
+        return manifold.bump_log_prob(x, centre, h)
 
     found = integral(bump, manifold, seen(bump, points))
     assert found.value == pytest.approx(1, abs=0.01)
@@ -241,11 +241,11 @@ def test_sampled_integrals_are_the_mass(manifold, factor):
     generator, n = torch.Generator().manual_seed(0), 4000
     centre = manifold.origin(*manifold.shape, dtype=torch.float64)
     width, wider = torch.tensor([0.2, 0.3], dtype=torch.float64)
-    near = manifold.kernel_sample(centre.expand(n, *manifold.shape), wider, generator)
+    near = manifold.bump_sample(centre.expand(n, *manifold.shape), wider, generator)
     anywhere = manifold.random_uniform(n, *manifold.shape, generator=generator, dtype=torch.float64)
     nodes = torch.cat([near, anywhere])
     log_uniform = torch.tensor(-manifold.log_volume, dtype=torch.float64)
-    proposal = torch.logaddexp(manifold.kernel_log_prob(nodes, centre, wider), log_uniform) - math.log(2)
-    found = sampled_integral(nodes, manifold.kernel_log_prob(nodes, centre, width) + math.log(factor), proposal)
+    proposal = torch.logaddexp(manifold.bump_log_prob(nodes, centre, wider), log_uniform) - math.log(2)
+    found = sampled_integral(nodes, manifold.bump_log_prob(nodes, centre, width) + math.log(factor), proposal)
     assert 0 < found.standard_error < 0.03
     assert abs(found.value - factor) < 5 * found.standard_error

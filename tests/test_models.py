@@ -62,7 +62,7 @@ every_compact_model = pytest.mark.parametrize("cls", [p for p in each(Generative
 def points(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     centre = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64).expand(n, 3)
-    return SPHERE.kernel_sample(centre, torch.tensor(0.4, dtype=torch.float64), generator).to(dtype)
+    return SPHERE.bump_sample(centre, torch.tensor(0.4, dtype=torch.float64), generator).to(dtype)
 
 
 def ready(cls: type, **arguments) -> GenerativeModel:
@@ -221,12 +221,12 @@ def test_score_models_learn_on_tori_and_rotations(manifold, field):
     centre = manifold.random_uniform(*manifold.shape, generator=generator)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(150):
-        x = manifold.kernel_sample(centre.expand(256, *manifold.shape), width, generator)
+        x = manifold.bump_sample(centre.expand(256, *manifold.shape), width, generator)
         optimizer.zero_grad()
         model.loss(x)["loss"].mean().backward()
         optimizer.step()
-    x = manifold.kernel_sample(centre.expand(100, *manifold.shape), width, generator)
-    best, found = (float(values.mean()) for values in (manifold.kernel_log_prob(x, centre, width), model.log_prob(x)))
+    x = manifold.bump_sample(centre.expand(100, *manifold.shape), width, generator)
+    best, found = (float(values.mean()) for values in (manifold.bump_log_prob(x, centre, width), model.log_prob(x)))
     assert found > -manifold.log_volume + (best + manifold.log_volume) * 2 / 3
     # samples are where the density is, which after so few steps is wider than the data
     nodes = manifold.random_uniform(1000, *manifold.shape, generator=generator)
@@ -469,7 +469,7 @@ def test_kernel_density_by_formula():
     model.fit_points(train, val)
 
     def mixture(y: torch.Tensor, weights: tuple[float, float]) -> torch.Tensor:
-        bumps = SPHERE.kernel_log_prob(y[:, None], train, torch.tensor(0.3, dtype=torch.float64)).exp().mean(1)
+        bumps = SPHERE.bump_log_prob(y[:, None], train, torch.tensor(0.3, dtype=torch.float64)).exp().mean(1)
         return (weights[0] / (4 * math.pi) + weights[1] * bumps).log()
 
     uniform, bumps = model.weights.tolist()
@@ -486,7 +486,7 @@ def test_kernel_density_of_many_points():
     generator = torch.Generator().manual_seed(0)
     train, x = torch.randn(3_000, 1, generator=generator, dtype=torch.float64), torch.randn(3, 1, generator=generator)
     model.fit_points(train, x)
-    bumps = Euclidean(1).kernel_log_prob(x.double()[:, None, None], train[:, None], model.widths).exp().mean(1)
+    bumps = Euclidean(1).bump_log_prob(x.double()[:, None, None], train[:, None], model.widths).exp().mean(1)
     assert torch.allclose(model.log_prob(x), (bumps @ model.weights[1:]).log(), rtol=0, atol=1e-12)
 
 

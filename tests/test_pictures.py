@@ -17,10 +17,19 @@ from rsgm.data import (
     VonMisesFisherData,
     WrappedNormalMixtureData,
 )
-from rsgm.data.earth import from_degrees, to_degrees
 from rsgm.distributions import ManifoldDistribution, Mixture, VonMisesFisher, WrappedNormal
 from rsgm.evaluation.figures import draw
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import (
+    Euclidean,
+    Hyperbolic,
+    Manifold,
+    Product,
+    SpecialOrthogonal,
+    Sphere,
+    Torus,
+    from_lat_lon,
+    to_lat_lon,
+)
 from rsgm.metrics import integral
 from rsgm.models import KernelDensity
 
@@ -69,7 +78,7 @@ def test_map_of_a_known_density(name, generator):
     turn = np.pi * ((np.arange(columns) + 0.5) / columns * 2 - 1) / np.cos(theta)
     inside = np.abs(turn) <= np.pi
     latitude = np.broadcast_to(np.arcsin((2 * theta + np.sin(2 * theta)) / np.pi), turn.shape)
-    exact = law.log_prob(from_degrees(np.degrees(np.stack([latitude[inside], turn[inside]], -1)))).numpy()
+    exact = law.log_prob(from_lat_lon(np.degrees(np.stack([latitude[inside], turn[inside]], -1)))).numpy()
     image = figure.axes[0].images[0]
     found = np.clip(np.asarray(image.get_array())[inside], *image.get_clim())
     assert np.abs(found - np.clip(exact, *image.get_clim())).max() < ERROR
@@ -79,11 +88,11 @@ def test_nodes_alone_leave_no_wedge(generator):
     """Without the two poles: the outermost nodes are at 73 degrees."""
     law = VonMisesFisher(S2, unit(0.1, 0, 1), 2.0)
     found = integral(law.log_prob, S2, max_nodes=12_000)
-    degrees = to_degrees(found.nodes)
+    degrees = to_lat_lon(found.nodes).numpy()
     assert np.abs(degrees[:, 0]).max() < 74
     longitude, latitude, values = plots.interpolate(degrees, found.log_density)
     grid = np.stack(np.meshgrid(latitude, longitude, indexing="ij"), -1).reshape(-1, 2)
-    exact = law.log_prob(from_degrees(grid)).numpy().reshape(values.shape)
+    exact = law.log_prob(from_lat_lon(grid)).numpy().reshape(values.shape)
     assert np.abs(values - exact).max() < ERROR
     # turned about the axis, the map is the turned map: there is no seam. Towards the poles, where nodes are few, it
     # differs by its error, for nodes that are equally near are joined one way or the other.
@@ -107,14 +116,14 @@ def test_points_that_leave_a_part_out_are_refused():
 
 def test_density_of_zero_on_the_sphere(generator):
     x = S2.random_uniform(4000, 3, generator=generator, dtype=torch.float64)
-    grid = plots.interpolate(to_degrees(x), np.where(x[:, 0] > 0, 1.0, -np.inf))
+    grid = plots.interpolate(to_lat_lon(x).numpy(), np.where(x[:, 0] > 0, 1.0, -np.inf))
     assert set(np.unique(grid[2].round(9))) == {1.0, -np.inf}
     assert np.isposinf(grid[2]).sum() == np.isnan(grid[2]).sum() == 0
     # of a support of a single point, or of none
     spot = np.full(len(x), -np.inf)
-    assert np.isneginf(plots.interpolate(to_degrees(x), spot)[2]).all()
+    assert np.isneginf(plots.interpolate(to_lat_lon(x).numpy(), spot)[2]).all()
     spot[7] = 3.0
-    assert set(np.unique(plots.interpolate(to_degrees(x), spot)[2])) == {3.0, -np.inf}
+    assert set(np.unique(plots.interpolate(to_lat_lon(x).numpy(), spot)[2])) == {3.0, -np.inf}
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.1])

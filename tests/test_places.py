@@ -8,9 +8,8 @@ import torch
 
 from conftest import variants
 from rsgm.data import DigitsData, EarthData, ManifoldData, PointsData, RotationData, TorusData, sources
-from rsgm.data.earth import from_degrees
 from rsgm.data.splits import label_places
-from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Torus
+from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Torus, from_lat_lon
 from rsgm.manifolds.so3 import matrix_to_quaternion, matrix_to_rotation_vector
 from rsgm.seeding import generator_from
 
@@ -72,7 +71,7 @@ def test_labels_are_numbered_as_sorted_points_are():
 def test_many_rows_of_few_places():
     """Comparing every pair of rows would be 5e9 comparisons for each."""
     longitudes = torch.linspace(-180, 180, 100_000, dtype=torch.float64)
-    pole = from_degrees(torch.stack([torch.full_like(longitudes, 90), longitudes], 1).numpy())
+    pole = from_lat_lon(torch.stack([torch.full_like(longitudes, 90), longitudes], 1).numpy())
     assert len(label_places(pole).unique()) == 1
     again = draws(SpecialOrthogonal(), 100).repeat(1000, 1, 1)
     assert (

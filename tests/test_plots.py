@@ -181,7 +181,7 @@ def test_the_first_coordinate_runs_to_the_right(manifold: Manifold) -> None:
     ends = torch.tensor([[-2.0, -2.0], [2.0, 2.0]], dtype=torch.float64)
     centre, data = ((manifold.from_angles(x) if manifold.shape == (2, 2) else x) for x in (peak, ends))
     width = torch.tensor(0.3, dtype=torch.float64)
-    figure = draw_density(manifold, lambda x: manifold.kernel_log_prob(x, centre.expand_as(x), width), data, data)
+    figure = draw_density(manifold, lambda x: manifold.bump_log_prob(x, centre.expand_as(x), width), data, data)
     picture = np.asarray(image(figure).get_array())
     left, right, bottom, top = image(figure).get_extent()
     row, column = np.unravel_index(picture.argmax(), picture.shape)
@@ -196,7 +196,7 @@ def test_angles_on_the_circle_go_against_the_clock_from_the_first_axis(manifold:
     centre = torch.tensor([np.cos(0.5), np.sin(0.5)]).reshape(manifold.shape)
     width = torch.tensor(0.3, dtype=torch.float64)
     figure = draw_density(
-        manifold, lambda x: manifold.kernel_log_prob(x, centre.expand_as(x), width), centre[None], centre[None]
+        manifold, lambda x: manifold.bump_log_prob(x, centre.expand_as(x), width), centre[None], centre[None]
     )
     angle, height = next(line for line in figure.axes[0].lines if line.get_label() == "model").get_data()
     assert angle[height.argmax()] % (2 * np.pi) == pytest.approx(0.5, abs=0.05)

@@ -41,11 +41,11 @@ def test_split_and_join():
 def test_a_product_knows_what_every_factor_knows():
     """Divergence-free fields and smooth frames are not there where one factor has none."""
     known = Product([Torus(2), Hyperbolic(2), Sphere(2)])
-    assert (known.generators, known.smooth_frame) == (2 + 3 + 3, False)
+    assert (known.killing_field_count, known.smooth_frame) == (2 + 3 + 3, False)
     assert Product([Torus(2), Hyperbolic(2)]).smooth_frame
     frames = Adapted(volume=8 * 2**0.5 * math.pi**2, isotropic=True)
     unknown = Product([frames, Sphere(2)])
-    assert (unknown.generators, unknown.smooth_frame) == (0, False)
+    assert (unknown.killing_field_count, unknown.smooth_frame) == (0, False)
     assert math.exp(unknown.log_volume) == pytest.approx(8 * 2**0.5 * math.pi**2 * 4 * math.pi)
 
 

@@ -64,7 +64,7 @@ def test_the_axis_next_to_half_a_turn(dtype, rest):
     axis = torch.cat([units(200), torch.eye(3).double(), -torch.eye(3).double()])
     w = (math.pi - rest) * axis
     x = points(SO3, len(w), dtype)
-    y = SO3.expmap(x, SO3.generate(x, w.to(dtype)))
+    y = SO3.expmap(x, SO3.combine_killing_fields(x, w.to(dtype)))
     found = SO3.body(x, SO3.logmap(x, y)).double()
     error = (found - w).abs().amax(-1)
     if rest == 0:
@@ -78,7 +78,7 @@ def test_the_axis_next_to_half_a_turn(dtype, rest):
 @every_dtype
 def test_derivatives_at_half_a_turn(dtype):
     x = points(SO3, 50, dtype)
-    u = SO3.generate(x, math.pi * units(50).to(dtype))
+    u = SO3.combine_killing_fields(x, math.pi * units(50).to(dtype))
     y = SO3.expmap(x, u).requires_grad_()
     for value in (SO3.dist(x, y), SO3.logmap(x, y), SO3.transp(x, y, u)):
         (gradient,) = torch.autograd.grad(value.sum(), y)
@@ -101,7 +101,7 @@ def nearest(x: torch.Tensor) -> torch.Tensor:
     sign = torch.ones(len(x), 3).double()
     sign[:, 2] = torch.det(u @ v)
     r = u * sign[:, None] @ v
-    return SO3.expmap(r, SO3.generate(r, correction(r, x, x)))
+    return SO3.expmap(r, SO3.combine_killing_fields(r, correction(r, x, x)))
 
 
 @every_dtype
@@ -130,7 +130,7 @@ def test_derivatives_of_the_projection():
         x = points(SO3, 20) + scale * torch.randn(20, 3, 3, generator=seeded(), dtype=torch.float64)
         u = torch.randn(20, 3, 3, generator=seeded(1), dtype=torch.float64)
         r, moved = torch.func.jvp(SO3.projx, (x,), (u,))
-        assert worst(moved - SO3.generate(r, correction(r, x, u))) < 1e-13
+        assert worst(moved - SO3.combine_killing_fields(r, correction(r, x, u))) < 1e-13
         leaf = x.clone().requires_grad_()
         assert torch.autograd.gradcheck(SO3.projx, (leaf[:3],))
         assert torch.autograd.gradgradcheck(SO3.projx, (leaf[:3],))
@@ -147,13 +147,13 @@ def test_geometry_reference(reference, dtype):
     for record in records:
         value = {key: torch.tensor(entry, dtype=dtype) for key, entry in record.items()}
         x, y, w = value["R"], value["exp"], value["rotvec_body"]
-        assert worst(SO3.generate(x, w) - value["tangent_matrix"]) < rounding
+        assert worst(SO3.combine_killing_fields(x, w) - value["tangent_matrix"]) < rounding
         assert worst(SO3.body(x, value["tangent_matrix"]) - w) < rounding
         assert worst(SO3.expmap(x, value["tangent_matrix"]) - y) < rounding
         assert worst(SO3.logmap(x, y) - value["tangent_matrix"]) < rounding
         assert float(SO3.dist(x, y)) == pytest.approx(record["dist_angle"], abs=rounding)
-        moved = SO3.transp(x, y, SO3.generate(x, value["u_body"]))
-        assert worst(moved - SO3.generate(y, value["transport_u_body"])) < rounding
+        moved = SO3.transp(x, y, SO3.combine_killing_fields(x, value["u_body"]))
+        assert worst(moved - SO3.combine_killing_fields(y, value["transport_u_body"])) < rounding
         assert worst(SO3.projx(value["M"]) - value["proj_SO3_of_M"]) < rounding
         assert worst(SO3.proju(x, value["M"]) - value["proj_tangent_at_R_of_M"]) < rounding
 
@@ -182,7 +182,7 @@ def test_heat_kernel_reference(reference):
         torch.tensor([record[key] for record in records], dtype=torch.float64) for key in ("dist", "s", "logp", "score")
     )
     x0, axis = points(SO3, 64), units(64)
-    x = SO3.expmap(x0, SO3.generate(x0, omega[:, None] * axis))
+    x = SO3.expmap(x0, SO3.combine_killing_fields(x0, omega[:, None] * axis))
     torch.testing.assert_close(SO3.heat_kernel_log_prob(x0, x, s), logp, rtol=1e-10, atol=1e-9)
     found = SO3.body(x, SO3.heat_kernel_score(x0, x, s))
     expected = score[:, None] * axis
@@ -193,7 +193,7 @@ def test_heat_kernel_reference(reference):
 def test_wrapped_normal_reference(reference):
     """N(log x; 0, sigma^2) over the volume distortion of exp: 12 records."""
     for record in reference("densities")["wrapped_normal"]["records"]:
-        u = SO3.generate(torch.eye(3).double(), record["dist"] * units(1)[0])
+        u = SO3.combine_killing_fields(torch.eye(3).double(), record["dist"] * units(1)[0])
         sigma = record["sigma"]
         normal = -0.5 * (record["dist"] / sigma) ** 2 - 1.5 * math.log(2 * math.pi * sigma**2)
         found = normal - float(SO3.log_det_exp(torch.eye(3).double(), u))
@@ -285,7 +285,7 @@ def test_bump_is_normalised_at_every_width(width):
     node, weight = np.polynomial.legendre.leggauss(200)
     omega = torch.from_numpy((node + 1) / 2 * far)
     x = rotation_vector_to_matrix(omega[:, None] * torch.tensor([0.0, 0.0, 1.0]))
-    log_prob = SO3.kernel_log_prob(x, torch.eye(3).double(), torch.tensor(width, dtype=torch.float64))
+    log_prob = SO3.bump_log_prob(x, torch.eye(3).double(), torch.tensor(width, dtype=torch.float64))
     mass = 16 * math.pi * (omega / 2).sin().square() * log_prob.exp() * torch.from_numpy(weight) * far / 2
     assert float(mass.sum()) == pytest.approx(1, abs=1e-9)
 
@@ -294,7 +294,7 @@ def test_bump_constant():
     """M(3/2, 2, -2 kappa), on both sides of the switch at kappa = 100."""
     kappa = np.array([0.1, 1.0, 10.0, 99.0, 99.999, 100.001, 101.0, 150.0])
     x = torch.eye(3).double()
-    found = SO3.kernel_log_prob(x, x, torch.from_numpy(kappa**-0.5)) + SO3.log_volume
+    found = SO3.bump_log_prob(x, x, torch.from_numpy(kappa**-0.5)) + SO3.log_volume
     expected = -np.log(scipy.special.hyp1f1(1.5, 2, -2 * kappa))
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
 
@@ -304,13 +304,13 @@ def test_bump_draws(width):
     """E cos k omega by quadrature, evenly around; false alarm 6e-7 each."""
     n, h = 50_000, torch.tensor(width, dtype=torch.float64)
     centre = points(SO3, 1).expand(n, 3, 3)
-    x = SO3.kernel_sample(centre, h, seeded())
+    x = SO3.bump_sample(centre, h, seeded())
     w = SO3.body(centre, SO3.logmap(centre, x))
     node, weight = np.polynomial.legendre.leggauss(200)
     far = min(math.pi, 14 * width)
     omega = torch.from_numpy((node + 1) / 2 * far)
     at_nodes = rotation_vector_to_matrix(omega[:, None] * torch.tensor([1.0, 0.0, 0.0]))
-    density = SO3.kernel_log_prob(at_nodes, torch.eye(3).double(), h).exp() * (omega / 2).sin().square()
+    density = SO3.bump_log_prob(at_nodes, torch.eye(3).double(), h).exp() * (omega / 2).sin().square()
     mass = torch.from_numpy(weight) * density
     for power in (2, 4):
         expected = float((mass * (omega / width) ** power).sum() / mass.sum())

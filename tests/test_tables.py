@@ -13,9 +13,8 @@ import torch
 
 from rsgm.cli.explain import explain
 from rsgm.data import DihedralTableData, EarthData, ManifoldData, RotationData, TorusData, sources
-from rsgm.data.earth import from_degrees
 from rsgm.description import build, describe
-from rsgm.manifolds import SpecialOrthogonal
+from rsgm.manifolds import SpecialOrthogonal, from_lat_lon
 from rsgm.manifolds.so3 import matrix_to_quaternion, matrix_to_rotation_vector
 
 N = 20
@@ -143,7 +142,7 @@ RIGHT_EARTH = [
 @pytest.mark.parametrize("text, options", RIGHT_EARTH)
 def test_places(tmp_path, text, options):
     data = EarthData(path=put(tmp_path, text), **options)
-    expected = from_degrees(np.stack([LAT, LON], 1))
+    expected = from_lat_lon(np.stack([LAT, LON], 1))
     assert data.points().shape == expected.shape
     assert (data.points() - expected).abs().max() < 1e-12
     assert data.provenance()["skipped"] == {"rows": 0, "first": []}
@@ -274,13 +273,13 @@ def test_unknown_roles_and_lines():
 
 def test_a_row_that_holds_the_places_is_no_header(tmp_path):
     data = EarthData(path=put(tmp_path, "2,1,5\n" + rows(",", IDS, LON, LAT)), columns={"lat": 2, "lon": 1})
-    assert (data.points() - from_degrees(np.stack([[5, *LAT], [1, *LON]], 1))).abs().max() < 1e-12
+    assert (data.points() - from_lat_lon(np.stack([[5, *LAT], [1, *LON]], 1))).abs().max() < 1e-12
 
 
 def test_header_of_pandas_is_no_point(tmp_path):
     data = EarthData(path=put(tmp_path, "0,1\n" + LAT_LON))
     with pytest.warns(UserWarning, match="line 1, 0,1, is taken for the header of pandas"):
-        assert (data.points() - from_degrees(np.stack([LAT, LON], 1))).abs().max() < 1e-12
+        assert (data.points() - from_lat_lon(np.stack([LAT, LON], 1))).abs().max() < 1e-12
     # and decimals are a point
     assert len(EarthData(path=put(tmp_path, "0.0,1.0\n" + LAT_LON)).points()) == N + 1
 

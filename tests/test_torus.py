@@ -30,12 +30,12 @@ def test_geometry_reference(reference, dtype):
         assert worst(torus.from_angles(theta) - x) < rounding
         assert worst(torus.angles(x) - theta) < rounding
         assert worst(torus.angles(y) - end) < rounding
-        assert worst(torus.generate(x, moved) - u) < rounding
+        assert worst(torus.combine_killing_fields(x, moved) - u) < rounding
         assert worst(torus.expmap(x, u) - y) < rounding
         assert worst(torus.logmap(x, y) - u) < rounding
         assert float(torus.dist(x, y)) == pytest.approx(record["dist"], abs=rounding)
         # transport is the identity in the angles
-        assert worst(torus.transp(x, y, u) - torus.generate(y, moved)) < rounding
+        assert worst(torus.transp(x, y, u) - torus.combine_killing_fields(y, moved)) < rounding
 
 
 @every_dtype
@@ -77,7 +77,7 @@ def test_heat_kernel_reference(reference):
     start, x = torus.origin(24, 3, 2, dtype=torch.float64), torus.from_angles(theta)
     torch.testing.assert_close(torus.heat_kernel_log_prob(start, x, s), logp, rtol=1e-10, atol=1e-10)
     found = torus.heat_kernel_score(start, x, s)
-    torch.testing.assert_close(found, torus.generate(x, score), rtol=1e-10, atol=1e-9)
+    torch.testing.assert_close(found, torus.combine_killing_fields(x, score), rtol=1e-10, atol=1e-9)
 
 
 @pytest.mark.parametrize("s", [1e-4, 0.1, 1.0])
@@ -126,7 +126,7 @@ def test_bump_is_normalised_at_every_width(width):
     node, weight = np.polynomial.legendre.leggauss(200)
     angle = torch.from_numpy(node * far)[:, None]
     circle = Torus(1)
-    log_prob = circle.kernel_log_prob(
+    log_prob = circle.bump_log_prob(
         circle.from_angles(angle), circle.origin(1, 2), torch.tensor(width, dtype=torch.float64)
     )
     assert float((torch.from_numpy(weight) * far * log_prob.exp()).sum()) == pytest.approx(1, abs=1e-9)
@@ -137,12 +137,12 @@ def test_many_widths_at_once(dtype):
     torus = Torus(3)
     x, centre = points(torus, 4, dtype), points(torus, 5, dtype, seed=1)
     widths = torch.tensor([0.1, 0.5], dtype=dtype)
-    table = torus.kernel_log_prob(x[:, None, None], centre[:, None], widths)
+    table = torus.bump_log_prob(x[:, None, None], centre[:, None], widths)
     assert table.shape == (4, 5, 2)
     for k, width in enumerate(widths):
-        torch.testing.assert_close(table[2, 3, k], torus.kernel_log_prob(x[2], centre[3], width))
+        torch.testing.assert_close(table[2, 3, k], torus.bump_log_prob(x[2], centre[3], width))
     # one draw of each centre and width
-    y = torus.kernel_sample(centre[:, None].expand(5, 2, 3, 2), widths, seeded())
+    y = torus.bump_sample(centre[:, None].expand(5, 2, 3, 2), widths, seeded())
     assert y.shape == (5, 2, 3, 2)
     assert worst(torus.dist(y, centre[:, None])[:, 0]) < 1
 
@@ -154,7 +154,7 @@ def test_high_dimensions():
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         x = torus.heat_kernel_sample(x0, s, seeded())
         score = torus.heat_kernel_score(x0, x, s)
-        moved = torus.generate(x, torch.ones(512, 200))
+        moved = torus.combine_killing_fields(x, torch.ones(512, 200))
     largest = max(event.cpu_memory_usage for event in profile.function_events)
     assert largest < 512 * 200 * 200 * 4 / 4
     assert torch.isfinite(torus.heat_kernel_log_prob(x0, x, s)).all()

@@ -32,11 +32,11 @@ class Bumps(GenerativeModel):
     def sample(self, n, context=None, seed=None):
         generator = torch.Generator().manual_seed(seed)
         index = torch.multinomial(self.sampled, n, replacement=True, generator=generator)
-        return self.manifold.kernel_sample(self.centres[index], self.width.expand(n), generator)
+        return self.manifold.bump_sample(self.centres[index], self.width.expand(n), generator)
 
     def likelihood(self, x, context=None):
         self.evaluations += len(x)
-        parts = self.manifold.kernel_log_prob(x[:, None].double(), self.centres, self.width)
+        parts = self.manifold.bump_log_prob(x[:, None].double(), self.centres, self.width)
         return LogProb((parts + self.masses.log()).logsumexp(1), 0.0)
 
 

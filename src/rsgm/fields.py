@@ -112,32 +112,33 @@ class TangentField(NetworkField):
 
     def correction(self, x: Tensor, f: Tensor) -> Tensor:
         """``<H, f>``."""
-        return self.manifold.inner(x, self.manifold.mean_curvature(x), f.unflatten(-1, self.manifold.shape))
+        return self.manifold.inner(x, self.manifold.projection_trace(x), f.unflatten(-1, self.manifold.shape))
 
 
 class DivergenceFreeField(NetworkField):
     r"""Network coefficients on divergence-free fields, :math:`v = \sum_k f_k(t, x)\,K_k(x)`.
 
-    The :math:`K_k` span every tangent space (see `rsgm.manifolds.Manifold.generate`): rotations on spheres, the
-    coordinate fields on tori, the left-invariant fields on SO(3). They are divergence-free, the combination is not:
+    The :math:`K_k` are Killing fields that span every tangent space (see `Manifold.combine_killing_fields`): rotations
+    on spheres, the coordinate fields on tori, the left-invariant fields on SO(3). They are divergence-free, their
+    combination with varying coefficients is not:
     :math:`\mathrm{div}\,v = \sum_k K_k \cdot \nabla f_k`.
 
     References: De Bortoli et al. 2022, arXiv:2202.02763, section 3.4 ("divergence-free vector fields").
 
     Arguments:
-        manifold: one that has `generators`
+        manifold: one whose Killing fields are known (`Manifold.killing_field_count` is not zero)
         network: factory of the network from its input and output sizes
     """
 
     def outputs(self, manifold: Manifold) -> int:
-        """One coefficient for each generator."""
-        if not manifold.generators:
+        """One coefficient for each Killing field."""
+        if not manifold.killing_field_count:
             raise ValueError(f"DivergenceFreeField: {manifold} has no known divergence-free fields; use TangentField.")
-        return manifold.generators
+        return manifold.killing_field_count
 
     def combine(self, x: Tensor, f: Tensor) -> Tensor:
         """``sum_k f_k K_k``."""
-        return self.manifold.generate(x, f)
+        return self.manifold.combine_killing_fields(x, f)
 
     def correction(self, x: Tensor, f: Tensor) -> float:
         """Zero: the basis is divergence-free."""

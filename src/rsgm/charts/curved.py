@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rsgm.charts.base import Chart
 from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import safe_norm
+from rsgm.manifolds.tensors import safe_norm
 
 #: distance to a point without coordinates, radians: an angle of 180 degrees in single precision is that far off
 _MISSED = 1e-7

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rsgm.charts.base import Chart
-from rsgm.distributions import Normal
 from rsgm.manifolds import Manifold
 
 
@@ -33,7 +32,7 @@ class Affine(Chart):
 
     def __init__(self, manifold: Manifold, shift: float = 0.0, scale: float = 1.0) -> None:
         super().__init__(manifold)
-        Normal(manifold)  # exists in flat space only
+        manifold.require_vector_space("Affine")
         if not 0 < scale < math.inf:
             raise ValueError(f"Affine: scale must be positive and finite, found {scale}.")
         self.shift, self.scale = shift, scale
@@ -76,7 +75,7 @@ class Logit(Chart):
 
     def __init__(self, manifold: Manifold, alpha: float = 0.05) -> None:
         super().__init__(manifold)
-        Normal(manifold)  # exists in flat space only
+        manifold.require_vector_space("Logit")
         if not 0 < alpha < 0.5:
             raise ValueError(f"Logit: alpha must be between 0 and 0.5, found {alpha}.")
         self.alpha = alpha

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsgm.data.names import Floats, Named, Names, Unit, angle, from_radians, half_turn, to_radians
+from rsgm.data.names import Floats, Named, Names, Unit, angle, half_turn
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
-from rsgm.manifolds import Sphere
+from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 from rsgm.seeding import generator_from
 
 #: accepted names of a latitude and a longitude; those of a map's axes where there are no others
@@ -107,14 +107,14 @@ class EarthData(TableData):
 
     def from_units(self, values: Floats) -> Tensor:
         """Unit vectors."""
-        return _unit_vectors(to_radians(values, self.unit))
+        return from_lat_lon(values, self.unit or "degrees")
 
     def points(self) -> Tensor:
         """All rows, (N, 3)."""
         x = super().points()
         if self.dequantize_deg:
             width = torch.tensor(math.radians(self.dequantize_deg), dtype=x.dtype)
-            x = self.manifold.kernel_sample(x, width, generator_from("dequantize", self.seed))
+            x = self.manifold.bump_sample(x, width, generator_from("dequantize", self.seed))
         return x
 
     def groups(self, locations: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class EarthData(TableData):
 
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, (B, 2), in the unit and the range of the file."""
-        values = from_radians(_angles(x), self.unit)
+        values = to_lat_lon(x, self.unit or "degrees").numpy()
         turn = 2 * half_turn(self.unit)
         return np.where(self._table.from_zero, values % turn, values)
 
@@ -141,28 +141,3 @@ def lat_lon(columns: Names | None = None, unit: Unit | None = None) -> Named:
     """The columns of a latitude and a longitude, as they are named in many files; see `EarthData`."""
     wanted = (angle("lat", "latitude", unit, -90, 90), angle("lon", "longitude", unit, -180, 360))
     return Named(columns or {}, wanted, _NAMES)
-
-
-def from_degrees(degrees: Floats) -> Tensor:
-    """Unit vectors (N, 3), float64, of latitudes and longitudes (N, 2) in degrees."""
-    return _unit_vectors(np.radians(degrees))
-
-
-def to_degrees(x: Tensor) -> Floats:
-    """Latitude in [-90, 90] and longitude in [-180, 180], degrees (N, 2), of points (N, 3).
-
-    Example:
-        >>> to_degrees(from_degrees(np.array([[37.75, 15.0]]))).round(6)
-        array([[37.75, 15.  ]])
-    """
-    return np.degrees(_angles(x))
-
-
-def _unit_vectors(radians: Floats) -> Tensor:
-    lat, lon = radians.T
-    return torch.from_numpy(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1))
-
-
-def _angles(x: Tensor) -> Floats:
-    x, y, z = x.detach().double().cpu().numpy().T
-    return np.stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)], -1)

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rsgm.data.base import ManifoldData
-from rsgm.data.earth import from_degrees, lat_lon, to_degrees
+from rsgm.data.earth import lat_lon
 from rsgm.data.names import Floats
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
-from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
 from rsgm.manifolds.so3 import (
     matrix_to_quaternion,
     matrix_to_rotation_vector,
@@ -95,7 +95,7 @@ class PointsData(ManifoldData):
     ) -> PointsData:
         """Points by their coordinates; of a DataFrame on the globe its latitudes and longitudes, degrees."""
         names = [str(name) for name in getattr(points, "columns", ())]
-        found = lat_lon().find(names) if names and str(manifold) == str(Sphere(2)) else None
+        found = lat_lon().find(names) if names and manifold == Sphere(2) else None
         if found is None:
             return cls(manifold, points, context, **arguments)
         lat, lon = (np.asarray(points)[:, place].astype(np.float64) for place in found.places)
@@ -115,7 +115,7 @@ class PointsData(ManifoldData):
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
         if x.abs().max() <= math.pi / 2 and y.min() >= -math.pi:
             _warn_of_radians(degrees)
-        data = cls(Sphere(2), from_degrees(degrees.numpy()), **arguments)._given_as(("lat", "lon"), to_degrees)
+        data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(("lat", "lon"), to_lat_lon)
         data.earth = True
         return data
 

@@ -64,10 +64,7 @@ class Normal(ManifoldDistribution):
     has_rsample = True
 
     def __init__(self, manifold: Manifold, scale: float = 1.0, validate_args: bool | None = None) -> None:
-        x = torch.ones(manifold.shape)
-        # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
-        if manifold.dim != x.numel() or not torch.equal(manifold.expmap(5 * x, 3 * x), 8 * x):
-            raise ValueError(f"{manifold} is not a vector space, so it has no normal law; choose Euclidean.")
+        manifold.require_vector_space("Normal")
         require_positive("Normal", scale=scale)
         self.manifold, self.scale = manifold, scale
         super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)
@@ -161,7 +158,7 @@ class VonMisesFisher(ManifoldDistribution):
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, *batch, d + 1)`` from ``generator`` (default: the global one)."""
-        return self.manifold.kernel_sample(self.loc.expand(n, *self.loc.shape), self.width, generator)
+        return self.manifold.bump_sample(self.loc.expand(n, *self.loc.shape), self.width, generator)
 
     @property
     def mean_resultant_length(self) -> Tensor:

@@ -67,7 +67,7 @@ class GaussianMixture(SmoothedLaw):
         device = None if generator is None else generator.device
         component = choose(self.mode_weights.to(device), n, generator)
         centre, scale = self._centres.to(device), self._scales.to(device).expand(len(self._centres))
-        return self.manifold.kernel_sample(centre[component], scale[component], generator)
+        return self.manifold.bump_sample(centre[component], scale[component], generator)
 
     def modes(self, x: Tensor) -> Tensor:
         """The component ``(n,)`` that each point most likely came from."""
@@ -108,7 +108,7 @@ class NoisyCurves(SmoothedLaw, ABC):
         curves = self.curves(u)
         which = torch.randint(len(curves), (n,), generator=generator, device=device)
         x = curves[which, torch.arange(n, device=device)]
-        return self.manifold.kernel_sample(x, x.new_full((n,), self.noise), generator)
+        return self.manifold.bump_sample(x, x.new_full((n,), self.noise), generator)
 
 
 class Moons(NoisyCurves):

@@ -10,10 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rsgm.distributions import Normal
 from rsgm.divergence import Divergence, Hutchinson
 from rsgm.likelihood.solver import LogProb, ScoreLikelihood, derivatives_in
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes import ContinuousTime, ImportanceTime, Process, ScoreField
 
 
@@ -103,7 +102,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
     def _ends(self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """All but the integral."""
         process = score.process
-        Normal(process.manifold)  # exists in flat space only
+        process.manifold.require_vector_space(type(self).__name__)
         dim = process.manifold.dim
 
         def at(t: float) -> Tensor:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
-from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import Manifold, expand
 from rsgm.processes import ScoreField
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes import Process
 
 #: pairs of points at a time: what a kernel writes down should stay in the cache

@@ -64,8 +64,8 @@ class Adapted(Manifold):
                 f"Adapted: expected a class of geoopt or a factory, such as geoopt.EuclideanStiefel, found "
                 f"{manifold!r}; leave out the brackets, or put its arguments into functools.partial."
             )
-        self.__dict__["shape"] = tuple(shape)
-        super().__init__()
+        # the dimension is counted below
+        super().__init__(0, shape)
         # a class and its factory are then described alike
         self.manifold, self.base = functools.partial(manifold), manifold()
         if volume is not None and not 0 < volume < math.inf:
@@ -81,7 +81,7 @@ class Adapted(Manifold):
 
     def extra_repr(self) -> str:
         """The dimension and geoopt's manifold."""
-        return f"{self.base}, dim={self.dim}"
+        return f"{str(self.base).removesuffix(' manifold')}, dim={self.dim}"
 
     # geoopt's own
 
@@ -151,7 +151,7 @@ class Adapted(Manifold):
         return self._frame(x.double()).to(x.dtype)
 
     @torch.no_grad()
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """From the derivative of the projection along geodesics, and from `connection_trace`; not differentiable."""
         y = x.double()
         frame, basis = self._frame(y), self._basis(y)
@@ -198,11 +198,11 @@ class Adapted(Manifold):
         z = torch.randn(self.dim, *batch, generator=generator, dtype=x.dtype, device=x.device)
         return self.from_frame(x, z.movedim(0, -1))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Not known."""
         raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Not known."""
         raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
 

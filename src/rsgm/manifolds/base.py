@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
 import geoopt
 import torch
 from torch import Tensor
+
+from rsgm.description import describe
+from rsgm.manifolds.grid import Grid, chart_grid
+from rsgm.manifolds.tensors import expand
 
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
 RadialFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -38,8 +43,8 @@ class Manifold(geoopt.Manifold, ABC):
     injectivity_radius: float = math.inf
     #: whether lengths are angles, in radians
     angular: bool = False
-    #: number of the divergence-free fields of `generate`; zero where none are known
-    generators: int = 0
+    #: number of the Killing fields that `combine_killing_fields` combines; zero where none are known
+    killing_field_count: int = 0
     #: whether `frame` is smooth everywhere
     smooth_frame: bool = False
     #: lengths of the axes of `from_unit_cube`'s chart, where there is one
@@ -49,14 +54,43 @@ class Manifold(geoopt.Manifold, ABC):
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
     walk_steps = 100
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # geoopt counts the trailing dimensions of a point
-        self.ndim = len(self.shape)
+    def __init__(self, dim: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        # geoopt's `ndim` is the number of axes of a point
+        self.dim, self.shape, self.ndim = dim, tuple(shape), len(shape)
 
     def extra_repr(self) -> str:
         """The dimension, for ``print(manifold)``."""
         return f"dim={self.dim}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def __eq__(self, other: object) -> bool:
+        """Of one class and with equal constructor arguments.
+
+        Manifolds with parameters or buffers are equal to themselves only, for torch treats equal modules as one where
+        it moves or converts them; so are those of an argument that has no plain form, such as a function.
+        """
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return False
+        try:
+            equal = describe(self) == describe(other)
+        except TypeError:
+            return False
+        return equal and not any(True for _ in itertools.chain(self.parameters(), self.buffers()))
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.shape))
+
+    def require_vector_space(self, where: str) -> None:
+        """Raise a ValueError, which begins with ``where``, unless :math:`\\exp_x(u) = x + u` as in `Euclidean`."""
+        x = torch.ones(self.shape)
+        # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
+        if self.dim != x.numel() or not torch.equal(self.expmap(5 * x, 3 * x), 8 * x):
+            raise ValueError(f"{where}: {self} is not a vector space; choose Euclidean.")
 
     @abstractmethod
     def frame(self, x: Tensor) -> Tensor:
@@ -78,7 +112,7 @@ class Manifold(geoopt.Manifold, ABC):
         return x.new_zeros(*x.shape[: x.dim() - len(self.shape)], self.dim)
 
     @abstractmethod
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         r"""The H of :math:`\mathrm{div}\,P f = \sum_a \langle e_a, Df\,e_a\rangle + \langle H, f\rangle`.
 
         With it no tangent projection P has to be differentiated. Where the ambient inner product does not vary, H is
@@ -94,17 +128,32 @@ class Manifold(geoopt.Manifold, ABC):
         """
         return 0.0
 
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The point :math:`\exp_{x_0}(t \log_{x_0} x_1)` of the shortest geodesic, and its velocity there.
+
+        The velocity is the derivative of the exponential map, smooth at both ends and across the cut locus, where
+        logarithms from the point itself are not.
+
+        Arguments:
+            x0: where it starts, ``(*batch, *shape)``
+            x1: where it arrives at the time 1
+            t: times, ``batch``
+        """
+        direction, times = self.logmap(x0, x1), expand(t, x0)
+        return torch.func.jvp(lambda s: self.expmap(x0, s * direction), (times,), (torch.ones_like(times),))
+
     @abstractmethod
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:
         """A fixed base point, repeated; ``size`` is the full shape. ``seed`` is geoopt's, and has no effect."""
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
-        r"""The tangent vector :math:`\sum_k f_k K_k(x)` of divergence-free fields that span every tangent space.
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
+        r"""The tangent vector :math:`\sum_k f_k K_k(x)` of Killing fields, which span every tangent space.
 
-        ``f`` is ``(..., generators)``, its leading axes broadcast with those of ``x``. The divergence of a
-        combination with varying coefficients is then :math:`\sum_k K_k \cdot \nabla f_k`.
+        ``f`` is ``(..., killing_field_count)``, its leading axes broadcast with those of ``x``. Killing fields are
+        velocities of isometries and therefore divergence-free, so that the divergence of a combination with varying
+        coefficients is :math:`\sum_k K_k \cdot \nabla f_k`.
         """
         raise NotImplementedError(f"{self} has no known divergence-free fields; use TangentField.")
 
@@ -140,20 +189,30 @@ class Manifold(geoopt.Manifold, ABC):
     ) -> Tensor:
         """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included."""
 
+    def random(
+        self,
+        *size: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Geoopt's name of `random_uniform`."""
+        return self.random_uniform(*size, generator=generator, dtype=dtype, device=device)
+
     @abstractmethod
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A standard normal vector in the tangent space of each point of ``x``."""
 
     @abstractmethod
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Log-density of a cheap normalised bump of scale ``width`` (radians) around ``centre``.
 
         ``x`` and ``centre`` broadcast to ``(*batch, *shape)``, ``width`` to ``batch``.
         """
 
     @abstractmethod
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw of the bump of `kernel_log_prob` for each ``centre``."""
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One draw of the bump of `bump_log_prob` for each ``centre``."""
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         r"""Brownian motion from ``x0`` run for the variance time ``s`` of shape ``batch``.
@@ -188,7 +247,37 @@ class Manifold(geoopt.Manifold, ABC):
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The point of a volume-preserving chart at ``u`` in [0, 1]^dim; compact manifolds up to dim 3."""
-        raise NotImplementedError(f"{type(self).__name__}(dim={self.dim}) has no volume-preserving chart.")
+        raise NotImplementedError(f"{self} has no volume-preserving chart.")
+
+    def grid(self, n: int) -> Grid:
+        r"""About ``n`` points all over a compact manifold, and the volume that each stands for.
+
+        The integral of a density is ``(log_prob(points).exp() * volume).sum()``. The error is below 1e-3 for a heat
+        kernel of the variance time ``h**2`` with the grid's spacing ``h = (total volume / n) ** (1 / dim)``, and below
+        1e-6 at ``(2 * h)**2``. Points and volumes are float64.
+
+        Raises:
+            ValueError: where the volume is infinite, where no volume-preserving chart is known, and for n < 1
+
+        Example:
+            >>> from rsgm.manifolds import Torus
+            >>> points, volume = Torus(2).grid(400)
+            >>> points.shape, volume.sum()
+            (torch.Size([400, 2, 2]), tensor(39.4784, dtype=torch.float64))
+        """
+        if not isinstance(n, Integral) or n < 1:
+            raise ValueError(f"{self}.grid: n must be an integer of at least 1, found {n!r}.")
+        return self._grid(n)
+
+    def _grid(self, n: int) -> Grid:
+        if math.isinf(self.log_volume):
+            raise ValueError(f"{self} has infinite volume, so no grid; choose a compact manifold.")
+        if not self.unit_cube_extent:
+            raise ValueError(
+                f"{self} has no grid, for it has no volume-preserving chart; an integral is "
+                "exp(log_volume) times the mean over random_uniform."
+            )
+        return chart_grid(self.from_unit_cube, self.unit_cube_extent, math.exp(self.log_volume), n)
 
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
         """Squared Riemannian length of a tangent vector, shape ``batch``."""
@@ -232,38 +321,46 @@ class Manifold(geoopt.Manifold, ABC):
     def _check_size(self, size: tuple[int, ...]) -> None:
         if tuple(size[len(size) - len(self.shape) :]) != self.shape:
             raise ValueError(
-                f"{type(self).__name__}(dim={self.dim}): a point has shape {self.shape}, so the size must end "
-                f"with it, as in geoopt; found {tuple(size)}."
+                f"{self}: a point has shape {self.shape}, so the size must end with it, as in geoopt; found "
+                f"{tuple(size)}. For 5 points give {', '.join(map(str, (5, *self.shape)))}."
             )
 
     def _no_kernel(self, what: str) -> str:
         return (
-            f"The heat kernel of {type(self).__name__}(dim={self.dim}) has no known {what} here. Train with "
-            "ImplicitScoreMatching or SlicedScoreMatching, which need only its samples."
+            f"The heat kernel of {self} has no known {what} here. Train with ImplicitScoreMatching or "
+            "SlicedScoreMatching, which need only its samples."
         )
+
+
+def require_manifold(value: Any, where: str) -> Manifold:
+    """``value`` itself, if it is a manifold of rsgm.
+
+    Arguments:
+        value: what was given
+        where: who asks, for the message
+
+    Raises:
+        TypeError: for a class in place of an object, a manifold of geoopt, and anything else
+
+    Example:
+        >>> require_manifold(geoopt.Sphere(), "RSGM")
+        Traceback (most recent call last):
+        TypeError: RSGM: expected a manifold of rsgm, found geoopt's Sphere; use rsgm's or Adapted(geoopt.Sphere, ...).
+    """
+    kind = value if isinstance(value, type) else type(value)
+    if kind is not value and issubclass(kind, Manifold):
+        return value
+    if issubclass(kind, Manifold):
+        raise TypeError(f"{where}: expected a manifold, found the class {kind.__name__}; write {kind.__name__}(...).")
+    if issubclass(kind, geoopt.Manifold):
+        raise TypeError(
+            f"{where}: expected a manifold of rsgm, found geoopt's {kind.__name__}; use rsgm's or "
+            f"Adapted(geoopt.{kind.__name__}, ...)."
+        )
+    raise TypeError(f"{where}: expected a manifold, such as Sphere(2), found {value!r}.")
 
 
 def check_dimension(owner: str, dim: int) -> None:
     """Raise a ValueError unless the dimension of the manifold named ``owner`` is an integer of at least one."""
     if not isinstance(dim, Integral) or dim < 1:
         raise ValueError(f"{owner}: dim must be an integer of at least 1, found {dim!r}.")
-
-
-def expand(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Append the axes that let a ``batch``-shaped coefficient multiply points or vectors like ``x``."""
-    return coefficient.reshape(coefficient.shape + (1,) * (x.dim() - coefficient.dim()))
-
-
-def safe_norm(u: Tensor, keepdim: bool = False) -> Tensor:
-    """Euclidean norm over the last axis whose derivatives at zero are zero instead of NaN."""
-    square = (u * u).sum(-1, keepdim=keepdim)
-    zero = square == 0
-    return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
-
-
-def log_sinc(r: Tensor) -> Tensor:
-    """``log(|sin r| / r)`` for r >= 0, whose derivatives at zero are finite."""
-    small, square = r < 1e-2, r * r
-    large = torch.where(small, torch.ones_like(r), r)
-    series = -square / 6 * (1 + square / 30 * (1 + square * 4 / 63))
-    return torch.where(small, series, (large.sin() / large).abs().log())

@@ -8,7 +8,8 @@ import geoopt
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, check_dimension, expand
+from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.tensors import expand
 
 
 class Euclidean(Manifold, geoopt.Euclidean):
@@ -28,9 +29,8 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Euclidean", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim,)
-        super().__init__(ndim=1)
-        self.generators = dim
+        super().__init__(dim, (dim,))
+        self.killing_field_count = dim
 
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""
@@ -41,7 +41,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """``components`` themselves."""
         return components
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """Zero."""
         return torch.zeros_like(x)
 
@@ -56,7 +56,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
         self._check_size(size)
         return torch.zeros(size, dtype=dtype, device=device)
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """Translations: ``f`` itself."""
         return f
 
@@ -82,17 +82,20 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """Not defined: the volume is infinite."""
         raise ValueError("Euclidean space has infinite volume, so it has no uniform law; use a normal prior.")
 
+    #: normal draws, as in geoopt
+    random = geoopt.Euclidean.random
+
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A standard normal vector at each point."""
         return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Normal density of standard deviation ``width``."""
         # one distance for all widths of a pair
         square = (x - centre).square().sum(-1) / width.square()
         return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A normal draw around each centre."""
         return centre + width[..., None] * self.random_tangent(centre, generator)
 
@@ -102,4 +105,4 @@ class Euclidean(Manifold, geoopt.Euclidean):
 
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Normal log-density of variance ``s``, and ``(x0 - x) / s``."""
-        return self.kernel_log_prob(x, x0, s.sqrt()), (x0 - x) / expand(s, x)
+        return self.bump_log_prob(x, x0, s.sqrt()), (x0 - x) / expand(s, x)

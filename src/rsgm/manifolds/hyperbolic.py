@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, check_dimension, expand, safe_norm
+from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.tensors import expand, safe_norm
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 
@@ -45,9 +46,8 @@ class Hyperbolic(Manifold):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Hyperbolic", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
-        super().__init__()
-        self.generators = dim * (dim + 1) // 2
+        super().__init__(dim, (dim + 1,))
+        self.killing_field_count = dim * (dim + 1) // 2
 
     # conversions
 
@@ -144,7 +144,7 @@ class Hyperbolic(Manifold):
         """``(dim - 1)`` times the ball's coordinates."""
         return (self.dim - 1) * self.to_ball(x)
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """``dim * x``."""
         return self.dim * x
 
@@ -157,7 +157,7 @@ class Hyperbolic(Manifold):
         x[..., 0] = 1
         return x
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """Killing fields: ``dim`` boosts, then the rotations of the other coordinates."""
         time, space, boosts = x[..., :1], x[..., 1:], f[..., : self.dim]
         row, column = torch.triu_indices(self.dim, self.dim, 1, device=x.device)
@@ -196,13 +196,13 @@ class Hyperbolic(Manifold):
         """A standard normal combination of the frame."""
         return self._lift(x, torch.randn(x[..., 1:].shape, generator=generator, dtype=x.dtype, device=x.device))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Wrapped normal density: of ``exp`` of a normal tangent vector of standard deviation ``width``."""
         r = self.dist(centre, x)
         constant = self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
         return -0.5 * (r / width).square() - constant - (self.dim - 1) * heat_kernels.log_sinhc(r)[0]
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A wrapped normal draw around each centre."""
         return self.expmap(centre, width[..., None] * self.random_tangent(centre, generator))
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rsgm.manifolds.base import Manifold, safe_norm
+from rsgm.manifolds.base import Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
+from rsgm.manifolds.grid import Grid, product_grid
 from rsgm.manifolds.sphere import Sphere
+from rsgm.manifolds.tensors import safe_norm
 
 
 class Product(Manifold):
@@ -22,6 +24,10 @@ class Product(Manifold):
     Arguments:
         factors: the manifolds; points have shape ``(n,)`` with the sum n of the sizes of their points; None for
             S² × R
+
+    Raises:
+        TypeError: for a factor that is no manifold of rsgm
+        ValueError: for no factors
 
     Example:
         >>> cylinder = Product([Sphere(1), Euclidean(1)])
@@ -37,18 +43,16 @@ class Product(Manifold):
         factors = (Sphere(2), Euclidean(1)) if factors is None else factors
         if not factors:
             raise ValueError("Product: at least one factor is needed, found none.")
-        self.__dict__["dim"] = sum(factor.dim for factor in factors)
-        self._sizes = [torch.Size(factor.shape).numel() for factor in factors]
-        self.__dict__["shape"] = (sum(self._sizes),)
-        super().__init__()
+        self._sizes = [torch.Size(require_manifold(factor, "Product").shape).numel() for factor in factors]
+        super().__init__(sum(factor.dim for factor in factors), (sum(self._sizes),))
         self.factors = tuple(factors)
         # so that parameters of a factor move with the product
         self._modules_of_factors = nn.ModuleList(factors)
         self.log_volume = sum(factor.log_volume for factor in factors)
         self.injectivity_radius = min(factor.injectivity_radius for factor in factors)
         self.angular = all(factor.angular for factor in factors)
-        if all(factor.generators for factor in factors):
-            self.generators = sum(factor.generators for factor in factors)
+        if all(factor.killing_field_count for factor in factors):
+            self.killing_field_count = sum(factor.killing_field_count for factor in factors)
         self.smooth_frame = all(factor.smooth_frame for factor in factors)
         if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
             self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
@@ -150,9 +154,9 @@ class Product(Manifold):
         """By factor."""
         return torch.cat(self._each(lambda m, a: m.frame_divergence(a), x), -1)
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """By factor."""
-        return self.join(self._each(lambda m, a: m.mean_curvature(a), x))
+        return self.join(self._each(lambda m, a: m.projection_trace(a), x))
 
     def connection_trace(self, x: Tensor, v: Tensor) -> Tensor | float:
         """The sum of the factors'."""
@@ -165,10 +169,12 @@ class Product(Manifold):
         self._check_size(size)
         return self.join(m.origin(*size[:-1], *m.shape, dtype=dtype, device=device, seed=seed) for m in self.factors)
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """The fields of the factors, each of which leaves the others where they are."""
-        coefficients = f.split([factor.generators for factor in self.factors], -1)
-        return self.join(m.generate(a, c) for m, a, c in zip(self.factors, self.split(x), coefficients, strict=True))
+        coefficients = f.split([factor.killing_field_count for factor in self.factors], -1)
+        return self.join(
+            m.combine_killing_fields(a, c) for m, a, c in zip(self.factors, self.split(x), coefficients, strict=True)
+        )
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """The sum of the factors'."""
@@ -200,13 +206,13 @@ class Product(Manifold):
         """Independent parts."""
         return self.join(self._each(lambda m, a: m.random_tangent(a, generator), x))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """The product of the factors' bumps, of one width."""
-        return sum(self._each(lambda m, a, b: m.kernel_log_prob(a, b, width), x, centre))
+        return sum(self._each(lambda m, a, b: m.bump_log_prob(a, b, width), x, centre))
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts."""
-        return self.join(self._each(lambda m, a: m.kernel_sample(a, width, generator), centre))
+        return self.join(self._each(lambda m, a: m.bump_sample(a, width, generator), centre))
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts: exact where every factor is."""
@@ -227,3 +233,12 @@ class Product(Manifold):
             return super().from_unit_cube(u)
         parts = u.split([factor.dim for factor in self.factors], -1)
         return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
+
+    def _grid(self, n: int) -> Grid:
+        """All pairs of the points of the factors' grids, of one spacing."""
+        if math.isinf(self.log_volume):
+            return super()._grid(n)
+        log_spacing = (self.log_volume - math.log(n)) / self.dim
+        counts = [math.exp(factor.log_volume - factor.dim * log_spacing) for factor in self.factors]
+        grids = [factor.grid(max(1, round(count))) for factor, count in zip(self.factors, counts, strict=True)]
+        return product_grid(self.join, grids)

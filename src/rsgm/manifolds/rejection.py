@@ -23,14 +23,14 @@ def first_accepted(like: Tensor, event: tuple[int, ...], propose: Callable[[], t
         RuntimeError: where something is still refused after 300 rounds: the envelope is not finite there
     """
     pad = (..., *(None,) * len(event))
-    open_, drawn = ~like.isnan(), like.new_full((*like.shape, *event), torch.nan)
+    pending, drawn = ~like.isnan(), like.new_full((*like.shape, *event), torch.nan)
     for _ in range(_ROUNDS):
-        if not bool(open_.any()):
+        if not bool(pending.any()):
             return drawn
         proposal, accept = propose()
-        drawn = torch.where((open_ & accept)[pad], proposal, drawn)
-        open_ = open_ & ~accept
+        drawn = torch.where((pending & accept)[pad], proposal, drawn)
+        pending = pending & ~accept
     raise RuntimeError(
-        f"Rejection sampling: {int(open_.sum())} of {open_.numel()} draws were refused {_ROUNDS} times; parameters "
+        f"Rejection sampling: {int(pending.sum())} of {pending.numel()} draws were refused {_ROUNDS} times; parameters "
         "within the range of their floating point type are expected: choose less extreme ones, or float64."
     )

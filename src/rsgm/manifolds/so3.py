@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm.heat_kernels import ROTATION, truncated_rotation_score
-from rsgm.manifolds.base import Manifold, RadialFunction, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction
 from rsgm.manifolds.rotations import (
     bingham,
     cross,
@@ -23,6 +23,7 @@ from rsgm.manifolds.rotations import (
     rotation_vector_to_quaternion,
     turned,
 )
+from rsgm.manifolds.tensors import log_sinc, safe_norm
 
 __all__ = [
     "SpecialOrthogonal",
@@ -61,9 +62,8 @@ class SpecialOrthogonal(Manifold):
 
     name = "SpecialOrthogonal"
     reversible = True
-    dim = generators = 3
+    killing_field_count = 3
     smooth_frame = True
-    shape = (3, 3)
     log_volume = math.log(8 * math.pi**2)
     injectivity_radius = math.pi
     angular = True
@@ -72,11 +72,11 @@ class SpecialOrthogonal(Manifold):
     def __init__(self, n: Literal[3] = 3) -> None:
         if n != 3:
             raise ValueError(f"SpecialOrthogonal: n must be 3, the rotations of space, found {n}.")
-        super().__init__()
+        super().__init__(3, (3, 3))
         self.n = n
 
     def body(self, x: Tensor, u: Tensor) -> Tensor:
-        """The rotation vector w, ``(*batch, 3)``, of the tangent part ``x hat(w)`` of ``u``; `generate` inverts."""
+        """The rotation vector w, ``(*batch, 3)``, of the tangent part ``x hat(w)`` of ``u``: `from_frame` inverted."""
         return cross(u, x).sum(-2) / 2
 
     def angles(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,14 +102,14 @@ class SpecialOrthogonal(Manifold):
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         r"""The shortest tangent vector at ``x`` that leads to ``y``; at the angle :math:`\pi`, one of two."""
-        return self.generate(x, quaternion_to_rotation_vector(relative_quaternion(x, y)))
+        return self.from_frame(x, quaternion_to_rotation_vector(relative_quaternion(x, y)))
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r"""Parallel along the geodesic: in the body's axes, :math:`e^{-\mathrm{hat}\,w/2}` with the w to ``y``."""
         q, w = relative_quaternion(x, y), self.body(x, v)
         axis = q[..., 1:]
         turned = cross(axis, w)
-        return self.generate(y, w - turned + cross(axis, turned) / (1 + q[..., :1]))
+        return self.from_frame(y, w - turned + cross(axis, turned) / (1 + q[..., :1]))
 
     def projx(self, x: Tensor) -> Tensor:
         """The nearest rotation; see `rsgm.manifolds.rotations.nearest_rotation`."""
@@ -117,7 +117,7 @@ class SpecialOrthogonal(Manifold):
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """``x skew(x^T u)``."""
-        return self.generate(x, self.body(x, u))
+        return self.from_frame(x, self.body(x, u))
 
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """Twice the projection, for the product halves the ambient one."""
@@ -126,13 +126,13 @@ class SpecialOrthogonal(Manifold):
     def frame(self, x: Tensor) -> Tensor:
         """``x hat(e_i)``."""
         eye = torch.eye(3, dtype=x.dtype, device=x.device)
-        return self.generate(x, eye.reshape(3, *(1,) * (x.dim() - 2), 3))
+        return self.from_frame(x, eye.reshape(3, *(1,) * (x.dim() - 2), 3))
 
     def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
         """``x hat(components)``."""
-        return self.generate(x, components)
+        return cross(x, components[..., None, :])
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """``-2 x``."""
         return -2 * x
 
@@ -143,9 +143,9 @@ class SpecialOrthogonal(Manifold):
         self._check_size(size)
         return torch.eye(3, dtype=dtype, device=device).expand(size).clone()
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
-        """The left-invariant field ``x hat(f)``."""
-        return cross(x, f[..., None, :])
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
+        """The left-invariant fields are those of the frame."""
+        return self.from_frame(x, f)
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``log((2 - 2 cos r) / r^2)``."""
@@ -164,9 +164,9 @@ class SpecialOrthogonal(Manifold):
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal rotation vectors."""
-        return self.generate(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
+        return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""The isotropic matrix Fisher law, with :math:`\kappa = \text{width}^{-2}`.
 
         :math:`p = e^{\kappa\cos\omega} / 8\pi^2(I_0(\kappa) - I_1(\kappa))`, written with differences,
@@ -175,7 +175,7 @@ class SpecialOrthogonal(Manifold):
         kappa = width.pow(-2)
         return -0.25 * kappa * (x - centre).square().sum((-2, -1)) - self.log_volume - _log_bessel_difference(kappa)
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: turned by Bingham distributed quaternions; the centre at width zero, NaN where the width is NaN."""
         return turned(centre, bingham(width.expand(centre.shape[:-2]), generator))
 
@@ -214,7 +214,7 @@ class SpecialOrthogonal(Manifold):
         # score / sin(omega / 2) has a finite limit at zero; the floor keeps the quotient away from 0 / 0
         omega = (2 * torch.atan2(sine, cosine)).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
         value, slope = function(omega, 2 * torch.atan2(cosine, sine))
-        return value, self.generate(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
+        return value, self.from_frame(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
 
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand_as(x)

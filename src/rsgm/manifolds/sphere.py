@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
-from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension
+from rsgm.manifolds.tensors import log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
@@ -39,10 +40,9 @@ class Sphere(Manifold, geoopt.Sphere):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Sphere", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim + 1,)
-        super().__init__()
+        super().__init__(dim, (dim + 1,))
         self.unit_cube_extent = {1: (2 * math.pi,), 2: (2.0, 2 * math.pi), 3: (1.5, 5.0, 5.0)}.get(dim, ())
-        self.injectivity_radius, self.generators = math.pi, dim * (dim + 1) // 2
+        self.injectivity_radius, self.killing_field_count = math.pi, dim * (dim + 1) // 2
         self.log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
 
     def angles(self, x: Tensor, y: Tensor, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class Sphere(Manifold, geoopt.Sphere):
         along = (components * x[..., 1:]).sum(-1, keepdim=True) / (1 + x[..., :1].abs())
         return torch.nn.functional.pad(components, (1, 0)) - along * _mirror(x)
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """``-dim * x``."""
         return -self.dim * x
 
@@ -104,7 +104,7 @@ class Sphere(Manifold, geoopt.Sphere):
         x[..., 0] = 1
         return x
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         r"""Rotations, :math:`\Omega x` with the antisymmetric :math:`\Omega` of entries ``f``; on S², ``f × x``."""
         if self.dim == 2:
             return torch.linalg.cross(f, x.expand(*f.shape[:-1], 3))
@@ -133,7 +133,7 @@ class Sphere(Manifold, geoopt.Sphere):
         """The tangent part of an ambient normal vector."""
         return self.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""Von Mises-Fisher density of concentration :math:`\kappa = \text{width}^{-2}` (Mardia & Jupp 2000, 9.3.4).
 
         Written with differences, :math:`-\kappa|x-\mu|^2/2`: exact at widths where :math:`\kappa\langle x, \mu
@@ -142,7 +142,7 @@ class Sphere(Manifold, geoopt.Sphere):
         kappa = width.pow(-2)
         return log_constant(kappa, self.dim) - 0.5 * kappa * (x - centre).square().sum(-1)
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises-Fisher draws; the centre at width zero, NaN where the width is NaN."""
         height = draw_heights(width.expand(centre.shape[:-1]), self.dim, generator)
         tangent = self.random_tangent(centre, generator)

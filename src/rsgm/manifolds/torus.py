@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import Manifold, check_dimension, safe_norm
+from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
+from rsgm.manifolds.tensors import safe_norm
 
 _CIRCLE = Sphere(1)
 
@@ -41,9 +43,8 @@ class Torus(Manifold):
 
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Torus", dim)
-        self.__dict__["dim"], self.__dict__["shape"] = dim, (dim, 2)
-        super().__init__()
-        self.generators, self.log_volume = dim, dim * math.log(2 * math.pi)
+        super().__init__(dim, (dim, 2))
+        self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
         self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
 
     def angles(self, x: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Torus(Manifold):
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Angular velocities stay what they are."""
-        return self.generate(y, (_quarter_turn(x) * v).sum(-1))
+        return self.from_frame(y, (_quarter_turn(x) * v).sum(-1))
 
     def projx(self, x: Tensor) -> Tensor:
         """Rows divided by their norms."""
@@ -95,10 +96,10 @@ class Torus(Manifold):
         return eye.reshape(self.dim, *(1,) * (x.dim() - 2), self.dim, 1) * _quarter_turn(x)
 
     def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
-        """As `generate`: the frame are the divergence-free fields."""
-        return self.generate(x, components)
+        """The angular velocities ``components``: each row turned by 90 degrees and scaled."""
+        return components[..., None] * _quarter_turn(x)
 
-    def mean_curvature(self, x: Tensor) -> Tensor:
+    def projection_trace(self, x: Tensor) -> Tensor:
         """``-x``."""
         return -x
 
@@ -109,9 +110,9 @@ class Torus(Manifold):
         self._check_size(size)
         return _CIRCLE.origin(*size, dtype=dtype, device=device)
 
-    def generate(self, x: Tensor, f: Tensor) -> Tensor:
-        """The angular velocities ``f``: each row turned by 90 degrees and scaled."""
-        return f[..., None] * _quarter_turn(x)
+    def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
+        """The fields of the frame are Killing fields."""
+        return self.from_frame(x, f)
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """Zero."""
@@ -130,17 +131,17 @@ class Torus(Manifold):
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal angular velocities."""
-        return self.generate(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
+        return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    def kernel_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""Product of von Mises densities of concentration :math:`\kappa = \text{width}^{-2}`."""
         kappa = width.pow(-2)
         square = (x - centre).square().sum((-2, -1))
         return -0.5 * kappa * square - self.dim * (torch.special.i0e(kappa).log() + math.log(2 * math.pi))
 
-    def kernel_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises draws, each circle's."""
-        return _CIRCLE.kernel_sample(centre, width[..., None], generator)
+        return _CIRCLE.bump_sample(centre, width[..., None], generator)
 
     def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""
@@ -158,7 +159,14 @@ class Torus(Manifold):
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The angles, scaled."""
-        return self.from_angles(math.pi * (2 * u - 1)) if self.dim <= 3 else super().from_unit_cube(u)
+        return self._chart(u) if self.dim <= 3 else super().from_unit_cube(u)
+
+    def _grid(self, n: int) -> Grid:
+        """Even angles, in any dimension."""
+        return chart_grid(self._chart, (2 * math.pi,) * self.dim, math.exp(self.log_volume), n)
+
+    def _chart(self, u: Tensor) -> Tensor:
+        return self.from_angles(math.pi * (2 * u - 1))
 
 
 def _quarter_turn(x: Tensor) -> Tensor:

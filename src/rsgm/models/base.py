@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rsgm.description import build, describe_call
 from rsgm.likelihood import LogProb
-from rsgm.manifolds import Manifold
+from rsgm.manifolds import Manifold, require_manifold
 from rsgm.models.checkpoint import read_checkpoint, write_checkpoint
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.law import ModelDistribution
@@ -56,7 +56,7 @@ class GenerativeModel(nn.Module, ABC):
 
     def __init__(self, manifold: Manifold) -> None:
         super().__init__()
-        self.manifold = manifold
+        self.manifold = require_manifold(manifold, type(self).__name__)
         self._description: dict[str, Any] | None = None
 
     # what a subclass says

@@ -12,7 +12,6 @@ from rsgm.fields import NetworkField, TangentField
 from rsgm.likelihood import LogProb, ODESolver
 from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
 from rsgm.models.base import GenerativeModel
 from rsgm.networks import MLP, Network
 
@@ -68,7 +67,7 @@ class FlowMatching(GenerativeModel):
         t = torch.rand(n, dtype=x.dtype, device=x.device)
         if self.stratified:
             t = (t + torch.arange(n, dtype=x.dtype, device=x.device)) / n
-        xt, velocity = geodesic(self.manifold, x, x1, t)
+        xt, velocity = self.manifold.geodesic(x, x1, t)
         error = self.flow.velocity(t, xt, context) - velocity
         return {"loss": self.manifold.squared_norm(xt, error)}
 
@@ -83,14 +82,3 @@ class FlowMatching(GenerativeModel):
     def rough(self) -> GenerativeModel:
         """With a rougher solve."""
         return self.altered(solver=self.solver.rough())
-
-
-def geodesic(manifold: Manifold, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The point at time ``t`` ``(B,)`` of the shortest geodesic from ``x0`` to ``x1``, and its velocity there.
-
-    The velocity is the derivative of the exponential map, smooth at both ends and across the cut locus, where
-    logarithms from the point itself are not.
-    """
-    direction = manifold.logmap(x0, x1)
-    times = expand(t, x0)
-    return torch.func.jvp(lambda s: manifold.expmap(x0, s * direction), (times,), (torch.ones_like(times),))

@@ -76,7 +76,7 @@ class KernelDensity(GenerativeModel):
         component = choose(self.weights, n, generator)
         index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
         # where there is no uniform law its weight is zero
-        near = self.manifold.kernel_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
+        near = self.manifold.bump_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
         if math.isinf(self.manifold.log_volume):
             return near.float()
         anywhere = self.manifold.random_uniform(
@@ -106,7 +106,7 @@ class KernelDensity(GenerativeModel):
             for start in range(0, len(x), rows):
                 chunk = x[start : start + rows]
                 for centres in self.points.split(pairs):
-                    log_kernel = self.manifold.kernel_log_prob(chunk[:, None, None], centres, self.widths[:, None])
+                    log_kernel = self.manifold.bump_log_prob(chunk[:, None, None], centres, self.widths[:, None])
                     # densities underflow to zero harmlessly
                     density[start : start + rows] += log_kernel.exp_().sum(-1)
                 shown.update(len(chunk))

@@ -52,7 +52,7 @@ class LatentLaw(nn.Module):
         super().__init__()
         if not (sigma > 0 and (energy_bound is None or energy_bound > 0)):
             raise ValueError(f"sigma and energy_bound must be positive, found {sigma} and {energy_bound}.")
-        Normal(manifold)  # exists in flat space only
+        manifold.require_vector_space("LatentLaw")
         self.manifold, self.latent = manifold, Euclidean(latent_dim)
         # chains that diverge have an error of their own
         self.reference = Normal(self.latent, sigma_0, validate_args=False)

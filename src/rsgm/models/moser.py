@@ -12,8 +12,7 @@ from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, NetworkField, TangentField
 from rsgm.likelihood import LogProb, ODESolver
 from rsgm.likelihood.flows import Flow
-from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import Manifold, expand
 from rsgm.models.base import GenerativeModel
 from rsgm.networks import MLP, Network
 

@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsgm.data.earth import to_degrees
-from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus, to_lat_lon
 from rsgm.plots.disk import disk_density, disk_samples
 from rsgm.plots.earth import density_map, sample_map
 from rsgm.plots.globe import interpolate
@@ -96,7 +95,7 @@ def _(manifold: Sphere, samples: Tensor, reference: Tensor, caption: Caption = _
         return circle_samples(_longitude(samples), _longitude(reference), caption.title, caption.reference)
     if manifold.dim > 2:
         return None
-    return sample_map(to_degrees(samples), to_degrees(reference), caption.title, caption.reference, caption.earth)
+    return sample_map(_lat_lon(samples), _lat_lon(reference), caption.title, caption.reference, caption.earth)
 
 
 @draw_density.register
@@ -115,8 +114,8 @@ def _(
         return circle_density(_longitude(nodes), values, _longitude(train), _longitude(test), caption.title)
     # charts and quadratures leave out the poles, which a map shows
     poles = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
-    places, heights = np.vstack([to_degrees(nodes), to_degrees(poles)]), np.append(values, _array(log_density(poles)))
-    points = to_degrees(train), to_degrees(test)
+    places, heights = np.vstack([_lat_lon(nodes), _lat_lon(poles)]), np.append(values, _array(log_density(poles)))
+    points = _lat_lon(train), _lat_lon(test)
     return density_map(*interpolate(places, heights), *points, caption.title, earth=caption.earth)
 
 
@@ -246,6 +245,10 @@ def _names(manifold: Manifold, caption: Caption) -> Sequence[str] | None:
 
 def _array(x: Tensor) -> NDArray[np.float64]:
     return x.detach().double().cpu().numpy()
+
+
+def _lat_lon(x: Tensor) -> NDArray[np.float64]:
+    return to_lat_lon(x).numpy()
 
 
 def _longitude(x: Tensor) -> NDArray[np.float64]:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from rsgm import divergence
 from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
-from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import Manifold, expand
 from rsgm.schedules import Schedule
 
 

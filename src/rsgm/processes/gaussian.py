@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm.distributions import Normal
-from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import Manifold, expand
 from rsgm.processes.base import Process
 from rsgm.schedules import GeometricVariance, LinearBeta, Schedule
 

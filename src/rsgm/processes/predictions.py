@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm.fields import Field
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes.base import Process
 
 

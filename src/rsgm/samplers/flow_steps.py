@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes import reverse
 from rsgm.samplers.steppers import Step, Stepper, end_of_flow
 from rsgm.schedules import DeviationGrid, TimeGrid

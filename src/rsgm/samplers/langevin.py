@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rsgm.manifolds import Manifold
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import Manifold, expand
 
 #: size of a Langevin step ``(B,)`` or one number, of the points, the gradients and the noise there
 StepSize = Callable[[Tensor, Tensor, Tensor], Tensor]

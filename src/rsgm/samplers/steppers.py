@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rsgm.manifolds.base import expand
+from rsgm.manifolds import expand
 from rsgm.processes import Process, ScoreField, reverse
 from rsgm.samplers.langevin import langevin
 from rsgm.schedules import TimeGrid, UniformTimeGrid

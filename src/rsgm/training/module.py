@@ -90,11 +90,9 @@ class Training(LightningModule):
                 f"trainer.precision is {precision}, too coarse for an average of weights to move; expected "
                 "32-true, 64-true, or, in flat space, bf16-mixed or 16-mixed."
             )
-        if not self.model.manifold.flat:
-            raise ValueError(
-                f"trainer.precision is {precision}: numbers of 16 bits are too coarse for the points of "
-                f"{self.model.manifold}; expected 32-true or 64-true."
-            )
+        self.model.manifold.require_vector_space(
+            f"trainer.precision is {precision}, and 16 bits are too coarse for points of a curved space; expected 32-true"
+        )
 
     def on_fit_start(self) -> None:
         """Fix the seed, and fit what is fitted in one pass."""
