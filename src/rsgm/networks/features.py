@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rsgm.networks.base import fresh
+from rsgm.arguments import require_factory
 from rsgm.schedules import LinearBeta, Schedule
 
 
@@ -202,7 +202,7 @@ class RandomFourier(PositionFeatures):
             )
         self.in_features, self.count, self.seed = in_features, count, seed
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
-        self.inner = fresh("inner", inner, in_features)
+        self.inner = require_factory(inner, "RandomFourier: inner", "Coordinates")(in_features)
         size = self.inner.out_features
         self.out_features = size + 2 * count
         generator = torch.Generator().manual_seed(seed)

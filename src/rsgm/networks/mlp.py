@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from rsgm.networks.base import Activation, DualLinear, Network, SiLU, Sin, fresh
+from rsgm.arguments import require_factory
+from rsgm.networks.activations import Activation, DualLinear, SiLU, Sin
+from rsgm.networks.base import Network
 from rsgm.networks.features import Coordinates, LogSNR, PositionFeatures, RawTime, TimeFeatures, with_context
 
 
@@ -50,8 +52,10 @@ class MLP(Network):
         if not hidden or min(hidden) < 1:
             raise ValueError(f"MLP: hidden needs at least one positive width, found {list(hidden)}.")
         self.in_features, self.out_features, self.hidden = in_features, out_features, list(hidden)
-        self.activation, self.time = fresh("activation", activation), fresh("time", time)
-        self.position, self.context_features = fresh("position", position, in_features), context_features
+        self.activation = require_factory(activation, "MLP: activation", "Sin")()
+        self.time = require_factory(time, "MLP: time", "RawTime")()
+        self.position = require_factory(position, "MLP: position", "Coordinates")(in_features)
+        self.context_features = context_features
         widths = [self.position.out_features + self.time.out_features + context_features, *hidden, out_features]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for layer in self.layers:
@@ -116,8 +120,10 @@ class ResidualMLP(Network):
         if min(width, blocks) < 1:
             raise ValueError(f"ResidualMLP: width and blocks must be at least 1, found {width} and {blocks}.")
         self.in_features, self.out_features, self.width, self.blocks = in_features, out_features, width, blocks
-        self.activation, self.time = fresh("activation", activation), fresh("time", time)
-        self.position, self.context_features = fresh("position", position, in_features), context_features
+        self.activation = require_factory(activation, "ResidualMLP: activation", "SiLU")()
+        self.time = require_factory(time, "ResidualMLP: time", "LogSNR")()
+        self.position = require_factory(position, "ResidualMLP: position", "Coordinates")(in_features)
+        self.context_features = context_features
         self.embedding = nn.ModuleList(
             [nn.Linear(self.time.out_features + context_features, width), nn.Linear(width, width)]
         )
