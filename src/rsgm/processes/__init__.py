@@ -1,6 +1,6 @@
 """Forward noising processes, their reversals, and the scores that networks make for them."""
 
-from rsgm.processes.base import Process, Reverse, reverse
+from rsgm.processes.base import Process, Reverse
 from rsgm.processes.brownian import Brownian
 from rsgm.processes.gaussian import GaussianProcess, VarianceExploding, VariancePreserving
 from rsgm.processes.langevin import Langevin
@@ -36,5 +36,4 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "VelocityPrediction",
-    "reverse",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +134,7 @@ class Process(nn.Module, ABC):
         return float(self.schedule.integral(torch.tensor(self.eps, dtype=torch.float64)).sqrt())
 
 
+@dataclass(frozen=True, eq=False)
 class Reverse:
     r"""The λ-family of reversals of a process, all with its marginals if the score is exact.
 
@@ -144,12 +146,18 @@ class Reverse:
         process: the forward process
         score: the field :math:`s_\theta`
         lmbd: λ in [0, 1]; 0 is the reverse SDE, 1 the probability-flow ODE
+
+    Raises:
+        ValueError: for another λ
     """
 
-    def __init__(self, process: Process, score: Field, lmbd: float) -> None:
-        if not 0 <= lmbd <= 1:
-            raise ValueError(f"reverse: lmbd must be in [0, 1], found {lmbd}.")
-        self.process, self.score, self.lmbd = process, score, lmbd
+    process: Process
+    score: Field
+    lmbd: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lmbd <= 1:
+            raise ValueError(f"Reverse: lmbd must be in [0, 1], found {self.lmbd}.")
 
     def drift(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The drift in reversed time, a tangent vector."""
@@ -173,8 +181,3 @@ class Reverse:
         integral = self.process.schedule.integral
         ds = integral(t) - integral(t_next)
         return expand(ds, x) * self.velocity(t, x, context), ((1 - self.lmbd) * ds).sqrt()
-
-
-def reverse(process: Process, score: Field, lmbd: float) -> Reverse:
-    """The reversal of ``process`` with index λ (see `Reverse`)."""
-    return Reverse(process, score, lmbd)

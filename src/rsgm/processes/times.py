@@ -43,6 +43,8 @@ class TimeSampler(ABC):
 class ContinuousTime(TimeSampler, ABC):
     """Times with a density in [eps, 1], and weights that keep the loss an average over uniform times.
 
+    The bounds on the likelihood take these only: a sum over the levels of a ladder is no integral over time.
+
     Arguments:
         stratified: see `TimeSampler`
     """
