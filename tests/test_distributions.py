@@ -254,6 +254,44 @@ def test_a_batch_is_its_members(make):
         torch.testing.assert_close(pair.log_prob(x[0, 0, 0]), law.log_prob(x[0, 0, 0])[index, [0, 1, 1, 0]])
 
 
+MIXTURES = {
+    "von Mises-Fisher": vmf_mixture,
+    "wrapped, hyperbolic": lambda: Mixture(
+        WrappedNormal(Hyperbolic(2), Hyperbolic(2).origin(3, 3, dtype=torch.float64), torch.tensor([[0.1], [0.5], [2]]))
+    ),
+    "rotations": lambda: Mixture(WrappedNormal(SpecialOrthogonal(), rotations(3), 0.3), torch.tensor([1.0, 5.0, 2.0])),
+    "Kent": lambda: Mixture(Kent(rotations(3), torch.tensor([10.0, 90.0, 1.0]), 0.4)),
+    "normal": lambda: GaussianMixture([[-1.0], [0.5], [2.0]], [0.3, 0.5, 0.2], [1.0, 2.0, 3.0]).mixture,
+}
+
+
+@pytest.mark.parametrize("make", MIXTURES.values(), ids=MIXTURES.keys())
+def test_mixtures_are_those_of_torch(make):
+    """In density; and the shares of the components, by Bayes' rule and in the draws."""
+    law = make()
+    x, component = law.draw_with_component(4000, generator_from("mixture"))
+    assert torch.equal(x, law.draw(4000, generator_from("mixture")))
+    expected = MixtureSameFamily(Categorical(law.weights), law.components)
+    torch.testing.assert_close(law.log_prob(x), expected.log_prob(x))
+    posterior = law.posterior(x)
+    assert torch.allclose(posterior.sum(-1), torch.ones_like(posterior[..., 0]))
+    bayes = law.weights * (law.component_log_prob(x) - law.log_prob(x)[..., None]).exp()
+    torch.testing.assert_close(posterior, bayes.to(posterior), rtol=1e-4, atol=1e-6)
+    for k in range(law.count):
+        came = (component == k).double()
+        assert within(came, law.weights[..., k].double())
+        # a posterior is the probability of what it names
+        assert within(came - posterior[..., k], 0.0)
+
+
+def test_a_gaussian_mixture_is_the_mixture_that_it_draws_from():
+    law = GaussianMixture([[-1.0, 0.0], [0.5, 1.0]], [0.3, 0.5], [1.0, 2.0])
+    x = law.draw(200, generator_from("x"))
+    assert torch.equal(x, law.mixture.draw(200, generator_from("x")))
+    torch.testing.assert_close(law.log_prob(x), law.mixture.log_prob(x), rtol=1e-12, atol=1e-12)
+    assert torch.equal(law.modes(x), law.mixture.posterior(x).argmax(-1))
+
+
 def test_mixtures_do_not_select():
     with pytest.raises(NotImplementedError, match="Mixture does not select from a batch"):
         vmf_mixture().take(torch.tensor([0]))

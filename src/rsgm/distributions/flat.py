@@ -56,12 +56,12 @@ class SmoothedLaw(EuclideanLaw, ABC):
     Arguments:
         centres: :math:`c_k`, ``(K, d)``, float64
         scales: :math:`s_k`, ``(K,)``, or ``(1,)`` where all are equal
-        weights: :math:`w_k`, ``(K,)``, that sum to 1
+        weights: :math:`w_k`, ``(K,)``, of any sum
     """
 
     def __init__(self, centres: Tensor, scales: Tensor, weights: Tensor) -> None:
         super().__init__(centres.shape[1])
-        self._centres, self._scales, self._log_weights = centres, scales, weights.log()
+        self._centres, self._scales, self._log_weights = centres, scales, (weights / weights.sum()).log()
 
     def log_prob(self, value: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
         r"""Log-density of :math:`\alpha X + \tau \epsilon`, X of this law and :math:`\epsilon` standard normal.

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from rsgm.distributions.checks import PositiveFinite
-from rsgm.distributions.combined import choose
+from rsgm.distributions.combined import Mixture
 from rsgm.distributions.flat import EuclideanLaw, SmoothedLaw
+from rsgm.distributions.wrapped import WrappedNormal
 
 
 class GaussianMixture(SmoothedLaw):
@@ -52,9 +53,10 @@ class GaussianMixture(SmoothedLaw):
                     f"GaussianMixture: means must be K points and {name} one positive number each, found means of "
                     f"shape {tuple(centres.shape)} and {name} {part.tolist()}; all must be finite."
                 )
-        shares = numbers[1].expand(len(centres))
-        self.mode_weights = shares / shares.sum()
-        super().__init__(centres, numbers[0].reshape(-1), self.mode_weights)
+        super().__init__(centres, numbers[0].reshape(-1), numbers[1].expand(len(centres)))
+        components = WrappedNormal(self.manifold, centres, numbers[0].reshape(-1, 1))
+        self.mixture = Mixture(components, numbers[1].expand(len(centres)))
+        self.mode_weights = self.mixture.weights
 
     @classmethod
     def ring(cls, count: int = 8, radius: float = 2.0, scale: float = 0.2) -> GaussianMixture:
@@ -64,10 +66,7 @@ class GaussianMixture(SmoothedLaw):
 
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws ``(n, d)``."""
-        device = None if generator is None else generator.device
-        component = choose(self.mode_weights.to(device), n, generator)
-        centre, scale = self._centres.to(device), self._scales.to(device).expand(len(self._centres))
-        return self.manifold.kernel_sample(centre[component], scale[component], generator)
+        return self.mixture.draw(n, generator)
 
     def modes(self, x: Tensor) -> Tensor:
         """The component ``(n,)`` that each point most likely came from."""
