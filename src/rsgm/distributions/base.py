@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import NoReturn
@@ -98,6 +99,13 @@ class ManifoldDistribution(Distribution, ABC):
         name, axes = next(iter(self.batched.items()))
         selected = getattr(self, name)[index]
         return self._changed(lambda part, _: part[index], selected.shape[: selected.dim() - axes])
+
+    def __repr__(self) -> str:
+        """The arguments, tensors of several numbers by their shapes, as torch prints its laws."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "validate_args"]
+        kept = {name: getattr(self, name) for name in names if name in vars(self)}
+        parts = {key: v.shape if isinstance(v, Tensor) and v.numel() != 1 else v for key, v in kept.items()}
+        return f"{type(self).__name__}({', '.join(f'{key}: {part}' for key, part in parts.items())})"
 
     def _changed(
         self,

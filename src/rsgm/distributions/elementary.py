@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributions import register_kl
 from torch.distributions.constraints import Constraint
 
 from rsgm.distributions.base import ManifoldDistribution
@@ -95,6 +96,16 @@ class Normal(ManifoldDistribution):
         """``dim (log(2 π e) / 2 + log scale)``."""
         value = self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale))
         return torch.tensor(value).expand(self.batch_shape)
+
+
+@register_kl(Normal, Normal)
+def _kl_of_normals(p: Normal, q: Normal) -> Tensor:
+    r"""``torch.distributions.kl_divergence``: :math:`d\,(\log\tfrac{s_q}{s_p} + \tfrac{s_p^2}{2 s_q^2} - \tfrac12)`."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"kl_divergence: points of one shape are needed, found the laws {p} and {q}.")
+    ratio = p.scale / q.scale
+    value = p.manifold.dim * (0.5 * (ratio**2 - 1) - math.log(ratio))
+    return torch.tensor(value).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
 class VonMisesFisher(ManifoldDistribution):
