@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Product
@@ -63,8 +64,8 @@ class Mixture(ManifoldDistribution):
         parts = self.component_log_prob(self._point(value))
         return parts + self.weights.log().to(parts)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats."""
         return self.joint_log_prob(value).logsumexp(-1)
 
     def posterior(self, value: Tensor) -> Tensor:
@@ -81,11 +82,12 @@ class Mixture(ManifoldDistribution):
         grid = torch.meshgrid([torch.arange(size, device=index.device) for size in index.shape], indexing="ij")
         return self.components.take((*grid[1:], index)).draw(1, generator)[0], component
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws."""
         return self.draw_with_component(n, generator)[0]
 
     @property
+    @override
     def mean(self) -> Tensor:
         """The weighted mean of the components' means."""
         parts = self.components.mean
@@ -93,10 +95,10 @@ class Mixture(ManifoldDistribution):
             len(self.batch_shape)
         )
 
+    @override
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:
-        """As the base class, of the components."""
         new, shape = super().expand(batch_shape, _instance), (*batch_shape, self.count)
         new.components, new.weights = self.components.expand(shape), self.weights.expand(shape)
         return new
@@ -124,29 +126,30 @@ class ProductDistribution(ManifoldDistribution):
         self.manifold, self.factors = manifold, [factor.expand(batch) for factor in factors]
         super().__init__(batch, torch.Size(manifold.shape), validate_args=validate_args)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """The sum of the factors' log-densities."""
         parts = self.manifold.split(self._point(value))
         return sum(factor.log_prob(part) for factor, part in zip(self.factors, parts, strict=True))
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws on the generator's device."""
         return self.manifold.join(factor.draw(n, generator) for factor in self.factors)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The factors' means."""
         return self.manifold.join(factor.mean for factor in self.factors)
 
     @property
+    @override
     def mode(self) -> Tensor:
-        """The factors' modes."""
         return self.manifold.join(factor.mode for factor in self.factors)
 
+    @override
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:
-        """As the base class, of the factors."""
         new = super().expand(batch_shape, _instance)
         new.factors = [factor.expand(batch_shape) for factor in self.factors]
         return new

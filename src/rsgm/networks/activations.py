@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class Activation(nn.Module, ABC):
@@ -25,24 +26,24 @@ class Activation(nn.Module, ABC):
 class Sin(Activation):
     """The sine, without a frequency factor: the activation of the RSGM paper's networks."""
 
+    @override
     def forward(self, z: Tensor) -> Tensor:
-        """``sin z``."""
         return torch.sin(z)
 
+    @override
     def dual(self, stacked: Tensor) -> Tensor:
-        """Sine of the value, cosine times the tangents."""
         return _DualSin.apply(stacked)
 
 
 class SiLU(Activation):
     """``z * sigmoid(z)`` (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
 
+    @override
     def forward(self, z: Tensor) -> Tensor:
-        """``z sigmoid(z)``."""
         return F.silu(z)
 
+    @override
     def dual(self, stacked: Tensor) -> Tensor:
-        """SiLU of the value, its derivative times the tangents."""
         return _DualSiLU.apply(stacked)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm.arguments import require_factory
 from rsgm.networks.activations import Activation, DualLinear, SiLU, Sin
@@ -61,15 +62,15 @@ class MLP(Network):
         for layer in self.layers:
             _initialise(layer)
 
+    @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value, ``(B, out_features)``."""
         z = self._first(t, x, context)
         for layer in self.layers[1:]:
             z = layer(self.activation(z))
         return z
 
+    @override
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Value and derivatives with one matrix product per layer."""
         # only the position varies: the tangents meet the first columns of the first weight alone
         slope = self.position.push(x, tangents) @ self.layers[0].weight[:, : self.position.out_features].T
         stacked = torch.cat([self._first(t, x, context)[None], slope])
@@ -133,15 +134,15 @@ class ResidualMLP(Network):
         for layer in (*self.embedding, self.first, *self.layers, self.last):
             _initialise(layer)
 
+    @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value, ``(B, out_features)``."""
         h, e = self.first(self.position(x)), self._embed(t, context)
         for layer in self.layers:
             h = h + layer(self.activation(h + e))
         return self.last(self.activation(h))
 
+    @override
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Value and derivatives with one matrix product per layer."""
         slope = self.position.push(x, tangents) @ self.first.weight.T
         stacked = torch.cat([self.first(self.position(x))[None], slope])
         # the tangents of the embedding are zero

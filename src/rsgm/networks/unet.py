@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm.arguments import require_factory
 from rsgm.networks.base import Network
@@ -96,8 +97,8 @@ class UNet(Network):
         self.norm = nn.GroupNorm(math.gcd(groups, current), current)
         self.last = _zero(nn.Conv2d(current, out_features // (height * width), 3, padding=1))
 
+    @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value, ``(B, out_features)``."""
         e = self.embedding(with_context(self.time(t), context, self.context_features, "UNet"))
         h = self.first(x.unflatten(-1, self.shape))
         skips = [h]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.schedules.rates import Schedule
 
@@ -69,17 +70,18 @@ class DiscreteSchedule(Schedule, ABC):
         r""":math:`\bar\alpha_k`, k = 0 … T, ``(count + 1,)``, float64."""
         return (-self._table(torch.empty(0, dtype=torch.float64))[0]).exp()
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """The derivative of `integral`."""
         index, u = self._place(t)
         _, a, b, c = self._cubic(t, index)
         return self.count * (a + u * (2 * b + 3 * c * u))
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """A cubic between neighbouring steps."""
         index, u = self._place(t)
         return _value(u, *self._cubic(t, index))
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
         """By Newton's method within brackets."""
         target = s.detach()
@@ -139,8 +141,8 @@ class DiscreteLinear(DiscreteSchedule):
     beta_0: float = 0.1
     beta_1: float = 20.0
 
+    @override
     def betas(self) -> Tensor:
-        """Linear."""
         return torch.linspace(self.beta_0, self.beta_1, self.count, dtype=torch.float64) / self.count
 
 
@@ -159,8 +161,8 @@ class DiscreteCosine(DiscreteSchedule):
     offset: float = 0.008
     beta_max: float = 0.999
 
+    @override
     def betas(self) -> Tensor:
-        """From the ratios of neighbouring values."""
         k = torch.linspace(0, 1, self.count + 1, dtype=torch.float64)
         alpha_bars = torch.cos((k + self.offset) / (1 + self.offset) * math.pi / 2).square()
         return (1 - alpha_bars[1:] / alpha_bars[:-1]).clamp_max(self.beta_max)

@@ -16,6 +16,7 @@ import scipy.optimize
 import torch
 from scipy.special import ndtr
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid
 from rsgm.schedules.rates import GeometricVariance, Schedule
@@ -51,18 +52,19 @@ class AutomaticVariance(Schedule):
     s_max: float = 100.0
     floor: float = 1e-3
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """As long as there are no points."""
         return GeometricVariance(self.s_min, self.s_max).beta(t)
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """As long as there are no points."""
         return GeometricVariance(self.s_min, self.s_max).integral(t)
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
-        """As long as there are no points."""
         return GeometricVariance(self.s_min, self.s_max).inverse(s)
 
+    @override
     def fit(self, points: Tensor) -> GeometricVariance:
         """The schedule for training points ``(N, *shape)``, of which at least two must differ."""
         return GeometricVariance(smallest_level(points, self.floor) ** 2, largest_level(points) ** 2)
@@ -92,8 +94,8 @@ class GridLadder(Ladder):
         if self.count < 1:
             raise ValueError(f"GridLadder: count must be at least 1, found {self.count}.")
 
+    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
-        """The points of the grid."""
         return self.grid(schedule, max(1, self.count - 1), eps)[-self.count :]
 
 
@@ -107,8 +109,8 @@ class AutomaticLadder(Ladder):
 
     max_ratio: float = 1.25
 
+    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
-        """Geometric levels."""
         low, high = schedule.integral(torch.tensor([eps, 1.0], dtype=torch.float64)).sqrt().tolist()
         return GridLadder(level_count(high / low, level_ratio(dim, self.max_ratio)))(schedule, dim, eps)
 
