@@ -2,7 +2,7 @@
 
 References: Song and Ermon 2020, "Improved Techniques for Training Score-Based Generative Models", arXiv:2006.09011.
 Technique 0 is the choice of the smallest level; technique 3, the division of the network's output by σ, is
-`rsgm.predictions.Score`; EMA is technique 5.
+`rsgm.processes.Score`; EMA is technique 5.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing_extensions import override
 from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid
 from rsgm.schedules.rates import GeometricVariance, Schedule
 
-#: most points of which all distances are computed
-_PAIRS = 5000
+#: of so many points all distances are computed, of more only those to the mean
+_MOST_POINTS = 5000
 #: points among which nearest neighbours are sought: of more they are nearer, whatever the scale of the law
 _NEIGHBOURS = 500
 
@@ -131,7 +131,7 @@ def largest_level(points: Tensor) -> float:
     Of more than 5000, its bound: twice the largest distance to the mean.
     """
     x = points.flatten(1).double()
-    if len(x) > _PAIRS:
+    if len(x) > _MOST_POINTS:
         return 2 * float((x - x.mean(0)).norm(dim=1).max())
     return float(torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").max())
 
