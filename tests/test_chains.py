@@ -12,7 +12,7 @@ from rsgm.fields import Field
 from rsgm.losses import DenoisingScoreMatching
 from rsgm.manifolds import Euclidean, Sphere
 from rsgm.processes import Brownian, LadderTime, NoisePrediction, VarianceExploding, VariancePreserving
-from rsgm.samplers import GaussianBridge, LargeVariance, ReverseDiffusion, SmallVariance, Step
+from rsgm.samplers import GaussianBridge, ReverseDiffusion, Step
 from rsgm.schedules import (
     DiscreteCosine,
     DiscreteLinear,
@@ -147,14 +147,14 @@ SCORE = NoisePrediction(CHAIN, Noise(PLANE))
 
 
 @pytest.mark.parametrize("k", [2, 30, 100])
-@pytest.mark.parametrize("variance", [SmallVariance(), LargeVariance()], ids=["small", "large"])
+@pytest.mark.parametrize("variance", ["small", "large"])
 def test_ancestral_sampling(k, variance):
     """(x - β ε / sqrt(1 - ᾱ)) / sqrt(1 - β) plus sqrt(β) z or sqrt(β̃) z (Ho et al. 2020, algorithm 2)."""
     x = torch.randn(6, 2, generator=seeded(), dtype=torch.float64)
     t, t_next = at(k / 100, 6), at((k - 1) / 100, 6)
     beta, bars = CHAIN.schedule.betas()[k - 1], CHAIN.schedule.alpha_bars
     mean = (x - beta / (1 - bars[k]).sqrt() * Noise(PLANE)(t, x)) / (1 - beta).sqrt()
-    fresh = beta if variance == LargeVariance() else beta * (1 - bars[k - 1]) / (1 - bars[k])
+    fresh = beta if variance == "large" else beta * (1 - bars[k - 1]) / (1 - bars[k])
     z = torch.randn(6, 2, generator=seeded(5), dtype=torch.float64)
     found = GaussianBridge(variance=variance)(Step(CHAIN, SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, mean + fresh.sqrt() * z, rtol=1e-9, atol=1e-9)
@@ -216,7 +216,7 @@ def test_large_variance_is_exact_for_normal_data():
             return -x
 
     variances = []
-    for variance in (LargeVariance(), SmallVariance()):
+    for variance in ("large", "small"):
         sampler = ReverseDiffusion(39, GaussianBridge(variance=variance), UniformTimeGrid(), denoise=False)
         x = sampler(process, Normal(PLANE), n, generator=seeded()).double()
         variances.append(x.square())
@@ -266,6 +266,8 @@ def test_bridges_need_normal_laws():
 
     with pytest.raises(ValueError, match=r"Brownian on Sphere.* has no normal law"):
         ReverseDiffusion(2, GaussianBridge())(process, Zero(process.manifold), 3)
+    with pytest.raises(ValueError, match="variance must be 'small' or 'large', found 'tiny'"):
+        GaussianBridge(variance="tiny")
     with pytest.raises(ValueError, match=r"eta must be in \[0, 1\], found 1.5"):
         GaussianBridge(1.5)
 

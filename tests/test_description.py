@@ -33,7 +33,7 @@ from rsgm.processes import (
     UniformTime,
     VariancePreserving,
 )
-from rsgm.samplers import BridgeVariance, GeodesicEulerMaruyama, Sampler, Start, Stepper
+from rsgm.samplers import GeodesicEulerMaruyama, Sampler, Start, Stepper
 from rsgm.schedules import Ladder, LinearBeta, Schedule, TimeGrid
 from rsgm.training import LearningRate
 
@@ -49,7 +49,6 @@ VALUES = [
     Weighting,
     ScoreTarget,
     Loss,
-    BridgeVariance,
     Stepper,
     Start,
     Sampler,

@@ -1,5 +1,6 @@
 """Laws on manifolds: the contract of every one, reference values, closed forms and their own draws."""
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import scipy.special
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily
+from torch.distributions import Categorical, Independent, MixtureSameFamily, kl_divergence
 
 from conftest import concrete, within
 from rsgm.distributions import (
@@ -28,6 +29,8 @@ from rsgm.distributions import (
 from rsgm.manifolds import Euclidean, Hyperbolic, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.seeding import generator_from
 
+NAN, INF = math.nan, math.inf
+NORTH = torch.eye(3)[2]
 REFERENCE = Path(__file__).parents[2] / "shared/reference/densities.json"
 
 
@@ -123,7 +126,6 @@ def test_shapes(make):
     # one point for all of a batch, and many for each
     assert law.log_prob(x.flatten(0, x.dim() - 1 - len(law.event_shape))[0]).shape == law.batch_shape
     assert law.log_prob(x[:, None]).shape == (5, 1, *law.batch_shape)
-    assert repr(law).startswith(type(law).__name__)
 
 
 @every_law
@@ -196,7 +198,10 @@ def test_in_laws_of_torch(make):
     both = Independent(law.expand((3, *law.batch_shape)), 1)
     x = both.sample((5,))
     assert x.shape == (5, 3, *law.batch_shape, *law.event_shape)
-    if not law.batch_shape:
+    assert both.support.check(x).all()
+    if law.batch_shape:
+        torch.testing.assert_close(Independent(law, 1).log_prob(x), law.log_prob(x).sum(-1))
+    else:
         torch.testing.assert_close(both.log_prob(x), law.log_prob(x).sum(1))
         assert both.expand((2,)).sample().shape == (2, 3, *law.event_shape)
     count = law.batch_shape[0] if law.batch_shape else 3
@@ -208,6 +213,47 @@ def test_in_laws_of_torch(make):
     weights = torch.arange(1.0, count + 1) / sum(range(1, count + 1))
     expected = (weights.log() + members.log_prob(y.unsqueeze(1))).logsumexp(1)
     torch.testing.assert_close(mixture.log_prob(y), expected)
+
+
+@every_law
+def test_in_a_plate(make):
+    """What Pyro's ``plate`` does: batch axes of size one, expanded to the plate's, values that broadcast with them."""
+    law = make()
+    plate = law.expand((4, 1, *law.batch_shape)).expand((4, 3, *law.batch_shape))
+    x = plate.sample()
+    assert x.shape == (4, 3, *law.batch_shape, *law.event_shape)
+    torch.testing.assert_close(plate.log_prob(x), law.log_prob(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(plate.log_prob(x[:, :1]), law.log_prob(x[:, :1]).expand(plate.batch_shape))
+    # each place has a draw of its own
+    assert len(torch.unique(x.flatten(0, 1).flatten(1), dim=0)) == 12
+    assert Independent(plate, len(plate.batch_shape)).log_prob(x).shape == ()
+
+
+@every_law
+def test_prints_its_arguments(make):
+    law = make()
+    assert repr(law).startswith(f"{type(law).__name__}(")
+    for name in set(inspect.signature(type(law)).parameters) - {"validate_args"}:
+        assert f"{name}: " in repr(law)
+    assert len(repr(law)) < 300
+
+
+def test_prints_numbers_and_shapes():
+    sphere = Sphere(2)
+    assert repr(Uniform(sphere)) == f"Uniform(manifold: {sphere})"
+    law = VonMisesFisher(sphere, NORTH, 20.0)
+    assert repr(law) == f"VonMisesFisher(manifold: {sphere}, loc: torch.Size([3]), concentration: 20.0)"
+    assert repr(Mixture(law.expand((2,)))).startswith("Mixture(components: VonMisesFisher(manifold: ")
+
+
+def test_divergence_of_normal_laws():
+    p, q = Normal(Euclidean(3), 0.5), Normal(Euclidean(3), 2.0)
+    torch_p, torch_q = (torch.distributions.Normal(torch.zeros(3), law.scale) for law in (p, q))
+    torch.testing.assert_close(kl_divergence(p, q), kl_divergence(torch_p, torch_q).sum())
+    assert float(kl_divergence(p, p)) == 0
+    assert kl_divergence(p.expand((2, 1)), q.expand((3,))).shape == (2, 3)
+    with pytest.raises(ValueError, match="points of one shape are needed"):
+        kl_divergence(p, Normal(Euclidean(2)))
 
 
 @every_law
@@ -254,6 +300,44 @@ def test_a_batch_is_its_members(make):
         torch.testing.assert_close(pair.log_prob(x[0, 0, 0]), law.log_prob(x[0, 0, 0])[index, [0, 1, 1, 0]])
 
 
+MIXTURES = {
+    "von Mises-Fisher": vmf_mixture,
+    "wrapped, hyperbolic": lambda: Mixture(
+        WrappedNormal(Hyperbolic(2), Hyperbolic(2).origin(3, 3, dtype=torch.float64), torch.tensor([[0.1], [0.5], [2]]))
+    ),
+    "rotations": lambda: Mixture(WrappedNormal(SpecialOrthogonal(), rotations(3), 0.3), torch.tensor([1.0, 5.0, 2.0])),
+    "Kent": lambda: Mixture(Kent(rotations(3), torch.tensor([10.0, 90.0, 1.0]), 0.4)),
+    "normal": lambda: GaussianMixture([[-1.0], [0.5], [2.0]], [0.3, 0.5, 0.2], [1.0, 2.0, 3.0]).mixture,
+}
+
+
+@pytest.mark.parametrize("make", MIXTURES.values(), ids=MIXTURES.keys())
+def test_mixtures_are_those_of_torch(make):
+    """In density; and the shares of the components, by Bayes' rule and in the draws."""
+    law = make()
+    x, component = law.draw_with_component(4000, generator_from("mixture"))
+    assert torch.equal(x, law.draw(4000, generator_from("mixture")))
+    expected = MixtureSameFamily(Categorical(law.weights), law.components)
+    torch.testing.assert_close(law.log_prob(x), expected.log_prob(x))
+    posterior = law.posterior(x)
+    assert torch.allclose(posterior.sum(-1), torch.ones_like(posterior[..., 0]))
+    bayes = law.weights * (law.component_log_prob(x) - law.log_prob(x)[..., None]).exp()
+    torch.testing.assert_close(posterior, bayes.to(posterior), rtol=1e-4, atol=1e-6)
+    for k in range(law.count):
+        came = (component == k).double()
+        assert within(came, law.weights[..., k].double())
+        # a posterior is the probability of what it names
+        assert within(came - posterior[..., k], 0.0)
+
+
+def test_a_gaussian_mixture_is_the_mixture_that_it_draws_from():
+    law = GaussianMixture([[-1.0, 0.0], [0.5, 1.0]], [0.3, 0.5], [1.0, 2.0])
+    x = law.draw(200, generator_from("x"))
+    assert torch.equal(x, law.mixture.draw(200, generator_from("x")))
+    torch.testing.assert_close(law.log_prob(x), law.mixture.log_prob(x), rtol=1e-12, atol=1e-12)
+    assert torch.equal(law.modes(x), law.mixture.posterior(x).argmax(-1))
+
+
 def test_mixtures_do_not_select():
     with pytest.raises(NotImplementedError, match="Mixture does not select from a batch"):
         vmf_mixture().take(torch.tensor([0]))
@@ -269,10 +353,6 @@ def test_differentiable_draws_of_wrapped_normals():
     gradients = torch.autograd.grad(law.rsample((100_000,)).square().sum(-1).mean(), [loc, scale])
     assert torch.allclose(gradients[0], 2 * loc, rtol=0.01)
     assert torch.allclose(gradients[1], 4 * scale, rtol=0.02)
-
-
-NAN, INF = math.nan, math.inf
-NORTH = torch.eye(3)[2]
 
 
 @pytest.mark.parametrize(

@@ -21,16 +21,13 @@ from rsgm.processes import Process, VarianceExploding, VariancePreserving
 from rsgm.samplers import (
     AnnealedLangevin,
     BoxStart,
-    BridgeVariance,
     GaussianBridge,
     GeodesicEulerMaruyama,
     Heun,
     LangevinDynamics,
-    LargeVariance,
     PredictorCorrector,
     ReverseDiffusion,
     Sampler,
-    SmallVariance,
 )
 from rsgm.schedules import (
     DiscreteLinear,
@@ -60,9 +57,7 @@ def exploding(low: float, high: float) -> partial[Process]:
 SDE = preserving(LinearBeta(0.1, 20.0), 1e-4)
 
 
-def chain(
-    count: int, eta: float = 1.0, variance: BridgeVariance = SmallVariance(), steps: int | None = None
-) -> ReverseDiffusion:
+def chain(count: int, eta: float = 1.0, variance: str = "small", steps: int | None = None) -> ReverseDiffusion:
     """DDPM or DDIM in ``steps`` evaluations of a chain of ``count``."""
     return ReverseDiffusion((steps or count) - 1, GaussianBridge(eta, variance), IndexGrid(count))
 
@@ -118,7 +113,7 @@ def test_the_default_draws_from_the_law_that_is_scored(process, law):
 def test_a_short_chain_is_too_wide_or_too_narrow():
     """Of 100 steps: the large variance over-disperses, the small one and DDIM under-disperse."""
     process = preserving(DiscreteLinear(100), 0.01)
-    large, small = (errors(process, chain(100, 1.0, variance))[0] for variance in (LargeVariance(), SmallVariance()))
+    large, small = (errors(process, chain(100, 1.0, variance))[0] for variance in ("large", "small"))
     implicit = errors(preserving(DiscreteLinear(1000), 1e-3), chain(1000, 0.0, steps=20))[0]
     assert not within(large, 0.0)
     assert 0.05 < large.mean() < 0.25
@@ -130,7 +125,7 @@ def test_a_short_chain_is_too_wide_or_too_narrow():
 def test_a_chain_that_misses_the_prior_moves_the_weights():
     """β from 1e-4 to 0.02 in 100 steps, sampled from N(0, I): the minor mode has 0.39 instead of 0.3 (error 8)."""
     process = preserving(DiscreteLinear(100, 0.01, 2.0), 0.01)
-    minor = errors(process, chain(100, 1.0, LargeVariance()))[1]
+    minor = errors(process, chain(100, 1.0, "large"))[1]
     assert within(minor, 0.391 - 0.3)
     assert not within(minor, 0.0)
 

@@ -8,7 +8,7 @@ import torch
 
 from conftest import quadrature, within
 from rsgm import Euclidean, KentMixture, Sphere
-from rsgm.distributions import Kent, VonMisesFisher, fit_kent
+from rsgm.distributions import Kent, Mixture, VonMisesFisher, fit_kent
 from rsgm.models import kent
 
 SPHERE = Sphere(2)
@@ -231,7 +231,7 @@ def test_fit_stays_within_a_bound_near_the_precision_of_the_data(kappa, beta):
 
 
 def test_validation_chooses_among_the_starts():
-    truth = target(5, 3.0, seed=5)
+    truth = target(5, 3.0, seed=2)
     train, val = truth.sample(400, seed=0), truth.sample(400, seed=1)
     scores = []
     for restarts in (1, 2, 4, 8):
@@ -251,7 +251,7 @@ def test_the_start_that_is_kept_is_the_best_on_validation(monkeypatch):
         fits = iter(starts)
 
         def fit(self, x, generator, shown, fits=fits):
-            return next(fits).expand((1,)), torch.ones(1).double()
+            return Mixture(next(fits).expand((1,)), torch.ones(1).double())
 
         monkeypatch.setattr(KentMixture, "_fit", fit)
         model = KentMixture(SPHERE, components=1, restarts=2)
@@ -264,6 +264,27 @@ def test_samples_follow_the_density():
     nodes, weights = quadrature(SPHERE, 80)
     log_prob = model.log_prob(nodes)
     assert within(model.log_prob(model.sample(20_000, seed=0)), float(weights @ (log_prob.exp() * log_prob)))
+
+
+def test_fewer_points_than_components():
+    """Of the two points' starts four are empty; at the end each point has a law of the smallest width."""
+    x = torch.eye(3, dtype=torch.float64)[:2]
+    model = KentMixture(SPHERE, components=6, restarts=1, iterations=10, min_width=1e-2)
+    model.fit_points(x, x)
+    assert float(model.log_prob(x).mean()) == pytest.approx(math.log(1e4 / (2 * math.pi) / 2), abs=1e-2)
+
+
+def test_the_model_is_the_mixture_of_its_laws():
+    """Density and draws, also where a component has lost all of its points."""
+    model = target(3, 3.0, seed=2)
+    model.weights[1] = 0.0
+    model.weights /= model.weights.sum()
+    parts = Kent(model.frames, model.concentrations, model.ovalnesses)
+    x = model.sample(200, seed=0)
+    first, _, last = (model.weights.log() + parts.log_prob(x.double()[:, None])).unbind(1)
+    assert torch.allclose(model.log_prob(x.double()), torch.logaddexp(first, last), rtol=1e-6)
+    nearest = parts.log_prob(x.double()[:, None])[:, [0, 2]].argmax(1)
+    assert within(nearest.double(), float(model.weights[2]))
 
 
 def test_repeated_points_and_more_components_than_points():

@@ -134,7 +134,7 @@ def test_weighted_times_are_uniform(cls, schedule, stratified):
     assert within(weight * (3 * t).sin(), (math.cos(3 * eps) - math.cos(3)) / 3 / (1 - eps))
     if stratified:
         # one draw in each slice of the law: far closer than independent draws
-        quantiles = cls().quantile(process, (torch.arange(n, dtype=torch.float64) + 0.5) / n)[0]
+        quantiles = cls().from_uniform(process, (torch.arange(n, dtype=torch.float64) + 0.5) / n)[0]
         assert (t - quantiles).abs().max() < 50 / n * (t.max() - t.min())
 
 
@@ -144,10 +144,10 @@ def test_times_follow_their_quantiles(cls, schedule):
     """The weight is 1 / ((1 - eps) density) = (dt / du) / (1 - eps), here by differentiating the quantile."""
     process = Brownian(Sphere(2), schedule, eps=1e-3)
     u = torch.linspace(1e-3, 1 - 1e-3, 999, dtype=torch.float64, requires_grad=True)
-    t, weight = cls().quantile(process, u)
+    t, weight = cls().from_uniform(process, u)
     (density_inverse,) = torch.autograd.grad(t.sum(), u)
     assert torch.allclose(weight, density_inverse / (1 - process.eps), rtol=1e-9)
-    ends = cls().quantile(process, torch.tensor([0.0, 1.0], dtype=torch.float64))[0]
+    ends = cls().from_uniform(process, torch.tensor([0.0, 1.0], dtype=torch.float64))[0]
     assert ends.tolist() == pytest.approx([process.eps, 1.0], rel=1e-9)
 
 
@@ -157,7 +157,7 @@ def test_times_in_float32(cls, schedule):
     process = Brownian(Sphere(2), schedule, eps=1e-3)
     t, weight = cls(stratified=True)(process, torch.zeros(512, 3), seeded())
     assert t.dtype == weight.dtype == torch.float32
-    double = cls(stratified=True).quantile(process, levels(512))
+    double = cls(stratified=True).from_uniform(process, levels(512))
     assert t.min() >= 0.999e-3
     assert t.max() <= 1
     variance, expected = schedule.integral(t.double()), schedule.integral(double[0])
@@ -181,7 +181,7 @@ def test_times_are_functions_of_the_generator(cls):
 @pytest.mark.parametrize("cls", each(TimeSampler))
 def test_times_ascend_with_their_levels(cls):
     """The lowest level is the lowest time, so that a slice of the levels is one of the times."""
-    times, _ = cls().quantile(Brownian(Sphere(2), LinearBeta(), eps=1e-3), torch.linspace(0, 1, 64).double())
+    times, _ = cls().from_uniform(Brownian(Sphere(2), LinearBeta(), eps=1e-3), torch.linspace(0, 1, 64).double())
     assert (times.diff() >= 0).all()
     assert float(times[0]) == pytest.approx(1e-3)
     assert float(times[-1]) == pytest.approx(1)
@@ -200,7 +200,7 @@ def test_importance_times_follow_the_noise_to_signal_ratio(process):
     assert torch.allclose(slope, process.schedule.beta(t) / process.std(t).square(), rtol=1e-9)
     assert torch.allclose(process.time_of_ratio(ratio), t, rtol=1e-9)
     u = (ratio - ratio[0]) / (ratio[-1] - ratio[0])
-    times, weight = ImportanceTime().quantile(process, u.detach())
+    times, weight = ImportanceTime().from_uniform(process, u.detach())
     assert torch.allclose(times, t, rtol=1e-9)
     # with the weight the integrand β/σ² is constant
     assert torch.allclose(weight * slope, (ratio[-1] - ratio[0]) / (1 - process.eps), rtol=1e-9)
@@ -214,7 +214,7 @@ def test_importance_times_at_a_noise_whose_exponential_overflows(cls, dtype):
     """s(1) = 2500: the ratio's logarithm is log s of the one process, and s, to the last digit, of the other."""
     process = cls(Euclidean(2), ConstantBeta(2500.0), eps=0.4)
     u = torch.linspace(0, 1, 5, dtype=dtype)
-    t, weight = ImportanceTime().quantile(process, u)
+    t, weight = ImportanceTime().from_uniform(process, u)
     exploding = (0.4 * 2.5**u, 0.4 * 2.5**u * math.log(2.5) / 0.6)
     expected = {VarianceExploding: exploding, VariancePreserving: (0.4 + 0.6 * u, torch.ones_like(u))}[cls]
     rtol = 1e-6 if dtype == torch.float32 else 1e-12
@@ -223,7 +223,7 @@ def test_importance_times_at_a_noise_whose_exponential_overflows(cls, dtype):
 
 
 @pytest.mark.parametrize(
-    "beta, hold, normaliser, below",
+    "beta, constant_below, normaliser, below",
     [
         ((0.1, 20.0), 1e-3, 20.256, {1e-3: 0.0538, 0.1: 0.3974}),
         ((0.1, 20.0), 0.0, 19.165, {}),
@@ -231,23 +231,23 @@ def test_importance_times_at_a_noise_whose_exponential_overflows(cls, dtype):
     ],
     ids=["published", "from 1e-3", "other rates"],
 )
-def test_importance_times_of_the_sdeflow_paper(beta, hold, normaliser, below):
+def test_importance_times_of_the_sdeflow_paper(beta, constant_below, normaliser, below):
     """On [0, 1], with the density constant below 1e-3, or on [1e-3, 1]; 3 standard errors, false alarm 3e-3."""
-    process, n = VariancePreserving(Euclidean(2), LinearBeta(*beta), eps=1e-9 if hold else 1e-3), 200_000
-    start = hold or process.eps
+    process, n = VariancePreserving(Euclidean(2), LinearBeta(*beta), eps=1e-9 if constant_below else 1e-3), 200_000
+    start = constant_below or process.eps
 
     def ratio(t: float) -> float:
         return math.log(math.expm1(beta[0] * t + (beta[1] - beta[0]) * t * t / 2))
 
     rate = (beta[0] + (beta[1] - beta[0]) * start) / -math.expm1(-(beta[0] + (beta[1] - beta[0]) * start / 2) * start)
-    total = (rate * start if hold else 0) + ratio(1) - ratio(start)
+    total = (rate * start if constant_below else 0) + ratio(1) - ratio(start)
     if normaliser:
         assert total == pytest.approx(normaliser, abs=1e-3)
-    t, weight = ImportanceTime(hold=hold)(process, torch.zeros(n, 2, dtype=torch.float64), seeded())
+    t, weight = ImportanceTime(constant_below=constant_below)(process, torch.zeros(n, 2, dtype=torch.float64), seeded())
     high = t > start
     slope = process.schedule.beta(t) / process.std(t).square()
     assert torch.allclose(weight * torch.where(high, slope, rate) * (1 - process.eps), torch.tensor(total).double())
-    known = below or {q: (rate * hold + ratio(q) - ratio(start)) / total for q in (0.01, 0.3)}
+    known = below or {q: (rate * constant_below + ratio(q) - ratio(start)) / total for q in (0.01, 0.3)}
     for q, share in known.items():
         # the published shares have four digits
         assert abs(float((t < q).double().mean()) - share) < 3 * (share * (1 - share) / n) ** 0.5 + 5e-5
@@ -255,10 +255,10 @@ def test_importance_times_of_the_sdeflow_paper(beta, hold, normaliser, below):
     assert within(weight * t, (1 + process.eps) / 2)
 
 
-@pytest.mark.parametrize("hold", [-0.1, 1.0, math.nan])
-def test_hold_is_checked(hold):
-    with pytest.raises(ValueError, match=r"ImportanceTime: hold must be in \[0, 1\), found"):
-        ImportanceTime(hold=hold)
+@pytest.mark.parametrize("constant_below", [-0.1, 1.0, math.nan])
+def test_where_the_density_is_constant_is_checked(constant_below):
+    with pytest.raises(ValueError, match=r"ImportanceTime: constant_below must be in \[0, 1\), found"):
+        ImportanceTime(constant_below=constant_below)
 
 
 # ---- weightings

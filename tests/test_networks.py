@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from conftest import concrete, each
-from rsgm.manifolds import Hyperbolic
+from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
+from rsgm.manifolds import Hyperbolic, Sphere
+from rsgm.models import RSGM
 from rsgm.networks import (
     MLP,
     Activation,
@@ -377,8 +379,52 @@ def test_a_network_needs_only_its_value():
     assert derivative.tolist() == [[[4, 8], [18, 24]]]
 
 
+class Plain(torch.nn.Module):
+    """The computation of an `MLP` as somebody else would write it, on torch alone."""
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(in_features + 1, 6), torch.nn.Linear(6, out_features)])
+
+    def forward(self, t, x, context=None):
+        first, last = self.layers
+        return last(first(torch.cat([x, t[:, None]], -1)).sin())
+
+
+@pytest.mark.parametrize("loss", [ImplicitScoreMatching(), DenoisingScoreMatching()], ids=["implicit", "denoising"])
+def test_a_module_of_torch_alone_trains_and_scores(loss):
+    """As the `MLP` of the same weights does: in losses, gradients, log-densities and samples."""
+    ours, plain = (RSGM(Sphere(2), network=n, loss=loss).double() for n in (partial(MLP, hidden=[6]), Plain))
+    assert not isinstance(plain.score.field.network, Network)
+    plain.load_state_dict(ours.state_dict())
+    x = Sphere(2).random_uniform(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for model in (ours, plain):
+        torch.manual_seed(0)
+        value = model.loss(x)["loss"]
+        gradients = torch.autograd.grad(value.sum(), list(model.parameters()))
+        found.append([value, *gradients, model.log_prob(x), model.sample(3, seed=0)])
+    for one, other in zip(*found, strict=True):
+        assert one.abs().max() > 0
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_dropout_is_that_of_the_value_in_every_direction():
+    """A linear map with dropout: the derivative along x is the value, if both drop the same."""
+
+    class Dropped(Network):
+        def forward(self, t, x, context=None):
+            return F.dropout(x, 0.5)
+
+    torch.manual_seed(0)
+    x = torch.rand(3, 40) + 1
+    value, derivative = Dropped().jvp(torch.zeros(3), x, torch.stack([x, 2 * x]))
+    assert 0 < (value == 0).sum() < value.numel()
+    assert torch.equal(derivative, torch.stack([value, 2 * value]))
+
+
 def test_default_activation_is_the_sine():
-    """Two networks share the default object; it must have no state."""
+    """And no activation has weights."""
     assert isinstance(MLP(3, 3, hidden=[4]).activation, Sin)
     for cls in concrete(Activation):
         assert not cls().state_dict()

@@ -25,7 +25,6 @@ from rsgm.processes import (
     VarianceExploding,
     VariancePreserving,
     VelocityPrediction,
-    reverse,
 )
 from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
@@ -423,7 +422,7 @@ def test_reverse_formulas(lmbd):
     x = SPHERE.random_uniform(4, 3, generator=seeded(), dtype=torch.float64)
     t = torch.tensor([0.9, 0.5, 1.0, 0.2], dtype=torch.float64)
     t_next = torch.tensor([0.4, 0.45, 0.001, 0.1], dtype=torch.float64)
-    flow = reverse(process, score, lmbd)
+    flow = Reverse(process, score, lmbd)
     beta = 0.1 + 2.9 * t
     drift = -process.drift(t, x) + (1 - lmbd / 2) * beta[:, None] * score(t, x)
     assert torch.allclose(flow.drift(t, x), drift, rtol=1e-13, atol=1e-15)
@@ -447,7 +446,7 @@ def test_the_context_reaches_the_score():
             return context * super().forward(t, x)
 
     x, t, context = start(2), at(0.5, 2), torch.tensor([[1.0], [2.0]], dtype=torch.float64)
-    flow = partial(reverse, Brownian(SPHERE), lmbd=0.0)
+    flow = partial(Reverse, Brownian(SPHERE), lmbd=0.0)
     move = flow(score=Scaled(SPHERE)).increment(t, t / 2, x, context)[0]
     plain = flow(score=Tilt(SPHERE)).increment(t, t / 2, x)[0]
     assert torch.allclose(move, context * plain)

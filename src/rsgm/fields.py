@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rsgm import divergence
+from rsgm.arguments import require_factory
 from rsgm.manifolds import Manifold
-from rsgm.networks import Network
+from rsgm.networks import value_and_jvp
 
 
 class Field(nn.Module, ABC):
@@ -45,13 +46,14 @@ class NetworkField(Field, ABC):
 
     Arguments:
         manifold: where the field lives
-        network: factory of the network from its input and output sizes
+        network: factory of the network from its input and output sizes, a `rsgm.networks.Network` or
+            any module with its `forward`
     """
 
-    def __init__(self, manifold: Manifold, network: Callable[[int, int], Network]) -> None:
+    def __init__(self, manifold: Manifold, network: Callable[[int, int], nn.Module]) -> None:
         super().__init__(manifold)
         size = torch.Size(manifold.shape).numel()
-        self.network = network(size, self.outputs(manifold))
+        self.network = require_factory(network, f"{type(self).__name__}: network", "MLP")(size, self.outputs(manifold))
 
     @abstractmethod
     def outputs(self, manifold: Manifold) -> int:
@@ -76,7 +78,7 @@ class NetworkField(Field, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Value and divergence from one fused evaluation of the network."""
         x = self.manifold.projx(x)
-        parts = self.network.jvp(*self._as_weights(t, self._flat(x), self._flat(directions), context))
+        parts = value_and_jvp(self.network, *self._as_weights(t, self._flat(x), self._flat(directions), context))
         f, derivative = (part.to(x.dtype) for part in parts)
         trace = self.manifold.inner(x, directions, self.combine(x, derivative)).sum(0)
         return self.combine(x, f), trace + self.correction(x, f)

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.charts.base import Chart
 from rsgm.manifolds import Manifold
@@ -45,11 +46,13 @@ class Stereographic(Chart):
         if x.shape != manifold.shape or not manifold.check_point_on_manifold(x):
             raise ValueError(f"Stereographic: {manifold} is not a sphere; choose ExponentialWrap.")
 
+    @override
     def forward(self, y: Tensor) -> Tensor:
         """``(1 - |y|², 2 y) / (1 + |y|²)``."""
         square = y.square().sum(-1, keepdim=True)
         return torch.cat([1 - square, 2 * y], -1) / (1 + square)
 
+    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``x[1:] / (1 + x[0])``, without cancellation near the antipode."""
         first, rest = x[..., :1], x[..., 1:]
@@ -61,10 +64,12 @@ class Stereographic(Chart):
         # (1 + x0)(1 - x0) = |rest|²
         return rest / torch.where(first < 0, square / (1 - first.clamp_max(0)), 1 + first.clamp_min(0))
 
+    @override
     def misses(self, x: Tensor) -> Tensor:
         """The antipode, to the rounding of single precision."""
         return (x[..., 0] < 0) & (safe_norm(x[..., 1:]) < _MISSED)
 
+    @override
     def log_det(self, y: Tensor) -> Tensor:
         """``dim (log 2 - log(1 + |y|²))``."""
         return self.manifold.dim * (math.log(2) - y.square().sum(-1).log1p())
@@ -98,23 +103,25 @@ class ExponentialWrap(Chart):
         self.radius = manifold.injectivity_radius
         self.log_det(torch.zeros(manifold.dim))
 
+    @override
     def forward(self, y: Tensor) -> Tensor:
-        """``exp_o(y)``."""
         return self.manifold.expmap(*self._tangent(y))
 
+    @override
     def inverse(self, x: Tensor) -> Tensor:
         """The coordinates of ``log_o(x)``."""
         origin, frame = self._frame(x)
         u = self.manifold.logmap(origin.expand_as(x), x)
         return torch.stack([self.manifold.inner(origin, e, u) for e in frame], -1)
 
+    @override
     def misses(self, x: Tensor) -> Tensor:
         """Where the exponential map collapses all directions but one, as it does at the antipode in a sphere."""
         # single precision would lose the last digits of the distance to it
         return self.log_det(self.inverse(x.double())) < (self.manifold.dim - 1) * math.log(_MISSED)
 
+    @override
     def log_det(self, y: Tensor) -> Tensor:
-        """That of the exponential map."""
         return self.manifold.log_det_exp(*self._tangent(y))
 
     def _frame(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,10 +159,12 @@ class TanhExponential(Chart):
             raise ValueError(f"TanhExponential: {manifold} has an infinite injectivity radius; choose ExponentialWrap.")
         self._exponential = ExponentialWrap(manifold)
 
+    @override
     def forward(self, y: Tensor) -> Tensor:
         """``exp_o(R tanh(r) y / r)``."""
         return self._exponential.forward(self._shrink(y))
 
+    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``artanh(|u| / R) u / |u|`` of ``u = log_o(x)``."""
         z = self._exponential.inverse(x) / self.manifold.injectivity_radius
@@ -165,10 +174,11 @@ class TanhExponential(Chart):
         ratio = length.clamp_max((1 - 1e-7) ** 0.5).atanh() / length
         return z * torch.where(small, 1 + square / 3 + square.square() / 5, ratio)
 
+    @override
     def misses(self, x: Tensor) -> Tensor:
-        """Those of the exponential map."""
         return self._exponential.misses(x)
 
+    @override
     def log_det(self, y: Tensor) -> Tensor:
         """Computed in float64, for the sine of an angle near π has no digits in float32."""
         dtype, y = y.dtype, y.double()

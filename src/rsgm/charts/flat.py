@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.charts.base import Chart
 from rsgm.manifolds import Manifold
@@ -37,16 +38,16 @@ class Affine(Chart):
             raise ValueError(f"Affine: scale must be positive and finite, found {scale}.")
         self.shift, self.scale = shift, scale
 
+    @override
     def forward(self, y: Tensor) -> Tensor:
-        """``shift + scale y``."""
         return self.shift + self.scale * y
 
+    @override
     def inverse(self, x: Tensor) -> Tensor:
-        """``(x - shift) / scale``."""
         return (x - self.shift) / self.scale
 
+    @override
     def log_det(self, y: Tensor) -> Tensor:
-        """``dim log scale``."""
         return y.new_full(y.shape[:-1], self.manifold.dim * math.log(self.scale))
 
 
@@ -80,17 +81,20 @@ class Logit(Chart):
             raise ValueError(f"Logit: alpha must be between 0 and 0.5, found {alpha}.")
         self.alpha = alpha
 
+    @override
     def forward(self, y: Tensor) -> Tensor:
         """``(sigmoid(y) - α) / (1 - 2 α)``: within the margin around the cube."""
         # odd in y to rounding, so that the centre is exact
         return 0.5 + 0.5 * (0.5 * y).tanh() / (1 - 2 * self.alpha)
 
+    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``logit(α + (1 - 2 α) x)``."""
         u = (1 - 2 * self.alpha) * (2 * x - 1)
         # samples in single precision may be rounded to the edge of the margin, whose coordinates are infinite
         return 2 * torch.where(u.abs() <= 1 + _ROUNDING, u.clamp(_ROUNDING - 1, 1 - _ROUNDING), u).atanh()
 
+    @override
     def log_det(self, y: Tensor) -> Tensor:
         """Of each coordinate ``log σ(y) + log σ(-y) - log(1 - 2 α)``."""
         return (F.logsigmoid(y) + F.logsigmoid(-y)).sum(-1) - self.manifold.dim * math.log1p(-2 * self.alpha)
@@ -125,26 +129,29 @@ class Standardise(Chart):
         self.register_buffer("mean", torch.zeros(manifold.dim))
         self.register_buffer("std", torch.ones(manifold.dim))
 
+    @override
     def fit(self, points: Tensor) -> None:
-        """Measure both."""
         self.chart.fit(points)
         y = self.chart.inverse(points)
         self.mean.copy_(y.mean(0))
         self.std.copy_(y.std(0).clamp_min(self.min_std))
 
+    @override
     def forward(self, y: Tensor) -> Tensor:
         """``chart(mean + std y)``."""
         return self.chart(self._inner(y))
 
+    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``(chart⁻¹(x) - mean) / std``."""
         y = self.chart.inverse(x)
         return (y - self.mean.to(y.dtype)) / self.std.to(y.dtype)
 
+    @override
     def misses(self, x: Tensor) -> Tensor:
-        """Those of the other chart."""
         return self.chart.misses(x)
 
+    @override
     def log_det(self, y: Tensor) -> Tensor:
         """``Σ log std`` and that of the other chart."""
         return self.std.to(y.dtype).log().sum() + self.chart.log_det(self._inner(y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import NoReturn
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
+from typing_extensions import override
 
 from rsgm.distributions.checks import OnManifold, floating
 from rsgm.manifolds import Manifold
@@ -38,40 +40,48 @@ class ManifoldDistribution(Distribution, ABC):
         return {}
 
     @property
+    @override
     def arg_constraints(self) -> dict[str, Constraint]:
         """What the parameters have to be, by name."""
         return {}
 
     @property
+    @override
     def support(self) -> Constraint:
         """The points of the manifold."""
         return OnManifold(self.manifold)
 
     @property
+    @override
     def mean(self) -> Tensor:
         """The expectation ``(*batch, *event)`` of the ambient coordinates, where it is known."""
         self._unknown("mean", "average draws, and project the average with projx for a point")
 
     @property
+    @override
     def mode(self) -> Tensor:
         """The point ``(*batch, *event)`` of the largest density, where it is known and unique."""
         self._unknown("mode", "maximise log_prob")
 
     @property
+    @override
     def variance(self) -> Tensor:
         """Not known; it would be that of the ambient coordinates."""
         self._unknown("variance", "take that of draws")
 
+    @override
     def entropy(self) -> Tensor:
         """The differential entropy, nats, shape ``batch``, where it is known."""
         self._unknown("entropy", "average -log_prob over draws")
 
+    @override
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator; no gradient flows through them."""
         shape = torch.Size(sample_shape)
         with torch.no_grad():
             return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
 
+    @override
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws that are differentiable in the parameters, where ``has_rsample``."""
         if not self.has_rsample:
@@ -79,6 +89,7 @@ class ManifoldDistribution(Distribution, ABC):
         shape = torch.Size(sample_shape)
         return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
 
+    @override
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:
@@ -98,6 +109,13 @@ class ManifoldDistribution(Distribution, ABC):
         name, axes = next(iter(self.batched.items()))
         selected = getattr(self, name)[index]
         return self._changed(lambda part, _: part[index], selected.shape[: selected.dim() - axes])
+
+    def __repr__(self) -> str:
+        """The arguments, tensors of several numbers by their shapes, as torch prints its laws."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "validate_args"]
+        kept = {name: getattr(self, name) for name in names if name in vars(self)}
+        parts = {key: v.shape if isinstance(v, Tensor) and v.numel() != 1 else v for key, v in kept.items()}
+        return f"{type(self).__name__}({', '.join(f'{key}: {part}' for key, part in parts.items())})"
 
     def _changed(
         self,

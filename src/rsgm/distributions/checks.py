@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
+from typing_extensions import override
 
 from rsgm.manifolds import Manifold
 
@@ -31,12 +32,12 @@ class OnManifold(Constraint):
         self.manifold = manifold
 
     @property
+    @override
     def event_dim(self) -> int:  # type: ignore[override]
-        """The number of axes of a point."""
         return len(self.manifold.shape)
 
+    @override
     def check(self, value: Tensor) -> Tensor:
-        """Whether each point is one, ``batch``."""
         batch = value.shape[: value.dim() - self.event_dim]
         if self._holds(value):
             return torch.ones(batch, dtype=torch.bool, device=value.device)
@@ -60,8 +61,8 @@ class PositiveFinite(Constraint):
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype
 
+    @override
     def check(self, value: Tensor) -> Tensor:
-        """Whether each number is one."""
         value = value.to(self.dtype or value.dtype)
         return (value >= torch.finfo(value.dtype).tiny) & value.isfinite()
 

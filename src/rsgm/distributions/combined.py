@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Product
@@ -17,7 +18,10 @@ def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) ->
 
 
 class Mixture(ManifoldDistribution):
-    r"""A finite mixture, :math:`p = \sum_k w_k p_k`.
+    r"""A finite mixture, :math:`p = \sum_k w_k p_k`: the one behind every mixture of the package.
+
+    `torch.distributions.MixtureSameFamily` takes the same components and has the same density; its draws take no
+    generator, and draw from all K components to keep one.
 
     Arguments:
         components: a law with batch shape ``(*batch, K)``
@@ -26,6 +30,16 @@ class Mixture(ManifoldDistribution):
 
     Raises:
         ValueError: components without a batch axis, or other weights
+
+    Example:
+        >>> from rsgm.distributions import WrappedNormal
+        >>> from rsgm.manifolds import Euclidean
+        >>> law = Mixture(WrappedNormal(Euclidean(1), torch.tensor([[-1.0], [1.0]]), 0.5), torch.tensor([3.0, 1.0]))
+        >>> law.draw(5, torch.Generator().manual_seed(0)).shape
+        torch.Size([5, 1])
+        >>> law.posterior(torch.tensor([[0.0], [1.0]]))
+        tensor([[0.7500, 0.2500],
+                [0.0010, 0.9990]])
     """
 
     def __init__(
@@ -45,23 +59,35 @@ class Mixture(ManifoldDistribution):
         """Log-densities ``(..., *batch, K)`` of points ``(..., *batch, *event)``."""
         return self.components.log_prob(value.unsqueeze(value.dim() - len(self.event_shape)))
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats."""
+    def joint_log_prob(self, value: Tensor) -> Tensor:
+        r"""Logarithms :math:`\log w_k p_k(x)`, ``(..., *batch, K)``, of points ``(..., *batch, *event)``."""
         parts = self.component_log_prob(self._point(value))
-        return (parts + self.weights.log().to(parts)).logsumexp(-1)
+        return parts + self.weights.log().to(parts)
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.joint_log_prob(value).logsumexp(-1)
+
+    def posterior(self, value: Tensor) -> Tensor:
+        r"""The probability :math:`w_k p_k(x) / p(x)` that a point came from each component, ``(..., *batch, K)``."""
+        return self.joint_log_prob(value).softmax(-1)
 
     def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """``n`` draws ``(n, *batch, *event)`` and the components ``(n, *batch)`` that they came from."""
         flat = self.weights.reshape(-1, self.count)
+        flat = flat if generator is None else flat.to(generator.device)
         component = choose(flat, n, generator).T.reshape(n, *self.batch_shape)
-        grid = torch.meshgrid([torch.arange(size, device=component.device) for size in component.shape], indexing="ij")
-        return self.components.take((*grid[1:], component)).draw(1, generator)[0], component
+        # where the components are, which need not be where the generator is
+        index = component.to(self.weights.device)
+        grid = torch.meshgrid([torch.arange(size, device=index.device) for size in index.shape], indexing="ij")
+        return self.components.take((*grid[1:], index)).draw(1, generator)[0], component
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws."""
         return self.draw_with_component(n, generator)[0]
 
     @property
+    @override
     def mean(self) -> Tensor:
         """The weighted mean of the components' means."""
         parts = self.components.mean
@@ -69,10 +95,10 @@ class Mixture(ManifoldDistribution):
             len(self.batch_shape)
         )
 
+    @override
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:
-        """As the base class, of the components."""
         new, shape = super().expand(batch_shape, _instance), (*batch_shape, self.count)
         new.components, new.weights = self.components.expand(shape), self.weights.expand(shape)
         return new
@@ -100,29 +126,30 @@ class ProductDistribution(ManifoldDistribution):
         self.manifold, self.factors = manifold, [factor.expand(batch) for factor in factors]
         super().__init__(batch, torch.Size(manifold.shape), validate_args=validate_args)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """The sum of the factors' log-densities."""
         parts = self.manifold.split(self._point(value))
         return sum(factor.log_prob(part) for factor, part in zip(self.factors, parts, strict=True))
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws on the generator's device."""
         return self.manifold.join(factor.draw(n, generator) for factor in self.factors)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """The factors' means."""
         return self.manifold.join(factor.mean for factor in self.factors)
 
     @property
+    @override
     def mode(self) -> Tensor:
-        """The factors' modes."""
         return self.manifold.join(factor.mode for factor in self.factors)
 
+    @override
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:
-        """As the base class, of the factors."""
         new = super().expand(batch_shape, _instance)
         new.factors = [factor.expand(batch_shape) for factor in self.factors]
         return new

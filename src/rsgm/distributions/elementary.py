@@ -6,7 +6,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.distributions import register_kl
 from torch.distributions.constraints import Constraint
+from typing_extensions import override
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.distributions.checks import OnManifold, PositiveFinite, floating, require_positive
@@ -33,19 +35,19 @@ class Uniform(ManifoldDistribution):
         self.manifold = manifold
         super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Minus the log-volume."""
         value = self._point(value)
         return value.new_full(value.shape[: value.dim() - len(self.event_shape)], -self.manifold.log_volume)
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(n, *batch, *shape)`` points on the generator's device."""
         device = None if generator is None else generator.device
         size = (n, *self.batch_shape, *self.event_shape)
         return self.manifold.random_uniform(*size, generator=generator, device=device)
 
+    @override
     def entropy(self) -> Tensor:
-        """The log-volume."""
         return torch.tensor(self.manifold.log_volume).expand(self.batch_shape)
 
 
@@ -69,29 +71,40 @@ class Normal(ManifoldDistribution):
         self.manifold, self.scale = manifold, scale
         super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats, of points ``(*batch, *shape)``."""
         value = self._point(value)
         square = (value / self.scale).square().flatten(value.dim() - len(self.event_shape)).sum(-1)
         return -0.5 * square - self.manifold.dim * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(n, *batch, *shape)`` points on the generator's device."""
         device = None if generator is None else generator.device
         size = (n, *self.batch_shape, *self.event_shape)
         return self.scale * torch.randn(*size, generator=generator, device=device)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """Zero."""
         return torch.zeros(self.batch_shape + self.event_shape)
 
     mode = mean
 
+    @override
     def entropy(self) -> Tensor:
         """``dim (log(2 π e) / 2 + log scale)``."""
         value = self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale))
         return torch.tensor(value).expand(self.batch_shape)
+
+
+@register_kl(Normal, Normal)
+def _kl_of_normals(p: Normal, q: Normal) -> Tensor:
+    r"""``torch.distributions.kl_divergence``: :math:`d\,(\log\tfrac{s_q}{s_p} + \tfrac{s_p^2}{2 s_q^2} - \tfrac12)`."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"kl_divergence: points of one shape are needed, found the laws {p} and {q}.")
+    ratio = p.scale / q.scale
+    value = p.manifold.dim * (0.5 * (ratio**2 - 1) - math.log(ratio))
+    return torch.tensor(value).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 
 class VonMisesFisher(ManifoldDistribution):
@@ -136,13 +149,13 @@ class VonMisesFisher(ManifoldDistribution):
         super().__init__(batch, torch.Size(manifold.shape), validate_args=validate_args)
 
     @property
+    @override
     def batched(self) -> dict[str, int]:
-        """As the base class."""
         return {"loc": 1, "concentration": 0}
 
     @property
+    @override
     def arg_constraints(self) -> dict[str, Constraint]:
-        """As the base class."""
         return {"loc": OnManifold(self.manifold), "concentration": PositiveFinite()}
 
     @property
@@ -150,14 +163,14 @@ class VonMisesFisher(ManifoldDistribution):
         r"""The scale :math:`\kappa^{-1/2}` of the manifold's kernel, radians, shape ``batch``."""
         return self.concentration.rsqrt()
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats, of points ``(..., *batch, d + 1)``."""
         # from differences, for κ<μ, x> would cancel
         square = (self._point(value) - self.loc).square().sum(-1)
         return log_constant(self.concentration, self.manifold.dim) - 0.5 * self.concentration * square
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *batch, d + 1)`` from ``generator`` (default: the global one)."""
         return self.manifold.bump_sample(self.loc.expand(n, *self.loc.shape), self.width, generator)
 
     @property
@@ -166,15 +179,18 @@ class VonMisesFisher(ManifoldDistribution):
         return mean_cosine(self.concentration, self.manifold.dim)
 
     @property
+    @override
     def mean(self) -> Tensor:
         r"""The expectation :math:`A(\kappa)\,\mu`, inside of the sphere."""
         return self.mean_resultant_length[..., None] * self.loc
 
     @property
+    @override
     def mode(self) -> Tensor:
         r"""The mean direction :math:`\mu`."""
         return self.loc
 
+    @override
     def entropy(self) -> Tensor:
         r"""Differential entropy :math:`-\log p(\mu) + \kappa(1 - A(\kappa))`, nats, shape ``batch``."""
         kappa, dim = self.concentration, self.manifold.dim

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.distributions.checks import floating
@@ -73,10 +74,11 @@ class Kent(ManifoldDistribution):
         super().__init__(batch, torch.Size((3,)), validate_args=validate_args)
 
     @property
+    @override
     def batched(self) -> dict[str, int]:
-        """As the base class."""
         return {"frame": 2, "concentration": 0, "ovalness": 0}
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, 3)``; from differences, for κ γ·x would cancel."""
         value = self._point(value)
@@ -85,6 +87,7 @@ class Kent(ManifoldDistribution):
         oval = self.ovalness * (second - third) * (second + third)
         return oval - 0.5 * self.concentration * square - self._log_constant
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         r"""``n`` exact draws ``(n, *batch, 3)`` by rejection from an angular central Gaussian law.
 
@@ -117,18 +120,20 @@ class Kent(ManifoldDistribution):
         return self.manifold.projx(torch.einsum("...ij,...j->...i", self.frame, local))
 
     @property
+    @override
     def mean(self) -> Tensor:
         r"""The expectation, on :math:`\gamma_1` inside of the sphere."""
         height = moments(self.concentration, self.ovalness)[1][..., :1]
         return (1 - height).to(self.frame) * self.frame[..., 0]
 
     @property
+    @override
     def mode(self) -> Tensor:
         r"""The first axis :math:`\gamma_1`; where the concentration is zero, one of all points."""
         return self.frame[..., 0]
 
+    @override
     def entropy(self) -> Tensor:
-        """Differential entropy, nats, shape ``batch``."""
         log_constant, mean, _ = moments(self.concentration, self.ovalness)
         mean = mean.to(self.frame)
         return log_constant.to(self.frame) + self.concentration * mean[..., 0] - self.ovalness * mean[..., 1]

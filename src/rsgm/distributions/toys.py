@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions.checks import PositiveFinite
-from rsgm.distributions.combined import choose
+from rsgm.distributions.combined import Mixture
 from rsgm.distributions.flat import EuclideanLaw, SmoothedLaw
+from rsgm.distributions.wrapped import WrappedNormal
 
 
 class GaussianMixture(SmoothedLaw):
@@ -52,9 +54,10 @@ class GaussianMixture(SmoothedLaw):
                     f"GaussianMixture: means must be K points and {name} one positive number each, found means of "
                     f"shape {tuple(centres.shape)} and {name} {part.tolist()}; all must be finite."
                 )
-        shares = numbers[1].expand(len(centres))
-        self.mode_weights = shares / shares.sum()
-        super().__init__(centres, numbers[0].reshape(-1), self.mode_weights)
+        super().__init__(centres, numbers[0].reshape(-1), numbers[1].expand(len(centres)))
+        components = WrappedNormal(self.manifold, centres, numbers[0].reshape(-1, 1))
+        self.mixture = Mixture(components, numbers[1].expand(len(centres)))
+        self.mode_weights = self.mixture.weights
 
     @classmethod
     def ring(cls, count: int = 8, radius: float = 2.0, scale: float = 0.2) -> GaussianMixture:
@@ -62,13 +65,11 @@ class GaussianMixture(SmoothedLaw):
         angles = [2 * math.pi * k / count for k in range(count)]
         return cls([[radius * math.cos(angle), radius * math.sin(angle)] for angle in angles], scale, None)
 
+    @override
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws ``(n, d)``."""
-        device = None if generator is None else generator.device
-        component = choose(self.mode_weights.to(device), n, generator)
-        centre, scale = self._centres.to(device), self._scales.to(device).expand(len(self._centres))
-        return self.manifold.bump_sample(centre[component], scale[component], generator)
+        return self.mixture.draw(n, generator)
 
+    @override
     def modes(self, x: Tensor) -> Tensor:
         """The component ``(n,)`` that each point most likely came from."""
         return torch.cat([terms.argmax(1) for *_, terms in self._chunks(x.double(), 1.0, 0.0)])
@@ -101,8 +102,8 @@ class NoisyCurves(SmoothedLaw, ABC):
     def curves(self, u: Tensor) -> Tensor:
         """The points ``(curves, n, 2)`` at ``u`` in [0, 1], which must run at constant probability, not speed."""
 
+    @override
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws ``(n, 2)``."""
         device = None if generator is None else generator.device
         u = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
         curves = self.curves(u)
@@ -127,6 +128,7 @@ class Moons(NoisyCurves):
     def __init__(self, noise: float = 0.05) -> None:
         super().__init__(noise)
 
+    @override
     def curves(self, u: Tensor) -> Tensor:
         """Upper and lower moon."""
         cos, sin = torch.cos(math.pi * u), torch.sin(math.pi * u)
@@ -145,8 +147,8 @@ class SwissRoll(NoisyCurves):
     def __init__(self, noise: float = 0.05) -> None:
         super().__init__(noise)
 
+    @override
     def curves(self, u: Tensor) -> Tensor:
-        """One curve."""
         theta = 1.5 * math.pi * (1 + 2 * u)
         return 0.1 * (theta[:, None] * torch.stack([theta.cos(), theta.sin()], -1))[None]
 
@@ -170,6 +172,7 @@ class Checkerboard(EuclideanLaw):
         self.side, self.cells = side, cells
         super().__init__(2)
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, 2)``, float64."""
         value = self._point(value)
@@ -177,19 +180,20 @@ class Checkerboard(EuclideanLaw):
         dark = (cell.sum(-1) % 2 == 0) & ((cell >= 0) & (cell < self.cells)).all(-1)
         return torch.where(dark, -self.entropy().to(value.device), -math.inf)
 
+    @override
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` draws ``(n, 2)``."""
         device = None if generator is None else generator.device
         column = torch.randint(self.cells, (n,), generator=generator, device=device)
         row = 2 * torch.randint(self.cells // 2, (n,), generator=generator, device=device) + column % 2
         place = torch.rand(n, 2, generator=generator, dtype=torch.float64, device=device)
         return ((torch.stack([column, row], -1) + place) / self.cells - 0.5) * self.side
 
+    @override
     def entropy(self) -> Tensor:
         """The logarithm of half the area."""
         return torch.tensor(self.side**2 / 2, dtype=torch.float64).log().expand(self.batch_shape)
 
     @property
+    @override
     def mean(self) -> Tensor:
-        """Zero, float64."""
         return torch.zeros(self.batch_shape + self.event_shape, dtype=torch.float64)

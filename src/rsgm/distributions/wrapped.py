@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint, independent
+from typing_extensions import override
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.distributions.checks import OnManifold, PositiveFinite, floating
@@ -72,17 +73,17 @@ class WrappedNormal(ManifoldDistribution):
         super().__init__(batch, event, validate_args=validate_args)
 
     @property
+    @override
     def batched(self) -> dict[str, int]:
-        """As the base class."""
         return {"loc": len(self.event_shape), "scale": 1}
 
     @property
+    @override
     def arg_constraints(self) -> dict[str, Constraint]:
-        """As the base class."""
         return {"loc": OnManifold(self.manifold), "scale": independent(PositiveFinite(self.loc.dtype), 1)}
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats, of points ``(..., *batch, *shape)``."""
         value = self._point(value)
         loc, scale = self.loc.to(value), self.scale.to(value)
         u = self.manifold.logmap(loc, value)
@@ -90,14 +91,15 @@ class WrappedNormal(ManifoldDistribution):
         normal = -0.5 * (components / scale).square().sum(-1) - scale.log().sum(-1)
         return normal - 0.5 * self.manifold.dim * math.log(2 * math.pi) - self.manifold.log_det_exp(loc, u)
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *batch, *shape)`` on the generator's device."""
         device = self.loc.device if generator is None else generator.device
         loc, scale = self.loc.to(device), self.scale.to(device, self.loc.dtype)
         z = torch.randn(n, *scale.shape, generator=generator, dtype=loc.dtype, device=device)
         return self.manifold.expmap(loc.expand(n, *loc.shape), self.manifold.from_frame(loc, scale * z))
 
     @property
+    @override
     def mode(self) -> Tensor:
         """``loc``, where geodesics never meet again; elsewhere the density may be unbounded where they do."""
         return super().mode if math.isfinite(self.manifold.injectivity_radius) else self.loc
@@ -135,30 +137,30 @@ class BrownianLaw(ManifoldDistribution):
         super().__init__(batch, event, validate_args=validate_args)
 
     @property
+    @override
     def batched(self) -> dict[str, int]:
-        """As the base class."""
         return {"loc": len(self.event_shape), "time": 0}
 
     @property
+    @override
     def arg_constraints(self) -> dict[str, Constraint]:
-        """As the base class."""
         return {"loc": OnManifold(self.manifold), "time": PositiveFinite(self.loc.dtype)}
 
+    @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, nats, of points ``(..., *batch, *shape)``."""
         value = self._point(value)
         batch = value.shape[: value.dim() - len(self.event_shape)]
         loc, time = self.loc.to(value).expand_as(value), self.time.to(value).expand(batch)
         return self.manifold.heat_kernel_log_prob(loc, value, time)
 
+    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` exact draws ``(n, *batch, *shape)``."""
         loc, time = self.loc.expand(n, *self.loc.shape), self.time.to(self.loc).expand(n, *self.time.shape)
         return self.manifold.heat_kernel_sample(loc, time, generator)
 
     @property
+    @override
     def mode(self) -> Tensor:
-        """``loc``."""
         return self.loc
 
 

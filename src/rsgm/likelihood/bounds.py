@@ -125,7 +125,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         offset = torch.rand(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
         total = torch.zeros_like(offset, dtype=torch.float64)
         for k in range(self.slices):
-            t, weight = self.time.quantile(process, (k + offset) / self.slices)
+            t, weight = self.time.from_uniform(process, (k + offset) / self.slices)
             x = process.perturb(x0, t, generator)
             total += weight * self.rate(score, x0, x, t, context, generator)
         return total * (1 - process.eps) / self.slices

@@ -93,15 +93,15 @@ class StableTarget(ScoreTarget):
         rank = order.argsort()
         # the members of all groups; the last one is filled up with a point that does not count
         member = torch.arange(-n % self.group + n, device=x.device).view(-1, self.group)
-        counts, member = member < n, member.clamp_max(n - 1)
+        is_real, member = member < n, member.clamp_max(n - 1)
         cell = order[member]
         apart = process.manifold.dist(x0[cell[:, 0]], x0[cell[:, self.group // 2]]).square().mean()
         early = process.log_noise_to_signal(t).exp() * process.manifold.dim < _SHORT * apart
         own = torch.where(early, rank, torch.arange(n, device=x.device)) // self.group
-        references, counts = torch.where(early[:, None], cell[own], member[own]), counts[own]
+        references, is_real = torch.where(early[:, None], cell[own], member[own]), is_real[own]
         if context is not None:
-            counts = counts & (context[references] == context[:, None]).flatten(2).all(-1)
-        parts = (value.split(max(1, _PAIRS // self.group)) for value in (x, t, references, counts))
+            is_real = is_real & (context[references] == context[:, None]).flatten(2).all(-1)
+        parts = (value.split(max(1, _PAIRS // self.group)) for value in (x, t, references, is_real))
         return torch.cat([_posterior_mean(process, x0, *part) for part in zip(*parts, strict=True)])
 
 
@@ -134,13 +134,13 @@ class TruncatedTarget(ScoreTarget):
         return torch.where(column <= self.threshold, varadhan, series)
 
 
-def _posterior_mean(process: Process, x0: Tensor, x: Tensor, t: Tensor, references: Tensor, counts: Tensor) -> Tensor:
+def _posterior_mean(process: Process, x0: Tensor, x: Tensor, t: Tensor, references: Tensor, is_real: Tensor) -> Tensor:
     """Of each noisy point, over those of its ``references`` ``(rows, group)`` among ``x0`` that count."""
     rows, group = references.shape
     log_prob, score = process.conditional(
         x0[references].flatten(0, 1), x.repeat_interleave(group, 0), t.repeat_interleave(group)
     )
-    weight = log_prob.view(rows, group).masked_fill(~counts, -math.inf).softmax(1)
+    weight = log_prob.view(rows, group).masked_fill(~is_real, -math.inf).softmax(1)
     mean = torch.einsum("ij,ij...->i...", weight, score.view(rows, group, *x.shape[1:]))
     return process.manifold.proju(x, mean)  # the summands may be much longer than their mean: so is their rounding
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rsgm.arguments import check_arguments
 from rsgm.description import build, describe_call
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold, require_manifold
@@ -49,7 +50,12 @@ class GenerativeModel(nn.Module, ABC):
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> GenerativeModel:
-        """Remember the arguments, from which a checkpoint describes the model."""
+        """Remember the arguments, from which a checkpoint describes the model.
+
+        Raises:
+            TypeError: for an object in the place of its factory, and a class in that of an object
+        """
+        check_arguments(cls, args, kwargs, skip=["manifold"])
         model = super().__new__(cls)
         object.__setattr__(model, "_arguments", (args, kwargs))
         return model

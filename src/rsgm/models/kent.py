@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
+from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 from tqdm import tqdm
 
-from rsgm.distributions import Kent, fit_kent
-from rsgm.distributions.combined import choose
+from rsgm.distributions import Kent, Mixture, fit_kent
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
@@ -21,8 +21,8 @@ class KentMixture(GenerativeModel):
     r"""A mixture of elliptical bumps on S², :math:`p(x) = \sum_k w_k\,\mathrm{Kent}(x; \Gamma_k, \kappa_k, \beta_k)`.
 
     Fitted by EM with the exact likelihood: the M-step starts from moments and never lowers the likelihood. Of several
-    starts, drawn with the seed of the run, the best on the validation points is kept. With repeated points in the
-    data ``min_width`` decides the likelihood: always state it.
+    starts, drawn by k-means++ with the seed of the run, the best on the validation points is kept. With repeated points
+    in the data ``min_width`` decides the likelihood: always state it.
 
     References: Kent 1982, J. R. Stat. Soc. B 44; Peel, Whiten and McLachlan 2001, J. Am. Stat. Assoc. 96.
 
@@ -67,70 +67,69 @@ class KentMixture(GenerativeModel):
         with visible(), bar("Kent mixture", self.restarts, "starts") as shown:
             for restart in range(self.restarts):
                 generator = torch.Generator(train.device).manual_seed(seed_from("kent", seed, restart))
-                law, weights = self._fit(train, generator, shown)
-                score = float(_log_parts(law, weights, val).logsumexp(1).mean())
+                law = self._fit(train, generator, shown)
+                score = float(law.log_prob(val).mean())
                 if score > best or not restart:
-                    best = score
-                    self.weights, self.frames = weights, law.frame.clone()
-                    self.concentrations, self.ovalnesses = law.concentration.clone(), law.ovalness.clone()
+                    best, parts = score, law.components
+                    self.weights, self.frames = law.weights.clone(), parts.frame.clone()
+                    self.concentrations, self.ovalnesses = parts.concentration.clone(), parts.ovalness.clone()
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
-        law = self._law()
-        index = choose(self.weights, n, generator)
-        chosen = Kent(law.frame[index], law.concentration[index], law.ovalness[index])
-        return chosen.draw(1, generator)[0].float()
+        return self._law().draw(n, generator).float()
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""
         # narrow laws tell a point on the sphere from one a little off it
         x = self.manifold.projx(x.to(self.frames))
-        return LogProb(_log_parts(self._law(), self.weights, x).logsumexp(1), 0.0)
+        return LogProb(self._law().log_prob(x), 0.0)
 
     def resolution(self) -> float:
         """The smallest width."""
         return self.min_width
 
-    def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm) -> tuple[Kent, Tensor]:
+    def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm) -> Mixture:
         """One run of EM, which moves a bar by one."""
         share = _start(x, self.components, generator)
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(self.components, 3, 3)
-        law = Kent(eye, x.new_ones(self.components), x.new_zeros(self.components))
+        parts = Kent(eye, x.new_ones(self.components), x.new_zeros(self.components))
         last = -math.inf
         for iteration in range(self.iterations):
             # a split may lower the likelihood: none in the second half
             if 2 * iteration < self.iterations:
                 share = _refill(share, x, generator)
-            law, weights = fit_kent(law, x, share, self.min_width**-2), share.mean(0)
-            parts = _log_parts(law, weights, x)
-            share, value = parts.softmax(1), float(parts.logsumexp(1).mean())
+            parts = fit_kent(parts, x, share, self.min_width**-2)
+            law = _mixture(parts, share.mean(0))
+            joint = law.joint_log_prob(x)
+            share, value = joint.softmax(1), float(joint.logsumexp(1).mean())
             if value - last < self.tolerance and (share.sum(0) >= 1).all():
                 break
             last = value
             shown.update(1 / self.iterations)
         shown.update(1 - iteration / self.iterations)
-        return law, weights
+        return law
 
-    def _law(self) -> Kent:
+    def _law(self) -> Mixture:
         if not bool(self.weights.any()):
             raise RuntimeError("KentMixture is not fitted yet; call fit_points, or train it.")
-        return Kent(self.frames, self.concentrations, self.ovalnesses)
+        return _mixture(Kent(self.frames, self.concentrations, self.ovalnesses), self.weights)
 
 
-def _log_parts(law: Kent, weights: Tensor, x: Tensor) -> Tensor:
-    """Logarithms of the weighted densities of the components, ``(B, K)``."""
-    return law.log_prob(x[:, None]) + weights.log()
+def _mixture(components: Kent, weights: Tensor) -> Mixture:
+    """The law, in which a component that has lost all of its points keeps the least weight there is."""
+    return Mixture(components, weights.clamp_min(torch.finfo(weights.dtype).tiny))
 
 
 def _start(x: Tensor, components: int, generator: torch.Generator) -> Tensor:
-    """Each point to the nearest of centres drawn far from one another (k-means++), as shares ``(N, K)``."""
-    index = torch.randint(len(x), (1,), generator=generator, device=x.device)
-    square = (x - x[index]).square().sum(-1, keepdim=True)
-    for _ in range(components - 1):
-        # the least distance, but where all the points are centres already
-        index = torch.multinomial(square.amin(1) + 1e-12, 1, generator=generator)
-        square = torch.cat([square, (x - x[index]).square().sum(-1, keepdim=True)], 1)
-    return torch.nn.functional.one_hot(square.argmin(1), components).to(x)
+    """Each point to the nearest of centres drawn far from one another, as shares ``(N, K)``.
+
+    References: Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding", SODA.
+    """
+    seed = int(torch.randint(2**31, (1,), generator=generator, device=x.device))
+    # with fewer points than components the others start empty
+    _, index = kmeans_plusplus(x.cpu().numpy(), min(components, len(x)), random_state=seed)
+    nearest = torch.cdist(x, x[torch.as_tensor(index, device=x.device)]).argmin(1)
+    return torch.nn.functional.one_hot(nearest, components).to(x)
 
 
 def _refill(share: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:

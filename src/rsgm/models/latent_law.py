@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rsgm.distributions import Normal
 from rsgm.manifolds import Euclidean, Manifold
-from rsgm.networks import Network
+from rsgm.networks import Network, value_and_jvp
 
 
 def squared_error(x: Tensor, mean: Tensor) -> Tensor:
@@ -87,6 +87,6 @@ class LatentLaw(nn.Module):
 
         ``(B, latent_dim, latent_dim)``; the curvature of f, of either sign, is left out.
         """
-        _, push = self.decoder.jvp(z.new_zeros(len(z)), z, self.latent.frame(z))
+        _, push = value_and_jvp(self.decoder, z.new_zeros(len(z)), z, self.latent.frame(z))
         prior = torch.eye(self.latent.dim, dtype=z.dtype, device=z.device) / self.reference.scale**2
         return prior + torch.einsum("ibk,jbk->bij", push, push) / self.sigma**2

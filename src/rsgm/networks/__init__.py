@@ -1,6 +1,7 @@
 """Networks f(t, x, context) that also push tangent vectors forward, and the features they start from."""
 
-from rsgm.networks.base import Activation, Network, SiLU, Sin
+from rsgm.networks.activations import Activation, SiLU, Sin
+from rsgm.networks.base import Network, value_and_jvp
 from rsgm.networks.features import (
     BallCoordinates,
     Coordinates,
@@ -32,4 +33,5 @@ __all__ = [
     "Sin",
     "TimeFeatures",
     "UNet",
+    "value_and_jvp",
 ]

@@ -1,28 +1,11 @@
-"""What a network is, and the layers that carry a value and its tangents at once."""
+"""What a network is, and the derivative of any network along tangents."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-Part = TypeVar("Part", bound=nn.Module)
-
-
-def fresh(name: str, factory: Callable[..., Part], *sizes: int) -> Part:
-    """A part of a network's own: one module in two networks would move, convert and switch mode with both.
-
-    Raises:
-        TypeError: for a module in the place of its factory
-    """
-    if isinstance(factory, nn.Module):
-        cls = type(factory).__name__
-        raise TypeError(f"{name} is a factory: expected {cls} or functools.partial({cls}, ...), found a {cls}().")
-    return factory(*sizes)
 
 
 class Network(nn.Module, ABC):
@@ -30,6 +13,9 @@ class Network(nn.Module, ABC):
 
     Constructed as ``Class(in_features, out_features, **options)``. A subclass needs only `forward`; `jvp` then
     uses `torch.func`. Override `jvp` where the derivative can share work with the value.
+
+    A field takes any `torch.nn.Module` with that `forward`; one that configurations and checkpoints can name derives
+    from this class.
     """
 
     @abstractmethod
@@ -38,111 +24,40 @@ class Network(nn.Module, ABC):
 
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Value ``(B, out)`` and derivatives ``(k, B, out)`` along ``tangents`` ``(k, B, in)`` at fixed t."""
-
-        def push(u: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.func.jvp(lambda y: self(t, y, context), (x,), (u,))
-
-        value, derivative = torch.func.vmap(push, out_dims=(None, 0))(tangents)
-        return value, derivative
+        return _jvp(self, t, x, tangents, context)
 
 
-class Activation(nn.Module, ABC):
-    """An elementwise nonlinearity σ with the fused map of a value and its tangents."""
+def value_and_jvp(
+    network: nn.Module, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Value and derivatives of a network: by its own `Network.jvp`, or of another module by `torch.func`.
 
-    @abstractmethod
-    def forward(self, z: Tensor) -> Tensor:
-        """σ(z)."""
+    Arguments:
+        network: a map ``(t, x, context) -> (B, out)``
+        t: times ``(B,)``, which are kept fixed
+        x: flattened points ``(B, in)``
+        tangents: directions ``(k, B, in)``
+        context: ``(B, features)``, or None
 
-    @abstractmethod
-    def dual(self, stacked: Tensor) -> Tensor:
-        """``[z, u_1, …, u_k] -> [σ(z), σ'(z) u_1, …, σ'(z) u_k]`` along the first axis."""
+    Returns:
+        the value ``(B, out)`` and its derivatives ``(k, B, out)``
 
-
-class Sin(Activation):
-    """The sine, without a frequency factor: the activation of the RSGM paper's networks."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        """``sin z``."""
-        return torch.sin(z)
-
-    def dual(self, stacked: Tensor) -> Tensor:
-        """Sine of the value, cosine times the tangents."""
-        return _DualSin.apply(stacked)
-
-
-class SiLU(Activation):
-    """``z * sigmoid(z)`` (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
-
-    def forward(self, z: Tensor) -> Tensor:
-        """``z sigmoid(z)``."""
-        return F.silu(z)
-
-    def dual(self, stacked: Tensor) -> Tensor:
-        """SiLU of the value, its derivative times the tangents."""
-        return _DualSiLU.apply(stacked)
+    Example:
+        >>> class Square(nn.Module):
+        ...     def forward(self, t, x, context=None):
+        ...         return x.square()
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> value_and_jvp(Square(), torch.zeros(1), x, torch.ones(1, 1, 2))
+        (tensor([[1., 4.]]), tensor([[[2., 4.]]]))
+    """
+    jvp = network.jvp if isinstance(network, Network) else lambda *inputs: _jvp(network, *inputs)
+    return jvp(t, x, tangents, context)
 
 
-class _DualSin(torch.autograd.Function):
-    # hand-written: autograd would keep four intermediates of this size and run twice as many kernels
+def _jvp(network: nn.Module, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def push(u: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(lambda y: network(t, y, context), (x,), (u,))
 
-    @staticmethod
-    def forward(ctx: Any, stacked: Tensor) -> Tensor:
-        out = torch.empty_like(stacked)
-        torch.sin(stacked[0], out=out[0])
-        cos = torch.cos(stacked[0])
-        torch.mul(stacked[1:], cos, out=out[1:])
-        ctx.save_for_backward(stacked, out, cos)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        stacked, out, cos = ctx.saved_tensors
-        result = torch.mul(grad, cos)
-        for u, g in zip(stacked[1:], grad[1:], strict=True):
-            result[0].sub_(u.mul(g).mul_(out[0]))
-        return result
-
-
-class _DualSiLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, stacked: Tensor) -> Tensor:
-        z = stacked[0]
-        sigmoid = torch.sigmoid(z)
-        slope = sigmoid * (1 + z * (1 - sigmoid))
-        out = torch.empty_like(stacked)
-        torch.mul(z, sigmoid, out=out[0])
-        torch.mul(stacked[1:], slope, out=out[1:])
-        ctx.save_for_backward(stacked, sigmoid, slope)
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        stacked, sigmoid, slope = ctx.saved_tensors
-        bend = sigmoid * (1 - sigmoid) * (2 + stacked[0] * (1 - 2 * sigmoid))
-        result = torch.mul(grad, slope)
-        for u, g in zip(stacked[1:], grad[1:], strict=True):
-            result[0].add_(u.mul(g).mul_(bend))
-        return result
-
-
-class DualLinear(torch.autograd.Function):
-    """One matrix product for the value and all tangents; the bias on the value alone."""
-
-    @staticmethod
-    def forward(ctx: Any, stacked: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """``stacked`` is ``(1 + k, B, in)``."""
-        ctx.save_for_backward(stacked, weight)
-        out = (stacked.flatten(0, 1) @ weight.T).unflatten(0, stacked.shape[:2])
-        out[0] += bias
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With respect to all three."""
-        stacked, weight = ctx.saved_tensors
-        # which are of 16 bits where autocast made the product
-        flat, points = (part.flatten(0, 1).to(weight.dtype) for part in (grad, stacked))
-        return (flat @ weight).unflatten(0, grad.shape[:2]), flat.T @ points, grad[0].sum(0)
+    # what is random in the network, such as dropout, is the same for the value and all directions
+    value, derivative = torch.func.vmap(push, out_dims=(None, 0), randomness="same")(tangents)
+    return value, derivative

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from rsgm.networks.base import fresh
+from rsgm.arguments import require_factory
 from rsgm.schedules import LinearBeta, Schedule
 
 
@@ -28,8 +29,8 @@ class RawTime(TimeFeatures):
 
     out_features = 1
 
+    @override
     def forward(self, t: Tensor) -> Tensor:
-        """``t``."""
         return t[:, None]
 
 
@@ -46,8 +47,8 @@ class LogTime(TimeFeatures):
         super().__init__()
         self.offset = offset
 
+    @override
     def forward(self, t: Tensor) -> Tensor:
-        """``(t, log(t + offset))``."""
         return torch.stack([t, (t + self.offset).log()], -1)
 
 
@@ -66,8 +67,8 @@ class FourierTime(TimeFeatures):
         frequencies = torch.logspace(-1, math.log10(max_frequency), count) * 2 * math.pi
         self.register_buffer("frequencies", frequencies, persistent=False)
 
+    @override
     def forward(self, t: Tensor) -> Tensor:
-        """``(t, sin, cos)``."""
         angle = t[:, None] * self.frequencies
         return torch.cat([t[:, None], angle.sin(), angle.cos()], -1)
 
@@ -103,6 +104,7 @@ class LogSNR(TimeFeatures):
         frequencies = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
+    @override
     def forward(self, t: Tensor) -> Tensor:
         """``(sin, cos)``; the ratio is infinite at t = 0, which stands for 1e-8."""
         s = self.schedule.integral(t.clamp_min(1e-8))
@@ -134,12 +136,12 @@ class Coordinates(PositionFeatures):
         super().__init__()
         self.in_features = self.out_features = in_features
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """``x``."""
         return x
 
+    @override
     def push(self, x: Tensor, tangents: Tensor) -> Tensor:
-        """The tangents."""
         return tangents
 
 
@@ -158,11 +160,12 @@ class BallCoordinates(PositionFeatures):
         super().__init__()
         self.in_features, self.out_features = in_features, in_features - 1
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """``b``."""
         a = x[..., 1:]
         return a / (1 + (1 + a.square().sum(-1, keepdim=True)).sqrt())
 
+    @override
     def push(self, x: Tensor, tangents: Tensor) -> Tensor:
         """``(u - b <a, u> / w) / (1 + w)``, w the square root."""
         a, u = x[..., 1:], tangents[..., 1:]
@@ -202,7 +205,7 @@ class RandomFourier(PositionFeatures):
             )
         self.in_features, self.count, self.seed = in_features, count, seed
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
-        self.inner = fresh("inner", inner, in_features)
+        self.inner = require_factory(inner, "RandomFourier: inner", "Coordinates")(in_features)
         size = self.inner.out_features
         self.out_features = size + 2 * count
         generator = torch.Generator().manual_seed(seed)
@@ -210,12 +213,13 @@ class RandomFourier(PositionFeatures):
         scale = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         self.register_buffer("weight", scale[:, None] * direction)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """``(y, sin(Wy), cos(Wy))``."""
         y = self.inner(x)
         angle = y @ self.weight.T
         return torch.cat([y, angle.sin(), angle.cos()], -1)
 
+    @override
     def push(self, x: Tensor, tangents: Tensor) -> Tensor:
         """``(u, cos(Wy) Wu, -sin(Wy) Wu)`` with the derivative u of y."""
         y, tangents = self.inner(x), self.inner.push(x, tangents)

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from rsgm.networks.base import Activation, DualLinear, Network, SiLU, Sin, fresh
+from rsgm.arguments import require_factory
+from rsgm.networks.activations import Activation, DualLinear, SiLU, Sin
+from rsgm.networks.base import Network
 from rsgm.networks.features import Coordinates, LogSNR, PositionFeatures, RawTime, TimeFeatures, with_context
 
 
@@ -50,22 +53,24 @@ class MLP(Network):
         if not hidden or min(hidden) < 1:
             raise ValueError(f"MLP: hidden needs at least one positive width, found {list(hidden)}.")
         self.in_features, self.out_features, self.hidden = in_features, out_features, list(hidden)
-        self.activation, self.time = fresh("activation", activation), fresh("time", time)
-        self.position, self.context_features = fresh("position", position, in_features), context_features
+        self.activation = require_factory(activation, "MLP: activation", "Sin")()
+        self.time = require_factory(time, "MLP: time", "RawTime")()
+        self.position = require_factory(position, "MLP: position", "Coordinates")(in_features)
+        self.context_features = context_features
         widths = [self.position.out_features + self.time.out_features + context_features, *hidden, out_features]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         for layer in self.layers:
             _initialise(layer)
 
+    @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value, ``(B, out_features)``."""
         z = self._first(t, x, context)
         for layer in self.layers[1:]:
             z = layer(self.activation(z))
         return z
 
+    @override
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Value and derivatives with one matrix product per layer."""
         # only the position varies: the tangents meet the first columns of the first weight alone
         slope = self.position.push(x, tangents) @ self.layers[0].weight[:, : self.position.out_features].T
         stacked = torch.cat([self._first(t, x, context)[None], slope])
@@ -116,8 +121,10 @@ class ResidualMLP(Network):
         if min(width, blocks) < 1:
             raise ValueError(f"ResidualMLP: width and blocks must be at least 1, found {width} and {blocks}.")
         self.in_features, self.out_features, self.width, self.blocks = in_features, out_features, width, blocks
-        self.activation, self.time = fresh("activation", activation), fresh("time", time)
-        self.position, self.context_features = fresh("position", position, in_features), context_features
+        self.activation = require_factory(activation, "ResidualMLP: activation", "SiLU")()
+        self.time = require_factory(time, "ResidualMLP: time", "LogSNR")()
+        self.position = require_factory(position, "ResidualMLP: position", "Coordinates")(in_features)
+        self.context_features = context_features
         self.embedding = nn.ModuleList(
             [nn.Linear(self.time.out_features + context_features, width), nn.Linear(width, width)]
         )
@@ -127,15 +134,15 @@ class ResidualMLP(Network):
         for layer in (*self.embedding, self.first, *self.layers, self.last):
             _initialise(layer)
 
+    @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value, ``(B, out_features)``."""
         h, e = self.first(self.position(x)), self._embed(t, context)
         for layer in self.layers:
             h = h + layer(self.activation(h + e))
         return self.last(self.activation(h))
 
+    @override
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Value and derivatives with one matrix product per layer."""
         slope = self.position.push(x, tangents) @ self.first.weight.T
         stacked = torch.cat([self.first(self.position(x))[None], slope])
         # the tangents of the embedding are zero

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
-from rsgm.networks.base import Network, fresh
+from rsgm.arguments import require_factory
+from rsgm.networks.base import Network
 from rsgm.networks.features import FourierTime, TimeFeatures, with_context
 
 
@@ -62,7 +64,8 @@ class UNet(Network):
         self.in_features, self.out_features, self.blocks, self.dropout = in_features, out_features, blocks, dropout
         self.shape = list(shape) if shape else _guess(in_features)
         self.channels, self.multipliers, self.attention = channels, list(multipliers), list(attention)
-        self.groups, self.time, self.context_features = groups, fresh("time", time), context_features
+        self.groups, self.context_features = groups, context_features
+        self.time = require_factory(time, "UNet: time", "FourierTime")()
         depth, height, width = self._check()
         embedding = 4 * channels
         self.embedding = nn.Sequential(
@@ -94,8 +97,8 @@ class UNet(Network):
         self.norm = nn.GroupNorm(math.gcd(groups, current), current)
         self.last = _zero(nn.Conv2d(current, out_features // (height * width), 3, padding=1))
 
+    @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value, ``(B, out_features)``."""
         e = self.embedding(with_context(self.time(t), context, self.context_features, "UNet"))
         h = self.first(x.unflatten(-1, self.shape))
         skips = [h]

@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.ndimage import map_coordinates
 
-from rsgm.plots.interpolation import bilinear, scattered
+from rsgm.plots.interpolation import scattered
 from rsgm.plots.style import Floats, as_density, as_points, refuse_density
 
 _CANVAS = (720, 1440)  # rows, columns of the projected density: about one per pixel
@@ -122,4 +123,4 @@ def project(lon: Floats, lat: Floats, values: Floats) -> Floats:
     x, y = _canvas()
     column = np.interp(x, lon, np.arange(lon.size))
     row = np.interp(y, lat, np.arange(lat.size))
-    return bilinear(values, row, column)
+    return map_coordinates(values, (row, column), order=1, mode="nearest")

@@ -55,13 +55,3 @@ def around(turn: Floats, values: Floats, cells: int = 1440) -> tuple[Floats, Flo
         return closed[0], np.exp(closed[1])
     angles = np.linspace(*closed[0][[0, -1]], cells + 1)
     return angles, np.exp(CubicSpline(closed[0], floored(closed[1], values.max()), bc_type="periodic")(angles))
-
-
-def bilinear(values: Floats, row: Floats, column: Floats) -> Floats:
-    """``values`` (rows, columns) at fractional places."""
-    i = np.minimum(row.astype(np.intp), values.shape[0] - 2)
-    j = np.minimum(column.astype(np.intp), values.shape[1] - 2)
-    right, up = column - j, row - i
-    lower = values[i, j] * (1 - right) + values[i, j + 1] * right
-    upper = values[i + 1, j] * (1 - right) + values[i + 1, j + 1] * right
-    return lower * (1 - up) + upper * up

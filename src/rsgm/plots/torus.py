@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
+from scipy.ndimage import map_coordinates
 
-from rsgm.plots.interpolation import around, bilinear, floored, scattered
+from rsgm.plots.interpolation import around, floored, scattered
 from rsgm.plots.panels import Pair, check_names, check_pairs, pair_panels
 from rsgm.plots.style import (
     GREY,
@@ -163,8 +164,9 @@ def torus_density(
     pixels = np.radians((np.arange(_CANVAS) + 0.5) / _CANVAS * 360 - 180)
     row, column = np.meshgrid(_places(pixels, y), _places(pixels, x), indexing="ij")
     closed = np.pad(floored(values, limits[0]), 1, mode="wrap")
+    picture = map_coordinates(closed, (row, column), order=1, mode="nearest")
     axes = square_axes(title)
-    density_square(axes, bilinear(closed, row, column), values, (-180, 180, -180, 180), limits, *points, "rad²")
+    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²")
     labels = check_names(names, 2, r"\theta")
     axes.set(xlim=(-180, 180), ylim=(-180, 180), xticks=_TICKS, yticks=_TICKS)
     axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")

@@ -1,6 +1,6 @@
 """Forward noising processes, their reversals, and the scores that networks make for them."""
 
-from rsgm.processes.base import Process, Reverse, reverse
+from rsgm.processes.base import Process, Reverse, ScoreField
 from rsgm.processes.brownian import Brownian
 from rsgm.processes.gaussian import GaussianProcess, VarianceExploding, VariancePreserving
 from rsgm.processes.langevin import Langevin
@@ -10,7 +10,6 @@ from rsgm.processes.predictions import (
     NoisePrediction,
     Prediction,
     Score,
-    ScoreField,
     VelocityPrediction,
 )
 from rsgm.processes.product import ProductProcess
@@ -38,5 +37,4 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "VelocityPrediction",
-    "reverse",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +133,19 @@ class Process(nn.Module, ABC):
         return float(self.schedule.integral(torch.tensor(self.eps, dtype=torch.float64)).sqrt())
 
 
+class ScoreField(Field, ABC):
+    r"""A score, :math:`s(t, x) = \nabla\log p_t(x)`, and the process whose law :math:`p_t` is.
+
+    Arguments:
+        process: the forward process
+    """
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.manifold)
+        self.process = process
+
+
+@dataclass(frozen=True, eq=False)
 class Reverse:
     r"""The λ-family of reversals of a process, all with its marginals if the score is exact.
 
@@ -140,28 +154,32 @@ class Reverse:
     References: Huang et al. 2021, arXiv:2106.02808, section 5; on manifolds De Bortoli et al. 2022, section 3.
 
     Arguments:
-        process: the forward process
-        score: the field :math:`s_\theta`
+        score: :math:`s_\theta`
         lmbd: λ in [0, 1]; 0 is the reverse SDE, 1 the probability-flow ODE
+
+    Raises:
+        ValueError: for another λ
     """
 
-    def __init__(self, process: Process, score: Field, lmbd: float) -> None:
-        if not 0 <= lmbd <= 1:
-            raise ValueError(f"reverse: lmbd must be in [0, 1], found {lmbd}.")
-        self.process, self.score, self.lmbd = process, score, lmbd
+    score: ScoreField
+    lmbd: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lmbd <= 1:
+            raise ValueError(f"Reverse: lmbd must be in [0, 1], found {self.lmbd}.")
 
     def drift(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The drift in reversed time, a tangent vector."""
-        beta = expand(self.process.schedule.beta(t), x)
-        return (1 - self.lmbd / 2) * beta * self.score(t, x, context) - self.process.drift(t, x)
+        beta = expand(self.score.process.schedule.beta(t), x)
+        return (1 - self.lmbd / 2) * beta * self.score(t, x, context) - self.score.process.drift(t, x)
 
     def diffusion(self, t: Tensor) -> Tensor:
         """``sqrt((1 - λ) β(t))``."""
-        return (1 - self.lmbd) ** 0.5 * self.process.diffusion(t)
+        return (1 - self.lmbd) ** 0.5 * self.score.process.diffusion(t)
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The drift per unit of variance time, ``(1 - λ/2) score - b / β``."""
-        drift = self.process.drift(t, x) / expand(self.process.schedule.beta(t), x)
+        drift = self.score.process.drift(t, x) / expand(self.score.process.schedule.beta(t), x)
         return (1 - self.lmbd / 2) * self.score(t, x, context) - drift
 
     def increment(self, t: Tensor, t_next: Tensor, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -169,11 +187,6 @@ class Reverse:
 
         The drift runs for Δs / β, not for Δt: where it and the score cancel, as in the prior, nothing moves.
         """
-        integral = self.process.schedule.integral
+        integral = self.score.process.schedule.integral
         ds = integral(t) - integral(t_next)
         return expand(ds, x) * self.velocity(t, x, context), ((1 - self.lmbd) * ds).sqrt()
-
-
-def reverse(process: Process, score: Field, lmbd: float) -> Reverse:
-    """The reversal of ``process`` with index λ (see `Reverse`)."""
-    return Reverse(process, score, lmbd)

@@ -9,19 +9,7 @@ from torch import Tensor
 
 from rsgm.fields import Field
 from rsgm.manifolds import expand
-from rsgm.processes.base import Process
-
-
-class ScoreField(Field, ABC):
-    r"""A score, :math:`s(t, x) = \nabla\log p_t(x)`, and the process whose law :math:`p_t` is.
-
-    Arguments:
-        process: the forward process
-    """
-
-    def __init__(self, process: Process) -> None:
-        super().__init__(process.manifold)
-        self.process = process
+from rsgm.processes.base import Process, ScoreField
 
 
 class Prediction(ScoreField, ABC):

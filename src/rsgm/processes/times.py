@@ -25,38 +25,38 @@ class TimeSampler(ABC):
     stratified: bool = False
 
     @abstractmethod
-    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Times for the levels ``u`` in [0, 1), and their weights, ``(B,)`` each."""
+    def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Times whose law is this one where ``u`` is uniform in [0, 1), and their weights, ``(B,)`` each."""
 
-    def __call__(
-        self, process: Process, like: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Times and weights, ``(B,)`` each, with the dtype and device of ``like`` ``(B, …)``."""
-        n = len(like)
-        u = torch.rand(n, generator=generator, dtype=like.dtype, device=like.device)
+    def __call__(self, process: Process, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Times and weights, ``(B,)`` each, for points ``x`` ``(B, …)`` and with their dtype and device."""
+        n = len(x)
+        u = torch.rand(n, generator=generator, dtype=x.dtype, device=x.device)
         if self.stratified:
-            u = (u + torch.arange(n, dtype=like.dtype, device=like.device)) / n
-        return self.quantile(process, u)
+            u = (u + torch.arange(n, dtype=x.dtype, device=x.device)) / n
+        return self.from_uniform(process, u)
 
 
 @dataclass(frozen=True)
 class ContinuousTime(TimeSampler, ABC):
     """Times with a density in [eps, 1], and weights that keep the loss an average over uniform times.
 
+    The bounds on the likelihood take these only: a sum over the levels of a ladder is no integral over time.
+
     Arguments:
         stratified: see `TimeSampler`
     """
 
     @abstractmethod
-    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Times for the levels ``u`` in [0, 1), and the density of U(eps, 1) over that of the law."""
+    def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Times whose law is this one where ``u`` is uniform, and the density of U(eps, 1) over that of this law."""
 
 
 @dataclass(frozen=True)
 class UniformTime(ContinuousTime):
     """t uniform in [eps, 1]."""
 
-    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+    def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
         """Linear in ``u``; weight one."""
         return process.eps + (1 - process.eps) * u, torch.ones_like(u)
 
@@ -65,7 +65,7 @@ class UniformTime(ContinuousTime):
 class LogUniformTime(ContinuousTime):
     """log s(t) uniform: every decade of scale is seen equally often."""
 
-    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+    def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
         """Geometric in s."""
         low, high = (math.log(value) for value in _variance_ends(process))
         s = torch.exp(low + (high - low) * u)
@@ -84,19 +84,19 @@ class ImportanceTime(ContinuousTime):
 
     Arguments:
         stratified: see `TimeSampler`
-        hold: below this time the density stays what it is there, as in the second paper with 1e-3; by default it
+        constant_below: below this time the density is constant, as in the second paper with 1e-3; by default it
             grows down to the process's eps
     """
 
-    hold: float = 0.0
+    constant_below: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hold < 1:
-            raise ValueError(f"ImportanceTime: hold must be in [0, 1), found {self.hold}.")
+        if not 0 <= self.constant_below < 1:
+            raise ValueError(f"ImportanceTime: constant_below must be in [0, 1), found {self.constant_below}.")
 
-    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of the ratio's logarithm, after a straight piece below ``hold``."""
-        start = max(self.hold, process.eps)
+    def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of the ratio's logarithm, after a straight piece below ``constant_below``."""
+        start = max(self.constant_below, process.eps)
         low, high, rate = _ratio_ends(process, start)
         held = rate * (start - process.eps)
         level = u * (held + high - low) - held
@@ -119,7 +119,7 @@ class LadderTime(TimeSampler):
 
     ladder: Ladder = GridLadder()
 
-    def quantile(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
+    def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
         """The level, lowest times first; weight one, so that the loss is an average over levels."""
         times = self.ladder(process.schedule, process.manifold.dim, process.eps).flip(0).to(u)
         return times[(u * len(times)).long().clamp_max(len(times) - 1)], torch.ones_like(u)

@@ -5,12 +5,9 @@ from rsgm.samplers.base import ProbabilityFlowSampler, ReverseDiffusion, Sampler
 from rsgm.samplers.flow_steps import FlowStepper, Heun, RungeKutta
 from rsgm.samplers.langevin import LangevinChain, gradient_of, langevin
 from rsgm.samplers.steppers import (
-    BridgeVariance,
     GaussianBridge,
     GeodesicEulerMaruyama,
-    LargeVariance,
     PredictorCorrector,
-    SmallVariance,
     Step,
     Stepper,
 )
@@ -18,21 +15,18 @@ from rsgm.samplers.steppers import (
 __all__ = [
     "AnnealedLangevin",
     "BoxStart",
-    "BridgeVariance",
     "FlowStepper",
     "GaussianBridge",
     "GeodesicEulerMaruyama",
     "Heun",
     "LangevinChain",
     "LangevinDynamics",
-    "LargeVariance",
     "PredictorCorrector",
     "PriorStart",
     "ProbabilityFlowSampler",
     "ReverseDiffusion",
     "RungeKutta",
     "Sampler",
-    "SmallVariance",
     "Start",
     "Step",
     "Stepper",

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from rsgm.manifolds import expand
-from rsgm.processes import reverse
+from rsgm.processes import Reverse
 from rsgm.samplers.steppers import Step, Stepper, end_of_flow
 from rsgm.schedules import DeviationGrid, TimeGrid
 
@@ -58,7 +58,7 @@ class FlowStepper(Stepper, ABC):
     def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One step; its ends are those of ``step``, its stages are equal parts of σ."""
         process, manifold = step.process, step.process.manifold
-        flow = reverse(process, step.score, 1.0)
+        flow = Reverse(step.score, 1.0)
         high, low = (process.schedule.integral(t).sqrt() for t in (step.t, step.t_next))
 
         def slope(share: float, move: Tensor | float) -> Tensor:

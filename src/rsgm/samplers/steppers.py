@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from rsgm.manifolds import expand
-from rsgm.processes import Process, ScoreField, reverse
+from rsgm.processes import Process, Reverse, ScoreField
 from rsgm.samplers.langevin import langevin
 from rsgm.schedules import TimeGrid, UniformTimeGrid
 
@@ -67,7 +67,7 @@ class Stepper(ABC):
 
 def end_of_flow(step: Step, x: Tensor, t: Tensor) -> Tensor:
     """The data point, of the state at ``t``, by one Euler step of the probability flow."""
-    move = reverse(step.process, step.score, 1.0).velocity(t, x, step.context)
+    move = Reverse(step.score, 1.0).velocity(t, x, step.context)
     return step.process.manifold.expmap(x, expand(step.process.schedule.integral(t), x) * move)
 
 
@@ -91,7 +91,7 @@ class GeodesicEulerMaruyama(Stepper):
     def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One geodesic step."""
         manifold = step.process.manifold
-        move, std = reverse(step.process, step.score, self.lmbd).increment(step.t, step.t_next, x, step.context)
+        move, std = Reverse(step.score, self.lmbd).increment(step.t, step.t_next, x, step.context)
         if self.lmbd < 1 and not step.last:
             move = move + expand(std, x) * manifold.random_tangent(x, step.generator)
         return manifold.expmap(x, move)
@@ -103,32 +103,6 @@ class GeodesicEulerMaruyama(Stepper):
     def variants(self) -> dict[str, Stepper]:
         """The reverse SDE, the flow, and one between them: all with the same law, were it not for the steps."""
         return {f"λ = {lmbd:g}": GeodesicEulerMaruyama(lmbd) for lmbd in sorted({0.0, 0.5, 1.0, self.lmbd})}
-
-
-class BridgeVariance(ABC):
-    """The variance of a chain's reversed step."""
-
-    @abstractmethod
-    def __call__(self, forward: Tensor, bridge: Tensor) -> Tensor:
-        """``(B,)``, of the variances that the step adds going forward, and of the bridge to the data point."""
-
-
-@dataclass(frozen=True)
-class SmallVariance(BridgeVariance):
-    r"""That of the bridge, :math:`\tilde\beta_k`: exact where the data are one point."""
-
-    def __call__(self, forward: Tensor, bridge: Tensor) -> Tensor:
-        """The bridge's."""
-        return bridge
-
-
-@dataclass(frozen=True)
-class LargeVariance(BridgeVariance):
-    r"""That of the step forward, :math:`\beta_k`: exact where the data are standard normal."""
-
-    def __call__(self, forward: Tensor, bridge: Tensor) -> Tensor:
-        """The forward step's."""
-        return forward
 
 
 @dataclass(frozen=True)
@@ -149,20 +123,23 @@ class GaussianBridge(Stepper):
 
     Arguments:
         eta: η in [0, 1], the share of the noise that is fresh
-        variance: of the fresh noise; the published choices are `SmallVariance` and `LargeVariance`
+        variance: of the fresh noise: "small" is that of the bridge to the data point, :math:`\tilde\sigma^2`, exact
+            where the data are one point; "large" that of the step forward, exact where they are standard normal
         clip: largest coordinate that data can have; None for no bound
 
     Raises:
-        ValueError: for a process without normal laws
+        ValueError: for another η or variance, and for a process without normal laws
     """
 
     eta: float = 1.0
-    variance: BridgeVariance = SmallVariance()
+    variance: Literal["small", "large"] = "small"
     clip: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"GaussianBridge: eta must be in [0, 1], found {self.eta}.")
+        if self.variance not in ("small", "large"):
+            raise ValueError(f"GaussianBridge: variance must be 'small' or 'large', found {self.variance!r}.")
 
     def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One step down the chain."""
@@ -175,7 +152,7 @@ class GaussianBridge(Stepper):
         kept = (after - self.eta**2 * bridge).clamp_min(0).sqrt()
         x = expand(process.signal(t_next), x) * data + expand(kept, x) * noise
         if self.eta > 0:
-            fresh = self.eta * self.variance(forward, bridge).sqrt()
+            fresh = self.eta * (bridge if self.variance == "small" else forward).sqrt()
             x = x + expand(fresh, x) * process.manifold.random_tangent(x, step.generator)
         return x
 

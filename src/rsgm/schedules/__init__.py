@@ -1,13 +1,9 @@
 """How much noise at what time: rates, chains and their levels, grids of times."""
 
 from rsgm.schedules.discrete import (
-    DiscreteConstant,
     DiscreteCosine,
-    DiscreteHarmonic,
     DiscreteLinear,
-    DiscreteQuadratic,
     DiscreteSchedule,
-    DiscreteWarmup,
 )
 from rsgm.schedules.grids import (
     DeviationGrid,
@@ -36,13 +32,9 @@ __all__ = [
     "AutomaticVariance",
     "ConstantBeta",
     "DeviationGrid",
-    "DiscreteConstant",
     "DiscreteCosine",
-    "DiscreteHarmonic",
     "DiscreteLinear",
-    "DiscreteQuadratic",
     "DiscreteSchedule",
-    "DiscreteWarmup",
     "GeometricVariance",
     "GeometricVarianceGrid",
     "GridLadder",

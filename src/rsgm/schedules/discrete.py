@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.schedules.rates import Schedule
 
@@ -45,7 +46,8 @@ class DiscreteSchedule(Schedule, ABC):
                 f"{self.count} steps, among which the rates are divided."
             )
         steps = -torch.log1p(-betas)
-        # slopes at the knots, in units of 1 / T; harmonic means keep s monotone
+        # slopes at the knots, in units of 1 / T: harmonic means keep s monotone. scipy's PchipInterpolator has the same
+        # within, but extrapolates at the ends: β(0), by which a score divides, would be zero for DDPM's chain of 100
         inner = 2 / (1 / steps[1:] + 1 / steps[:-1])
         slopes = torch.cat([steps[:1], inner, steps[-1:]])
         integral = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
@@ -68,17 +70,18 @@ class DiscreteSchedule(Schedule, ABC):
         r""":math:`\bar\alpha_k`, k = 0 … T, ``(count + 1,)``, float64."""
         return (-self._table(torch.empty(0, dtype=torch.float64))[0]).exp()
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """The derivative of `integral`."""
         index, u = self._place(t)
         _, a, b, c = self._cubic(t, index)
         return self.count * (a + u * (2 * b + 3 * c * u))
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """A cubic between neighbouring steps."""
         index, u = self._place(t)
         return _value(u, *self._cubic(t, index))
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
         """By Newton's method within brackets."""
         target = s.detach()
@@ -138,30 +141,9 @@ class DiscreteLinear(DiscreteSchedule):
     beta_0: float = 0.1
     beta_1: float = 20.0
 
+    @override
     def betas(self) -> Tensor:
-        """Linear."""
         return torch.linspace(self.beta_0, self.beta_1, self.count, dtype=torch.float64) / self.count
-
-
-@dataclass(frozen=True)
-class DiscreteQuadratic(DiscreteSchedule):
-    r""":math:`\sqrt{T\beta_k}` linear in k: more of the steps at little noise.
-
-    References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, code (``quad``); Song, Meng and Ermon 2021,
-    arXiv:2010.02502, appendix D.
-
-    Arguments:
-        count: the number T of steps
-        beta_0, beta_1: rates per unit of time, T times the first and last β
-    """
-
-    beta_0: float = 0.1
-    beta_1: float = 28.0
-
-    def betas(self) -> Tensor:
-        """The square of a line."""
-        roots = torch.linspace(self.beta_0**0.5, self.beta_1**0.5, self.count, dtype=torch.float64)
-        return roots.square() / self.count
 
 
 @dataclass(frozen=True)
@@ -179,66 +161,8 @@ class DiscreteCosine(DiscreteSchedule):
     offset: float = 0.008
     beta_max: float = 0.999
 
+    @override
     def betas(self) -> Tensor:
-        """From the ratios of neighbouring values."""
         k = torch.linspace(0, 1, self.count + 1, dtype=torch.float64)
         alpha_bars = torch.cos((k + self.offset) / (1 + self.offset) * math.pi / 2).square()
         return (1 - alpha_bars[1:] / alpha_bars[:-1]).clamp_max(self.beta_max)
-
-
-@dataclass(frozen=True)
-class DiscreteConstant(DiscreteSchedule):
-    """The same β in every step.
-
-    Arguments:
-        count: the number T of steps
-        rate: T β, per unit of time
-    """
-
-    rate: float = 10.0
-
-    def betas(self) -> Tensor:
-        """Constant."""
-        return torch.full((self.count,), self.rate / self.count, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class DiscreteWarmup(DiscreteSchedule):
-    r""":math:`T\beta_k` linear from ``beta_0`` to ``beta_1`` over the first ``share`` of the steps, constant after.
-
-    References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, code (``warmup10``, ``warmup50``).
-
-    Arguments:
-        count: the number T of steps
-        beta_0, beta_1: rates per unit of time
-        share: of the steps, in (0, 1]
-    """
-
-    beta_0: float = 0.1
-    beta_1: float = 20.0
-    share: float = 0.5
-
-    def betas(self) -> Tensor:
-        """A ramp and a plateau."""
-        betas = torch.full((self.count,), self.beta_1, dtype=torch.float64)
-        ramp = int(self.count * self.share)
-        betas[:ramp] = torch.linspace(self.beta_0, self.beta_1, ramp, dtype=torch.float64)
-        return betas / self.count
-
-
-@dataclass(frozen=True)
-class DiscreteHarmonic(DiscreteSchedule):
-    r""":math:`\beta_k = 1 / (T - k + 1)`, the last at most ``beta_max``: :math:`\bar\alpha_k = 1 - k / T`.
-
-    References: Sohl-Dickstein et al. 2015, arXiv:1503.03585, section 2.4.1; the code of arXiv:2006.11239 (``jsd``).
-
-    Arguments:
-        count: the number T of steps
-        beta_max: bound on β
-    """
-
-    beta_max: float = 0.999
-
-    def betas(self) -> Tensor:
-        """An equal share of the variance lost in each step."""
-        return (1 / torch.arange(self.count, 0, -1, dtype=torch.float64)).clamp_max(self.beta_max)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.schedules.rates import Schedule
 
@@ -24,8 +25,8 @@ class TimeGrid(ABC):
 class UniformTimeGrid(TimeGrid):
     """Equal steps of t."""
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of t."""
         return torch.linspace(1.0, eps, steps + 1, dtype=torch.float64)
 
 
@@ -33,8 +34,8 @@ class UniformTimeGrid(TimeGrid):
 class UniformVarianceGrid(TimeGrid):
     """Equal steps of the variance time s."""
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of s."""
         ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64))
         return schedule.inverse(torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64))
 
@@ -43,8 +44,8 @@ class UniformVarianceGrid(TimeGrid):
 class GeometricVarianceGrid(TimeGrid):
     """Equal steps of log s: the same number of steps for every decade of scale, for sharp data."""
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of log s."""
         ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)).log()
         grid = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
         return schedule.inverse(grid.exp())
@@ -66,8 +67,8 @@ class DeviationGrid(TimeGrid):
         if not 0 < self.rho < math.inf:
             raise ValueError(f"DeviationGrid: rho must be positive and finite, found {self.rho}.")
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of a root of σ."""
         power = 2 * self.rho
         high, low = (schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)) ** (1 / power)).tolist()
         return schedule.inverse(torch.linspace(high, low, steps + 1, dtype=torch.float64) ** power)
@@ -87,8 +88,8 @@ class PowerTimeGrid(TimeGrid):
         if not self.power > 0:
             raise ValueError(f"PowerTimeGrid: power must be positive, found {self.power}.")
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
-        """Equal steps of u."""
         u = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
         return eps + (1 - eps) * u**self.power
 
@@ -103,6 +104,7 @@ class IndexGrid(TimeGrid):
 
     count: int = 1000
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         """Rounded to whole numbers of steps of the chain.
 

@@ -2,7 +2,7 @@
 
 References: Song and Ermon 2020, "Improved Techniques for Training Score-Based Generative Models", arXiv:2006.09011.
 Technique 0 is the choice of the smallest level; technique 3, the division of the network's output by σ, is
-`rsgm.predictions.Score`; EMA is technique 5.
+`rsgm.processes.Score`; EMA is technique 5.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import scipy.optimize
 import torch
 from scipy.special import ndtr
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid
 from rsgm.schedules.rates import GeometricVariance, Schedule
 
-#: most points of which all distances are computed
-_PAIRS = 5000
+#: of so many points all distances are computed, of more only those to the mean
+_MOST_POINTS = 5000
 #: points among which nearest neighbours are sought: of more they are nearer, whatever the scale of the law
 _NEIGHBOURS = 500
 
@@ -51,18 +52,19 @@ class AutomaticVariance(Schedule):
     s_max: float = 100.0
     floor: float = 1e-3
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """As long as there are no points."""
         return GeometricVariance(self.s_min, self.s_max).beta(t)
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """As long as there are no points."""
         return GeometricVariance(self.s_min, self.s_max).integral(t)
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
-        """As long as there are no points."""
         return GeometricVariance(self.s_min, self.s_max).inverse(s)
 
+    @override
     def fit(self, points: Tensor) -> GeometricVariance:
         """The schedule for training points ``(N, *shape)``, of which at least two must differ."""
         return GeometricVariance(smallest_level(points, self.floor) ** 2, largest_level(points) ** 2)
@@ -92,8 +94,8 @@ class GridLadder(Ladder):
         if self.count < 1:
             raise ValueError(f"GridLadder: count must be at least 1, found {self.count}.")
 
+    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
-        """The points of the grid."""
         return self.grid(schedule, max(1, self.count - 1), eps)[-self.count :]
 
 
@@ -107,8 +109,8 @@ class AutomaticLadder(Ladder):
 
     max_ratio: float = 1.25
 
+    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
-        """Geometric levels."""
         low, high = schedule.integral(torch.tensor([eps, 1.0], dtype=torch.float64)).sqrt().tolist()
         return GridLadder(level_count(high / low, level_ratio(dim, self.max_ratio)))(schedule, dim, eps)
 
@@ -129,7 +131,7 @@ def largest_level(points: Tensor) -> float:
     Of more than 5000, its bound: twice the largest distance to the mean.
     """
     x = points.flatten(1).double()
-    if len(x) > _PAIRS:
+    if len(x) > _MOST_POINTS:
         return 2 * float((x - x.mean(0)).norm(dim=1).max())
     return float(torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").max())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 
 class Schedule(ABC):
@@ -59,14 +60,15 @@ class LinearBeta(Schedule):
     def __post_init__(self) -> None:
         _check_rates("LinearBeta", beta_0=self.beta_0, beta_1=self.beta_1)
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """Linear in t."""
         return self.beta_0 + t * (self.beta_1 - self.beta_0)
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """``beta_0 t + (beta_1 - beta_0) t^2 / 2``."""
         return t * (self.beta_0 + 0.5 * (self.beta_1 - self.beta_0) * t)
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
         """The root of the quadratic, in the form that does not cancel."""
         root = (self.beta_0**2 + 2 * (self.beta_1 - self.beta_0) * s).clamp_min(0).sqrt()
@@ -90,14 +92,15 @@ class QuadraticBeta(Schedule):
         if not self.beta_1 > self.beta_0:
             raise ValueError(f"QuadraticBeta: beta_1 must exceed beta_0 = {self.beta_0}, found {self.beta_1}.")
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """Quadratic in t."""
         return self.beta_0 + t.square() * (self.beta_1 - self.beta_0)
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """``beta_0 t + (beta_1 - beta_0) t^3 / 3``."""
         return t * (self.beta_0 + (self.beta_1 - self.beta_0) / 3 * t.square())
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
         """The one real root of the depressed cubic, by hyperbolic functions."""
         third = (self.beta_1 - self.beta_0) / 3
@@ -118,16 +121,16 @@ class ConstantBeta(Schedule):
     def __post_init__(self) -> None:
         _check_rates("ConstantBeta", rate=self.rate)
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """The rate."""
         return torch.full_like(t, self.rate)
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """``rate * t``."""
         return self.rate * t
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
-        """``s / rate``."""
         return s / self.rate
 
 
@@ -150,14 +153,14 @@ class GeometricVariance(Schedule):
         if not self.s_max > self.s_min:
             raise ValueError(f"GeometricVariance: s_max must exceed s_min = {self.s_min}, found {self.s_max}.")
 
+    @override
     def beta(self, t: Tensor) -> Tensor:
-        """``s(t) log(s_max / s_min)``."""
         return self.integral(t) * math.log(self.s_max / self.s_min)
 
+    @override
     def integral(self, t: Tensor) -> Tensor:
-        """``s_min (s_max / s_min)^t``."""
         return self.s_min * torch.exp(t * math.log(self.s_max / self.s_min))
 
+    @override
     def inverse(self, s: Tensor) -> Tensor:
-        """``log(s / s_min) / log(s_max / s_min)``."""
         return (s / self.s_min).log() / math.log(self.s_max / self.s_min)

@@ -91,7 +91,7 @@ class Training(LightningModule):
                 "32-true, 64-true, or, in flat space, bf16-mixed or 16-mixed."
             )
         self.model.manifold.require_vector_space(
-            f"trainer.precision is {precision}, and 16 bits are too coarse for points of a curved space; expected 32-true"
+            f"trainer.precision is {precision}, and 16 bits are too coarse for points of a curved space: use 32-true"
         )
 
     def on_fit_start(self) -> None:
