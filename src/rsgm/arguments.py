@@ -94,6 +94,7 @@ def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], sk
         options = typing.get_args(whole) if typing.get_origin(whole) in (typing.Union, types.UnionType) else (whole,)
         for hint in options:
             if typing.get_origin(hint) is Callable:
-                require_factory(value, where, typing.get_args(hint)[1].__name__)
+                made = typing.get_args(hint)[1]
+                require_factory(value, where, (type(value) if isinstance(value, made) else made).__name__)
             elif isinstance(hint, type) and hint.__module__.startswith("rsgm."):
                 require_instance(value, hint, where)
