@@ -31,3 +31,24 @@ def seed_from(*parts: int | str) -> int:
 def generator_from(*parts: int | str) -> torch.Generator:
     """A fresh CPU generator seeded with `seed_from`."""
     return torch.Generator().manual_seed(seed_from(*parts))
+
+
+class StepCounter:
+    """Counts the batches of each optimiser step, of which there are several where gradients are accumulated.
+
+    Called at each batch with the number of optimiser steps before it; the micro-step starts from 0 where that changes.
+
+    Example:
+        >>> counter = StepCounter()
+        >>> [counter(step) for step in (0, 1, 1, 2)]
+        [(0, 0), (1, 0), (1, 1), (2, 0)]
+    """
+
+    def __init__(self) -> None:
+        self._position = (-1, 0)
+
+    def __call__(self, step: int) -> tuple[int, int]:
+        """The position of a batch, ``(step, micro_step)``."""
+        last, micro_step = self._position
+        self._position = (step, micro_step + 1 if step == last else 0)
+        return self._position
