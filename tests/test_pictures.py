@@ -280,7 +280,7 @@ def test_every_figure_of_an_evaluation_has_a_title(data):
     figures = draw(model, data, None, {}, data.train.points[:40], steps=2500)
     assert "samples" in figures
     for name, figure in figures.items():
-        title = f"{name.capitalize()}: KernelDensity on {type(data).__name__}, step 2,500"
+        title = f"{name.capitalize()}: KernelDensity on {data.provenance()['name']}, step 2,500"
         (words,) = (text for text in figure.findobj() if getattr(text, "get_text", str)() == title)
         figure.canvas.draw()
         box = words.get_window_extent()
@@ -288,7 +288,7 @@ def test_every_figure_of_an_evaluation_has_a_title(data):
         assert 0 <= box.x0 < box.x1 <= width
         assert 0 <= box.y0 < box.y1 <= height
     untold = draw(model, data, None, {}, data.train.points[:40])["samples"]
-    assert f"Samples: KernelDensity on {type(data).__name__}" in texts(untold)
+    assert f"Samples: KernelDensity on {data.provenance()['name']}" in texts(untold)
 
 
 # ---- products
