@@ -262,11 +262,6 @@ def test_scripts_are_short(path: Path) -> None:
     assert check_length(path.name, path.read_text(), 15) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_configs_are_short(path: Path) -> None:
-    assert check_length(path.name, path.read_text(), 45) == []
-
-
 def repository_files() -> list[Path]:
     """Files that are, or would be, committed: of the folders below and the top level."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rsgm import callbacks
-from rsgm.data import VonMisesFisherData
+from rsgm.data import LawData
 from rsgm.training.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord
 
 
@@ -52,7 +52,7 @@ def test_the_clock_of_a_run(monkeypatch):
     now = SimpleNamespace(wall=100.0, cpu=10.0)
     clock = SimpleNamespace(perf_counter=lambda: now.wall, process_time=lambda: now.cpu)
     monkeypatch.setattr(callbacks, "time", clock)
-    data, model = VonMisesFisherData(batch_size=8, train_size=1, val_size=1, test_size=1), torch.nn.Linear(1, 1)
+    data, model = LawData(batch_size=8, train_size=1, val_size=1, test_size=1), torch.nn.Linear(1, 1)
     data.setup()
     trainer = SimpleNamespace(
         training=True, validating=False, global_step=7, accumulate_grad_batches=2, datamodule=data

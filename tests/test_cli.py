@@ -61,8 +61,14 @@ model:
     optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-2}}
     learning_rate: {class_path: WarmupCosine, init_args: {warmup: 3}}
 data:
-  class_path: VonMisesFisherData
-  init_args: {concentration: 5.0, batch_size: 32, train_size: 60, val_size: 20, test_size: 30, steps_per_epoch: 5}
+  class_path: LawData
+  init_args:
+    law: {class_path: PolarVonMisesFisher, init_args: {concentration: 5.0}}
+    batch_size: 32
+    train_size: 60
+    val_size: 20
+    test_size: 30
+    steps_per_epoch: 5
 trainer:
   accelerator: cpu
   devices: 1
@@ -246,7 +252,7 @@ def test_overrides_reach_the_objects(folder, plain):
         "model.process.schedule.beta_1": "3",
         "model.ode.tolerance": "1e-3",
         "model.loss": "ImplicitScoreMatching",
-        "data.concentration": "2.5",
+        "data.law.concentration": "2.5",
         "data.batch_size": "8",
         "trainer.max_steps": "1",
         "model.optimizer": "torch.optim.SGD",
@@ -259,7 +265,7 @@ def test_overrides_reach_the_objects(folder, plain):
     assert type(model.objective).__name__ == "ImplicitScoreMatching"
     checkpoint = read_checkpoint(best())
     data = checkpoint["rsgm"]["data"]["init_args"]
-    assert (data["concentration"], data["batch_size"]) == (2.5, 8)
+    assert (data["law"]["init_args"]["concentration"], data["batch_size"]) == (2.5, 8)
     assert checkpoint["global_step"] == 1
     group = checkpoint["optimizer_states"][0]["param_groups"][0]
     assert group["initial_lr"] == 0.125
@@ -307,7 +313,7 @@ def test_later_files_win_and_the_command_line_over_all(folder):
     assert cli.model.process.schedule.beta_1 == 2.0
     assert cli.datamodule.batch_size == 6
     # what the later file does not say stays, and the first one names the run
-    assert cli.datamodule.concentration == 5.0
+    assert cli.datamodule.law.concentration == 5.0
     assert cli.run == Path("runs/tiny/version_0")
     assert compose("--trainer.max_steps=7", "--config=tiny.yaml").trainer.max_steps == 10
 
@@ -460,13 +466,13 @@ UNUSABLE = {
     "no steps between writes": (["--save_every=0"], ["save_every", "0"]),
     "out of range, data": (
         ["--data.batch_size=0"],
-        ["VonMisesFisherData: batch_size must be an integer of at least 1, found 0."],
+        ["LawData: batch_size must be an integer of at least 1, found 0."],
     ),
     "out of range, model": (["--model.manifold.dim=-1"], ["Sphere: dim must be an integer of at least 1, found -1."]),
     "out of range, trainer": (["--trainer.max_steps=-5"], ["trainer", "max_steps", "-5"]),
     "no such device": (["--trainer.accelerator=xpu"], ["trainer", "xpu"]),
     "no number of devices": (["--trainer.devices=9x"], ["trainer", "devices"]),
-    "two manifolds": (["--data.dim=3"], ["model is on Sphere(dim=2)", "shape (3,)", "Sphere(dim=3)", "shape (4,)"]),
+    "two manifolds": (["--data.law.dim=3"], ["model is on Sphere(dim=2)", "shape (3,)", "Sphere(dim=3)", "shape (4,)"]),
     "no file": (["--config=absent.yaml"], ["config", "absent.yaml"]),
     "no YAML": ("model: [", ["parsing"]),
     "no number": (["--model.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),

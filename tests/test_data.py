@@ -1,6 +1,7 @@
 """Sources, reader and splits of the data sets."""
 
 import dataclasses
+import functools
 import inspect
 import math
 import shutil
@@ -16,21 +17,29 @@ from conftest import concrete, each, within
 from rsgm.data import (
     DihedralTableData,
     EarthData,
-    HyperbolicMixtureData,
+    LawData,
     ManifoldData,
     RotationData,
-    RotationMixtureData,
     TorusData,
-    VonMisesFisherData,
-    VonMisesFisherMixtureData,
-    WrappedNormalMixtureData,
-    WrappedNormalTorusData,
     sources,
 )
 from rsgm.data.splits import split_rows
-from rsgm.data.synthetic import LawData, MixtureData
-from rsgm.description import describe
-from rsgm.manifolds import SpecialOrthogonal, Sphere, from_lat_lon, to_lat_lon
+from rsgm.description import build, describe
+from rsgm.distributions import (
+    Checkerboard,
+    GaussianMixture,
+    HyperbolicCross,
+    Mixture,
+    Moons,
+    PolarVonMisesFisher,
+    RandomRotationMixture,
+    RandomVonMisesFisherMixture,
+    RandomWrappedNormalMixture,
+    SwissRoll,
+    TorusWrappedNormal,
+    VonMisesFisher,
+)
+from rsgm.manifolds import Product, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
 from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
 
@@ -367,22 +376,23 @@ def test_dequantize_moves_by_its_width_and_keeps_the_twins(tmp_path):
 
 SMALL = {"train_size": 20, "val_size": 50, "test_size": 4_000}
 SCALES, COUNTS = (0.0, -1.0, math.nan, math.inf, None), (0, -1, 1.5, None)
+ON_PRODUCT = functools.partial(RandomWrappedNormalMixture, Product())
 
 
 @pytest.mark.parametrize(
     ("cls", "name", "values"),
     [
-        (VonMisesFisherData, "concentration", SCALES),
-        (VonMisesFisherMixtureData, "concentration", SCALES),
-        (WrappedNormalTorusData, "scale", SCALES),
-        (WrappedNormalMixtureData, "scale", SCALES),
-        (WrappedNormalMixtureData, "spread", SCALES),
-        (VonMisesFisherData, "dim", COUNTS),
-        (VonMisesFisherMixtureData, "dim", COUNTS),
-        (WrappedNormalTorusData, "dim", COUNTS),
-        (VonMisesFisherMixtureData, "components", COUNTS),
-        (WrappedNormalMixtureData, "components", COUNTS),
-        (RotationMixtureData, "components", COUNTS),
+        (PolarVonMisesFisher, "concentration", SCALES),
+        (RandomVonMisesFisherMixture, "concentration", SCALES),
+        (TorusWrappedNormal, "scale", SCALES),
+        (ON_PRODUCT, "scale", SCALES),
+        (ON_PRODUCT, "spread", SCALES),
+        (PolarVonMisesFisher, "dim", COUNTS),
+        (RandomVonMisesFisherMixture, "dim", COUNTS),
+        (TorusWrappedNormal, "dim", COUNTS),
+        (RandomVonMisesFisherMixture, "components", COUNTS),
+        (ON_PRODUCT, "components", COUNTS),
+        (RandomRotationMixture, "components", COUNTS),
     ],
 )
 def test_parameters_are_checked_where_they_enter(cls, name, values):
@@ -394,19 +404,27 @@ def test_parameters_are_checked_where_they_enter(cls, name, values):
 
 def test_the_narrowest_and_the_widest_law_are_drawn():
     for kappa in (1e-30, 1e30):
-        data = VonMisesFisherData(concentration=kappa, **SMALL)
+        data = LawData(PolarVonMisesFisher(concentration=kappa), **SMALL)
         data.setup()
         value = data.true_log_prob(data.test.points).mean()
         assert float(value) == pytest.approx(-float(data.law.entropy()), abs=0.1)
 
 
-every_law = pytest.mark.parametrize("cls", each(LawData))
-every_mixture = pytest.mark.parametrize("cls", each(MixtureData))
+MIXTURES = [
+    HyperbolicCross(),
+    RandomRotationMixture(),
+    RandomVonMisesFisherMixture(),
+    RandomWrappedNormalMixture(Product()),
+]
+#: one of each class that a configuration can name
+LAWS = [*MIXTURES, Checkerboard(), GaussianMixture(), Moons(), PolarVonMisesFisher(), SwissRoll(), TorusWrappedNormal()]
+every_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: type(law).__name__)
+every_mixture = pytest.mark.parametrize("law", MIXTURES, ids=lambda law: type(law).__name__)
 
 
 @every_law
-def test_laws_know_their_density(cls):
-    data = cls(**SMALL)
+def test_laws_know_their_density(law):
+    data = LawData(law, **SMALL)
     data.setup()
     assert [len(part.points) for part in (data.train, data.val, data.test)] == [20, 50, 4_000]
     x, context = data.train_batch(0)
@@ -417,20 +435,48 @@ def test_laws_know_their_density(cls):
     # fresh points, other than the fixed ones
     assert (data.train.points.float()[:, None] != x[None]).flatten(2).any(-1).all()
     record = data.provenance()
-    assert record["source"].startswith("generated")
-    # another seed is another draw, and the same seed the same
-    again, other = cls(**SMALL), cls(**SMALL, seed=1)
+    assert record["name"] == type(law).__name__
+    assert record["source"].startswith(f"generated ({type(law).__name__} on ")
+    # another seed is another draw, and the same seed the same; also where the law comes out of a checkpoint
+    again, other = build(data.description(), ManifoldData), LawData(law, **SMALL, seed=1)
     for one in (again, other):
         one.setup()
     assert again.fingerprint == data.fingerprint != other.fingerprint
     log_p = data.true_log_prob(data.test.points)
     assert log_p.dtype == torch.float64
+    assert torch.equal(again.true_log_prob(data.test.points), log_p)
+
+
+def test_only_laws_of_flat_space_with_an_entropy_are_references():
+    found = {type(law).__name__ for law in LAWS if LawData(law).reference_law is law}
+    assert found == {"Checkerboard", "GaussianMixture", "Moons", "SwissRoll"}
+
+
+@pytest.mark.parametrize(
+    ("law", "sizes", "seed", "expected"),
+    [
+        (Moons(), (4000, 1000, 2000), 0, "64c1afecfa6d1e55"),
+        (GaussianMixture(), (4000, 1000, 2000), 0, "d36a2ea94dc70fb3"),
+        (GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], 0.5, None), (4000, 1000, 2000), 0, "ae116c9438ea9f99"),
+        (SwissRoll(), (4000, 1000, 2000), 0, "b8dc90cdacba0309"),
+        (PolarVonMisesFisher(), (4000, 1000, 10000), 0, "085d3a7bc96c855f"),
+        (HyperbolicCross(), (1000, 1000, 2000), 0, "c29714ddfac010ae"),
+        (TorusWrappedNormal(seed=1), (4000, 1000, 2000), 1, "60389ca9d3c5b942"),
+        (RandomRotationMixture(seed=1), (4000, 2000, 2000), 1, "d105be1512e61129"),
+        (RandomWrappedNormalMixture(Product([Sphere(2), Torus(2)]), seed=1), (1000, 1000, 2000), 1, "2f312a0ad8a89c51"),
+    ],
+)
+def test_known_draws(law, sizes, seed, expected):
+    """Results that were published for a seed stay those of the same points."""
+    train, val, test = sizes
+    data = LawData(law, train_size=train, val_size=val, test_size=test, seed=seed)
+    assert data.fingerprint == expected
 
 
 @every_law
-def test_training_points_are_fixed_on_request(cls):
+def test_training_points_are_fixed_on_request(law):
     """Then the network sees the points of the kernel density, all of them and no others."""
-    data, stream = cls(**SMALL, fresh=False), cls(**SMALL)
+    data, stream = LawData(law, **SMALL, fresh=False), LawData(law, **SMALL)
     batches = torch.cat([data.train_batch(step)[0] for step in range(3)])
     assert torch.equal(batches.unique(dim=0), data.train.points.float().unique(dim=0))
     assert not torch.equal(data.train_batch(0)[0], data.train_batch(1)[0])
@@ -440,10 +486,10 @@ def test_training_points_are_fixed_on_request(cls):
     assert (stream.provenance()["fresh"], data.provenance()["fresh"]) == (True, False)
 
 
-@pytest.mark.parametrize("cls", [HyperbolicMixtureData, RotationMixtureData, VonMisesFisherMixtureData])
-def test_curved_mixtures_draw_from_their_density(cls):
+@pytest.mark.parametrize("law", MIXTURES[:3], ids=lambda law: type(law).__name__)
+def test_curved_mixtures_draw_from_their_density(law):
     """E_p[q / p] = 1 for any density q: a bump, narrower than the components, where the law is dense."""
-    data = cls(**SMALL)
+    data = LawData(law, **SMALL)
     data.setup()
     x, manifold, width = data.test.points, data.manifold, torch.tensor(0.05, dtype=torch.float64)
     centre = data.val.points[data.true_log_prob(data.val.points).argmax()]
@@ -453,26 +499,41 @@ def test_curved_mixtures_draw_from_their_density(cls):
 
 
 @every_mixture
-def test_mixtures_give_their_component_as_context(cls):
-    fixed = cls(conditional=True, fresh=False, **SMALL)
+def test_mixtures_give_their_component_as_context(law):
+    fixed = LawData(law, conditional=True, fresh=False, **SMALL)
     x, context = fixed.train_batch(0)
     rows = (x[:, None] == fixed.train.points.float()).flatten(2).all(2).float().argmax(1)
     assert torch.equal(context, fixed.train.context.float()[rows])
-    data = cls(conditional=True, **SMALL)
+    data = LawData(law, conditional=True, **SMALL)
     data.setup()
     x, context = data.test
-    assert context.shape == (4_000, data.law.count)
+    assert context.shape == (4_000, law.count)
     assert torch.equal(context.sum(1), torch.ones(4_000).double())
     given, whole = data.true_log_prob(x, context), data.true_log_prob(x)
     # log p(x) = log sum_k w_k p(x | k) lies between the given component's part and the largest
-    assert (whole >= given - math.log(data.law.count) - 1e-9).all()
+    assert (whole >= given - math.log(law.count) - 1e-9).all()
     assert given.mean() > whole.mean()
     batch, one_hot = data.train_batch(0)
-    assert one_hot.shape == (len(batch), data.law.count)
+    assert one_hot.shape == (len(batch), law.count)
+
+
+def test_a_law_of_tensors_is_data_too():
+    """A checkpoint cannot name it: its data are handed to the evaluation again."""
+    mixture = Mixture(VonMisesFisher(Sphere(2), torch.eye(3, dtype=torch.float64), 20.0))
+    data = LawData(mixture, conditional=True, **SMALL)
+    assert data.train_batch(0)[1].shape == (512, 3)
+    assert data.description() is None
+
+
+def test_laws_that_are_no_data():
+    with pytest.raises(ValueError, match=r"conditional data need a mixture.*; PolarVonMisesFisher is none\. Leave"):
+        LawData(conditional=True)
+    with pytest.raises(ValueError, match=r"expected one law, found a batch of \(3,\)"):
+        LawData(VonMisesFisher(Sphere(2), torch.eye(3), 20.0))
 
 
 def test_von_mises_fisher_toy():
-    data = VonMisesFisherData(**SMALL)
+    data = LawData(**SMALL)
     data.setup()
     assert data.law.entropy().item() == pytest.approx(0.1298268653, abs=1e-9)
     assert within(-data.true_log_prob(data.test.points), 0.1298268653)
@@ -481,7 +542,7 @@ def test_von_mises_fisher_toy():
 
 @pytest.mark.parametrize("dim", [1, 5, 50])
 def test_wrapped_normal_on_the_torus(dim):
-    data = WrappedNormalTorusData(dim, **SMALL)
+    data = LawData(TorusWrappedNormal(dim), **SMALL)
     data.setup()
     assert within(data.true_log_prob(data.test.points) / dim, 0.190499379229)
 
@@ -492,15 +553,16 @@ def test_rotation_mixture_has_the_perfect_value_of_the_paper_s_law(components, r
     expected = reference("so3_torus_targets")["perfect_model_so3"][str(components)]
     values = []
     for seed in range(4):
-        data = RotationMixtureData(components, train_size=10, val_size=10, test_size=4_000, seed=seed)
+        law = RandomRotationMixture(components, seed)
+        data = LawData(law, train_size=10, val_size=10, test_size=4_000, seed=seed)
         data.setup()
         values.append(data.true_log_prob(data.test.points).mean())
-        assert data.law.components.scale.mean() == pytest.approx(200**-0.5, rel=0.06)
+        assert law.law.components.scale.mean() == pytest.approx(200**-0.5, rel=0.06)
     assert abs(torch.stack(values).mean() - expected["expected_loglik"]) < 5 * expected["sd_over_draws"] / 2
 
 
 def test_rotation_mixture_given_its_component():
-    data = RotationMixtureData(32, conditional=True, **SMALL)
+    data = LawData(RandomRotationMixture(32), conditional=True, **SMALL)
     data.setup()
     assert data.true_log_prob(*data.test).mean() == pytest.approx(3.6844, abs=0.2)
 
@@ -643,7 +705,7 @@ def test_inherited_arguments_on_the_command_line(cls):
 @pytest.mark.parametrize("found", [0, -1, 2.5, None])
 @pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "eval_batch_size", "val_points", *SMALL])
 def test_sizes_are_positive(name, found):
-    cls = VonMisesFisherData if name in SMALL else EarthData
+    cls = LawData if name in SMALL else EarthData
     if (name, found) == ("val_points", None):
         assert cls(val_points=None).val_points is None
         return

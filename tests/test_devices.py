@@ -20,8 +20,8 @@ from conftest import STATE_SPACES, concrete, each, variants
 from elsewhere import AWAY, Elsewhere, MismatchError, prepare
 from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels, losses
 from rsgm.charts import Logit, Standardise
-from rsgm.data import GaussianMixtureData, VonMisesFisherData, VonMisesFisherMixtureData
-from rsgm.distributions import Uniform
+from rsgm.data import LawData
+from rsgm.distributions import GaussianMixture, RandomVonMisesFisherMixture, Uniform
 from rsgm.divergence import Divergence
 from rsgm.evaluation import evaluate
 from rsgm.evaluation.baseline import integral
@@ -252,11 +252,11 @@ def fitted(cls: type, folder: Path, **arguments) -> Path:
     """The checkpoint of a model of a kind after a step, and its data."""
     sizes = {"train_size": 40, "val_size": 10, "test_size": 9, "batch_size": 8, "steps_per_epoch": 1}
     if cls.__name__ in FLAT:
-        data = GaussianMixtureData(**sizes)
+        data = LawData(GaussianMixture(), **sizes)
     elif "network" in arguments:
-        data = VonMisesFisherMixtureData(conditional=True, components=2, **sizes)
+        data = LawData(RandomVonMisesFisherMixture(components=2), conditional=True, **sizes)
     else:
-        data = VonMisesFisherData(**sizes)
+        data = LawData(**sizes)
     if "network" in inspect.signature(cls).parameters:
         arguments.setdefault("network", partial(MLP, hidden=[4, 4]))
     model = cls(FLAT.get(cls.__name__, Sphere(2)), **arguments)

@@ -16,7 +16,8 @@ import rsgm
 from conftest import variants
 from rsgm import plots
 from rsgm.cli import evaluate_command
-from rsgm.data import DigitsData, GaussianMixtureData, PointsData, Split, VonMisesFisherData, VonMisesFisherMixtureData
+from rsgm.data import DigitsData, LawData, PointsData, Split
+from rsgm.distributions import GaussianMixture, RandomVonMisesFisherMixture
 from rsgm.evaluation import evaluate, load_data, report
 from rsgm.evaluation.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
@@ -296,7 +297,7 @@ def test_only_twins(folder, capsys):
 def test_an_integral_that_is_not_measured_and_no_maps_beyond_dimension_three(folder, monkeypatch, capsys):
     monkeypatch.undo()  # with figures, if there were any
     monkeypatch.chdir(folder)
-    dims = ["--model.manifold.dim=5", "--data.dim=5", "--model.loss=ImplicitScoreMatching"]
+    dims = ["--model.manifold.dim=5", "--data.law.dim=5", "--model.loss=ImplicitScoreMatching"]
     assert run(*dims, "--trainer.max_steps=1") == 0
     found = metrics()
     # the density of an untrained network has heavy tails: there is an error, and no number
@@ -425,7 +426,9 @@ class Echo(GenerativeModel):
 
 @pytest.fixture
 def conditional():
-    data = VonMisesFisherMixtureData(components=3, conditional=True, train_size=40, val_size=12, test_size=30)
+    data = LawData(
+        RandomVonMisesFisherMixture(components=3), conditional=True, train_size=40, val_size=12, test_size=30
+    )
     data.setup()
     return data
 
@@ -455,7 +458,7 @@ def test_figures_of_a_conditional_model(conditional):
 
 
 def test_a_density_that_cannot_be_drawn_costs_no_numbers():
-    data = VonMisesFisherData(train_size=20, val_size=10, test_size=12)
+    data = LawData(train_size=20, val_size=10, test_size=12)
     data.setup()
     with pytest.warns(UserWarning, match="There is no picture of the density: far away"):
         assert list(draw(Echo(), data, None, {}, Echo().sample(10))) == ["samples"]
@@ -518,7 +521,7 @@ def evaluate_known(data, folder, monkeypatch, **arguments):
 
 
 def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
-    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
     found = evaluate_known(data, tmp_path, monkeypatch, samples=500)
     assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50, "places": 50}
     samples = found["samples"]
@@ -587,9 +590,9 @@ def test_nothing_is_overwritten_where_there_are_no_figures(path):
 
 def test_data_of_ones_own(path):
     """Instead of those that the checkpoint names."""
-    data = VonMisesFisherData(train_size=20, val_size=10, test_size=12, seed=3)
+    data = LawData(train_size=20, val_size=10, test_size=12, seed=3)
     found = evaluate(path, data)  # which sets it up
-    assert (found["data"]["name"], found["nll"]["n"], found["split"]["seed"]) == ("VonMisesFisherData", 12, 3)
+    assert (found["data"]["name"], found["nll"]["n"], found["split"]["seed"]) == ("PolarVonMisesFisher", 12, 3)
     assert found["nll"]["mean"] == pytest.approx(-rsgm.load(path).log_prob(data.test.points).mean().item())
 
 
@@ -707,7 +710,7 @@ class Shifted(Known):
 
 
 def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path, monkeypatch):
-    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
     data.setup()
     monkeypatch.setitem(globals(), "Known", Shifted)
     found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
@@ -765,7 +768,7 @@ def test_each_point_and_sample_is_scored_under_its_own_context(conditional, tmp_
 
 
 def test_flat_space_has_no_degrees(tmp_path, monkeypatch):
-    data = GaussianMixtureData(train_size=20, val_size=10, test_size=50)
+    data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
     data.setup()
     monkeypatch.setattr(Known, "resolution", lambda self: 0.01)
     found = evaluate_known(data, tmp_path, monkeypatch, samples=60)

@@ -11,8 +11,8 @@ import torch
 
 from conftest import within
 from rsgm import Euclidean, Sphere
-from rsgm.data import MoonsData
-from rsgm.distributions import GaussianMixture
+from rsgm.data import LawData
+from rsgm.distributions import GaussianMixture, Moons
 from rsgm.evaluation.figures import _draw_dynamics
 from rsgm.likelihood import ProbabilityFlow
 from rsgm.models import ExactScore
@@ -210,7 +210,7 @@ def test_long_ways_are_thinned_and_end_with_the_samples():
 
 
 def test_the_picture_of_the_score_has_each_arrow_at_its_place():
-    data, x = MoonsData(train_size=2, val_size=2, test_size=50), torch.zeros(2, 5, 2)
+    data, x = LawData(Moons(), train_size=2, val_size=2, test_size=50), torch.zeros(2, 5, 2)
     data.setup()
     dynamics = Dynamics(torch.tensor([0.5, 1.0]), x, {"way": x}, torch.negative)
     axes = _draw_dynamics(data, dynamics, "")["score"].axes[0]

@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 
 import rsgm
 from conftest import concrete, variants
-from rsgm import RSGM, KernelDensity, Sphere, VonMisesFisherData
+from rsgm import RSGM, KernelDensity, LawData, Sphere
 from rsgm.fields import NetworkField
 from rsgm.losses import Loss
 from rsgm.networks import MLP
@@ -23,7 +23,7 @@ NETWORK = partial(MLP, hidden=[32, 32])
 
 def trained(model, folder, steps=20):
     """After a run on the device: the model, and its checkpoint read on the CPU."""
-    data = VonMisesFisherData(train_size=200, val_size=32, test_size=32, batch_size=64, steps_per_epoch=steps)
+    data = LawData(train_size=200, val_size=32, test_size=32, batch_size=64, steps_per_epoch=steps)
     trainer = Trainer(
         accelerator="gpu",
         devices=1,

@@ -11,7 +11,8 @@ from pytorch_lightning import Trainer
 import rsgm
 from conftest import variants
 from rsgm import RSGM, Euclidean
-from rsgm.data import MoonsData
+from rsgm.data import LawData
+from rsgm.distributions import Moons
 from rsgm.fields import Field
 from rsgm.losses import DenoisingScoreMatching
 from rsgm.models import ChartSGM
@@ -86,7 +87,7 @@ def test_smallest_level():
     # nearest neighbours at 1, 1, 0.2, 0.2 and 6.8
     assert smallest_level(line) == pytest.approx(0.5)
     assert smallest_level(torch.zeros(5, 2)) == 1e-3
-    moons = MoonsData().law.draw(2000, seeded())
+    moons = Moons().draw(2000, seeded())
     # at most half of the noise, 0.05, and not finer for more points
     assert 0.008 <= smallest_level(moons) <= 0.02
     assert smallest_level(moons) == smallest_level(moons[:500])
@@ -231,7 +232,7 @@ def automatic(model: type = RSGM, **arguments) -> RSGM:
 @pytest.mark.filterwarnings("ignore:Technique 2")
 def test_range_is_fitted_once_and_survives_checkpoints(tmp_path):
     """The trained model, and the one in its checkpoint, have the levels of the training points, in plain numbers."""
-    data = MoonsData(train_size=300, val_size=20, test_size=20, batch_size=16, steps_per_epoch=2)
+    data = LawData(Moons(), train_size=300, val_size=20, test_size=20, batch_size=16, steps_per_epoch=2)
     model = automatic(sampler=AnnealedLangevin(steps=2))
     trainer = Trainer(
         accelerator="cpu",

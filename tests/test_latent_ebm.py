@@ -11,7 +11,8 @@ import torch
 from pytorch_lightning import Trainer
 
 from conftest import within
-from rsgm import BlobsData, DigitsData, Euclidean, LatentEBM, Sphere
+from rsgm import DigitsData, Euclidean, LatentEBM, LawData, Sphere
+from rsgm.distributions import GaussianMixture
 from rsgm.evaluation.figures import _draw_latents
 from rsgm.likelihood import SolveError
 from rsgm.metrics.samples import sliced_wasserstein
@@ -22,6 +23,8 @@ from rsgm.networks import MLP, Network, SiLU
 from rsgm.samplers import LangevinChain
 
 SMALL = partial(MLP, hidden=[16, 16], activation=SiLU)
+#: two equal normal laws
+BLOBS = GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], scale=0.5, weights=None)
 STILL = LangevinChain(steps=0, step=0.1)
 
 
@@ -78,7 +81,7 @@ def test_a_step_raises_the_energy_of_the_data_over_that_of_the_prior():
 @pytest.mark.slow
 def test_the_prior_learns():
     """Error 1 again: blobs from p_alpha resemble the data better than those from p_0, which a wrong sign reverses."""
-    data, optimizer = BlobsData(), partial(torch.optim.Adam, lr=2e-3)
+    data, optimizer = LawData(BLOBS), partial(torch.optim.Adam, lr=2e-3)
     data.setup()
     model = small(energy_lr=1e-3, optimizer=optimizer)
     optimizer = model.optimizer(model.parameter_groups())
@@ -129,7 +132,7 @@ def test_where_the_posterior_chain_starts(start, name):
 
 def test_every_batch_is_an_update(tmp_path):
     """Error 5: all batches, a last one of another size included; and each network with its own learning rate."""
-    data = BlobsData(train_size=50, val_size=23, test_size=9, batch_size=16, steps_per_epoch=4, eval_batch_size=10)
+    data = LawData(BLOBS, train_size=50, val_size=23, test_size=9, batch_size=16, steps_per_epoch=4, eval_batch_size=10)
     model = small(energy_lr=3e-4, marginal=ImportanceSampling(draws=8, modes=1))
     energy, decoder = ([p.clone() for p in part.parameters()] for part in (model.law.energy, model.law.decoder))
     trainer = fit(model, data, tmp_path, max_epochs=2)
@@ -180,10 +183,10 @@ def test_divergence_is_an_error(name, value, tmp_path):
 
 def test_divergence_stops_training(tmp_path):
     with pytest.raises(DivergenceError, match=r"prior_spread is .*, expected at most 0.1; "):
-        fit(small(max_spread=0.1), BlobsData(train_size=20, val_size=5, test_size=5), tmp_path, max_steps=1)
+        fit(small(max_spread=0.1), LawData(BLOBS, train_size=20, val_size=5, test_size=5), tmp_path, max_steps=1)
 
 
-def fit(model: LatentEBM, data: BlobsData, folder, **options) -> Trainer:
+def fit(model: LatentEBM, data: LawData, folder, **options) -> Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(
         accelerator="cpu",
@@ -286,7 +289,7 @@ def assert_unbiased(model: LatentEBM, x: torch.Tensor, exact: torch.Tensor) -> N
 
 
 def test_figures_of_the_plane_and_of_pictures():
-    data = BlobsData(train_size=9, val_size=9, test_size=40)
+    data = LawData(BLOBS, train_size=9, val_size=9, test_size=40)
     data.setup()
     x = data.test.points
     figures = _draw_latents(data, small().latents(x, seed=0), x, "a model")

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from rsgm.data import ManifoldData, VonMisesFisherData
+from rsgm.data import LawData, ManifoldData
 from rsgm.manifolds import Sphere
 from rsgm.seeding import generator_from
 
@@ -300,10 +300,10 @@ def test_lightning_does_not_warn_and_scores_every_point(tmp_path, recwarn):
 
 
 def test_streams_are_shared_and_resumed_alike():
-    whole = VonMisesFisherData(batch_size=8, train_size=1, val_size=1, test_size=1)
+    whole = LawData(batch_size=8, train_size=1, val_size=1, test_size=1)
     shares = []
     for rank in range(2):
-        stream = VonMisesFisherData(batch_size=8, train_size=1, val_size=1, test_size=1)
+        stream = LawData(batch_size=8, train_size=1, val_size=1, test_size=1)
         stream.trainer = process(rank, 2)
         shares.append(next(iter(stream.train_dataloader()))[0])
     assert torch.equal(torch.stack(shares, 1).flatten(0, 1), whole.train_batch(0)[0])

@@ -21,10 +21,10 @@ from rsgm import (
     Euclidean,
     GenerativeModel,
     KernelDensity,
+    LawData,
     SpecialOrthogonal,
     Sphere,
     Torus,
-    VonMisesFisherData,
 )
 from rsgm.charts import Stereographic, TanhExponential
 from rsgm.distributions import GaussianMixture
@@ -77,7 +77,7 @@ def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path]:
     """A model after two steps, and its checkpoint."""
     torch.manual_seed(0)
     model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
-    data = VonMisesFisherData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
+    data = LawData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -407,7 +407,7 @@ def test_draws_and_learning_rate_of_each_batch(tmp_path, monkeypatch):
         enable_model_summary=False,
         default_root_dir=tmp_path,
         limit_val_batches=0,
-    ).fit(model, VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=20))
+    ).fit(model, LawData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=20))
     places = [(step, place) for step in range(5) for place in range(2)]
     assert seeds == [seed_from("step", model.seed, step, place, 3) for step, place in places]
     assert rates == pytest.approx([1e-2 * rate(step, 5) for step, _ in places])
@@ -440,7 +440,7 @@ def test_training_learns():
 
 def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]))
-    data = VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=2)
+    data = LawData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=2)
     with torch.no_grad():
         model.score.field.network.layers[0].weight[0, 0] = math.nan
     trainer = Trainer(

@@ -9,15 +9,21 @@ from matplotlib.figure import Figure
 
 from rsgm import plots
 from rsgm.data import (
-    BlobsData,
     DigitsData,
     EarthData,
-    HyperbolicMixtureData,
+    LawData,
     ManifoldData,
-    VonMisesFisherData,
-    WrappedNormalMixtureData,
 )
-from rsgm.distributions import ManifoldDistribution, Mixture, VonMisesFisher, WrappedNormal
+from rsgm.distributions import (
+    GaussianMixture,
+    HyperbolicCross,
+    ManifoldDistribution,
+    Mixture,
+    PolarVonMisesFisher,
+    RandomWrappedNormalMixture,
+    VonMisesFisher,
+    WrappedNormal,
+)
 from rsgm.evaluation.figures import draw
 from rsgm.manifolds import (
     Euclidean,
@@ -141,7 +147,7 @@ def test_picture_of_a_known_density_on_the_torus(scale, angles, generator):
 
 def test_picture_of_a_known_density_in_the_hyperbolic_plane(generator):
     """Up to its rim."""
-    law, plane = HyperbolicMixtureData().law, Hyperbolic(2)
+    law, plane = HyperbolicCross(), Hyperbolic(2)
     figure = picture(law, plane, generator)
     image = figure.axes[0].images[0]
     n, radius = len(image.get_array()), image.get_extent()[1]
@@ -242,13 +248,13 @@ def test_coasts_are_on_earth(generator):
         assert {"60°", "−30°", "−120°", "0°"} <= set(texts(there))
         assert not any(re.fullmatch(r"\d+°[NSEW]", word) for word in texts(there))
     # who knows is the data module
-    data = VonMisesFisherData(train_size=40, val_size=10, test_size=30)
+    data = LawData(train_size=40, val_size=10, test_size=30)
     for data.earth in (True, False):
         for figure in draw(fitted(data), data, None, {}, data.train.points[:40]).values():
             assert ("60°N" in texts(figure)) is data.earth
     assert EarthData.earth
     assert not ManifoldData.earth
-    assert not VonMisesFisherData.earth
+    assert not LawData.earth
 
 
 def density(x: torch.Tensor, caption: plots.Caption) -> Figure:
@@ -263,15 +269,15 @@ def fitted(data: ManifoldData) -> KernelDensity:
 
 
 SETS = [
-    VonMisesFisherData(train_size=40, val_size=10, test_size=30),
-    VonMisesFisherData(dim=1, train_size=40, val_size=10, test_size=30),
-    WrappedNormalMixtureData(manifold=T2, train_size=40, val_size=10, test_size=30),
-    WrappedNormalMixtureData(manifold=SpecialOrthogonal(), train_size=40, val_size=10, test_size=30),
-    WrappedNormalMixtureData(manifold=Product([S2, T2]), train_size=40, val_size=10, test_size=30),
-    WrappedNormalMixtureData(manifold=Euclidean(1), train_size=40, val_size=10, test_size=30),
-    WrappedNormalMixtureData(manifold=Euclidean(3), train_size=40, val_size=10, test_size=30),
-    HyperbolicMixtureData(train_size=40, val_size=10, test_size=30),
-    BlobsData(train_size=40, val_size=10, test_size=30),
+    LawData(train_size=40, val_size=10, test_size=30),
+    LawData(PolarVonMisesFisher(dim=1), train_size=40, val_size=10, test_size=30),
+    LawData(RandomWrappedNormalMixture(T2), train_size=40, val_size=10, test_size=30),
+    LawData(RandomWrappedNormalMixture(SpecialOrthogonal()), train_size=40, val_size=10, test_size=30),
+    LawData(RandomWrappedNormalMixture(Product([S2, T2])), train_size=40, val_size=10, test_size=30),
+    LawData(RandomWrappedNormalMixture(Euclidean(1)), train_size=40, val_size=10, test_size=30),
+    LawData(RandomWrappedNormalMixture(Euclidean(3)), train_size=40, val_size=10, test_size=30),
+    LawData(HyperbolicCross(), train_size=40, val_size=10, test_size=30),
+    LawData(GaussianMixture([[-2.0, 0.0], [2.0, 0.0]], 0.5, None), train_size=40, val_size=10, test_size=30),
     DigitsData(),
 ]
 
@@ -283,7 +289,7 @@ def test_every_figure_of_an_evaluation_has_a_title(data):
     figures = draw(model, data, None, {}, data.train.points[:40], steps=2500)
     assert "samples" in figures
     for name, figure in figures.items():
-        title = f"{name.capitalize()}: KernelDensity on {type(data).__name__}, step 2,500"
+        title = f"{name.capitalize()}: KernelDensity on {data.provenance()['name']}, step 2,500"
         (words,) = (text for text in figure.findobj() if getattr(text, "get_text", str)() == title)
         figure.canvas.draw()
         box = words.get_window_extent()
@@ -291,7 +297,7 @@ def test_every_figure_of_an_evaluation_has_a_title(data):
         assert 0 <= box.x0 < box.x1 <= width
         assert 0 <= box.y0 < box.y1 <= height
     untold = draw(model, data, None, {}, data.train.points[:40])["samples"]
-    assert f"Samples: KernelDensity on {type(data).__name__}" in texts(untold)
+    assert f"Samples: KernelDensity on {data.provenance()['name']}" in texts(untold)
 
 
 # ---- products

@@ -15,7 +15,14 @@ from test_cli import best, enter, run, same, weights, without_figures
 #: the points of the plane in the place of the sphere's
 FLAT = [
     *("--model.manifold=Euclidean", "--model.manifold.dim=2", "--model.process=VariancePreserving"),
-    *("--data=MoonsData", "--data.batch_size=32", "--data.train_size=60", "--data.val_size=20", "--data.test_size=30"),
+    *(
+        "--data=LawData",
+        "--data.law=Moons",
+        "--data.batch_size=32",
+        "--data.train_size=60",
+        "--data.val_size=20",
+        "--data.test_size=30",
+    ),
     "--data.steps_per_epoch=5",
 ]
 
@@ -145,7 +152,7 @@ def test_what_is_fitted_in_one_pass_makes_one_step(model, folder):
     """As in the configurations: one batch, one validation, and no idle epoch."""
     Path("fitted.yaml").write_text(
         f"model: {{class_path: {model}, init_args: {{manifold: {{class_path: Sphere, init_args: {{dim: 2}}}}}}}}\n"
-        "data: {class_path: VonMisesFisherData, init_args: {train_size: 60, val_size: 20, test_size: 30}}\n"
+        "data: {class_path: LawData, init_args: {train_size: 60, val_size: 20, test_size: 30}}\n"
         "trainer: {accelerator: cpu, devices: 1, max_epochs: 1, limit_train_batches: 1, enable_progress_bar: false}\n"
     )
     assert run(config="fitted.yaml") == 0

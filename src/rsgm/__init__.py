@@ -13,27 +13,16 @@ __version__ = version("rsgm")
 #: where each public name lives
 _HOMES = {
     "rsgm.data": [
-        "BlobsData",
-        "CheckerboardData",
         "Cifar10Data",
         "DigitsData",
         "DihedralTableData",
         "EarthData",
-        "EightGaussiansData",
-        "GaussianMixtureData",
-        "HyperbolicMixtureData",
+        "LawData",
         "ManifoldData",
         "MnistData",
-        "MoonsData",
         "PointsData",
         "RotationData",
-        "RotationMixtureData",
-        "SwissRollData",
         "TorusData",
-        "VonMisesFisherData",
-        "VonMisesFisherMixtureData",
-        "WrappedNormalMixtureData",
-        "WrappedNormalTorusData",
     ],
     "rsgm.evaluation": ["evaluate"],
     "rsgm.manifolds": [

@@ -17,7 +17,8 @@ from functools import partial
 
 import torch
 
-from rsgm import RSGM, Torus, WrappedNormalTorusData
+from rsgm import RSGM, LawData, Torus
+from rsgm.distributions import TorusWrappedNormal
 from rsgm.fields import DivergenceFreeField
 from rsgm.losses import DenoisingScoreMatching, Loss, SlicedScoreMatching
 from rsgm.networks import MLP, LogTime, SiLU
@@ -38,7 +39,7 @@ def main() -> None:
     losses = {"denoising": DenoisingScoreMatching(time_sampler), "sliced": SlicedScoreMatching(time_sampler)}
     cases: dict[tuple[str, int], Callable[[], None]] = {}
     for dim in options.dims:
-        data = WrappedNormalTorusData(dim, train_size=1, val_size=1, test_size=1, batch_size=BATCH)
+        data = LawData(TorusWrappedNormal(dim), train_size=1, val_size=1, test_size=1, batch_size=BATCH)
         data.setup()
         x = data.train_batch(0)[0].float()
         for name, loss in losses.items():

@@ -22,7 +22,7 @@ from types import ModuleType
 import torch
 from pytorch_lightning import Callback, Trainer
 
-from rsgm import RSGM, EarthData, Sphere, VonMisesFisherData
+from rsgm import RSGM, EarthData, LawData, Sphere
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
 from rsgm.training.callbacks import EMA
 
@@ -140,7 +140,7 @@ def _data() -> object:
         data = EarthData("volcano")
         data.setup()
     except FileNotFoundError:
-        data = VonMisesFisherData()
+        data = LawData()
         data.setup()
     return data
 

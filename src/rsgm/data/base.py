@@ -186,10 +186,10 @@ class ManifoldData(LightningDataModule, ABC):
 
     # ---- loaders
 
-    def train_batch(self, step: int, place: int = 0) -> Batch:
-        """The global training batch, float32, at an optimiser step and a place in it; see `TrainLoader`."""
+    def train_batch(self, step: int, micro_step: int = 0) -> Batch:
+        """The global training batch, float32, at a position; see `TrainLoader`."""
         self.setup()
-        x, context = self.batch(generator_from("batch", self.seed, step, place), self.batch_size)
+        x, context = self.batch(generator_from("batch", self.seed, step, micro_step), self.batch_size)
         return _single(x), None if context is None else _single(context)
 
     def train_dataloader(self) -> TrainLoader:

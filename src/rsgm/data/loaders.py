@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from rsgm.seeding import StepCounter
+
 #: what a loader yields and a model receives: points (B, *shape), and their context (B, c) or None
 Batch = tuple[Tensor, Tensor | None]
 
@@ -15,17 +17,17 @@ Batch = tuple[Tensor, Tensor | None]
 class TrainLoader:
     """A stream of training batches, cut into epochs; each batch is a function of its position.
 
-    The position is the optimiser step, and the place of the batch among those of one step where gradients are
-    accumulated. The step is asked of ``step()`` at each batch, and in training that is `Trainer.global_step`,
-    which every checkpoint restores with the weights. So a resumed run draws what the uninterrupted one would
-    have drawn, in the middle of an epoch, at its end, or past the former ``max_steps``.
+    The position is the optimiser step, and the micro-step: the number of the batch among those of one step where
+    gradients are accumulated. The step is asked of ``step()`` at each batch, and in training that is
+    `Trainer.global_step`, which every checkpoint restores with the weights. So a resumed run draws what the
+    uninterrupted one would have drawn, in the middle of an epoch, at its end, or past the former ``max_steps``.
 
     Counting the batches in the ``state_dict`` that Lightning lets a loader have is wrong twice (2.6): the
     count is not restored at the end of an epoch unless ``max_steps`` is set, and a checkpoint that an
     exception wrote in the middle of a step has counted a batch that the weights have not seen.
 
     Arguments:
-        batch: the global batch at a position (step, place)
+        batch: the global batch at a position (step, micro_step)
         length: batches per epoch, the unit of the progress bar
         step: the current optimiser step; by default each batch is a step, from 0
         rank, world_size: this process takes the rows ``rank::world_size`` of each batch
@@ -42,16 +44,14 @@ class TrainLoader:
         self.batch, self.length = batch, length
         self.step = step or itertools.count().__next__
         self.share = slice(rank, None, world_size)
-        self._position = (-1, 0)
+        self._position = StepCounter()
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.length):
-            step, (last, place) = self.step(), self._position
-            self._position = (step, place + 1 if step == last else 0)
-            x, context = self.batch(*self._position)
+            x, context = self.batch(*self._position(self.step()))
             yield x[self.share], None if context is None else context[self.share]
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,70 +1,18 @@
-"""Rotations: the synthetic mixture of the RSGM paper, and rotations from a CSV."""
+"""Rotations from a table."""
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rsgm.data.names import Floats, Names, Unit
 from rsgm.data.rotations import Layout, Rotations
-from rsgm.data.synthetic import MixtureData
 from rsgm.data.tables import Table, TableData, read_table
-from rsgm.distributions import Mixture, WrappedNormal
-from rsgm.distributions.checks import require_count
 from rsgm.manifolds import SpecialOrthogonal
-from rsgm.seeding import generator_from
-
-
-@dataclass(eq=False, repr=False)
-class RotationMixtureData(MixtureData):
-    r"""Wrapped normals around uniform random rotations: the SO(3) experiment of the RSGM paper.
-
-    :math:`R = M_k \mathrm{Exp}(v)` with Haar means :math:`M_k`, precisions :math:`\lambda_k \sim \Gamma(100, 1)`
-    and :math:`v \sim N(0, I / (2 \lambda_k))`, the scale that the paper's Frobenius metric gives rotation vectors.
-    The law is a function of the seed, so that results are to be read beside `true_log_prob`: over draws of the law
-    the best reachable log-likelihood is 0.916, 0.228, -0.458 for 16, 32, 64 components, with standard deviations
-    0.04, 0.03, 0.02.
-
-    References: De Bortoli et al. 2022, arXiv:2202.02763, section 5.2.
-
-    Arguments:
-        components: K
-        conditional: give the component as context, and score given it
-        train_size, val_size, test_size, fresh: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
-
-    Example:
-        >>> data = RotationMixtureData(components=4, train_size=10, val_size=10, test_size=10)
-        >>> data.setup()
-        >>> data.test.points.shape
-        torch.Size([10, 3, 3])
-    """
-
-    components: int = 16
-    _: KW_ONLY
-    train_size: int = 10_000
-    val_size: int = 2_000
-    test_size: int = 5_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_count("RotationMixtureData", components=self.components)
-
-    @cached_property
-    def law(self) -> Mixture:
-        """Equal weights."""
-        group, generator = SpecialOrthogonal(), generator_from("law", self.seed)
-        means = group.random_uniform(self.components, 3, 3, generator=generator, dtype=torch.float64)
-        # the sum of 100 exponential draws: torch's gamma sampler takes no generator
-        uniform = torch.rand(self.components, 100, generator=generator, dtype=torch.float64)
-        precision = -uniform.clamp_min(1e-300).log().sum(1)
-        return Mixture(WrappedNormal(group, means, (2 * precision).rsqrt()[:, None]))
 
 
 class RotationData(TableData):

@@ -1,10 +1,9 @@
-"""Angles: wrapped normals, torsion angles of molecules, and angles from a CSV."""
+"""Angles: torsion angles of molecules, and angles from a CSV."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,49 +16,12 @@ from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
 from rsgm.data.names import Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
-from rsgm.data.synthetic import LawData
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
-from rsgm.distributions import BrownianLaw
-from rsgm.distributions.checks import require_positive
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
 #: angles of the RNA set, in its order
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
-
-
-@dataclass(eq=False, repr=False)
-class WrappedNormalTorusData(LawData):
-    r"""A normal law of standard deviation σ per angle, wrapped around :math:`T^n`: the RSGM paper's experiment.
-
-    The mean is uniform, a function of the seed. The best reachable log-likelihood is
-    :math:`-\tfrac12\log(2\pi e\sigma^2)` per dimension, 0.190499379 nats for σ = 0.2.
-
-    References: De Bortoli et al. 2022, arXiv:2202.02763, section 5.3.
-
-    Arguments:
-        dim: n
-        scale: σ, radians
-        train_size, val_size, test_size, fresh: see `LawData`
-        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
-    """
-
-    dim: int = 2
-    scale: float = 0.2
-    _: KW_ONLY
-    test_size: int = 2_000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        Torus(self.dim)  # checks it
-        require_positive("WrappedNormalTorusData", scale=self.scale)
-
-    @cached_property
-    def law(self) -> BrownianLaw:
-        """On a flat torus the wrapped normal is the heat kernel at σ²."""
-        torus = Torus(self.dim)
-        mean = torus.random_uniform(*torus.shape, generator=generator_from("law", self.seed), dtype=torch.float64)
-        return BrownianLaw(torus, mean, self.scale**2)
 
 
 class TorusData(TableData):

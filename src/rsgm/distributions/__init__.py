@@ -3,6 +3,16 @@
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.distributions.combined import Mixture, ProductDistribution
 from rsgm.distributions.elementary import Normal, Uniform, VonMisesFisher
+from rsgm.distributions.experiments import (
+    HyperbolicCross,
+    NamedLaw,
+    NamedMixture,
+    PolarVonMisesFisher,
+    RandomRotationMixture,
+    RandomVonMisesFisherMixture,
+    RandomWrappedNormalMixture,
+    TorusWrappedNormal,
+)
 from rsgm.distributions.flat import EuclideanLaw, SmoothedLaw
 from rsgm.distributions.kent import Kent
 from rsgm.distributions.kent_fit import fit_kent
@@ -14,15 +24,23 @@ __all__ = [
     "Checkerboard",
     "EuclideanLaw",
     "GaussianMixture",
+    "HyperbolicCross",
     "Kent",
     "ManifoldDistribution",
     "Mixture",
     "Moons",
+    "NamedLaw",
+    "NamedMixture",
     "NoisyCurves",
     "Normal",
+    "PolarVonMisesFisher",
     "ProductDistribution",
+    "RandomRotationMixture",
+    "RandomVonMisesFisherMixture",
+    "RandomWrappedNormalMixture",
     "SmoothedLaw",
     "SwissRoll",
+    "TorusWrappedNormal",
     "Uniform",
     "VonMisesFisher",
     "WrappedNormal",
