@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm import divergence
 from rsgm.arguments import require_factory
@@ -104,16 +105,16 @@ class TangentField(NetworkField):
         network: factory of the network from its input and output sizes
     """
 
+    @override
     def outputs(self, manifold: Manifold) -> int:
-        """The ambient dimension."""
         return torch.Size(manifold.shape).numel()
 
+    @override
     def combine(self, x: Tensor, f: Tensor) -> Tensor:
-        """The tangent projection."""
         return self.manifold.proju(x, f.unflatten(-1, self.manifold.shape))
 
+    @override
     def correction(self, x: Tensor, f: Tensor) -> Tensor:
-        """``<H, f>``."""
         return self.manifold.inner(x, self.manifold.projection_trace(x), f.unflatten(-1, self.manifold.shape))
 
 
@@ -138,8 +139,8 @@ class DivergenceFreeField(NetworkField):
             raise ValueError(f"DivergenceFreeField: {manifold} has no known divergence-free fields; use TangentField.")
         return manifold.killing_field_count
 
+    @override
     def combine(self, x: Tensor, f: Tensor) -> Tensor:
-        """``sum_k f_k K_k``."""
         return self.manifold.combine_killing_fields(x, f)
 
     def correction(self, x: Tensor, f: Tensor) -> float:
@@ -164,16 +165,16 @@ class FrameField(NetworkField):
         ValueError: for another manifold
     """
 
+    @override
     def outputs(self, manifold: Manifold) -> int:
-        """The dimension."""
         if not manifold.smooth_frame:
             raise ValueError(f"FrameField: {manifold} has no known frame that is smooth everywhere; use TangentField.")
         return manifold.dim
 
+    @override
     def combine(self, x: Tensor, f: Tensor) -> Tensor:
-        """``sum_a f_a e_a``."""
         return self.manifold.from_frame(x, f)
 
+    @override
     def correction(self, x: Tensor, f: Tensor) -> Tensor:
-        """``sum_a f_a div e_a``."""
         return (f * self.manifold.frame_divergence(x)).sum(-1)

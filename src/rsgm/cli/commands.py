@@ -20,6 +20,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from typing_extensions import override
 
 from rsgm.cli import runs
 from rsgm.cli.explain import UsageError, explain
@@ -42,8 +43,8 @@ from rsgm.training import (
 class Events(TensorBoardLogger):
     """TensorBoard's events, without the empty hparams.yaml that Lightning puts beside them."""
 
+    @override
     def save(self) -> None:
-        """Write what is buffered."""
         self.experiment.flush()
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.divergence import Divergence, Hutchinson
 from rsgm.likelihood.solver import LogProb, ScoreLikelihood, derivatives_in
@@ -86,7 +87,7 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
             parts = x.clone().to(dtype).split(self.batch_size)
             labels = [None] * len(parts) if context is None else context.clone().to(dtype).split(self.batch_size)
             values = [
-                self._ends(score, part, label, generator) - self._path(score, part, label, generator)
+                self._boundary_terms(score, part, label, generator) - self._path_integral(score, part, label, generator)
                 for part, label in zip(parts, labels, strict=True)
             ]
         return LogProb(torch.cat(values), float(self.slices + 1), exact=False, solver=self.settings())
@@ -99,8 +100,10 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         """Method, slices and dtype."""
         return {"method": type(self).__name__, "slices": self.slices, "dtype": self.dtype}
 
-    def _ends(self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """All but the integral."""
+    def _boundary_terms(
+        self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """The terms of both ends: all of the bound but its integral over time."""
         process = score.process
         process.manifold.require_vector_space(type(self).__name__)
         dim = process.manifold.dim
@@ -119,8 +122,10 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         prior = process.prior.log_prob(expand(process.signal(last), x0) * x0) - 0.5 * dim * spread.square()
         return prior - rest + dim * ratio.log()
 
-    def _path(self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """The integral."""
+    def _path_integral(
+        self, score: ScoreField, x0: Tensor, context: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """The integral over time, by random slices."""
         process = score.process
         offset = torch.rand(len(x0), generator=generator, dtype=x0.dtype, device=x0.device)
         total = torch.zeros_like(offset, dtype=torch.float64)
@@ -151,8 +156,8 @@ class DenoisingBound(EvidenceLowerBound):
         False
     """
 
+    @override
     def start(self, process: Process) -> float:
-        """One."""
         return 1.0
 
     def rate(
@@ -185,8 +190,8 @@ class DivergenceBound(EvidenceLowerBound):
 
     divergence: Divergence = Hutchinson()
 
+    @override
     def start(self, process: Process) -> float:
-        """That of the integral."""
         return process.eps
 
     def rate(

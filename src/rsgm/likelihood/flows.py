@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
@@ -57,8 +58,8 @@ class FieldFlow(Flow):
         super().__init__(field.manifold, prior)
         self.field = field
 
+    @override
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The field."""
         return self.field(t, x, context)
 
     def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

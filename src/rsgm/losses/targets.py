@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.manifolds import expand
 from rsgm.processes import Process
 
-#: pairs of points at a time: what a kernel writes down should stay in the cache
+#: kernels that are evaluated at a time: few enough that temporary results stay in a processor's cache
 _PAIRS = 8192
 #: noise is short if its square is this part of the square of the distance of two members of a cell
 _SHORT = 0.1
@@ -42,6 +43,7 @@ class ScoreTarget(ABC):
 class ExactTarget(ScoreTarget):
     """The process's own: the conditional score, or that of the last step of a simulation."""
 
+    @override
     def draw(
         self,
         process: Process,
@@ -50,7 +52,6 @@ class ExactTarget(ScoreTarget):
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What the process draws."""
         return process.perturb_with_score(x0, t, generator)
 
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
@@ -122,8 +123,8 @@ class TruncatedTarget(ScoreTarget):
     threshold: float = 0.5
     terms: int = 5
 
+    @override
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
-        """The approximate score."""
         s = process.schedule.integral(t)
         column = expand(s, x)
         varadhan = process.manifold.logmap(x, x0) / column

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.processes import Process
 
@@ -22,8 +23,8 @@ class Weighting(ABC):
 class LikelihoodWeighting(Weighting):
     """β(t): the loss then bounds the Kullback-Leibler divergence (Song et al. 2021, arXiv:2101.09258)."""
 
+    @override
     def __call__(self, process: Process, t: Tensor) -> Tensor:
-        """β(t)."""
         return process.schedule.beta(t)
 
 
@@ -31,8 +32,8 @@ class LikelihoodWeighting(Weighting):
 class NoiseWeighting(Weighting):
     """σ(t)²: every time contributes alike, as in the RSGM paper's denoising loss."""
 
+    @override
     def __call__(self, process: Process, t: Tensor) -> Tensor:
-        """σ(t)²."""
         return process.std(t).square()
 
 
@@ -40,6 +41,6 @@ class NoiseWeighting(Weighting):
 class VarianceWeighting(Weighting):
     """s(t), the variance time."""
 
+    @override
     def __call__(self, process: Process, t: Tensor) -> Tensor:
-        """s(t)."""
         return process.schedule.integral(t)

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.charts import Chart, Stereographic
 from rsgm.description import describe
@@ -111,8 +112,8 @@ class ChartSGM(GenerativeModel):
         scale = float(self.chart.log_det(centre)) / self.manifold.dim
         return self.flat.resolution() * math.exp(scale)
 
+    @override
     def rough(self) -> GenerativeModel:
-        """With a rougher solve."""
         return self.altered(flat=self.flat.rough())
 
     def _coordinates(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
@@ -92,10 +93,10 @@ class ExactScore(GenerativeModel):
         """The process and its reversal."""
         return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
 
+    @override
     def resolution(self) -> float:
-        """``sqrt(s(eps))``."""
         return self.process.resolution()
 
+    @override
     def rough(self) -> GenerativeModel:
-        """With a rougher solve."""
         return self.altered(log_density=self.log_density.rough())

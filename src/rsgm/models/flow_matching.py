@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions import ManifoldDistribution, Uniform
 from rsgm.fields import NetworkField, TangentField
@@ -79,6 +80,6 @@ class FlowMatching(GenerativeModel):
         """The log-density by the ODE."""
         return self.solver.log_prob(self.flow, x, context)
 
+    @override
     def rough(self) -> GenerativeModel:
-        """With a rougher solve."""
         return self.altered(solver=self.solver.rough())

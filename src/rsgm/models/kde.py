@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions.combined import choose
 from rsgm.likelihood import LogProb
@@ -89,8 +90,8 @@ class KernelDensity(GenerativeModel):
         """The mixture density, in float64."""
         return LogProb((self._log_parts(x) + self.weights.log()).logsumexp(1), 0.0)
 
+    @override
     def resolution(self) -> float:
-        """The smallest width."""
         return self.min_width
 
     def _log_parts(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 from tqdm import tqdm
+from typing_extensions import override
 
 from rsgm.distributions import Kent, Mixture, fit_kent
 from rsgm.likelihood import LogProb
@@ -84,8 +85,8 @@ class KentMixture(GenerativeModel):
         x = self.manifold.projx(x.to(self.frames))
         return LogProb(self._law().log_prob(x), 0.0)
 
+    @override
     def resolution(self) -> float:
-        """The smallest width."""
         return self.min_width
 
     def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm) -> Mixture:

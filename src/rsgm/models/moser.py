@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
@@ -46,16 +47,16 @@ class MoserFlow(Flow):
         u, div = self.field.with_divergence(x.new_zeros(len(x)), x, directions, context)
         return u, 1 - div
 
+    @override
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """``-u / g``."""
         return self._both(t, x, context)[0]
 
     def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The velocity and ``(r - r+) / g``; r is exact whatever the ``directions``, for it defines the flow."""
         return self._both(t, x, context)
 
+    @override
     def boundary(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """``log r+``."""
         return self.ratio(x, self.manifold.frame(x), context)[1].clamp_min(self.eps).log()
 
     def _both(self, t: Tensor, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -139,6 +140,6 @@ class Moser(GenerativeModel):
         """The log-density by the ODE."""
         return self.solver.log_prob(self.flow, x, context)
 
+    @override
     def rough(self) -> GenerativeModel:
-        """With a rougher solve."""
         return self.altered(solver=self.solver.rough())

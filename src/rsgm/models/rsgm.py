@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
@@ -98,10 +99,10 @@ class RSGM(GenerativeModel):
         """The process and its reversal."""
         return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
 
+    @override
     def resolution(self) -> float:
-        """``sqrt(s(eps))``."""
         return self.process.resolution()
 
+    @override
     def rough(self) -> GenerativeModel:
-        """With a rougher solve."""
         return self.altered(log_density=self.log_density.rough())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions import Uniform
 from rsgm.manifolds import Manifold
@@ -44,16 +45,16 @@ class Brownian(Process):
         self._prior = Uniform(manifold)
 
     @property
+    @override
     def prior(self) -> Uniform:
-        """The uniform law."""
         return self._prior
 
+    @override
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Zero."""
         return torch.zeros_like(x)
 
+    @override
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros."""
         return torch.zeros_like(x), torch.zeros_like(t)
 
     def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:

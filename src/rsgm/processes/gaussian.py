@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions import Normal
 from rsgm.manifolds import Manifold, expand
@@ -31,8 +32,8 @@ class GaussianProcess(Process, ABC):
         """``N(α x0, σ² I)``, whose score is ``(α x0 - x) / σ²``."""
         return self.manifold.heat_kernel(expand(self.signal(t), x0) * x0, x, self.std(t).square())
 
+    @override
     def contraction(self, t: Tensor, t_next: Tensor) -> Tensor:
-        """``α(t) / α(t_next)``."""
         return self.signal(t) / self.signal(t_next)
 
     def settle(self, x: Tensor, score: Tensor, noise: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
@@ -79,20 +80,20 @@ class VariancePreserving(GaussianProcess):
         self._prior = Normal(manifold)
 
     @property
+    @override
     def prior(self) -> Normal:
-        """The standard normal law."""
         return self._prior
 
+    @override
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """``-β x / 2``."""
         return -0.5 * expand(self.schedule.beta(t), x) * x
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """The divergence is ``-β dim / 2``."""
         return self.drift(t, x), -0.5 * self.manifold.dim * self.schedule.beta(t)
 
+    @override
     def signal(self, t: Tensor) -> Tensor:
-        """``exp(-s/2)``."""
         return (-0.5 * self.schedule.integral(t)).exp()
 
 
@@ -130,31 +131,31 @@ class VarianceExploding(GaussianProcess):
         _ = self.prior  # which checks the manifold
 
     @property
+    @override
     def prior(self) -> Normal:
-        """``N(0, s(1) I)``."""
         # not kept: the schedule may be fitted
         return Normal(self.manifold, float(self.std(torch.tensor(1.0, dtype=torch.float64))))
 
+    @override
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """Zero."""
         return torch.zeros_like(x)
 
+    @override
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros."""
         return torch.zeros_like(x), torch.zeros_like(t)
 
+    @override
     def signal(self, t: Tensor) -> Tensor:
-        """One."""
         return torch.ones_like(t)
 
+    @override
     def std(self, t: Tensor) -> Tensor:
-        """``sqrt(s(t))``."""
         return self.schedule.integral(t).sqrt()
 
+    @override
     def log_noise_to_signal(self, t: Tensor) -> Tensor:
-        """``log s``."""
         return self.schedule.integral(t).log()
 
+    @override
     def time_of_ratio(self, ratio: Tensor) -> Tensor:
-        """``s = exp(ratio)``."""
         return self.schedule.inverse(ratio.exp())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.distributions import WrappedNormal
 from rsgm.manifolds import Manifold, expand
@@ -70,8 +71,8 @@ class Langevin(Process):
         """The wrapped normal law at the origin."""
         return self._prior
 
+    @override
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """``-β ∇U / 2``."""
         pull, bend = self._gradient(x)
         return expand(self.schedule.beta(t) / 2, x) * (pull / self.scale**2 - bend)
 
@@ -129,8 +130,8 @@ class Langevin(Process):
         part, std = -torch.expm1(-ratio), self.scale * (-torch.expm1(-2 * ratio)).sqrt()
         return expand(part, like), expand(std, like)
 
+    @override
     def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Not known."""
         raise NotImplementedError(
             "Langevin has no transition density in closed form; train with ImplicitScoreMatching or "
             "SlicedScoreMatching, which need only its samples, or with DenoisingScoreMatching and its ExactTarget, "

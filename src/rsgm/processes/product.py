@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm.distributions import ProductDistribution
 from rsgm.manifolds import Manifold, Product
@@ -62,8 +63,8 @@ class ProductProcess(Process):
         """The product of the factors' priors."""
         return self._prior
 
+    @override
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
-        """By factor."""
         return self.manifold.join(f.drift(t, part) for f, part in self._parts(x))
 
     def drift_with_divergence(self, t: Tensor, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,8 +73,8 @@ class ProductProcess(Process):
         drifts, divergences = zip(*(f.drift_with_divergence(t, a, u) for (f, a), u in split), strict=True)
         return self.manifold.join(drifts), sum(divergences)
 
+    @override
     def perturb(self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws."""
         return self.manifold.join(f.perturb(part, t, generator) for f, part in self._parts(x0))
 
     def perturb_with_score(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.processes.base import Process
 from rsgm.schedules import GridLadder, Ladder
@@ -65,8 +66,8 @@ class UniformTime(ContinuousTime):
 class LogUniformTime(ContinuousTime):
     """log s(t) uniform: every decade of scale is seen equally often."""
 
+    @override
     def from_uniform(self, process: Process, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Geometric in s."""
         low, high = (math.log(value) for value in _variance_ends(process))
         s = torch.exp(low + (high - low) * u)
         t = process.schedule.inverse(s).clamp(process.eps, 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.processes import Process, ScoreField
 from rsgm.samplers.base import Sampler
@@ -27,8 +28,8 @@ class Start(ABC):
 class PriorStart(Start):
     """The prior of the process, whose standard deviation is that of the largest level."""
 
+    @override
     def __call__(self, process: Process, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draws of the prior."""
         return process.prior.draw(n, generator)
 
 
@@ -47,8 +48,8 @@ class BoxStart(Start):
         if not self.low < self.high:
             raise ValueError(f"BoxStart: low must be below high, found {self.low} and {self.high}.")
 
+    @override
     def __call__(self, process: Process, n: int, generator: torch.Generator | None) -> Tensor:
-        """Uniform draws."""
         device = None if generator is None else generator.device
         u = torch.rand(n, *process.manifold.shape, generator=generator, device=device)
         return process.manifold.projx(self.low + (self.high - self.low) * u)
@@ -75,6 +76,7 @@ class LangevinDynamics(Sampler):
             raise ValueError(f"LangevinDynamics: steps and step must be positive, found {self.steps} and {self.step}.")
 
     @torch.no_grad()
+    @override
     def states(
         self,
         score: ScoreField,
@@ -82,7 +84,6 @@ class LangevinDynamics(Sampler):
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
-        """Where each step leads."""
         x = self.start(score.process, n, generator)
         t = x.new_full((n,), score.process.eps)
         yield x

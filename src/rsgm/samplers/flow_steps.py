@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.manifolds import expand
 from rsgm.processes import Reverse
@@ -102,8 +103,8 @@ class RungeKutta(FlowStepper):
 
     steps: ClassVar[int] = 20
 
+    @override
     def move(self, slope: Slope) -> Tensor:
-        """Simpson's rule."""
         first = slope(0, 0.0)
         second = slope(0.5, first / 2)
         third = slope(0.5, second / 2)

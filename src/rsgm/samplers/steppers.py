@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.manifolds import expand
 from rsgm.processes import Process, Reverse, ScoreField
@@ -24,8 +25,7 @@ class Step:
         t, t_next: from where to where, ``t_next < t``, ``(B,)`` each
         context: ``(B, c)``, of the score
         generator: of the noise
-        last: the sampler makes no step after this one: noise that the step adds for want of a better law, and that
-            later steps would have smoothed out, is left out
+        last: whether this is the last step: it leaves out the noise that further steps would have smoothed
     """
 
     score: ScoreField
@@ -88,8 +88,8 @@ class GeodesicEulerMaruyama(Stepper):
 
     lmbd: float = 0.0
 
+    @override
     def __call__(self, step: Step, x: Tensor) -> Tensor:
-        """One geodesic step."""
         manifold = step.process.manifold
         move, std = Reverse(step.score, self.lmbd).increment(step.t, step.t_next, x, step.context)
         if self.lmbd < 1 and not step.last:

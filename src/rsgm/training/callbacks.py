@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data import ManifoldData
 from rsgm.evaluation.figures import sample_figure, sample_like
@@ -55,8 +56,8 @@ class EMA(WeightAveraging):
         super().on_validation_epoch_start(trainer, pl_module)
         self._swapped = True
 
+    @override
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the weights back."""
         super().on_validation_epoch_end(trainer, pl_module)
         self._swapped = False
 
@@ -113,8 +114,8 @@ class LastCheckpoint(Checkpoint):
         if self._saved < 0:
             self._save(trainer)
 
+    @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what was learned."""
         if trainer.global_step:
             self._save(trainer)
 
@@ -153,25 +154,25 @@ class Cost(Callback):
         self.spent = {"wall": 0.0, "cpu": 0.0}
         self._start: tuple[float, float] | None = None
 
+    @override
     def on_train_start(self, *_: Any) -> None:
-        """Start the clock."""
         self._start = time.perf_counter(), time.process_time()
 
+    @override
     def on_validation_start(self, *_: Any) -> None:
-        """Stop it."""
         self._stop()
 
+    @override
     def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
-        """Start it again."""
         if trainer.training or trainer.validating:
             self.on_train_start()
 
+    @override
     def on_train_end(self, *_: Any) -> None:
-        """Stop it."""
         self._stop()
 
+    @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what was spent."""
         if self._start is not None:
             self._stop()
             self.on_train_start()

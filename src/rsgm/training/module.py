@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
 
 from rsgm.data import ManifoldData
 from rsgm.models import GenerativeModel, NonFiniteLossError, record
@@ -124,14 +125,14 @@ class Training(LightningModule):
                 self.log_dict(logged, prog_bar=True, batch_size=len(x))
         return loss
 
+    @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The negative log-likelihood, ``val/nll``."""
         if batch_idx == 0 and not self.model.is_finite():
             raise NonFiniteLossError(f"The weights are not finite at step {self.global_step}; {_REMEDIES}")
         self._log_likelihood("val", batch)
 
+    @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """The negative log-likelihood, ``test/nll``."""
         self._log_likelihood("test", batch)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -155,8 +156,8 @@ class Training(LightningModule):
             more |= {"data": data.description(), "fingerprint": data.fingerprint}
         checkpoint.setdefault("rsgm", {}).update(record(self.model, **more))
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the seed."""
         self.seed = checkpoint["rsgm"]["seed"]
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
