@@ -84,27 +84,33 @@ def geometry(distance, dtype):
     return distance.to(dtype), ((math.pi - distance) + PI_REST).to(dtype)
 
 
+def at(distance, s, dtype):
+    """Distance, variance time and codistance, the arguments of a kernel."""
+    rounded, codistance = geometry(distance, dtype)
+    return rounded, s.to(dtype), codistance
+
+
 def check(kernel, rows, dtype, score_tolerance, log_tolerance):
     s, distance, log_density, score = columns(rows)
-    arguments = *geometry(distance, dtype), s.to(dtype)
+    arguments = at(distance, s, dtype)
     found = kernel.score(*arguments)
     assert found.dtype == dtype
     assert ((found.double() - score) / score).abs().max() <= score_tolerance
-    found = kernel.log_density(*arguments)
+    found = kernel.log_prob(*arguments)
     assert found.dtype == dtype
     # what a rounding of the arguments makes of a large exponent is no error of the kernel
     assert ((found.double() - log_density).abs() / (1 + log_density.abs())).max() <= log_tolerance
 
 
 def grid(dtype):
-    """Distances and codistances with the hard cases, variance times over eight decades, shaped to broadcast."""
+    """Distances and codistances with the hard cases, variance times over eight decades between them, of one shape."""
     near = torch.tensor([0, 1e-7, 1e-6, 1e-4, 1e-3], dtype=torch.float64)
     middle = torch.linspace(0.01, math.pi - 0.01, 99, dtype=torch.float64)
     distance = torch.cat([near, middle, math.pi - near.flip(0)]).to(dtype)
     codistance = torch.cat([math.pi - near, middle.flip(0), near.flip(0)]).to(dtype)
     s = torch.logspace(-7, math.log10(15), 50, dtype=torch.float64)
     s = torch.cat([s, torch.tensor([0.2, 1.5], dtype=torch.float64)]).to(dtype)[:, None]
-    return tuple(x.clone() for x in torch.broadcast_tensors(distance, codistance, s))
+    return tuple(x.clone() for x in torch.broadcast_tensors(distance, s, codistance))
 
 
 class TestValues:
@@ -124,7 +130,7 @@ class TestValues:
         check(KERNELS[name], rows, dtype, 1e-13 if double else 1e-6, 1e-14 if double else 4e-7)
         if double:
             s, distance, log_density, _ = columns(rows)
-            found = KERNELS[name].log_density(*geometry(distance, dtype), s)
+            found = KERNELS[name].log_prob(*at(distance, s, dtype))
             assert (found - log_density).abs().max() <= 2e-12
 
     @pytest.mark.parametrize(
@@ -135,8 +141,8 @@ class TestValues:
         far = (math.pi - near[12:].double().flip(0)).float()
         distance = torch.cat([near, torch.linspace(1, 2.1, 60), far])
         s = torch.logspace(-4, math.log10(15), 90)[:, None]
-        exact = kernel.score(*geometry(distance.double(), torch.float64), s.double())
-        found = kernel.score(*geometry(distance.double(), torch.float32), s)
+        exact = kernel.score(*at(distance.double(), s, torch.float64))
+        found = kernel.score(*at(distance.double(), s, torch.float32))
         assert ((found - exact) / exact).abs().max() <= tolerance
         assert found.max() < 0
 
@@ -145,8 +151,8 @@ class TestValues:
         distance = torch.linspace(1e-3, math.pi - 1e-3, 200, dtype=torch.float64)
         distance, codistance = geometry(distance, torch.float64)
         s = torch.tensor([1.5 - 1e-12, 1.5], dtype=torch.float64)[:, None]
-        log_density = kernel.log_density(distance, codistance, s)
-        score = kernel.score(distance, codistance, s)
+        log_density = kernel.log_prob(distance, s, codistance)
+        score = kernel.score(distance, s, codistance)
         torch.testing.assert_close(log_density[0], log_density[1], rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(score[0], score[1], rtol=1e-11, atol=0)
 
@@ -158,13 +164,13 @@ class TestValues:
         distance, s = (x.clone() for x in torch.broadcast_tensors(distance, s))
 
         def score_at(d):
-            return kernel.score(d, math.pi - d, s)
+            return kernel.score(d, s, math.pi - d)
 
         def area_at(d):
             return kernel.log_volume_element(d, math.pi - d)
 
         def log_density_at(s):
-            return kernel.log_density(distance, math.pi - distance, s)
+            return kernel.log_prob(distance, s, math.pi - distance)
 
         one = torch.ones_like(distance)
         score, score_slope = torch.func.jvp(score_at, (distance,), (one,))
@@ -181,28 +187,62 @@ class TestValues:
             reach = min(math.pi, 12 * math.sqrt(s))
             distance = reach * (nodes + 1) / 2
             codistance = math.pi - distance
-            log_density = kernel.log_density(distance, codistance, torch.tensor(s, dtype=torch.float64))
+            log_density = kernel.log_prob(distance, torch.tensor(s, dtype=torch.float64), codistance)
             density = torch.exp(log_density + kernel.log_volume_element(distance, codistance))
             assert abs((density * weights).sum().item() * reach / 2 - 1) < 1e-12
 
     def test_uniform_law_at_large_times(self):
         for kernel in KERNELS.values():
-            log_density = kernel.log_density(torch.tensor(2.0), torch.tensor(math.pi - 2), torch.tensor(1e3))
+            log_density = kernel.log_prob(torch.tensor(2.0), torch.tensor(1e3), torch.tensor(math.pi - 2))
             assert log_density.item() == pytest.approx(-math.log(kernel.volume), rel=1e-6)
 
     @every_kernel
     def test_shapes_broadcast(self, kernel):
         distance, s = torch.rand(3, 1, 5), torch.rand(4, 1)
-        for function in (kernel.log_density, kernel.score):
-            assert function(distance, math.pi - distance, s).shape == (3, 4, 5)
-            assert function(torch.tensor(1.0), torch.tensor(math.pi - 1), torch.tensor(0.3)).shape == ()
-            assert function(torch.ones(0), torch.ones(0), torch.tensor(0.3)).shape == (0,)
+        for function in (kernel.log_prob, kernel.score):
+            assert function(distance, s, math.pi - distance).shape == (3, 4, 5)
+            assert function(torch.tensor(1.0), torch.tensor(0.3), torch.tensor(math.pi - 1)).shape == ()
+            assert function(torch.ones(0), torch.tensor(0.3), torch.ones(0)).shape == (0,)
         assert kernel.sample_distance(distance, s).shape == (3, 4, 5)
         assert kernel.sample_distance(torch.tensor(1.0), torch.tensor(0.3)).shape == ()
 
 
+class TestNumbers:
+    """What is no tensor: numbers, arrays, and codistances left out."""
+
+    @every_kernel
+    def test_of_numbers_and_arrays(self, kernel):
+        distance = np.linspace(0.1, 3.0, 7)
+        arguments = at(torch.from_numpy(distance), torch.tensor(0.1, dtype=torch.float64), torch.float64)
+        expected = [function(*arguments) for function in both(kernel)]
+        for function, values in zip(both(kernel), expected, strict=True):
+            torch.testing.assert_close(function(distance, s=0.1), values, rtol=1e-12, atol=0)
+            torch.testing.assert_close(function(distance, s=np.array(0.1)), values, rtol=1e-12, atol=0)
+            for x, value in zip(distance.tolist(), values, strict=True):
+                found = function(x, s=0.1)
+                assert (found.dtype, found.shape) == (torch.float32, ())
+                assert float(found) == pytest.approx(float(value), rel=2e-5)
+        assert float(kernel.sample_distance(0.5, 0.1)) == pytest.approx(
+            float(kernel.sample_distance(torch.tensor(0.5).double(), torch.tensor(0.1).double())), rel=1e-6
+        )
+
+    def test_types(self):
+        """Those of axes go before single numbers, as in torch; whole numbers are of the default type."""
+        single, double = torch.ones(3), torch.ones(3, dtype=torch.float64)
+        assert SPHERE2.log_prob(single, s=0.1).dtype == torch.float32
+        assert SPHERE2.log_prob(double, s=0.1).dtype == torch.float64
+        assert SPHERE2.log_prob(single, s=torch.tensor(0.1, dtype=torch.float64)).dtype == torch.float32
+        assert SPHERE2.log_prob(single, s=0.1 * double).dtype == torch.float64
+        assert SPHERE2.log_prob(1, s=1).dtype == SPHERE2.log_prob(torch.tensor([1]), s=1).dtype == torch.float32
+        assert SPHERE2.log_volume_element(1.0) == SPHERE2.log_volume_element(torch.tensor(1.0))
+
+
+def both(kernel):
+    return kernel.log_prob, kernel.score
+
+
 class TestDerivatives:
-    @pytest.mark.parametrize("name", ["log_density", "score"])
+    @pytest.mark.parametrize("name", ["log_prob", "score"])
     @every_dtype
     @every_kernel
     def test_finite_in_both_modes(self, kernel, dtype, name):
@@ -212,7 +252,7 @@ class TestDerivatives:
         assert value.isfinite().all()
         gradients = torch.autograd.grad(value.sum(), leaves)
         for i, gradient in enumerate(gradients):
-            assert gradient.isfinite().all(), ("distance", "codistance", "s")[i]
+            assert gradient.isfinite().all(), ("distance", "s", "codistance")[i]
             tangents = tuple(torch.full_like(x, i == j) for j, x in enumerate(arguments))
             _, tangent = torch.func.jvp(function, arguments, tangents)
             assert tangent.isfinite().all()
@@ -224,7 +264,7 @@ class TestDerivatives:
     @every_kernel
     def test_vmap(self, kernel, dtype):
         arguments = tuple(x[::7] for x in grid(dtype))
-        for function in (kernel.log_density, kernel.score):
+        for function in (kernel.log_prob, kernel.score):
             found = torch.func.vmap(torch.func.vmap(torch.func.grad(function)))(*arguments)
             assert found.isfinite().all()
             _, pushed = torch.func.vmap(lambda *a, f=function: torch.func.jvp(f, a, a))(*arguments)
@@ -234,10 +274,10 @@ class TestDerivatives:
     @every_dtype
     @every_kernel
     def test_log_density_differentiates_to_the_score(self, kernel, dtype):
-        distance, codistance, s = (x.requires_grad_() for x in grid(dtype))
-        log_density = kernel.log_density(distance, codistance, s)
+        distance, s, codistance = (x.requires_grad_() for x in grid(dtype))
+        log_density = kernel.log_prob(distance, s, codistance)
         along, against = torch.autograd.grad(log_density.sum(), (distance, codistance))
-        error = (along - against - kernel.score(distance, codistance, s)).abs()
+        error = (along - against - kernel.score(distance, s, codistance)).abs()
         # the terms that cancel at the cut locus are pi/s
         assert (error * s / math.pi).max() < 16 * torch.finfo(dtype).eps
 
@@ -247,14 +287,14 @@ class TestDerivatives:
         distance = torch.tensor([0.0, math.pi], dtype=torch.float64)
         s = torch.logspace(-7, 1, 40, dtype=dtype)[:, None]
         codistance = distance.flip(0).to(dtype)
-        assert (kernel.score(distance.to(dtype), codistance, s) == 0).all()
+        assert (kernel.score(distance.to(dtype), s, codistance) == 0).all()
 
     def test_first_call_anywhere(self):
         """What the first call caches must serve every later one, whatever surrounded the first."""
         r, s = torch.tensor([0.5, 2.0]), torch.tensor([0.3, 2.0])
 
         def score(d):
-            return SPHERE3.score(d, math.pi - d, s) + SPHERE3.sample_distance(d, s)
+            return SPHERE3.score(d, s, math.pi - d) + SPHERE3.sample_distance(d, s)
 
         def inference():
             with torch.inference_mode():
@@ -319,7 +359,7 @@ def masses(kernel, distances, s):
     edges = np.unique(np.concatenate([[0, math.pi], distances, *fill]))
     points = edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2
     distance, codistance = geometry(torch.from_numpy(points), torch.float64)
-    log_density = kernel.log_density(distance, codistance, torch.tensor(s, dtype=torch.float64))
+    log_density = kernel.log_prob(distance, torch.tensor(s, dtype=torch.float64), codistance)
     density = torch.exp(log_density + kernel.log_volume_element(distance, codistance)).numpy()
     mass = (density * weights).sum(1) * np.diff(edges) / 2
     below, above = np.append(0, np.cumsum(mass)), np.append(np.cumsum(mass[::-1])[::-1], 0)
@@ -355,7 +395,7 @@ class TestSampling:
             error = np.abs(found_above - above)
             if dtype == torch.float32:  # the mass within the rounding of a distance, which matters next to pi
                 points = geometry(torch.from_numpy(distance), torch.float64)
-                density = kernel.log_density(*points, torch.tensor(s)) + kernel.log_volume_element(*points)
+                density = kernel.log_prob(points[0], s, points[1]) + kernel.log_volume_element(*points)
                 error = error - 2 * torch.finfo(dtype).eps * distance * density.exp().numpy()
             assert (error / above)[tail].max() < 0.01
 
@@ -447,36 +487,36 @@ class TestApproximateScores:
     def test_long_series_is_exact_at_one(self, dim, kernel, dtype):
         distance, codistance = geometry(torch.linspace(0, 3.1, 200, dtype=torch.float64), dtype)
         s = torch.ones((), dtype=dtype)
-        found = truncated_series_score(dim, distance, codistance, s, n_max=50)
+        found = truncated_series_score(dim, distance, s, 50, codistance)
         rtol, atol = (1e-12, 1e-13) if dtype == torch.float64 else (2e-5, 1e-6)
-        torch.testing.assert_close(found, kernel.score(distance, codistance, s), rtol=rtol, atol=atol)
+        torch.testing.assert_close(found, kernel.score(distance, s, codistance), rtol=rtol, atol=atol)
 
     @every_dtype
     def test_eigenvalues_in_higher_dimension(self, dtype):
         s, distance, score = columns(GOLDEN_S7)
-        found = truncated_series_score(7, *geometry(distance, dtype), s.to(dtype), n_max=50).double()
+        found = truncated_series_score(7, distance.to(dtype), s.to(dtype), 50, geometry(distance, dtype)[1]).double()
         assert ((found - score) / score).abs().max() < (1e-11 if dtype == torch.float64 else 2e-5)
 
     def test_seven_sphere_against_the_table(self):
         records = reference("heat_kernels.json")["records"]
         rows = [(r["s"], r["dist"], r["score"]) for r in records if r["manifold"] == "S7" and r["s"] >= 0.5]
         s, distance, score = columns(rows)
-        found = truncated_series_score(7, *geometry(distance, torch.float64), s, n_max=30)
+        found = truncated_series_score(7, distance, s, 30, geometry(distance, torch.float64)[1])
         assert ((found - score) / score).abs().max() < 1e-10
 
     def test_the_cut_matters_and_has_a_closed_form(self):
         distance = torch.linspace(0.1, 3, 30, dtype=torch.float64)
         s = torch.tensor(0.7, dtype=torch.float64)
-        cut = [truncated_series_score(2, distance, math.pi - distance, s, n_max=n) for n in (0, 1)]
+        cut = [truncated_series_score(2, distance, s, n, math.pi - distance) for n in (0, 1)]
         assert (cut[0] == 0).all()
         amplitude = 3 * torch.exp(-s)
         torch.testing.assert_close(cut[1], -amplitude * torch.sin(distance) / (1 + amplitude * torch.cos(distance)))
 
-    @pytest.mark.parametrize(("dim", "n_max"), [(0, 5), (2, -1)])
-    def test_out_of_range(self, dim, n_max):
+    @pytest.mark.parametrize(("dim", "terms"), [(0, 5), (2, -1)])
+    def test_out_of_range(self, dim, terms):
         one = torch.ones(1)
         with pytest.raises(ValueError, match=r"found dim=.*needs dim >= 1"):
-            truncated_series_score(dim, one, one, one, n_max)
+            truncated_series_score(dim, one, one, terms)
 
 
 @pytest.mark.slow
@@ -512,7 +552,7 @@ class TestSpeed:
 
     def test_batch_of_512(self, step):
         distance, s, r = 3.14 * torch.rand(512), 3 * torch.rand(512) + 1e-3, 3 * torch.rand(512)
-        assert self.in_steps(lambda: SPHERE2.score(distance, math.pi - distance, s), step) < 0.35
+        assert self.in_steps(lambda: SPHERE2.score(distance, s, math.pi - distance), step) < 0.35
         for kernel in KERNELS.values():
             assert self.in_steps(lambda k=kernel: k.sample_distance(r, s), step) < 0.08
 

@@ -63,7 +63,7 @@ def check(kernel, rows, dtype):
     found = kernel.score(distance.to(dtype), s.to(dtype))
     assert found.dtype == dtype
     assert ((found.double() - score) / score).abs().max() < (2e-14 if double else 3e-7)
-    found = kernel.log_density(distance.to(dtype), s.to(dtype))
+    found = kernel.log_prob(distance.to(dtype), s.to(dtype))
     assert ((found.double() - log_density).abs() / (1 + log_density.abs())).max() < (2e-15 if double else 3e-7)
 
 
@@ -98,7 +98,7 @@ def test_heat_equation(kernel):
     one = torch.ones_like(distance)
     score, slope = torch.func.jvp(lambda d: kernel.score(d, s), (distance,), (one,))
     _, drift = torch.func.jvp(kernel.log_volume_element, (distance,), (one,))
-    _, left = torch.func.jvp(lambda t: kernel.log_density(distance, t), (s,), (one,))
+    _, left = torch.func.jvp(lambda t: kernel.log_prob(distance, t), (s,), (one,))
     right = (slope + score * score + score * drift) / 2
     scale = (slope.abs() + score * score + (score * drift).abs()) / 2
     assert ((left - right).abs() / scale).max() < 1e-10
@@ -108,7 +108,7 @@ def test_heat_equation(kernel):
 @every_kernel
 def test_derivatives_are_finite_and_agree(kernel, dtype):
     arguments = grid(dtype)
-    for function in (kernel.log_density, kernel.score):
+    for function in (kernel.log_prob, kernel.score):
         leaves = [x.requires_grad_() for x in grid(dtype)]
         value = function(*leaves)
         gradients = torch.autograd.grad(value.sum(), leaves)
@@ -120,7 +120,7 @@ def test_derivatives_are_finite_and_agree(kernel, dtype):
             scale = gradient.abs() + 1e-2 * gradient.abs().amax(1, keepdim=True)
             assert ((tangent - gradient).abs() / scale).max() < (1e-11 if dtype == torch.float64 else 5e-4)
     leaf = grid(dtype)[0].requires_grad_()
-    (along,) = torch.autograd.grad(kernel.log_density(leaf, arguments[1]).sum(), leaf)
+    (along,) = torch.autograd.grad(kernel.log_prob(leaf, arguments[1]).sum(), leaf)
     score = kernel.score(*arguments)
     assert ((along - score).abs() / (1 + score.abs())).max() < 32 * torch.finfo(dtype).eps
 
@@ -152,7 +152,7 @@ def masses(kernel, distances, s):
     top = (kernel.dim - 1) / 2 * s + 12 * math.sqrt(s)
     edges = np.unique(np.concatenate([[0, top], distances, np.linspace(0, top, 500)]))
     points = torch.from_numpy(edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2)
-    log_density = kernel.log_density(points, torch.tensor(s, dtype=torch.float64))
+    log_density = kernel.log_prob(points, torch.tensor(s, dtype=torch.float64))
     density = torch.exp(log_density + kernel.log_volume_element(points)).numpy()
     mass = (density * weights).sum(1) * np.diff(edges) / 2
     below, above = np.append(0, np.cumsum(mass)), np.append(np.cumsum(mass[::-1])[::-1], 0)

@@ -757,6 +757,24 @@ def test_heat_kernel_is_normalised_and_sampled(manifold, s):
 
 
 @every_manifold
+@every_dtype
+def test_heat_kernels_at_a_number(make, dtype):
+    """A variance time may be a number or an array, and stands for all points."""
+    manifold = make()
+    x0, x = points(manifold, 3, dtype, seed=4), points(manifold, 3, dtype, seed=5)
+    calls = [lambda s: manifold.heat_kernel_sample(x0, s, torch.Generator().manual_seed(0))]
+    if (type(manifold).__name__, manifold.dim) not in UNKNOWN_KERNELS:
+        calls += [lambda s: manifold.heat_kernel_log_prob(x0, x, s), lambda s: manifold.heat_kernel_score(x0, x, s)]
+    if type(manifold) in (Sphere, Torus, SpecialOrthogonal):
+        calls.append(lambda s: manifold.heat_kernel_series_score(x0, x, s, terms=5))
+    for call in calls:
+        expected = call(torch.full((3,), 0.3, dtype=dtype))
+        for s in (0.3, np.array(0.3), torch.tensor(0.3, dtype=dtype)):
+            torch.testing.assert_close(call(s), expected, rtol=0, atol=0)
+        assert call(1).dtype == dtype
+
+
+@every_manifold
 def test_heat_kernel_score_is_the_gradient(make):
     manifold = make()
     x0, x = points(manifold, 200, seed=10), points(manifold, 200, seed=11)

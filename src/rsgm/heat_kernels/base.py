@@ -3,21 +3,25 @@
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
 TABLE_SHAPE = (112, 128)  # rows in the variance time, columns in the norm
 TABLE_S0, TABLE_S1, TABLE_R1 = 0.1, 25.0, 8.5  # rows even in log(1 + s / s0); last s; last norm (tail 2e-16)
 
+#: what a kernel may be asked at
+Number: TypeAlias = Tensor | NDArray | float
+
 _T = TypeVar("_T")
 
 
 def cached(build: Callable[..., _T]) -> Callable[..., _T]:
-    """Cache tensors built in a new thread: no vmap, jvp, inference mode or autocast of the caller is on there."""
+    """A cache of tensors that are built in a new thread, where no vmap, jvp, inference mode or autocast is on."""
 
     @functools.cache
     def made(*args: object) -> _T:
@@ -27,8 +31,27 @@ def cached(build: Callable[..., _T]) -> Callable[..., _T]:
     return made
 
 
+def tensors(*values: Number) -> list[Tensor]:
+    """Numbers, arrays and tensors as tensors of one floating point type and device.
+
+    As in torch, the type of tensors with axes goes before that of single numbers; floats alone are of the default type.
+    """
+    given = [value if isinstance(value, Tensor | float | int) else torch.as_tensor(value) for value in values]
+    found = [value for value in given if isinstance(value, Tensor)]
+    types = [value.dtype for value in found if value.dim()] or [value.dtype for value in found]
+    dtype = functools.reduce(torch.promote_types, types, torch.bool)
+    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
+    device = found[0].device if found else None
+    return [torch.as_tensor(value, dtype=dtype, device=device) for value in given]
+
+
+def like(value: Number, x: Tensor) -> Tensor:
+    """A tensor as it is, and a number or an array in the type and on the device of ``x``."""
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=x.dtype, device=x.device)
+
+
 def power_series(x: Tensor, coefficients: list[float], single: int = 5) -> Tensor:
-    """Evaluate a power series: all its terms in float64, the first ``single`` in other types."""
+    """The value of a power series: of all its terms in float64, of the first ``single`` in other types."""
     terms = coefficients if x.dtype == torch.float64 else coefficients[:single]
     total = x * terms[-1] + terms[-2]
     for term in terms[-3::-1]:
@@ -37,12 +60,12 @@ def power_series(x: Tensor, coefficients: list[float], single: int = 5) -> Tenso
 
 
 def table_times() -> np.ndarray:
-    """Return the variance times of the rows of a table."""
+    """The variance times of the rows of a table."""
     return TABLE_S0 * np.expm1(np.linspace(0, np.log1p(TABLE_S1 / TABLE_S0), TABLE_SHAPE[0]))
 
 
 def chi_norms(mass: np.ndarray, dim: int) -> np.ndarray:
-    """Return the norms of `dim` normal numbers with the quantiles of the inner edges of cells of given mass."""
+    """The norms of ``dim`` normal numbers with the quantiles of the inner edges of cells of given mass."""
     below, above = np.cumsum(mass)[:-1], np.cumsum(mass[::-1])[-2::-1]
     half, total = dim / 2, mass.sum()
     lower, upper = special.gammaincinv(half, below / total), special.gammainccinv(half, above / total)
@@ -60,7 +83,7 @@ def interpolate(table: Tensor, s: Tensor, column: Tensor) -> Tensor:
 
 
 def _lagrange(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return the first of four neighbours of x among `size` even nodes of [0, 1]; their weights, (4, ...)."""
+    """The first of four neighbours of ``x`` among ``size`` even nodes of [0, 1], and their weights ``(4, ...)``."""
     x = x * (size - 1)
     first = (torch.floor(x) - 1).clamp(0, size - 4)
     a = x - first

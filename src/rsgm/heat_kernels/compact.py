@@ -1,7 +1,7 @@
 r"""Heat kernels of the circle, the spheres and the rotation group.
 
-Every function takes the distance and the codistance (pi - distance), each computed accurately, from chords and
-never from an arccosine: a kernel next to its cut locus is a function of the latter. Below s = 1.5 the kernel is a sum
+Distance and codistance (pi - distance) should each be computed accurately, from chords and never from an arccosine:
+a kernel next to its cut locus is a function of the latter. Below s = 1.5 the kernel is a sum
 over images (the geodesics that wind round the manifold), above it is its eigenfunction series; on its own side each is
 free of cancellation, in float32 too.
 
@@ -19,7 +19,18 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from rsgm.heat_kernels.base import TABLE_R1, TABLE_S1, TABLE_SHAPE, cached, chi_norms, interpolate, table_times
+from rsgm.heat_kernels.base import (
+    TABLE_R1,
+    TABLE_S1,
+    TABLE_SHAPE,
+    Number,
+    cached,
+    chi_norms,
+    interpolate,
+    like,
+    table_times,
+    tensors,
+)
 from rsgm.heat_kernels.geometry import RadialGeometry, RotationGeometry, SphereGeometry
 from rsgm.heat_kernels.images import circle_images, rotation_images, sphere2_images, sphere3_images
 
@@ -31,21 +42,28 @@ _DEGREE = 7  # of the series from there on: exp(-8 * 9 * 1.5 / 2) is far below t
 class HeatKernel:
     r"""Heat kernel of a sphere or of SO(3) with the rotation angle as the distance; the cut locus is at pi.
 
-    $p_s = \tfrac1{\mathrm{vol}}\sum_l e^{-\lambda_ls/2}\varphi_l(d)$ with the eigenvalues $\lambda_l$ of
-    $-\Delta$ and its zonal eigenfunctions, $\varphi_l(0)$ the multiplicity; for s < 1.5 summed over images.
+    .. math:: p_s = \tfrac1{\mathrm{vol}}\sum_l e^{-\lambda_ls/2}\varphi_l(d)
+
+    with the eigenvalues :math:`\lambda_l` of :math:`-\Delta` and its zonal eigenfunctions, :math:`\varphi_l(0)` the
+    multiplicity; for s < 1.5 summed over images.
+
+    Distances, variance times s and codistances are numbers, arrays or tensors, which broadcast together. The
+    codistance is :math:`\pi - d`, in radians like d. Where it is small the kernel is a function of it: give it if it is
+    known better than by that subtraction.
 
     References:
         De Bortoli et al. 2022, https://arxiv.org/abs/2202.02763 (heat kernels of compact manifolds).
 
     Arguments:
-        name: unique name, also the identity of the kernel in caches.
-        geometry: of the manifold.
-        volume: its Riemannian volume.
-        images: `(distance, codistance, s) -> (log-density, score)`, valid for s <= 1.5.
+        name: unique name, also the identity of the kernel in caches
+        geometry: of the manifold
+        volume: its Riemannian volume
+        images: ``(distance, codistance, s) -> (log-density, score)``, valid for s <= 1.5
 
     Example:
-        >>> distance, s = torch.tensor([0.5, 3.0]), torch.tensor(0.25)
-        >>> SPHERE2.score(distance, torch.pi - distance, s)
+        >>> SPHERE2.log_prob(0.3, s=0.1)
+        tensor(0.0390)
+        >>> SPHERE2.score(torch.tensor([0.5, 3.0]), s=0.25)
         tensor([-1.9145, -7.5577])
     """
 
@@ -59,31 +77,34 @@ class HeatKernel:
         """Dimension of the manifold."""
         return self.geometry.dim
 
-    def log_density(self, distance: Tensor, codistance: Tensor, s: Tensor) -> Tensor:
-        """Return log p_s, given distance in [0, pi], codistance = pi - distance and s > 0, of one dtype."""
-        return self.evaluate(distance, codistance, s)[0]
+    def log_prob(self, distance: Number, s: Number, codistance: Number | None = None) -> Tensor:
+        """The log-density log p_s, nats, at distances in [0, pi] and times s > 0."""
+        return self.evaluate(*_arguments(distance, s, codistance))[0]
 
-    def score(self, distance: Tensor, codistance: Tensor, s: Tensor) -> Tensor:
-        """Return d log p_s / d distance, which is never positive; arguments as in `log_density`."""
-        return self.evaluate(distance, codistance, s)[1]
+    def score(self, distance: Number, s: Number, codistance: Number | None = None) -> Tensor:
+        """The derivative of log p_s in the distance, which is never positive."""
+        return self.evaluate(*_arguments(distance, s, codistance))[1]
 
-    def log_volume_element(self, distance: Tensor, codistance: Tensor) -> Tensor:
-        """Return the log-area of the geodesic sphere; plus log p_s, it is the log-density of the distance."""
+    def log_volume_element(self, distance: Number, codistance: Number | None = None) -> Tensor:
+        """The log-area of the geodesic sphere; plus log p_s, it is the log-density of the distance."""
+        distance, _, codistance = _arguments(distance, 1.0, codistance)
         radius = self.geometry.radius(distance, codistance)
         unit_area = 2 * math.pi ** (self.dim / 2) / math.gamma(self.dim / 2)
         return math.log(unit_area) + torch.special.xlogy(self.dim - 1, radius)
 
-    def sample_distance(self, r: Tensor, s: Tensor) -> Tensor:
-        r"""Map norms of standard normal tangent vectors to distances of Brownian motion, exactly in law.
+    def sample_distance(self, r: Number, s: Number) -> Tensor:
+        r"""Distances of Brownian motion, exactly in law, from norms of standard normal tangent vectors.
 
-        $\rho = F_s^{-1}(F_\chi(r))$, with $F_s$ the distribution function of the distance and $F_\chi$ that
-        of the chi law with `dim` degrees of freedom; increases with r, tends to $\sqrt s\,r$ as $s\to0$. The
-        table holds $\tfrac{\pi}{\sqrt s\,r}\,\mathrm{artanh}\tfrac\rho\pi$: smooth, precise in both tails.
+        :math:`\rho = F_s^{-1}(F_\chi(r))`, with :math:`F_s` the distribution function of the distance and
+        :math:`F_\chi` that of the chi law with ``dim`` degrees of freedom; it increases with r, and tends to
+        :math:`\sqrt s\,r` as :math:`s\to0`. The table holds
+        :math:`\tfrac{\pi}{\sqrt s\,r}\,\mathrm{artanh}\tfrac\rho\pi`: smooth, precise in both tails.
 
         Arguments:
-            r: norms, any shape.
-            s: variance times >= 0, broadcast against `r`; past s = 25 the law is uniform to 1e-11.
+            r: norms, any shape
+            s: variance times >= 0, which broadcast with ``r``; past s = 25 the law is uniform to 1e-11
         """
+        r, s = tensors(r, s)
         if self.dim == 1:  # the wrapped Gaussian, folded
             angle = torch.remainder(torch.sqrt(s) * r, 2 * math.pi)
             return torch.minimum(angle, 2 * math.pi - angle)
@@ -91,53 +112,70 @@ class HeatKernel:
         ratio = interpolate(_sampling_table(self, r.dtype, r.device), s, r / TABLE_R1)
         return math.pi * torch.tanh(torch.sqrt(s) * r * ratio / math.pi)
 
-    def evaluate(self, distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `log_density` and `score`, which share their work."""
-        distance, codistance, s = torch.broadcast_tensors(distance, codistance, s)
+    def evaluate(self, distance: Tensor, s: Number, codistance: Tensor) -> tuple[Tensor, Tensor]:
+        """`log_prob` and `score`, which share their work, of tensors of one type."""
+        distance, codistance, s = torch.broadcast_tensors(distance, codistance, like(s, distance))
         log_images, images_score = self.images(distance, codistance, s.clamp(max=_SWITCH))
         spectrum = _spectrum(self.geometry, _DEGREE, distance.dtype, distance.device)
         series, slope = _series(spectrum, distance, codistance, s.clamp(min=_SWITCH))
         early = s < _SWITCH
-        log_density = torch.where(early, log_images, torch.log(series) - math.log(self.volume))
-        return log_density, torch.where(early, images_score, slope / series)
+        log_prob = torch.where(early, log_images, torch.log(series) - math.log(self.volume))
+        return log_prob, torch.where(early, images_score, slope / series)
+
+
+def _arguments(distance: Number, s: Number, codistance: Number | None) -> list[Tensor]:
+    """Tensors of one type; where there is no codistance, pi minus the distance."""
+    if codistance is not None:
+        return tensors(distance, s, codistance)
+    distance, s = tensors(distance, s)
+    return [distance, s, math.pi - distance]
 
 
 # The approximate score of the original article ------------------------------------------
 
 
-def truncated_series_score(dim: int, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int) -> Tensor:
-    r"""Return the score of the eigenfunction series of S^dim, cut at degree `n_max`.
+def truncated_series_score(
+    dim: int, distance: Number, s: Number, terms: int, codistance: Number | None = None
+) -> Tensor:
+    r"""The score of the eigenfunction series of :math:`S^d`, cut after the degree ``terms``.
 
-    $p \propto \sum_{l\le n_{max}}e^{-l(l+dim-1)s/2}\,\tfrac{2l+dim-1}{dim-1}\,C_l^{((dim-1)/2)}(\cos d)$, on
-    the circle $1 + 2\sum_l e^{-l^2s/2}\cos ld$. At small s the cut series takes both signs and its score is wrong;
-    there De Bortoli et al. 2022 use Varadhan's.
+    .. math:: p \propto \sum_{l\le n}e^{-l(l+d-1)s/2}\,\tfrac{2l+d-1}{d-1}\,C_l^{((d-1)/2)}(\cos\theta)
+
+    with n ``terms``; on the circle :math:`1 + 2\sum_l e^{-l^2s/2}\cos l\theta`. At small s the cut series takes both
+    signs and its score is wrong; there De Bortoli et al. 2022 use Varadhan's.
 
     Arguments:
-        dim: dimension of the sphere, at least 1.
-        distance: angles in [0, pi].
-        codistance: pi - distance.
-        s: variance times, broadcast against the distances.
-        n_max: last degree kept, at least 0 (the uniform law, of score 0).
+        dim: dimension d of the sphere, at least 1
+        distance: angles in [0, pi]
+        s: variance times, which broadcast with the distances
+        terms: last degree kept, at least 0 (the uniform law, of score 0)
+        codistance: pi - distance; None computes it
 
     Raises:
-        ValueError: if `dim` or `n_max` is out of range.
+        ValueError: if ``dim`` or ``terms`` is out of range
+
+    Example:
+        >>> truncated_series_score(2, torch.tensor([0.5, 3.0]), s=0.25, terms=5)
+        tensor([-1.8822,  3.1309])
     """
-    return _truncated_score(SphereGeometry(dim), distance, codistance, s, n_max)
+    return _truncated_score(SphereGeometry(dim), distance, s, terms, codistance)
 
 
-def truncated_rotation_score(distance: Tensor, codistance: Tensor, s: Tensor, n_max: int) -> Tensor:
-    r"""Return the score of the series of SO(3), cut at degree `n_max`; all else as in `truncated_series_score`.
+def truncated_rotation_score(distance: Number, s: Number, terms: int, codistance: Number | None = None) -> Tensor:
+    r"""The score of the series of SO(3), cut after the degree ``terms``; all else as in `truncated_series_score`.
 
-    $p \propto \sum_{l\le n_{max}}e^{-l(l+1)s/2}(2l+1)\sin((l+\tfrac12)d)/\sin\tfrac d2$.
+    .. math:: p \propto \sum_{l\le n}e^{-l(l+1)s/2}(2l+1)\sin((l+\tfrac12)\omega)/\sin\tfrac\omega2
     """
-    return _truncated_score(RotationGeometry(), distance, codistance, s, n_max)
+    return _truncated_score(RotationGeometry(), distance, s, terms, codistance)
 
 
-def _truncated_score(geometry: RadialGeometry, distance: Tensor, codistance: Tensor, s: Tensor, n_max: int) -> Tensor:
-    if geometry.dim < 1 or n_max < 0:
-        raise ValueError(f"found dim={geometry.dim}, n_max={n_max}; a truncated series needs dim >= 1 and n_max >= 0")
-    distance, codistance, s = torch.broadcast_tensors(distance, codistance, s)
-    series, slope = _series(_spectrum(geometry, n_max, distance.dtype, distance.device), distance, codistance, s)
+def _truncated_score(
+    geometry: RadialGeometry, distance: Number, s: Number, terms: int, codistance: Number | None
+) -> Tensor:
+    if geometry.dim < 1 or terms < 0:
+        raise ValueError(f"found dim={geometry.dim}, terms={terms}; a truncated series needs dim >= 1 and terms >= 0")
+    distance, s, codistance = torch.broadcast_tensors(*_arguments(distance, s, codistance))
+    series, slope = _series(_spectrum(geometry, terms, distance.dtype, distance.device), distance, codistance, s)
     return slope / series
 
 
@@ -146,13 +184,13 @@ def _truncated_score(geometry: RadialGeometry, distance: Tensor, codistance: Ten
 
 @cached
 def _spectrum(geometry: RadialGeometry, degree: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return half the eigenvalues, (degree + 1,), and the zonal functions in cosines, (frequency, degree)."""
+    """Half the eigenvalues, ``(degree + 1,)``, and the zonal functions in cosines, ``(frequency, degree)``."""
     half, zonal = geometry.half_eigenvalues(degree), geometry.zonal_functions(degree)
     return torch.from_numpy(half).to(device, dtype), torch.from_numpy(zonal).to(device, dtype)
 
 
 def _series(spectrum: tuple[Tensor, Tensor], distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the series (its mean over the manifold is 1) and its derivative in the distance."""
+    """The series (its mean over the manifold is 1) and its derivative in the distance."""
     half_eigenvalues = spectrum[0].view(-1, *[1] * distance.ndim)
     with torch.autocast(distance.device.type, enabled=False):  # half precision is not enough for this product
         amplitude = torch.tensordot(spectrum[1], torch.exp(-half_eigenvalues * s), dims=1)
@@ -169,7 +207,7 @@ def _series(spectrum: tuple[Tensor, Tensor], distance: Tensor, codistance: Tenso
 
 @cached
 def _sampling_table(kernel: HeatKernel, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Tabulate what `sample_distance` interpolates, flattened; up to a second, once, in float64."""
+    """What `sample_distance` interpolates, flattened; built in up to a second, once, in float64."""
     if (dtype, device) != (torch.float64, torch.device("cpu")):
         return _sampling_table(kernel, torch.float64, torch.device("cpu")).to(device, dtype)
     table = np.ones(TABLE_SHAPE)
@@ -181,9 +219,9 @@ def _sampling_table(kernel: HeatKernel, dtype: torch.dtype, device: torch.device
         top = min(math.pi, 9.5 * math.sqrt(s))
         distance, codistance = top * (1 - rest), math.pi - top + top * rest
         time, zero = torch.full_like(rest, s), torch.zeros_like(rest[0, 0])
-        log_radial = kernel.log_density(distance, codistance, time)
+        log_radial = kernel.log_prob(distance, time, codistance)
         log_radial = log_radial + kernel.log_volume_element(distance, codistance)
-        log_origin = kernel.log_density(zero, zero + math.pi, zero + s).item()
+        log_origin = kernel.log_prob(zero, zero + s, zero + math.pi).item()
         mass = -np.diff(edges) * (torch.exp(log_radial).numpy() * node_weights).sum(1)
         r = chi_norms(mass, kernel.dim)  # where the chi law has the same quantile
         u = 1 - top / math.pi + top / math.pi * edges[1:-1]  # 1 - rho/pi; artanh(1 - u) = log(2/u - 1)/2

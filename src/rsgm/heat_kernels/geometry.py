@@ -12,30 +12,32 @@ from torch import Tensor
 class RadialGeometry(ABC):
     """Geodesic spheres around a point, and the eigenfunctions of the Laplacian that are constant on them.
 
-    These have the multiplicity of their eigenvalue for their value at the point, and for their mean square.
+    Each of these zonal functions is scaled so that its value at the point, and its mean square over the manifold, are
+    the multiplicity of its eigenvalue: the heat kernel is then their sum with the weights exp(-eigenvalue s / 2),
+    divided by the volume.
     """
 
     dim: int
 
     @abstractmethod
     def radius(self, distance: Tensor, codistance: Tensor) -> Tensor:
-        """Return the radius of the flat sphere with the area of the geodesic one."""
+        """The radius of the flat sphere with the area of the geodesic one."""
 
     @abstractmethod
     def half_eigenvalues(self, degree: int) -> NDArray[np.float64]:
-        r"""Return $\lambda_l/2$ of $-\Delta$, l = 0 ... degree."""
+        r"""Half the eigenvalues :math:`\lambda_l` of :math:`-\Delta`, l = 0 ... degree."""
 
     @abstractmethod
     def zonal_functions(self, degree: int) -> NDArray[np.float64]:
-        """Return the zonal functions as sums of cosines of multiples of the distance, (frequency, degree)."""
+        """The zonal functions as sums of cosines of multiples of the distance, ``(frequency, degree)``."""
 
 
 @dataclass(frozen=True)
 class SphereGeometry(RadialGeometry):
-    r"""The sphere $S^d$: the cut locus is a point, $\lambda_l = l(l+d-1)$, zonal functions are Gegenbauer's.
+    r"""The sphere :math:`S^d`: the cut locus is a point, :math:`\lambda_l = l(l+d-1)`, Gegenbauer's zonal functions.
 
     Arguments:
-        dim: d, at least 1.
+        dim: d, at least 1
     """
 
     dim: int
@@ -64,7 +66,7 @@ class SphereGeometry(RadialGeometry):
 
 @dataclass(frozen=True)
 class RotationGeometry(RadialGeometry):
-    r"""SO(3) with the rotation angle as the distance: the cut locus is a projective plane, $\lambda_l = l(l+1)$."""
+    r"""SO(3), the angle as the distance: the cut locus is a projective plane, :math:`\lambda_l = l(l+1)`."""
 
     dim = 3
 

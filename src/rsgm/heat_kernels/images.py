@@ -1,6 +1,6 @@
 """Heat kernels of compact manifolds at small times: sums over images, the geodesics that wind round the manifold.
 
-`m` is the smaller one of distance and codistance. The half of the manifold around the origin and the half around the
+``m`` is the smaller one of distance and codistance. The half of the manifold around the origin and the half around the
 cut locus have different forms; both are evaluated at m in [0, pi/2], where both are finite, and a mask chooses. Odd
 functions are held as m times a function of m^2: scores keep their precision next to 0.
 """
@@ -25,14 +25,14 @@ _COT = (2 * math.pi**-_EVEN * special.zeta(_EVEN, 3)).tolist()
 
 
 def _csc_cot(square: Tensor) -> tuple[Tensor, Tensor]:
-    """Return x/sin x and (1/x - cot x)/x, given x^2 <= (pi/2)^2."""
+    """``x / sin x`` and ``(1/x - cot x) / x`` of the square of x, at most (pi/2)^2."""
     pole1, pole2 = 1 / (math.pi**2 - square), 1 / (4 * math.pi**2 - square)
     csc = 1 + square * (2 * (pole1 - pole2) + power_series(square, _CSC))
     return csc, 2 * (pole1 + pole2) + power_series(square, _COT)
 
 
 def _hyperbolic(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return exp(-z) times cosh z, sinhc z and sinhc'(z)/z, for z >= 0."""
+    """``exp(-z)`` times ``cosh z``, ``sinhc z`` and ``sinhc'(z) / z``, for z >= 0."""
     q, small, large = torch.expm1(-2 * z), z.clamp(max=1), z.clamp(min=1)
     square, decay, is_small, cosh = small * small, torch.exp(-small), z < 1, 1 + q / 2
     sinhc = torch.where(is_small, decay * power_series(square, _SINHC), -q / (2 * large))
@@ -41,10 +41,10 @@ def _hyperbolic(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _winding(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return E and E'/m, the images m -+ 2 pi on SO(3) relative to the principal one; on S^3 they are -E.
+    r"""E and E'/m, the images m -+ 2 pi on SO(3) relative to the principal one; on S^3 they are -E.
 
-    $E = \tfrac1m[(2\pi-m)e^{-2\pi(\pi-m)/s} - (2\pi+m)e^{-2\pi(\pi+m)/s}]
-       = e^{-\pi k}(4\pi k\,\mathrm{sinhc}\,km - 2\cosh km)$, $k = 2\pi/s$.
+    .. math:: E = \tfrac1m[(2\pi-m)e^{-2\pi(\pi-m)/s} - (2\pi+m)e^{-2\pi(\pi+m)/s}]
+        = e^{-\pi k}(4\pi k\,\mathrm{sinhc}\,km - 2\cosh km), \qquad k = 2\pi/s
     """
     k = 2 * math.pi / s.clamp(min=0.2)  # for smaller s and m <= pi/2, E < 1e-20, but it could overflow
     cosh, sinhc, slope = _hyperbolic(k * m)
@@ -56,7 +56,7 @@ _Pair = Callable[[float, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _pairs(pair: _Pair, sign: int, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum the pairs of images at m -+ a, which are symmetric about the cut locus, over a = pi, 3 pi."""
+    """The sum over a = pi, 3 pi of the pairs of images at m -+ a, which are symmetric about the cut locus."""
     weight, slope = pair(math.pi, m, s)
     if m.dtype == torch.float64:  # relative to the first pair the second one is below 1e-7
         weight3, slope3 = pair(3 * math.pi, m, s)
@@ -66,15 +66,15 @@ def _pairs(pair: _Pair, sign: int, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor
 
 
 def circle_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Wrapped Gaussian: images $\theta + 2\pi\{-2,-1,0,1\}$."""
+    r"""Wrapped Gaussian: images :math:`\theta + 2\pi\{-2,-1,0,1\}`."""
     k = 2 * math.pi / s
     w1, w2, w3 = (torch.exp(-k * a) for a in (codistance, math.pi + distance, 2 * (math.pi + codistance)))
     rest = w1 + w2 + w3
     near = distance + 2 * math.pi * w1 * torch.expm1(-2 * k * distance) / (1 + rest)
     odd = -torch.expm1(-k * codistance) - 3 * w2 * torch.expm1(-3 * k * codistance)
     far = math.pi * odd / (1 + rest) - codistance
-    log_density = torch.log1p(rest) - distance * distance / (2 * s) - torch.log(2 * math.pi * s) / 2
-    return log_density, -torch.where(distance > codistance, far, near) / s
+    log_prob = torch.log1p(rest) - distance * distance / (2 * s) - torch.log(2 * math.pi * s) / 2
+    return log_prob, -torch.where(distance > codistance, far, near) / s
 
 
 def _rotation_pair(a: float, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def _rotation_pair(a: float, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rotation_weight(far: Tensor, m: Tensor, low: Tensor, high: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return $\tfrac{\omega/2}{\sin(\omega/2)}(1+E)$, score/sin(omega/2); low, high: sin(m/2), cos(m/2)."""
+    r""":math:`\tfrac{\omega/2}{\sin(\omega/2)}(1+E)`, and the score over sin(ω/2); low, high: sin(m/2), cos(m/2)."""
     csc, cot = _csc_cot(m * m / 4)
     winding, winding_slope = _winding(m, s)
     near_ratio = 2 * csc * (cot / 4 - 1 / s + winding_slope / (1 + winding))
@@ -95,20 +95,22 @@ def _rotation_weight(far: Tensor, m: Tensor, low: Tensor, high: Tensor, s: Tenso
 
 
 def rotation_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    r"""IGSO(3): $p = (2\pi s)^{-3/2}e^{s/8-\omega^2/2s}\tfrac{\omega/2}{\sin(\omega/2)}(1+E)$."""
+    r"""IGSO(3): :math:`p = (2\pi s)^{-3/2}e^{s/8-\omega^2/2s}\tfrac{\omega/2}{\sin(\omega/2)}(1+E)`."""
     far = distance > codistance
     m = torch.where(far, codistance, distance)
     low, high = torch.sin(m / 2), torch.cos(m / 2)
     weight, ratio = _rotation_weight(far, m, low, high, s)
-    log_density = torch.log(weight) - 1.5 * torch.log(2 * math.pi * s) + s / 8 - distance * distance / (2 * s)
-    return log_density, ratio * torch.where(far, high, low)
+    log_prob = torch.log(weight) - 1.5 * torch.log(2 * math.pi * s) + s / 8 - distance * distance / (2 * s)
+    return log_prob, ratio * torch.where(far, high, low)
 
 
 def sphere2_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     r"""Average of IGSO(3) over the fibres of the Riemannian submersion SO(3) -> S^2, circles of length 2 pi.
 
-    $p(\theta) = 4\int_0^{\pi/2}p_{SO(3)}(\phi)\,db$, $\cos\tfrac\phi2 = \cos\tfrac\theta2\cos b$, exactly;
-    the score is $\sin\tfrac\theta2$ times the average of $\cos b\,$score$(\phi)/\sin\tfrac\phi2$. Trapezoids.
+    .. math:: p(\theta) = 4\int_0^{\pi/2}p_{SO(3)}(\phi)\,db, \qquad \cos\tfrac\phi2 = \cos\tfrac\theta2\cos b
+
+    exactly, by the trapezoidal rule; the score is :math:`\sin\tfrac\theta2` times the average of cos b times the score
+    at :math:`\phi` over :math:`\sin\tfrac\phi2`.
     """
     double = distance.dtype == torch.float64
     intervals, reach = (24, 8.5) if double else (12, 6.0)  # reach in standard deviations of the peak in b
@@ -132,8 +134,8 @@ def sphere2_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Ten
     weight = weight * torch.exp(gap * (2 * distance + gap) / (-2 * s))
     weight = torch.cat([weight[:1] / 2, weight[1:-1], weight[-1:] / 2])
     total = weight.sum(0)
-    log_density = torch.log(4 * step * total) - 1.5 * torch.log(2 * math.pi * s) + s / 8
-    return log_density - distance * distance / (2 * s), sine * (weight * ratio * cos_b).sum(0) / total
+    log_prob = torch.log(4 * step * total) - 1.5 * torch.log(2 * math.pi * s) + s / 8
+    return log_prob - distance * distance / (2 * s), sine * (weight * ratio * cos_b).sum(0) / total
 
 
 def _sphere3_pair(a: float, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,7 +144,7 @@ def _sphere3_pair(a: float, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sphere3_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    r"""S^3: $p = (2\pi s)^{-3/2}e^{s/2-\theta^2/2s}\tfrac\theta{\sin\theta}(1-E)$."""
+    r"""S^3: :math:`p = (2\pi s)^{-3/2}e^{s/2-\theta^2/2s}\tfrac\theta{\sin\theta}(1-E)`."""
     far = distance > codistance
     m = torch.where(far, codistance, distance)
     csc, cot = _csc_cot(m * m)
@@ -151,5 +153,5 @@ def sphere3_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Ten
     weight, slope = _pairs(_sphere3_pair, 1, m, s)
     far_score = -codistance * (slope / weight - 1 / s + cot)
     log_weight = torch.log(csc * torch.where(far, 2 * weight, 1 - winding))
-    log_density = log_weight - 1.5 * torch.log(2 * math.pi * s) + s / 2 - distance * distance / (2 * s)
-    return log_density, torch.where(far, far_score, near_score)
+    log_prob = log_weight - 1.5 * torch.log(2 * math.pi * s) + s / 2 - distance * distance / (2 * s)
+    return log_prob, torch.where(far, far_score, near_score)

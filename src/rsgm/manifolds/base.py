@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rsgm.description import describe
+from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.tensors import expand
 
@@ -214,34 +215,35 @@ class Manifold(geoopt.Manifold, ABC):
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One draw of the bump of `bump_log_prob` for each ``centre``."""
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        r"""Brownian motion from ``x0`` run for the variance time ``s`` of shape ``batch``.
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
+        r"""Brownian motion from ``x0`` run for the variance time ``s``: a number, or one for each point, ``batch``.
 
         This default is a geodesic random walk of `walk_steps` steps, whose bias is :math:`O(s^2 / N)`
         (Jorgensen 1975; De Bortoli et al. 2022, arXiv:2202.02763, section 3.2). Subclasses with a known kernel
         sample it exactly.
         """
-        std = expand((s / self.walk_steps).sqrt(), x0)
+        std = expand((like(s, x0) / self.walk_steps).sqrt(), x0)
         for _ in range(self.walk_steps):
             x0 = self.expmap(x0, std * self.random_tangent(x0, generator))
         return x0
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         r"""``log p_s(x | x0)`` in nats, shape ``batch``, and its gradient :math:`\nabla_x \log p_s(x | x_0)`.
 
-        The two share their work; the Riemannian gradient has the shape ``(*batch, *shape)``.
+        ``s`` is a number, or one for each pair, ``batch``. The two share their work; the Riemannian gradient has the
+        shape ``(*batch, *shape)``.
         """
         raise NotImplementedError(self._no_kernel("density"))
 
-    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    def heat_kernel_log_prob(self, x0: Tensor, x: Tensor, s: Number) -> Tensor:
         """The log-density of `heat_kernel`."""
         return self.heat_kernel(x0, x, s)[0]
 
-    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    def heat_kernel_score(self, x0: Tensor, x: Tensor, s: Number) -> Tensor:
         """The gradient of `heat_kernel`."""
         return self.heat_kernel(x0, x, s)[1]
 
-    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the eigenfunction series cut after ``terms``: an approximation, for reproduction."""
         raise NotImplementedError(self._no_kernel("truncated series"))
 

@@ -8,6 +8,7 @@ import geoopt
 import torch
 from torch import Tensor
 
+from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold, check_dimension
 from rsgm.manifolds.tensors import expand
 
@@ -99,10 +100,11 @@ class Euclidean(Manifold, geoopt.Euclidean):
         """A normal draw around each centre."""
         return centre + width[..., None] * self.random_tangent(centre, generator)
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal draw of variance ``s``."""
-        return x0 + expand(s.sqrt(), x0) * self.random_tangent(x0, generator)
+        return x0 + expand(like(s, x0).sqrt(), x0) * self.random_tangent(x0, generator)
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Normal log-density of variance ``s``, and ``(x0 - x) / s``."""
+        s = like(s, x)
         return self.bump_log_prob(x, x0, s.sqrt()), (x0 - x) / expand(s, x)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
+from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold, check_dimension
 from rsgm.manifolds.tensors import expand, safe_norm
 
@@ -206,7 +207,7 @@ class Hyperbolic(Manifold):
         """A wrapped normal draw around each centre."""
         return self.expmap(centre, width[..., None] * self.random_tangent(centre, generator))
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact for d = 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
         if self.dim not in _KERNELS:
             return super().heat_kernel_sample(x0, s, generator)
@@ -215,13 +216,13 @@ class Hyperbolic(Manifold):
         length = _KERNELS[self.dim].sample_distance(radius, s)
         return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Exact for d = 2, 3."""
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
         # score / distance has a limit at 0; the floor keeps the quotient away from 0 / 0
         r = self.dist(x0, x).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
-        log_prob, slope = _KERNELS[self.dim].evaluate(*torch.broadcast_tensors(r, s))
+        log_prob, slope = _KERNELS[self.dim].evaluate(*torch.broadcast_tensors(r, like(s, r)))
         return log_prob, -expand(slope / r, x) * self.logmap(x, x0)
 
     # coordinates: time and tangency are always recomputed from the space part, whose rounding alone then counts

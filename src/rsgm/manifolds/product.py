@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.grid import Grid, product_grid
@@ -214,16 +215,16 @@ class Product(Manifold):
         """Independent parts."""
         return self.join(self._each(lambda m, a: m.bump_sample(a, width, generator), centre))
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts: exact where every factor is."""
         return self.join(self._each(lambda m, a: m.heat_kernel_sample(a, s, generator), x0))
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The factors': the sum of the log-densities, each gradient."""
         log_probs, scores = zip(*self._each(lambda m, a, b: m.heat_kernel(a, b, s), x0, x), strict=True)
         return sum(log_probs), self.join(scores)
 
-    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """By factor."""
         return self.join(self._each(lambda m, a, b: m.heat_kernel_series_score(a, b, s, terms), x0, x))
 

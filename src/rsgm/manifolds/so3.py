@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rsgm.heat_kernels import ROTATION, truncated_rotation_score
+from rsgm.heat_kernels import ROTATION, Number, truncated_rotation_score
 from rsgm.manifolds.base import Manifold, RadialFunction
 from rsgm.manifolds.rotations import (
     bingham,
@@ -179,22 +179,22 @@ class SpecialOrthogonal(Manifold):
         """Exact: turned by Bingham distributed quaternions; the centre at width zero, NaN where the width is NaN."""
         return turned(centre, bingham(width.expand(centre.shape[:-2]), generator))
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a Gaussian rotation vector with its length mapped to the kernel's radial law."""
         z = torch.randn(x0.shape[:-1], generator=generator, dtype=x0.dtype, device=x0.device)
         radius = safe_norm(z)
         length = ROTATION.sample_distance(radius, s)
         return turned(x0, rotation_vector_to_quaternion(z * (length / radius.clamp_min(1e-30))[..., None]))
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Exact."""
-        return self._radial(x0, x, lambda omega, delta: ROTATION.evaluate(omega, delta, s))
+        return self._radial(x0, x, lambda omega, delta: ROTATION.evaluate(omega, s, delta))
 
-    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the series of characters cut after degree ``terms``."""
 
         def score(omega: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-            return omega, truncated_rotation_score(omega, delta, s, terms)
+            return omega, truncated_rotation_score(omega, s, terms, delta)
 
         return self._radial(x0, x, score)[1]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rsgm import heat_kernels
+from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension
 from rsgm.manifolds.tensors import log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
@@ -150,7 +151,7 @@ class Sphere(Manifold, geoopt.Sphere):
         height = height[..., None]
         return self.projx((1 - height) * centre + (height * (2 - height)).sqrt() * unit)
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact for d = 1, 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
         if self.dim not in _KERNELS:
             return super().heat_kernel_sample(x0, s, generator)
@@ -159,17 +160,17 @@ class Sphere(Manifold, geoopt.Sphere):
         length = _KERNELS[self.dim].sample_distance(radius, s)
         return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Exact for d = 1, 2, 3."""
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
-        return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, delta, s))
+        return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, s, delta))
 
-    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the Gegenbauer series cut after degree ``terms``."""
 
         def score(theta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-            return theta, heat_kernels.truncated_series_score(self.dim, theta, delta, s, terms)
+            return theta, heat_kernels.truncated_series_score(self.dim, theta, s, terms, delta)
 
         return self._radial(x0, x, score)[1]
 

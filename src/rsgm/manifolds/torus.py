@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold, check_dimension
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
@@ -143,19 +144,19 @@ class Torus(Manifold):
         """Von Mises draws, each circle's."""
         return _CIRCLE.bump_sample(centre, width[..., None], generator)
 
-    def heat_kernel_sample(self, x0: Tensor, s: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""
         z = torch.randn(x0.shape[:-1], generator=generator, dtype=x0.dtype, device=x0.device)
-        return _turned(x0, s.sqrt()[..., None] * z)
+        return _turned(x0, like(s, x0).sqrt()[..., None] * z)
 
-    def heat_kernel(self, x0: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The circles': the sum of the log-densities, each gradient."""
-        log_prob, score = _CIRCLE.heat_kernel(x0, x, s[..., None])
+        log_prob, score = _CIRCLE.heat_kernel(x0, x, like(s, x)[..., None])
         return log_prob.sum(-1), score
 
-    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Tensor, terms: int) -> Tensor:
+    def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""
-        return _CIRCLE.heat_kernel_series_score(x0, x, s[..., None], terms)
+        return _CIRCLE.heat_kernel_series_score(x0, x, like(s, x)[..., None], terms)
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """The angles, scaled."""
