@@ -124,8 +124,8 @@ class ExponentialWrap(Chart):
     def log_det(self, y: Tensor) -> Tensor:
         return self.manifold.log_det_exp(*self._tangent(y))
 
-    def _frame(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        origin = self.manifold.origin(*self.manifold.shape, dtype=like.dtype, device=like.device)
+    def _frame(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        origin = self.manifold.origin(*self.manifold.shape, dtype=x.dtype, device=x.device)
         return origin, self.manifold.frame(origin)
 
     def _tangent(self, y: Tensor) -> tuple[Tensor, Tensor]:

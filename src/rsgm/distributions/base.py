@@ -36,7 +36,7 @@ class ManifoldDistribution(Distribution, ABC):
 
     @property
     def batched(self) -> Mapping[str, int]:
-        """The names of the tensors that have the batch shape, each with the number of its axes beyond it."""
+        """Names of the parameters that carry the batch shape, each with the number of its axes after the batch."""
         return {}
 
     @property
@@ -130,7 +130,7 @@ class ManifoldDistribution(Distribution, ABC):
         return new
 
     def _point(self, value: Tensor) -> Tensor:
-        """A value, checked if arguments are, with the axes of the batch."""
+        """The value as floating-point numbers, checked if arguments are, and broadcast with the batch."""
         value = floating(value) if isinstance(value, Tensor) else value
         if self._validate_args:
             self._validate_sample(value)

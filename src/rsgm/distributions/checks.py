@@ -52,7 +52,7 @@ class OnManifold(Constraint):
 
 
 class PositiveFinite(Constraint):
-    """Numbers above zero and below infinity, which a floating-point type has with all its digits.
+    """Positive finite numbers that are normal in a floating-point type: none that it rounds to zero or infinity.
 
     Arguments:
         dtype: the type; None for that of the numbers

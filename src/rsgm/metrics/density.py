@@ -14,11 +14,12 @@ from rsgm.manifolds import Manifold
 
 
 def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | int | None] | None:
-    r"""Mean, standard error, median and counts; None of nothing.
+    r"""Mean, standard error, median and counts; None where there are no values.
 
-    Rows of one place repeat one observation. The standard error counts places: with n values, G places and D the sum
-    of the deviations from the mean at a place, it is :math:`\tfrac1n \sqrt{\tfrac{G}{G - 1} \sum_g D_g^2}`, which is
-    the standard deviation over :math:`\sqrt n` where all places are distinct; None for one place.
+    Values of one place repeat one observation, so the standard error treats places as the independent ones: with n
+    values, G places and D the sum of the deviations from the mean at a place, it is
+    :math:`\tfrac1n \sqrt{\tfrac{G}{G - 1} \sum_g D_g^2}`, which is the standard deviation over :math:`\sqrt n` where
+    all places are distinct; None for one place.
 
     References: Liang and Zeger 1986, Biometrika 73 (the cluster-robust variance).
 
@@ -49,7 +50,7 @@ def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | i
 def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
     r"""Bits per number of a picture, :math:`\mathrm{NLL} / (D \ln 2) + \log_2 K`.
 
-    It is the cost of the K grey levels if the model's density on the unit cube is held against :math:`(k + u) / K`, u
+    It is the cost of the K grey levels if the model's density on the unit cube is evaluated at :math:`(k + u) / K`, u
     uniform: an upper bound of the discrete code length. A uniform density costs :math:`\log_2 K`.
 
     References: Theis, van den Oord and Bethge 2016, arXiv:1511.01844, section 3.1.
@@ -66,7 +67,7 @@ def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
     return nll / (dim * math.log(2)) + math.log2(levels)
 
 
-#: of an integral that counts as measured
+#: largest standard error of an integral that is reported as measured
 LARGEST_ERROR = 0.02
 
 
@@ -77,7 +78,7 @@ class Integral(NamedTuple):
         value: the integral
         nodes: points ``(n, *shape)``
         log_density: there, nats
-        standard_error: of a random value; of a quadrature what two sizes of cells say of its error
+        standard_error: of importance sampling; for a quadrature, an estimate of its error
         method: how it was computed
         weights: volumes ``(n,)`` that the nodes of a quadrature stand for, the nodes of a cell beside one another
     """
@@ -91,7 +92,7 @@ class Integral(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether the error is small enough for the value to be told; it is not where it is no number."""
+        """Whether the error is small enough to report the value; it is not where the error is NaN."""
         return self.standard_error <= LARGEST_ERROR
 
 
@@ -109,9 +110,9 @@ def integral(
     The unit cube of a volume-preserving chart is cut into cells with two nodes along each axis, whose error is of
     the fourth order. A cell is halved along every axis while (largest density in it) x volume x (relative
     variation)^4 exceeds ``tolerance``. The density at ``known`` points shows peaks that are narrower than the first
-    cells. What the error is said to be is a fourth of the change of the whole when each cell's mean is replaced by that
-    of the cell of twice the size from which it was cut: as if the rule were of the second order, as it is where the
-    density is not smooth.
+    cells. The error is estimated by a fourth of the change of the integral when the mean over each cell is replaced by
+    that over the cell of twice the size from which it was cut: as for a rule of the second order, which this is where
+    the density is not smooth.
 
     Arguments:
         log_density: ``(n, *shape) -> (n,)``, nats
@@ -180,8 +181,9 @@ def guided_integral(log_density: Callable[[Tensor], Tensor], guide: Integral, di
 
     .. math:: Z = 1 + \sum_i w_i\,(p(x_i) - g(x_i))
 
-    With it the error is that of the difference. What is said of it is what the nodes of each cell say of a term that is
-    odd along every axis: as much as that of independent draws where the difference is rough, little where it is smooth.
+    The error is that of the quadrature of the difference. It is estimated, from the nodes of each cell, by the part of
+    the difference that is odd along every axis: as large as the error of independent draws where the difference is
+    rough, small where it is smooth.
 
     Arguments:
         log_density: ``(n, *shape) -> (n,)``, nats

@@ -1,4 +1,4 @@
-"""How far samples are from a known law, each number beside what draws of the law itself reach."""
+"""Distances of samples from a known law, each beside the value that draws of the law itself reach."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class DualLinear(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With respect to all three."""
+        """Gradients of the points, the weight and the bias."""
         stacked, weight = ctx.saved_tensors
         # which are of 16 bits where autocast made the product
         flat, points = (part.flatten(0, 1).to(weight.dtype) for part in (grad, stacked))

@@ -88,7 +88,7 @@ def closed_grid(longitude: ArrayLike, latitude: ArrayLike, values: ArrayLike) ->
 
 
 def _check_cover(name: str, centres: Floats, gaps: Floats) -> None:
-    """A grid that is given in radians, or for a region, would be stretched over the globe: refuse it."""
+    """Raise for a grid in radians, or of a region, which would be stretched over the globe."""
     if centres.size < 4 or np.abs(centres).max() > 180 or (name == "latitude" and np.abs(centres).max() > 90):
         raise ValueError(f"{name}: expected at least 4 centres of cells in degrees, found {centres.tolist()[:8]}")
     if gaps.max() > 3 * np.median(gaps):

@@ -12,15 +12,15 @@ _RELIEF = 40.0  # nats below the highest value, or below the colours, that are s
 
 
 def floored(values: Floats, vmin: float) -> Floats:
-    """Log-densities without minus infinity, and with their slopes where the colours begin at ``vmin``."""
+    """Log-densities raised to 40 nats below ``vmin``: none is minus infinity, the colours stay as they are."""
     return np.maximum(values, vmin - _RELIEF)
 
 
 def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
     """Log-densities at places (n, 2) brought to targets (m, 2) among them, piecewise cubic.
 
-    Minus infinity goes as far as it is the nearest value. Values more than 40 nats below the highest are raised to
-    there, lest a cliff that no picture shows send waves into what it shows.
+    A target whose nearest value is minus infinity gets minus infinity. Values more than 40 nats below the highest are
+    raised to that level: no picture shows them, but a steep edge makes the cubic oscillate where it is shown.
 
     Raises:
         ValueError: for a target that the places do not surround

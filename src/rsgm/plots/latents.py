@@ -1,4 +1,4 @@
-"""Laws side by side, such as those of a latent variable before and after its training, and of what it is made into."""
+"""Densities side by side, such as those of a latent variable before and after training, and of the decoded data."""
 
 from __future__ import annotations
 
@@ -94,5 +94,5 @@ def plane_laws(parts: Mapping[str, ArrayLike], title: str | None = None, names: 
 
 
 def _kernel_density(points: Floats, places: Floats) -> Floats:
-    """At places (2, m); zero where the points are all one, which has no density."""
+    """The estimate at places (2, m); zero where all points are equal, which have no density."""
     return gaussian_kde(points.T)(places) if np.linalg.matrix_rank(points - points[0]) == 2 else places[0] * 0

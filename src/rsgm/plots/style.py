@@ -53,7 +53,7 @@ def as_points(name: str, points: ArrayLike, *shape: int | None) -> Floats:
 
 
 def few(name: str, points: Floats, most: int = _MOST) -> tuple[Floats, str]:
-    """At most so many of the points, chosen at random but always the same, and their name with the true counts."""
+    """At most ``most`` of the points, a fixed random choice, and their name with the number shown and the total."""
     if len(points) <= most:
         return points, f"{name} ({len(points):,})"
     chosen = np.random.default_rng(0).choice(len(points), most, replace=False)
@@ -102,7 +102,7 @@ def as_density(values: ArrayLike, n: int) -> Floats:
 
 
 def refuse_density(values: Floats) -> None:
-    """Raise where a log-density is no number; minus infinity, a density of zero, is one."""
+    """Raise where a log-density is NaN or plus infinity; minus infinity is a density of zero."""
     bad = int(np.count_nonzero(np.isnan(values) | np.isposinf(values)))
     if bad:
         raise ValueError(f"log_density: {bad} of {values.size} values are NaN or +inf; the evaluation failed there")
@@ -188,7 +188,7 @@ def square_axes(title: str | None) -> Axes:
 
 
 def headline(figure: Figure, title: str | None, height: float | None = None) -> None:
-    """A title, as large as fits, at a height (a share of the figure's), or where the figure's layout has it."""
+    """A title, as large as fits, at a height (a share of the figure's); None leaves the place to the layout."""
     if title is None:
         return
     # a letter is about 0.58 of its size wide
@@ -213,7 +213,7 @@ def dots(axes: Axes, x: Floats, y: Floats, label: str, color: str, edge: str, zo
 
 
 def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None, most: int) -> None:
-    """Train and test points (n, 2), of each at most so many, lest they hide the density."""
+    """Train and test points (n, 2), at most ``most`` of each so that the density stays visible."""
     for points, name, color, edge, zorder in ((train, "train", TRAIN, INK, 4), (test, "test", REFERENCE, "white", 5)):
         if points is not None:
             shown, label = few(name, points, most)

@@ -38,7 +38,7 @@ _RINGS, _SPOKES = 33, 128  # of the grid in the hyperbolic plane, whose circles 
 
 @dataclass(frozen=True)
 class Caption:
-    """What a picture says beside its points.
+    """The words of a picture: its title, and the names of its axes and points.
 
     Arguments:
         title: a line above it

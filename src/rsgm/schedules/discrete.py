@@ -103,16 +103,16 @@ class DiscreteSchedule(Schedule, ABC):
         index = (t.detach() * self.count).floor().clamp(0, self.count - 1)
         return index.long(), t * self.count - index
 
-    def _cubic(self, like: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _cubic(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Coefficients of the cubic in each step, lowest first."""
-        (start, end), (a, d) = self._table(like)[:, torch.stack([index, index + 1])]
+        (start, end), (a, d) = self._table(x)[:, torch.stack([index, index + 1])]
         return start, a, 3 * (end - start) - 2 * a - d, a + d - 2 * (end - start)
 
-    def _table(self, like: Tensor) -> Tensor:
+    def _table(self, x: Tensor) -> Tensor:
         tables: dict[tuple[torch.dtype, torch.device], Tensor] = vars(self)["_tables"]
-        key = like.dtype, like.device
+        key = x.dtype, x.device
         if key not in tables:
-            tables[key] = tables[torch.float64, torch.device("cpu")].to(like)
+            tables[key] = tables[torch.float64, torch.device("cpu")].to(x)
         return tables[key]
 
 
