@@ -17,4 +17,4 @@ class Copies(Loss):
 
 
 points = rsgm.Sphere(2).random_uniform(500, 3)
-print(rsgm.fit(rsgm.RSGM(rsgm.Sphere(2), loss=Copies()), points, steps=50).log_prob(points).mean())
+print(rsgm.fit(rsgm.RSGM(rsgm.Sphere(2), loss=Copies()), points, steps=10).log_prob(points).mean())

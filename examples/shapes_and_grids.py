@@ -10,7 +10,7 @@ from rsgm.networks import MLP
 sphere = rsgm.Sphere(2)
 model = rsgm.RSGM(sphere, network=partial(MLP, context_features=2))
 context = torch.tensor([1.0, 0.0])
-grid = sphere.grid(2000)
+grid = sphere.grid(500)
 density = model.log_prob(grid.points, context).exp()
 print(f"the density adds up to {(density * grid.volume).sum():.3f}")
 print(model.sample((2, 3), context, seed=0).shape)

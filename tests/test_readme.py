@@ -2,11 +2,14 @@
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-from rsgm import EarthData, cli
+from rsgm import RSGM, EarthData, Sphere, cli
+from rsgm.networks import MLP
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,17 +40,26 @@ def test_training_commands_build_everything(command, tmp_path, monkeypatch):
     # the catalogues need not be here, and nothing is trained
     for name in ("prepare_data", "setup"):
         monkeypatch.setattr(EarthData, name, lambda self, stage=None: None)
-    monkeypatch.setattr(cli, "read_checkpoint", lambda path: {})
+    monkeypatch.setattr(cli.commands, "read_checkpoint", lambda path: {})
     seen = []
-    monkeypatch.setattr(cli, "_train", lambda command: seen.append(command) or 0)
+    monkeypatch.setattr(cli.commands, "_train", lambda command: seen.append(command) or 0)
     arguments = shlex.split(command)[2:]
     assert cli.train([*arguments, "--trainer.accelerator=cpu", "--trainer.devices=1"]) == 0
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "python"])
-def test_python_compiles(text):
-    compile(text, "README.md", "exec")
+def test_python_runs(tmp_path, monkeypatch):
+    """Every block, in the order of the page, in a folder with the checkpoint that the first command leaves."""
+    monkeypatch.chdir(tmp_path)
+    best = tmp_path / "runs" / "volcano_rsgm" / "version_0" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    RSGM(Sphere(2), network=partial(MLP, hidden=[8])).save(best)
+    blocks, names = [text for kind, text in BLOCKS if kind == "python"], {}
+    assert len(blocks) >= 3
+    for text in blocks:
+        exec(compile(text, "README.md", "exec"), names)
+    assert torch.isfinite(names["log_p"]).all()
+    assert torch.isfinite(names["training"].model.log_prob(names["x"])).all()
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:configs|data|tests)/[\w/]+\.(?:yaml|md|py)", README))))

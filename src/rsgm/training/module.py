@@ -15,6 +15,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from rsgm.arguments import require_instance
 from rsgm.data import ManifoldData
 from rsgm.models import GenerativeModel, NonFiniteLossError, record
 from rsgm.seeding import StepCounter, seed_from
@@ -62,9 +63,7 @@ class Training(LightningModule):
         averaging: float | None = 0.999,
     ) -> None:
         super().__init__()
-        if not isinstance(model, GenerativeModel):
-            raise TypeError(f"Training: expected a model such as RSGM(Sphere(2)), found {model!r}.")
-        if not model.trainable:
+        if not require_instance(model, GenerativeModel, "Training: model").trainable:
             raise ValueError(
                 f"Training: {type(model).__name__} learns nothing by gradient; call its fit_points(train, val), or "
                 "rsgm.fit, and no Trainer is needed."
