@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 
 class RadialGeometry(ABC):
@@ -42,15 +43,16 @@ class SphereGeometry(RadialGeometry):
 
     dim: int
 
+    @override
     def radius(self, distance: Tensor, codistance: Tensor) -> Tensor:
-        """The sine of the distance."""
         return 2 * torch.sin(distance / 2) * torch.sin(codistance / 2)
 
+    @override
     def half_eigenvalues(self, degree: int) -> NDArray[np.float64]:
-        """l (l + d - 1) / 2."""
         degrees = np.arange(degree + 1.0)
         return degrees * (degrees + self.dim - 1) / 2
 
+    @override
     def zonal_functions(self, degree: int) -> NDArray[np.float64]:
         """C_l = sum_j (a)_j/j! (a)_{l-j}/(l-j)! cos (l-2j)x with a = (d-1)/2, scaled; cosines on the circle."""
         if self.dim == 1:
@@ -70,15 +72,16 @@ class RotationGeometry(RadialGeometry):
 
     dim = 3
 
+    @override
     def radius(self, distance: Tensor, codistance: Tensor) -> Tensor:
-        """Twice the sine of half the angle."""
         return 2 * torch.sin(distance / 2)
 
+    @override
     def half_eigenvalues(self, degree: int) -> NDArray[np.float64]:
-        """l (l + 1) / 2."""
         degrees = np.arange(degree + 1.0)
         return degrees * (degrees + 1) / 2
 
+    @override
     def zonal_functions(self, degree: int) -> NDArray[np.float64]:
         """2l+1 times the character sin((l+1/2)x)/sin(x/2) = 1 + 2 sum_k cos kx, k <= l."""
         zonal = np.triu(np.broadcast_to(2 * (2 * np.arange(degree + 1.0) + 1), (degree + 1, degree + 1)))

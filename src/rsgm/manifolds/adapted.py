@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import geoopt
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm.manifolds.base import Manifold
 
@@ -79,49 +80,54 @@ class Adapted(Manifold):
             raise ValueError(f"Adapted: proju of {self.base} is not a projection: it changes tangent vectors.")
         self.dim = int(torch.linalg.matrix_rank(tangents.flatten(1), rtol=1e-8))
 
+    @override
     def extra_repr(self) -> str:
-        """The dimension and geoopt's manifold."""
         return f"{str(self.base).removesuffix(' manifold')}, dim={self.dim}"
 
     # geoopt's own
 
+    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
         """The Riemannian inner product, as geoopt extends it to ambient vectors."""
         # without keepdim geoopt's Poincaré ball multiplies every point's product with every other's factor
         product = self.base.inner(x, u, u if v is None else v, keepdim=True)
         return product if keepdim else product.flatten(-len(self.shape))[..., 0]
 
+    @override
     def projx(self, x: Tensor) -> Tensor:
         """The nearest point, or geoopt's choice of one; its derivative is the tangent projection."""
         fixed = x.detach()
         point = self.base.projx(fixed)
         return point + self.base.proju(point, x - fixed)
 
+    @override
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
-        """The tangent projection."""
         x, u = torch.broadcast_tensors(x, u)
         return self.base.proju(x, u)
 
+    @override
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
-        """The Riemannian gradient."""
         return self.base.egrad2rgrad(x, u)
 
+    @override
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        """The exponential map."""
         return self.base.expmap(x, u)
 
+    @override
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
-        """The retraction."""
         return self.base.retr(x, u)
 
+    @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The logarithm, where geoopt has it."""
         return self._given("logmap", x, y)
 
+    @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """The distance, where geoopt has it."""
         return self._given("dist", x, y, keepdim=keepdim)
 
+    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """The transport, where geoopt has it; elsewhere the tangent projection, as on geoopt's Stiefel manifolds."""
         try:
@@ -129,6 +135,7 @@ class Adapted(Manifold):
         except NotImplementedError:
             return self.proju(y, v)
 
+    @override
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:
@@ -137,19 +144,23 @@ class Adapted(Manifold):
         x = self.base.origin(*self.shape, dtype=dtype, device=device, seed=seed)
         return x.as_subclass(Tensor).expand(size).clone()
 
+    @override
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         return self.base.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol)[1]
 
+    @override
     def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         return self.base.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol)[1]
 
     # what rsgm asks
 
+    @override
     @torch.no_grad()
     def frame(self, x: Tensor) -> Tensor:
         """The projected ambient basis, made orthonormal by the eigenvectors of its Gram matrix; not differentiable."""
         return self._frame(x.double()).to(x.dtype)
 
+    @override
     @torch.no_grad()
     def projection_trace(self, x: Tensor) -> Tensor:
         """From the derivative of the projection along geodesics, and from `connection_trace`; not differentiable."""
@@ -168,6 +179,7 @@ class Adapted(Manifold):
         components = torch.linalg.solve(gram, value.movedim(0, -1)[..., None])
         return components[..., 0].unflatten(-1, self.shape).to(x.dtype)
 
+    @override
     def connection_trace(self, x: Tensor, v: Tensor) -> Tensor:
         """From second differences of exp along the frame."""
         with torch.no_grad():
@@ -175,6 +187,7 @@ class Adapted(Manifold):
             gradient = self._volume_gradient(y, self._frame(y)).to(x.dtype)
         return self.inner(x, gradient, v)
 
+    @override
     def random_uniform(
         self,
         *size: int,
@@ -192,18 +205,18 @@ class Adapted(Manifold):
             )
         return self.projx(torch.randn(*size, generator=generator, dtype=dtype, device=device))
 
+    @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A standard normal combination of the frame."""
         batch = x.shape[: x.dim() - len(self.shape)]
         z = torch.randn(self.dim, *batch, generator=generator, dtype=x.dtype, device=x.device)
         return self.from_frame(x, z.movedim(0, -1))
 
+    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        """Not known."""
         raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
 
+    @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Not known."""
         raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
 
     def _given(self, method: str, *arguments: Tensor, **options: bool) -> Tensor:

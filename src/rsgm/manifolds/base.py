@@ -12,6 +12,7 @@ from typing import Any
 import geoopt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.heat_kernels import Number, like
@@ -30,7 +31,13 @@ class Manifold(geoopt.Manifold, ABC):
     kernel :math:`p_s(x | x_0)` of :math:`\partial_s p = \tfrac12 \Delta p`. Points have shape
     ``(*batch, *manifold.shape)``; densities are with respect to the Riemannian volume, in nats.
 
-    A new manifold is one subclass in one file: the abstract members below, and those of `geoopt.Manifold`.
+    A new manifold is one subclass in one file: the abstract members below, those of `geoopt.Manifold`, and a
+    constructor that hands the dimension and the shape of a point to this one, and keeps its own arguments as
+    attributes of the same names. Manifolds are values: ``Sphere(2) == Sphere(2)``.
+
+    Arguments:
+        dim: intrinsic dimension
+        shape: of one point
     """
 
     #: intrinsic dimension
@@ -60,6 +67,7 @@ class Manifold(geoopt.Manifold, ABC):
         # geoopt's `ndim` is the number of axes of a point
         self.dim, self.shape, self.ndim = dim, tuple(shape), len(shape)
 
+    @override
     def extra_repr(self) -> str:
         """The dimension, for ``print(manifold)``."""
         return f"dim={self.dim}"
@@ -190,6 +198,7 @@ class Manifold(geoopt.Manifold, ABC):
     ) -> Tensor:
         """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included."""
 
+    @override
     def random(
         self,
         *size: int,
@@ -287,16 +296,19 @@ class Manifold(geoopt.Manifold, ABC):
 
     # geoopt's checks: of any tensor, without an error
 
+    @override
     def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
         fault = self._misfit(x, "x") or self._point_fault(x, atol, rtol)
         return fault is None, fault
 
+    @override
     def _check_vector_on_tangent(
         self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
     ) -> tuple[bool, str | None]:
         fault = self._misfit(x, "x") or self._misfit(u, "u") or self._vector_fault(x, u, atol, rtol)
         return fault is None, fault
 
+    @override
     def _check_shape(self, shape: tuple[int, ...], name: str) -> tuple[bool, str | None]:
         ok = tuple(shape[max(0, len(shape) - len(self.shape)) :]) == self.shape
         return ok, None if ok else f"`{name}` has the shape {tuple(shape)}, which does not end with {self.shape}"

@@ -7,6 +7,7 @@ import math
 import geoopt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold, check_dimension
@@ -33,46 +34,48 @@ class Euclidean(Manifold, geoopt.Euclidean):
         super().__init__(dim, (dim,))
         self.killing_field_count = dim
 
+    @override
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
         return eye.reshape(self.dim, *(1,) * (x.dim() - 1), self.dim).expand(self.dim, *x.shape)
 
+    @override
     def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
-        """``components`` themselves."""
         return components
 
+    @override
     def projection_trace(self, x: Tensor) -> Tensor:
-        """Zero."""
         return torch.zeros_like(x)
 
+    @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
-        """Euclidean distance over the last axis."""
         return torch.linalg.vector_norm(x - y, dim=-1, keepdim=keepdim)
 
+    @override
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:
-        """Zero."""
         self._check_size(size)
         return torch.zeros(size, dtype=dtype, device=device)
 
+    @override
     def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
-        """Translations: ``f`` itself."""
         return f
 
+    @override
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
-        """Zero."""
         return u.new_zeros(u.shape[:-1])
 
+    @override
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Zero."""
         return torch.zeros_like(y)
 
+    @override
     def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
-        """Zero."""
         return y.new_zeros(y.shape[:-1])
 
+    @override
     def random_uniform(
         self,
         *size: int,
@@ -80,30 +83,32 @@ class Euclidean(Manifold, geoopt.Euclidean):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Not defined: the volume is infinite."""
         raise ValueError("Euclidean space has infinite volume, so it has no uniform law; use a normal prior.")
 
     #: normal draws, as in geoopt
     random = geoopt.Euclidean.random
 
+    @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A standard normal vector at each point."""
         return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
+    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Normal density of standard deviation ``width``."""
         # one distance for all widths of a pair
         square = (x - centre).square().sum(-1) / width.square()
         return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
 
+    @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A normal draw around each centre."""
         return centre + width[..., None] * self.random_tangent(centre, generator)
 
+    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal draw of variance ``s``."""
         return x0 + expand(like(s, x0).sqrt(), x0) * self.random_tangent(x0, generator)
 
+    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Normal log-density of variance ``s``, and ``(x0 - x) / s``."""
         s = like(s, x)

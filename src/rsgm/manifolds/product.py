@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, require_manifold
@@ -58,8 +59,8 @@ class Product(Manifold):
         if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
             self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
 
+    @override
     def extra_repr(self) -> str:
-        """The dimension and the factors."""
         return f"dim={self.dim}, factors=[{', '.join(map(str, self.factors))}]"
 
     def split(self, x: Tensor) -> list[Tensor]:
@@ -78,47 +79,48 @@ class Product(Manifold):
 
     # what geoopt asks of a manifold
 
+    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
-        """The sum of the factors' products."""
         product = sum(self._each(lambda m, a, b, c: m.inner(a, b, c), x, u, u if v is None else v))
         return product[..., None] if keepdim else product
 
+    @override
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
-        """The sum of the factors' squared lengths."""
         return sum(self._each(lambda m, a, b: m.squared_norm(a, b), x, u))
 
+    @override
     def projx(self, x: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a: m.projx(a), x))
 
+    @override
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.proju(a, b), x, u))
 
+    @override
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.egrad2rgrad(a, b), x, u))
 
+    @override
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.expmap(a, b), x, u))
 
+    @override
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.retr(a, b), x, u))
 
+    @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.logmap(a, b), x, y))
 
+    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b, c: m.transp(a, b, c), x, y, v))
 
+    @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
-        """The root of the sum of the factors' squared distances."""
         return safe_norm(torch.stack(self._each(lambda m, a, b: m.dist(a, b), x, y), -1), keepdim)
 
+    @override
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         for factor, part in zip(self.factors, self.split(x), strict=True):
             ok, reason = factor.check_point_on_manifold(part, explain=True, atol=atol, rtol=rtol)
@@ -126,6 +128,7 @@ class Product(Manifold):
                 return f"in {factor}: {reason}"
         return None
 
+    @override
     def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         for factor, *parts in zip(self.factors, self.split(x), self.split(u), strict=True):
             ok, reason = factor.check_vector_on_tangent(*parts, ok_point=True, explain=True, atol=atol, rtol=rtol)
@@ -135,6 +138,7 @@ class Product(Manifold):
 
     # what rsgm asks
 
+    @override
     def frame(self, x: Tensor) -> Tensor:
         """The frames of the factors, padded with zeros."""
         rows, first = x.new_zeros(self.dim, *x.shape), 0
@@ -146,30 +150,31 @@ class Product(Manifold):
             first += factor.dim
         return torch.cat(blocks)
 
+    @override
     def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
-        """By factor."""
         parts = components.split([factor.dim for factor in self.factors], -1)
         return self.join(m.from_frame(a, c) for m, a, c in zip(self.factors, self.split(x), parts, strict=True))
 
+    @override
     def frame_divergence(self, x: Tensor) -> Tensor:
-        """By factor."""
         return torch.cat(self._each(lambda m, a: m.frame_divergence(a), x), -1)
 
+    @override
     def projection_trace(self, x: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a: m.projection_trace(a), x))
 
+    @override
     def connection_trace(self, x: Tensor, v: Tensor) -> Tensor | float:
-        """The sum of the factors'."""
         return sum(self._each(lambda m, a, b: m.connection_trace(a, b), x, v))
 
+    @override
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:
-        """The origins of the factors."""
         self._check_size(size)
         return self.join(m.origin(*size[:-1], *m.shape, dtype=dtype, device=device, seed=seed) for m in self.factors)
 
+    @override
     def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """The fields of the factors, each of which leaves the others where they are."""
         coefficients = f.split([factor.killing_field_count for factor in self.factors], -1)
@@ -177,18 +182,19 @@ class Product(Manifold):
             m.combine_killing_fields(a, c) for m, a, c in zip(self.factors, self.split(x), coefficients, strict=True)
         )
 
+    @override
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
-        """The sum of the factors'."""
         return sum(self._each(lambda m, a, b: m.log_det_exp(a, b), x, u))
 
+    @override
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.log_det_exp_gradient(a, b), x, y))
 
+    @override
     def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
-        """The sum of the factors'."""
         return sum(self._each(lambda m, a, b: m.log_det_exp_laplacian(a, b), x, y))
 
+    @override
     def random_uniform(
         self,
         *size: int,
@@ -196,38 +202,41 @@ class Product(Manifold):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Independent uniform parts."""
         self._check_size(size)
         if math.isinf(self.log_volume):
             raise ValueError(f"{self} has infinite volume, so it has no uniform law; use a product of priors.")
         options = {"generator": generator, "dtype": dtype, "device": device}
         return self.join(m.random_uniform(*size[:-1], *m.shape, **options) for m in self.factors)
 
+    @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Independent parts."""
         return self.join(self._each(lambda m, a: m.random_tangent(a, generator), x))
 
+    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """The product of the factors' bumps, of one width."""
         return sum(self._each(lambda m, a, b: m.bump_log_prob(a, b, width), x, centre))
 
+    @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Independent parts."""
         return self.join(self._each(lambda m, a: m.bump_sample(a, width, generator), centre))
 
+    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts: exact where every factor is."""
         return self.join(self._each(lambda m, a: m.heat_kernel_sample(a, s, generator), x0))
 
+    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The factors': the sum of the log-densities, each gradient."""
         log_probs, scores = zip(*self._each(lambda m, a, b: m.heat_kernel(a, b, s), x0, x), strict=True)
         return sum(log_probs), self.join(scores)
 
+    @override
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
-        """By factor."""
         return self.join(self._each(lambda m, a, b: m.heat_kernel_series_score(a, b, s, terms), x0, x))
 
+    @override
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """By factor, where each has a chart, up to dimension 3."""
         if not self.unit_cube_extent:
@@ -235,6 +244,7 @@ class Product(Manifold):
         parts = u.split([factor.dim for factor in self.factors], -1)
         return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
 
+    @override
     def _grid(self, n: int) -> Grid:
         """All pairs of the points of the factors' grids, of one spacing."""
         if math.isinf(self.log_volume):
