@@ -11,6 +11,7 @@ from rsgm.networks.features import (
     RandomFourier,
     RawTime,
     TimeFeatures,
+    bind_times,
 )
 from rsgm.networks.mlp import MLP, ResidualMLP
 from rsgm.networks.unet import UNet
@@ -32,4 +33,5 @@ __all__ = [
     "Sin",
     "TimeFeatures",
     "UNet",
+    "bind_times",
 ]

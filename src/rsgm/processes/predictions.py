@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rsgm.fields import Field
 from rsgm.manifolds.base import expand
+from rsgm.networks import bind_times
 from rsgm.processes.base import Process
 
 
@@ -25,6 +26,7 @@ class Prediction(Field, ABC):
     def __init__(self, process: Process, field: Field) -> None:
         super().__init__(process.manifold)
         self.process, self.field = process, field
+        bind_times(field, process.schedule)
 
 
 class Score(Prediction):

@@ -21,6 +21,7 @@ from rsgm.schedules.grids import (
 from rsgm.schedules.ladders import (
     AutomaticLadder,
     AutomaticVariance,
+    ChainLadder,
     GridLadder,
     Ladder,
     langevin_step,
@@ -34,6 +35,7 @@ from rsgm.schedules.rates import ConstantBeta, GeometricVariance, LinearBeta, Qu
 __all__ = [
     "AutomaticLadder",
     "AutomaticVariance",
+    "ChainLadder",
     "ConstantBeta",
     "DeviationGrid",
     "DiscreteConstant",

@@ -17,7 +17,7 @@ import torch
 from scipy.special import ndtr
 from torch import Tensor
 
-from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid
+from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid, UniformTimeGrid
 from rsgm.schedules.rates import GeometricVariance, Schedule
 
 #: most points of which all distances are computed
@@ -95,6 +95,19 @@ class GridLadder(Ladder):
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
         """The points of the grid."""
         return self.grid(schedule, max(1, self.count - 1), eps)[-self.count :]
+
+
+@dataclass(frozen=True)
+class ChainLadder(Ladder):
+    """The times k / T of a chain of T steps, those of the process's discrete schedule: what DDPM is trained on."""
+
+    def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
+        """Equal steps of t.
+
+        Raises:
+            ValueError: for a schedule in continuous time
+        """
+        return UniformTimeGrid()(schedule, schedule.chain("ChainLadder") - 1, eps)
 
 
 @dataclass(frozen=True)
