@@ -48,6 +48,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "DiscreteLinear": [{}, {"count": 40}],
     "DiscreteCosine": [{"count": 100}],
     "PowerTimeGrid": [{}, {"power": 0.5}],
+    "IndexGrid": [{"count": 1000}],
     "GridLadder": [{}, {"count": 1}],
     "GeodesicEulerMaruyama": [{}, {"lmbd": 0.5}, {"lmbd": 1.0}],
     "AnnealedLangevin": [{"ladder": GridLadder(5), "steps": 3}],

@@ -2,18 +2,22 @@
 
 import math
 import warnings
+from functools import partial
 from inspect import signature
 
 import pytest
 import torch
 
 from conftest import concrete, within
+from rsgm import RSGM
 from rsgm.fields import Field
 from rsgm.losses import DenoisingScoreMatching
 from rsgm.manifolds import Euclidean, Sphere
+from rsgm.networks import MLP
 from rsgm.processes import Brownian, LadderTime, NoisePrediction, VarianceExploding, VariancePreserving
 from rsgm.samplers import GaussianBridge, ReverseDiffusion, Step
 from rsgm.schedules import (
+    ChainLadder,
     DiscreteCosine,
     DiscreteLinear,
     DiscreteSchedule,
@@ -135,8 +139,34 @@ def test_index_grid_holds_steps_of_the_chain():
         assert len(times.unique()) == steps + 1
     # 0.29 times 100 is less than 29
     assert float(IndexGrid(100)(DiscreteLinear(100), 10, 0.29)[-1]) == 0.29
+    assert torch.equal(IndexGrid()(schedule, 19, 1e-3), IndexGrid(1000)(schedule, 19, 1e-3))
     with pytest.raises(ValueError, match=r"IndexGrid: 99 steps from 1 to 0.01 at most, found 100"):
         IndexGrid(100)(DiscreteLinear(100), 100, 0.01)
+
+
+@pytest.mark.parametrize("count", [40, 100, 1000])
+def test_the_length_of_a_chain_is_said_once(count):
+    """The schedule's is that of the process, of the ladder, and of the sampler."""
+    process = VariancePreserving(PLANE, DiscreteLinear(count))
+    assert process.eps == 1 / count
+    times = torch.linspace(1, 1 / count, count, dtype=torch.float64)
+    assert torch.equal(ChainLadder()(process.schedule, 2, process.eps), times)
+    assert GaussianBridge().step_count(process.schedule) == count - 1
+    parts = {"network": partial(MLP, hidden=[4]), "sampler": ReverseDiffusion(stepper=GaussianBridge())}
+    model = RSGM(PLANE, partial(VariancePreserving, schedule=DiscreteLinear(count)), **parts)
+    seen = []
+    model.score.register_forward_hook(lambda module, inputs, output: seen.append(round(float(inputs[0][0]) * count)))
+    model.sample(2, seed=0)
+    assert seen == list(range(count, 0, -1))
+
+
+def test_without_a_chain_nothing_counts_its_steps():
+    schedule = LinearBeta(beta_1=20.0)
+    assert VariancePreserving(PLANE, schedule).eps == 1e-3
+    assert GaussianBridge().step_count(schedule) == 100
+    for parts in (lambda: ChainLadder()(schedule, 2, 1e-3), lambda: IndexGrid()(schedule, 10, 1e-3)):
+        with pytest.raises(ValueError, match="steps of a chain, and the process's LinearBeta has none; give"):
+            parts()
 
 
 # ---- the bridge step

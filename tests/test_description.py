@@ -16,6 +16,7 @@ import torch
 from conftest import STATE_SPACES, concrete, each
 from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
+from rsgm.distributions import ManifoldDistribution, RandomRotationMixture
 from rsgm.divergence import Divergence
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ScoreLikelihood
@@ -114,6 +115,9 @@ def other(default: Any, annotation: Any) -> Any:
         return [unusual(type(item))() for item in default]
     factory = typing.get_origin(annotation) is not None
     base = typing.get_args(annotation)[-1] if factory else annotation
+    if annotation is ManifoldDistribution:
+        # not every law is made of plain numbers, and conditional data need a mixture
+        return RandomRotationMixture(components=3)
     if base is geoopt.Manifold:
         return functools.partial(geoopt.EuclideanStiefelExact)
     if not inspect.isclass(base) or not base.__module__.startswith("rsgm"):

@@ -1,5 +1,6 @@
 """Networks: the fused derivative against that of PyTorch, sizes, initialisation."""
 
+import copy
 import itertools
 from functools import partial
 
@@ -8,8 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from conftest import concrete, each
+from rsgm.description import build
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
-from rsgm.manifolds import Hyperbolic, Sphere
+from rsgm.manifolds import Euclidean, Hyperbolic, Sphere
 from rsgm.models import RSGM
 from rsgm.networks import (
     MLP,
@@ -28,7 +30,8 @@ from rsgm.networks import (
     UNet,
 )
 from rsgm.networks.unet import _Attention, _Up
-from rsgm.schedules import LinearBeta
+from rsgm.processes import VarianceExploding, VariancePreserving
+from rsgm.schedules import AutomaticVariance, GeometricVariance, LinearBeta
 
 BATCH, IN, OUT, TANGENTS = 7, 3, 4, 2
 
@@ -329,6 +332,24 @@ def test_time_features_by_formula():
     fourier = FourierTime(2, max_frequency=10.0).double()(t)[0]
     angles = 2 * torch.pi * 0.25 * torch.tensor([0.1, 10.0], dtype=torch.float64)
     assert torch.allclose(fourier, torch.cat([t, angles.sin(), angles.cos()]), atol=1e-6)
+
+
+def test_features_know_the_schedule_of_their_process():
+    """Unless they have one of their own; also after it was fitted, and in a copy."""
+    t, own, other = torch.tensor([0.25]), LinearBeta(0.2, 5.0), LinearBeta(0.3, 9.0)
+    for time in (partial(LogSNR), partial(LogSNR, schedule=own)):
+        network = partial(ResidualMLP, width=4, time=time)
+        model = RSGM(Euclidean(2), partial(VariancePreserving, schedule=other), network)
+        (features,) = [part for part in copy.deepcopy(model).modules() if isinstance(part, LogSNR)]
+        assert torch.equal(features(t), LogSNR(time.keywords.get("schedule", other))(t))
+        assert not torch.equal(features(t), LogSNR()(t))
+    model = RSGM(Euclidean(2), partial(VarianceExploding, schedule=AutomaticVariance()), partial(ResidualMLP, width=4))
+    points = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    model.fit_points(points, points)
+    assert isinstance(model.process.schedule, GeometricVariance)
+    for one in (model, build(model.description, RSGM)):
+        (features,) = [part for part in one.modules() if isinstance(part, LogSNR)]
+        assert torch.equal(features(t), LogSNR(model.process.schedule)(t))
 
 
 @pytest.mark.parametrize("cls", [*each(PositionFeatures), partial(RandomFourier, inner=BallCoordinates)])

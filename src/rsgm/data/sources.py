@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import warnings
@@ -221,7 +220,7 @@ def _names(name: str) -> list[str]:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return pooch.file_hash(str(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
 

@@ -15,7 +15,7 @@ from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
 from rsgm.models.dynamics import Dynamics, dynamics_of
-from rsgm.networks import MLP, Network
+from rsgm.networks import MLP, Network, bind_times
 from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import Schedule
@@ -88,6 +88,7 @@ class RSGM(GenerativeModel):
     def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
         """Let a schedule that leaves its range to the training points see them."""
         if self.process.fit(train):
+            bind_times(self.score, self.process.schedule)
             self.redescribe(process=describe(self.process, skip=1))
 
     @property

@@ -12,6 +12,7 @@ from rsgm.networks.features import (
     RandomFourier,
     RawTime,
     TimeFeatures,
+    bind_times,
 )
 from rsgm.networks.mlp import MLP, ResidualMLP
 from rsgm.networks.unet import UNet
@@ -33,5 +34,6 @@ __all__ = [
     "Sin",
     "TimeFeatures",
     "UNet",
+    "bind_times",
     "value_and_jvp",
 ]

@@ -23,6 +23,9 @@ class TimeFeatures(nn.Module, ABC):
     def forward(self, t: Tensor) -> Tensor:
         """The features."""
 
+    def bind(self, schedule: Schedule) -> None:
+        """Learn the schedule of the process whose times these are; most features have no use for it."""
+
 
 class RawTime(TimeFeatures):
     """The time itself, as in the RSGM paper."""
@@ -81,7 +84,8 @@ class LogSNR(TimeFeatures):
     References: Kingma et al. 2021, arXiv:2107.00630, appendix C.
 
     Arguments:
-        schedule: that of the process
+        schedule: of another process than the one that the network is for; None is that of the process, or where there
+            is none, as in flow matching, ``LinearBeta(beta_0=0.1, beta_1=20)``
         count: number of geometric frequencies
         min_frequency, max_frequency: their range, radians per unit of the ratio's logarithm
 
@@ -92,7 +96,7 @@ class LogSNR(TimeFeatures):
 
     def __init__(
         self,
-        schedule: Schedule = LinearBeta(beta_0=0.1, beta_1=20.0),
+        schedule: Schedule | None = None,
         count: int = 32,
         min_frequency: float = 0.0625,
         max_frequency: float = 16.0,
@@ -101,15 +105,27 @@ class LogSNR(TimeFeatures):
         self.schedule, self.count = schedule, count
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
         self.out_features = 2 * count
+        self._schedule = schedule or LinearBeta(beta_0=0.1, beta_1=20.0)
         frequencies = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     @override
     def forward(self, t: Tensor) -> Tensor:
         """``(sin, cos)``; the ratio is infinite at t = 0, which stands for 1e-8."""
-        s = self.schedule.integral(t.clamp_min(1e-8))
+        s = self._schedule.integral(t.clamp_min(1e-8))
         angle = (s + (-torch.expm1(-s)).log())[:, None] * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], -1)
+
+    def bind(self, schedule: Schedule) -> None:
+        """Take it, unless there is one of its own."""
+        self._schedule = self.schedule or schedule
+
+
+def bind_times(network: nn.Module, schedule: Schedule) -> None:
+    """Let the time features of a network, or of what holds one, know the schedule of the process that they serve."""
+    for part in network.modules():
+        if isinstance(part, TimeFeatures):
+            part.bind(schedule)
 
 
 class PositionFeatures(nn.Module, ABC):

@@ -61,7 +61,7 @@ class VariancePreserving(GaussianProcess):
     Arguments:
         manifold: a Euclidean space
         schedule: β and its integral; at s(1) = 10 the data are left with 0.7 % of their amplitude
-        eps: smallest time
+        eps: smallest time; None for the first step 1 / T of a discrete schedule of T steps, and 1e-3 in continuous time
 
     Raises:
         ValueError: where the manifold is not a vector space
@@ -75,7 +75,11 @@ class VariancePreserving(GaussianProcess):
 
     settling = 0.3
 
-    def __init__(self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float = 1e-3) -> None:
+    def __init__(
+        self, manifold: Manifold, schedule: Schedule = LinearBeta(beta_1=20.0), eps: float | None = None
+    ) -> None:
+        if eps is None:
+            eps = 1e-3 if schedule.count is None else 1 / schedule.count
         super().__init__(manifold, schedule, eps)
         self._prior = Normal(manifold)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rsgm.fields import Field
 from rsgm.manifolds import expand
+from rsgm.networks import bind_times
 from rsgm.processes.base import Process, ScoreField
 
 
@@ -25,6 +26,7 @@ class Prediction(ScoreField, ABC):
     def __init__(self, process: Process, field: Field) -> None:
         super().__init__(process)
         self.field = field
+        bind_times(field, process.schedule)
 
 
 class Score(Prediction):

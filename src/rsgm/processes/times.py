@@ -115,7 +115,7 @@ class LadderTime(TimeSampler):
 
     Arguments:
         stratified: see `TimeSampler`
-        ladder: the levels; of a chain of T steps ``GridLadder(T, UniformTimeGrid())`` with ``eps = 1 / T``
+        ladder: the levels; of a chain `ChainLadder`
     """
 
     ladder: Ladder = GridLadder()

@@ -99,7 +99,7 @@ class ReverseDiffusion(Sampler):
         """Where each step, and the last move, leads."""
         process = score.process
         x = process.prior.draw(n, generator)
-        steps, grid = self.steps or self.stepper.steps, self.grid or self.stepper.grid
+        steps, grid = self.steps or self.stepper.step_count(process.schedule), self.grid or self.stepper.grid
         times = grid(process.schedule, steps, process.eps).to(x)
         for i in range(steps):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)

@@ -13,7 +13,7 @@ from typing_extensions import override
 from rsgm.manifolds import expand
 from rsgm.processes import Process, Reverse, ScoreField
 from rsgm.samplers.langevin import langevin
-from rsgm.schedules import TimeGrid, UniformTimeGrid
+from rsgm.schedules import Schedule, TimeGrid, UniformTimeGrid
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Stepper(ABC):
     #: what a sampler that is not told otherwise takes: steps, and where they lie
     steps: ClassVar[int] = 100
     grid: ClassVar[TimeGrid] = UniformTimeGrid()
+
+    def step_count(self, schedule: Schedule) -> int:
+        """How many steps a sampler takes that is not told: ``steps``, unless the schedule matters."""
+        return self.steps
 
     def start(self, step: Step, x: Tensor) -> Tensor:
         """The state that the first step starts from, of draws of the prior: they themselves, unless it matters."""
@@ -115,8 +119,8 @@ class GaussianBridge(Stepper):
 
     with the estimates :math:`\hat x_0 = (x + \sigma_t^2 s_\theta) / \alpha_t` and :math:`\hat\epsilon = (x - \alpha_t
     \hat x_0) / \sigma_t`. η = 0 is also the exponential-integrator step of the probability flow. A chain of T steps
-    is ``ReverseDiffusion(T - 1, GaussianBridge())`` from 1 to ``eps = 1 / T``, whose denoising move
-    is its last step, the only one without noise.
+    is T - 1 steps from 1 to ``eps = 1 / T``, which a discrete schedule makes the default, and the denoising move, its
+    last step, the only one without noise.
 
     References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, algorithm 2; Song, Meng and Ermon 2021, arXiv:2010.02502,
     section 4.1.
@@ -140,6 +144,10 @@ class GaussianBridge(Stepper):
             raise ValueError(f"GaussianBridge: eta must be in [0, 1], found {self.eta}.")
         if self.variance not in ("small", "large"):
             raise ValueError(f"GaussianBridge: variance must be 'small' or 'large', found {self.variance!r}.")
+
+    def step_count(self, schedule: Schedule) -> int:
+        """Those of the chain before its last one, where there is a chain."""
+        return self.steps if schedule.count is None else schedule.count - 1
 
     def __call__(self, step: Step, x: Tensor) -> Tensor:
         """One step down the chain."""

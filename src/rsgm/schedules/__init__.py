@@ -17,6 +17,7 @@ from rsgm.schedules.grids import (
 from rsgm.schedules.ladders import (
     AutomaticLadder,
     AutomaticVariance,
+    ChainLadder,
     GridLadder,
     Ladder,
     langevin_step,
@@ -30,6 +31,7 @@ from rsgm.schedules.rates import ConstantBeta, GeometricVariance, LinearBeta, Qu
 __all__ = [
     "AutomaticLadder",
     "AutomaticVariance",
+    "ChainLadder",
     "ConstantBeta",
     "DeviationGrid",
     "DiscreteCosine",

@@ -22,7 +22,7 @@ class DiscreteSchedule(Schedule, ABC):
     r"""A chain :math:`x_k = \sqrt{1 - \beta_k}\,x_{k-1} + \sqrt{\beta_k}\,z`, k = 1 … T, met at the times t = k / T.
 
     There :math:`e^{-s(t)} = \bar\alpha_k = \prod_{i \le k}(1 - \beta_i)`, to the last digit of float64; in between s
-    is the monotone cubic interpolation, whose β is continuous. Give the process ``eps = 1 / T``.
+    is the monotone cubic interpolation, whose β is continuous.
 
     References: Ho, Jain and Abbeel 2020, arXiv:2006.11239, section 2; Fritsch and Butland 1984 (interpolation).
 

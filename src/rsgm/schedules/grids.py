@@ -99,19 +99,20 @@ class IndexGrid(TimeGrid):
     """Some of the times k / ``count`` of a chain, as evenly as possible: no others were trained.
 
     Arguments:
-        count: steps of the chain
+        count: steps of the chain; None for those of the process's discrete schedule
     """
 
-    count: int = 1000
+    count: int | None = None
 
     @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         """Rounded to whole numbers of steps of the chain.
 
         Raises:
-            ValueError: more steps than there are times from ``eps`` to 1
+            ValueError: more steps than there are times from ``eps`` to 1, or no chain
         """
-        first = round(eps * self.count)
-        if steps > self.count - first:
-            raise ValueError(f"IndexGrid: {self.count - first} steps from 1 to {eps:g} at most, found {steps}.")
-        return torch.linspace(self.count, first, steps + 1, dtype=torch.float64).round() / self.count
+        count = self.count or schedule.chain("IndexGrid")
+        first = round(eps * count)
+        if steps > count - first:
+            raise ValueError(f"IndexGrid: {count - first} steps from 1 to {eps:g} at most, found {steps}.")
+        return torch.linspace(count, first, steps + 1, dtype=torch.float64).round() / count

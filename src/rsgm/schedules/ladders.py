@@ -18,7 +18,7 @@ from scipy.special import ndtr
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid
+from rsgm.schedules.grids import GeometricVarianceGrid, TimeGrid, UniformTimeGrid
 from rsgm.schedules.rates import GeometricVariance, Schedule
 
 #: of so many points all distances are computed, of more only those to the mean
@@ -97,6 +97,19 @@ class GridLadder(Ladder):
     @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
         return self.grid(schedule, max(1, self.count - 1), eps)[-self.count :]
+
+
+@dataclass(frozen=True)
+class ChainLadder(Ladder):
+    """The times k / T of a chain of T steps, those of the process's discrete schedule: what DDPM is trained on."""
+
+    def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
+        """Equal steps of t.
+
+        Raises:
+            ValueError: for a schedule in continuous time
+        """
+        return UniformTimeGrid()(schedule, schedule.chain("ChainLadder") - 1, eps)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ class Schedule(ABC):
     :math:`p_{s(t)}`.
     """
 
+    #: steps of the chain that the schedule was made of; None in continuous time
+    count: int | None = None
+
     @abstractmethod
     def beta(self, t: Tensor) -> Tensor:
         r""":math:`\beta(t)`, per unit of t."""
@@ -29,6 +32,19 @@ class Schedule(ABC):
     @abstractmethod
     def inverse(self, s: Tensor) -> Tensor:
         """The t with ``integral(t) == s``."""
+
+    def chain(self, owner: str) -> int:
+        """`count`, which ``owner`` needs.
+
+        Raises:
+            ValueError: in continuous time
+        """
+        if self.count is None:
+            raise ValueError(
+                f"{owner} counts the steps of a chain, and the process's {type(self).__name__} has none; give it a "
+                "discrete schedule, such as DiscreteLinear."
+            )
+        return self.count
 
     def fit(self, points: Tensor) -> Schedule:
         """The schedule for training points ``(N, *shape)``: this one, unless it leaves its range to them."""
