@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from conftest import within
+from helpers import seeded
 from rsgm import BlobsData, DigitsData, Euclidean, LatentEBM, Sphere
 from rsgm.evaluation.figures import _draw_latents
 from rsgm.likelihood import SolveError
@@ -57,7 +58,7 @@ def terms(model: LatentEBM, x: torch.Tensor, seed: int = 0) -> dict[str, torch.T
 
 
 def points(n: int, dim: int = 2) -> torch.Tensor:
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(1))
+    return torch.randn(n, dim, generator=seeded(1))
 
 
 # ---- errors of others
@@ -82,7 +83,7 @@ def test_the_prior_learns():
     data.setup()
     model = small(energy_lr=1e-3, optimizer=optimizer)
     optimizer = model.optimizer(model.parameter_groups())
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     for _ in range(250):
         x = data.train.points[torch.randint(len(data.train.points), (128,), generator=generator)].float()
         optimizer.zero_grad()
@@ -222,7 +223,7 @@ def test_samples_by_formula():
     noisy, plain = (small(noise=noise, sigma=0.7).sample(4000, seed=0) for noise in (True, False))
     assert within((noisy - plain).square().mean(1), 0.7**2)
     model = small(noise=False, prior_chain=STILL, sigma_0=0.5)
-    start = 0.5 * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
+    start = 0.5 * torch.randn(6, 2, generator=seeded(3))
     assert torch.allclose(model.sample(6, seed=3), model.law.decode(start))
 
 
@@ -313,7 +314,7 @@ def linear(dim: int, latent_dim: int, sigma: float, **arguments) -> LatentEBM:
     """x = W z + noise with f = -|z|²/4, whose marginal is normal: p_α is N(0, I / 1.5)."""
     model = small(dim, latent_dim=latent_dim, decoder=Linear, energy=Bowl, sigma=sigma, **arguments)
     with torch.no_grad():
-        model.law.decoder.layer.weight.copy_(torch.randn(dim, latent_dim, generator=torch.Generator().manual_seed(2)))
+        model.law.decoder.layer.weight.copy_(torch.randn(dim, latent_dim, generator=seeded(2)))
     return model
 
 
