@@ -118,6 +118,21 @@ def test_slices_are_stratified():
     assert many < few / 3.5
 
 
+@pytest.mark.parametrize("bound", concrete(EvidenceLowerBound), ids=lambda cls: cls.__name__)
+def test_a_rough_bound_has_the_same_mean(bound):
+    """An eighth of the slices, one at least, in single precision; 5 standard errors, false alarm 6e-7."""
+    process, x = VariancePreserving(PLANE, LinearBeta(0.5, 4.0), eps=0.05), data(10_000)
+    fine = bound(slices=32, time=UniformTime(), dtype="float64", batch_size=3_000, seed=3)
+    rough, score = fine.rough(), random_score(process)
+    assert (rough.slices, rough.dtype) == (4, "float32")
+    assert (rough.time, rough.batch_size, rough.seed) == (UniformTime(), 3_000, 3)
+    assert bound(slices=7).rough().slices == 1
+    # the points are the first draws of seed 0 in double precision
+    one, other = (made(score, x, generator=seeded(k)) for k, made in enumerate((fine, rough), 1))
+    assert (one.nfe, other.nfe) == (33, 5)
+    assert within(one.value - other.value, 0.0)
+
+
 # ---- where it is called
 
 

@@ -82,7 +82,7 @@ def integrate(
         evaluations += 1
         # the solver probes for its first step without a look at the end
         t = t.clamp(min(start, end), max(start, end))
-        reached((float(t) - start) / (end - start))
+        reached((float(t.detach()) - start) / (end - start))
         velocity, divergence = slope(t, manifold.projx(state[:, :-1].reshape(shape)))
         return torch.cat([velocity.reshape(len(state), -1), divergence[:, None]], -1)
 
