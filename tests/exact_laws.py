@@ -10,10 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rsgm.fields import Field
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus, expand
 from rsgm.manifolds.so3 import rotation_vector_to_matrix
-from rsgm.processes import Brownian, Langevin, Process, ProductProcess
+from rsgm.processes import Brownian, Langevin, Process, ProductProcess, ScoreField
 from rsgm.samplers import Sampler
 from rsgm.schedules import LinearBeta, Schedule
 
@@ -26,7 +25,7 @@ class Law:
 
     process: Process
     centres: Tensor  # (K, *shape), float64
-    score: Field
+    score: ScoreField
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         raise NotImplementedError
@@ -42,12 +41,12 @@ class Law:
         return least.values.square(), least.indices
 
 
-class MixtureScore(Field):
+class MixtureScore(ScoreField):
     """The score of a mixture of heat kernels of variance time ``s0`` after the process's Brownian motion."""
 
     def __init__(self, process: Process, centres: Tensor, weights: Tensor, s0: float) -> None:
-        super().__init__(process.manifold)
-        self.process, self.centres, self.weights, self.s0, self.calls = process, centres, weights, s0, 0
+        super().__init__(process)
+        self.centres, self.weights, self.s0, self.calls = centres, weights, s0, 0
 
     def terms(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """The weighted log-densities ``(K, B)`` and the scores ``(K, B, *shape)``."""
@@ -79,12 +78,12 @@ class Mixture(Law):
         return torch.cat(parts)
 
 
-class StationaryScore(Field):
+class StationaryScore(ScoreField):
     """That of the prior."""
 
     def __init__(self, process: Process) -> None:
-        super().__init__(process.manifold)
-        self.process, self.calls = process, 0
+        super().__init__(process)
+        self.calls = 0
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         self.calls += 1
@@ -202,7 +201,7 @@ class Comparison(NamedTuple):
 def compare(law: Law, sampler: Sampler, n: int, seed: int = 0, true_draws: int = TRUE_DRAWS) -> Comparison:
     """Draw ``n`` samples with the exact score and compare them with true draws."""
     law.score.calls = 0
-    x = sampler(law.process, law.score, n, None, torch.Generator().manual_seed(seed))
+    x = sampler(law.score, n, None, torch.Generator().manual_seed(seed))
     calls = law.score.calls
     (d, which), surprise = law.nearest(x), -law.log_prob(x)
     true_d, true_which, true_surprise = truth(law, true_draws)

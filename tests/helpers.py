@@ -1,11 +1,71 @@
-"""What several files of tests build."""
+"""What several files of tests build: generators, times, and scores that are known."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Trainer
+from torch import Tensor
+
+from rsgm.fields import TangentField
+from rsgm.manifolds import expand
+from rsgm.networks import MLP
+from rsgm.processes import Process, Score, ScoreField
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
+def at(t: float, n: int) -> Tensor:
+    """One time for each of ``n`` points."""
+    return torch.full((n,), t, dtype=torch.float64)
+
+
+def random_score(process: Process, scale: float = 1.0, **options: Any) -> Score:
+    """That of an untrained network, the same at each call, with its weights multiplied by ``scale``."""
+    torch.manual_seed(0)
+    score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[16, 16], **options)))
+    with torch.no_grad():
+        for parameter in score.parameters():
+            parameter *= scale
+    return score
+
+
+class NoScore(ScoreField):
+    """Zero."""
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(x)
+
+
+class HeatKernelScore(ScoreField):
+    """The score of data from a heat kernel at ``s0`` around a point, the origin by default, under Brownian motion."""
+
+    def __init__(self, process: Process, s0: float, centre: Tensor | None = None) -> None:
+        super().__init__(process)
+        self.s0 = s0
+        self.centre = process.manifold.origin(*process.manifold.shape) if centre is None else centre
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        s = self.s0 + self.process.schedule.integral(t)
+        return self.manifold.heat_kernel_score(self.centre.to(x).expand_as(x), self.manifold.projx(x), s)
+
+
+class NormalScore(ScoreField):
+    """The score of data from N(mean, scale²) under a process with normal laws; of one point if the scale is 0."""
+
+    def __init__(self, process: Process, scale: float = 1.0, mean: Tensor | float = 0.0) -> None:
+        super().__init__(process)
+        self.scale, self.mean = scale, mean
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        signal, std = expand(self.process.signal(t), x), expand(self.process.std(t), x)
+        return (signal * self.mean - x) / ((self.scale * signal).square() + std.square())
 
 
 def quiet_trainer(folder: Path, **options: Any) -> Trainer:

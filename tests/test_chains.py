@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from conftest import concrete, within
+from helpers import NormalScore, NoScore, at, seeded
 from rsgm import RSGM
 from rsgm.fields import Field
 from rsgm.losses import DenoisingScoreMatching
@@ -29,14 +30,6 @@ from rsgm.schedules import (
 )
 
 PLANE = Euclidean(2)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def at(t: float, n: int) -> torch.Tensor:
-    return torch.full((n,), t, dtype=torch.float64)
 
 
 class Noise(Field):
@@ -76,7 +69,7 @@ def test_cosine_golden():
     score = NoisePrediction(process, One(PLANE))
     assert float(process.denoise(t, one, score(t, one))[0, 0]) == pytest.approx(0.8999391, abs=1e-6)
     step = GaussianBridge()
-    draws = [step(Step(process, score, t, at(0.05, 1), generator=seeded(k)), one)[0, 0] for k in (0, 1)]
+    draws = [step(Step(score, t, at(0.05, 1), generator=seeded(k)), one)[0, 0] for k in (0, 1)]
     noise = [torch.randn(1, 2, generator=seeded(k), dtype=torch.float64)[0, 0] for k in (0, 1)]
     std = (draws[1] - draws[0]) / (noise[1] - noise[0])
     assert float(std) ** 2 == pytest.approx(0.00222036, abs=1e-6)
@@ -186,7 +179,7 @@ def test_ancestral_sampling(k, variance):
     mean = (x - beta / (1 - bars[k]).sqrt() * Noise(PLANE)(t, x)) / (1 - beta).sqrt()
     fresh = beta if variance == "large" else beta * (1 - bars[k - 1]) / (1 - bars[k])
     z = torch.randn(6, 2, generator=seeded(5), dtype=torch.float64)
-    found = GaussianBridge(variance=variance)(Step(CHAIN, SCORE, t, t_next, generator=seeded(5)), x)
+    found = GaussianBridge(variance=variance)(Step(SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, mean + fresh.sqrt() * z, rtol=1e-9, atol=1e-9)
 
 
@@ -201,7 +194,7 @@ def test_implicit_sampling(eta, k, l):
     data = (x - (1 - bars[k]).sqrt() * noise) / bars[k].sqrt()
     z = torch.randn(6, 2, generator=seeded(5), dtype=torch.float64)
     expected = bars[l].sqrt() * data + (1 - bars[l] - sigma**2).sqrt() * noise + sigma * z
-    found = GaussianBridge(eta)(Step(CHAIN, SCORE, t, t_next, generator=seeded(5)), x)
+    found = GaussianBridge(eta)(Step(SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -209,7 +202,7 @@ def test_deterministic_steps_draw_nothing():
     state = seeded()
     before = state.get_state()
     x = torch.zeros(3, 2, dtype=torch.float64)
-    GaussianBridge(0.0)(Step(CHAIN, SCORE, at(0.5, 3), at(0.4, 3), generator=state), x)
+    GaussianBridge(0.0)(Step(SCORE, at(0.5, 3), at(0.4, 3), generator=state), x)
     assert torch.equal(state.get_state(), before)
 
 
@@ -225,13 +218,9 @@ def test_bridges_to_a_point_are_exact(process, eta):
     """Data at one point are N(α μ, σ²) at every time, after one long step too; 5 standard errors."""
     n, mu = 20_000, torch.tensor([0.5, -0.3], dtype=torch.float64)
 
-    class Point(Field):
-        def forward(self, t, x, context=None):
-            return process.conditional_score(mu.expand_as(x), x, t)
-
     t, t_next = at(0.9, n), at(0.4, n)
     x = process.perturb(mu.expand(n, 2), t, seeded())
-    found = GaussianBridge(eta)(Step(process, Point(PLANE), t, t_next, generator=seeded(1)), x)
+    found = GaussianBridge(eta)(Step(NormalScore(process, 0.0, mu), t, t_next, generator=seeded(1)), x)
     residual = (found - process.signal(t_next)[:, None] * mu) / process.std(t_next)[:, None]
     assert within(residual, 0.0)
     assert within(residual.square(), 1.0)
@@ -241,14 +230,10 @@ def test_large_variance_is_exact_for_normal_data():
     """Which stay standard normal, where the small variance leaves too little; 5 standard errors."""
     process, n = VariancePreserving(PLANE, DiscreteLinear(40), eps=1 / 40), 40_000
 
-    class Normal(Field):
-        def forward(self, t, x, context=None):
-            return -x
-
     variances = []
     for variance in ("large", "small"):
         sampler = ReverseDiffusion(39, GaussianBridge(variance=variance), UniformTimeGrid(), denoise=False)
-        x = sampler(process, Normal(PLANE), n, generator=seeded()).double()
+        x = sampler(NormalScore(process), n, generator=seeded()).double()
         variances.append(x.square())
     assert within(variances[0], 1.0)
     assert variances[1].mean() < 0.95
@@ -270,7 +255,7 @@ def test_only_the_last_step_is_free_of_noise():
 
     process = VariancePreserving(Counting(2), DiscreteLinear(100), eps=0.01)
     sampler = ReverseDiffusion(99, GaussianBridge(), UniformTimeGrid())
-    sampler(process, NoisePrediction(process, Clock(PLANE)), 2, generator=seeded())
+    sampler(NoisePrediction(process, Clock(PLANE)), 2, generator=seeded())
     assert seen == list(range(100, 0, -1))
     assert drawn == seen[:-1]
 
@@ -279,7 +264,7 @@ def test_only_the_last_step_is_free_of_noise():
 def test_clipping(eta):
     """No estimate leaves the box, the last one included; with a wide box nothing changes."""
     plain, wide, narrow = (
-        ReverseDiffusion(20, GaussianBridge(eta, clip=clip), UniformTimeGrid())(CHAIN, SCORE, 50, generator=seeded())
+        ReverseDiffusion(20, GaussianBridge(eta, clip=clip), UniformTimeGrid())(SCORE, 50, generator=seeded())
         for clip in (None, 1e9, 0.5)
     )
     assert torch.allclose(plain, wide, rtol=0, atol=1e-6)
@@ -290,12 +275,8 @@ def test_clipping(eta):
 def test_bridges_need_normal_laws():
     process = Brownian(Sphere(2))
 
-    class Zero(Field):
-        def forward(self, t, x, context=None):
-            return torch.zeros_like(x)
-
     with pytest.raises(ValueError, match=r"Brownian on Sphere.* has no normal law"):
-        ReverseDiffusion(2, GaussianBridge())(process, Zero(process.manifold), 3)
+        ReverseDiffusion(2, GaussianBridge())(NoScore(process), 3)
     with pytest.raises(ValueError, match="variance must be 'small' or 'large', found 'tiny'"):
         GaussianBridge(variance="tiny")
     with pytest.raises(ValueError, match=r"eta must be in \[0, 1\], found 1.5"):
@@ -317,7 +298,7 @@ def test_loss_is_the_error_of_the_noise():
             points.append(x)
             return super().forward(t, x)
 
-    found = loss(NoisePrediction(CHAIN, Seen(PLANE)), CHAIN, x0, generator=seeded(3))
+    found = loss(NoisePrediction(CHAIN, Seen(PLANE)), x0, generator=seeded(3))
     (t,), (x,) = times, points
     assert torch.allclose(t * 100, (t * 100).round(), rtol=0, atol=1e-9)
     assert (t.min(), t.max()) == (0.01, 1.0)

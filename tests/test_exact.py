@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from conftest import within
+from helpers import seeded
 from rsgm import Euclidean, Sphere
 from rsgm.data import LawData
 from rsgm.distributions import GaussianMixture, Moons
 from rsgm.evaluation.figures import _draw_dynamics
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ODESolver
 from rsgm.models import ExactScore
 from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.processes import Process, VarianceExploding, VariancePreserving
@@ -162,8 +163,8 @@ def test_annealing_finds_the_weights():
 )
 def test_probability_flow_against_the_law(process):
     """The density at eps in closed form, to 1e-3 nats; the priors are reached to 1e-4."""
-    model = ExactScore(PLANE, CLOSE, process, ode=ProbabilityFlow(tolerance=1e-6))
-    x = CLOSE.draw(10, torch.Generator().manual_seed(0))
+    model = ExactScore(PLANE, CLOSE, process, likelihood=ODESolver(tolerance=1e-6))
+    x = CLOSE.draw(10, seeded(0))
     eps = torch.tensor(model.process.eps, dtype=torch.float64)
     expected = CLOSE.log_prob(x, model.process.signal(eps), model.process.std(eps))
     assert torch.allclose(model.log_prob(x), expected, rtol=0, atol=1e-3)
@@ -178,7 +179,7 @@ def test_dynamics_lead_from_the_data_to_noise_and_from_noise_to_the_samples():
     """All variants start from the same noise; their ends have the law's spread, the score is its gradient."""
     law = GaussianMixture([[0.0, 0.0]], 0.5, [1.0])
     model = ExactScore(Euclidean(2), law, sampler=ReverseDiffusion(100, GeodesicEulerMaruyama(), UniformTimeGrid()))
-    x = law.draw(4000, torch.Generator().manual_seed(0))
+    x = law.draw(4000, seeded(0))
     dynamics = model.dynamics(x, seed=3)
     assert dynamics.noised.shape == (len(dynamics.times), 4000, 2)
     variances = dynamics.noised.var((1, 2))
@@ -194,7 +195,7 @@ def test_dynamics_lead_from_the_data_to_noise_and_from_noise_to_the_samples():
     variance = 0.25 * model.process.signal(eps) ** 2 + model.process.std(eps) ** 2
     torch.testing.assert_close(dynamics.score(starts[0]), -starts[0] / variance, rtol=1e-4, atol=1e-5)
     # the sample of a sampler is its last state
-    last = list(model.sampler.states(model.process, model.score, 5, None, torch.Generator().manual_seed(1)))[-1]
+    last = list(model.sampler.states(model.score, 5, None, seeded(1)))[-1]
     assert torch.equal(last, model.sample(5, seed=1))
     assert model.sample(5, seed=1).dtype == torch.float32
 
@@ -202,9 +203,9 @@ def test_dynamics_lead_from_the_data_to_noise_and_from_noise_to_the_samples():
 def test_long_ways_are_thinned_and_end_with_the_samples():
     model = ExactScore(Euclidean(2), GaussianMixture([[0.0, 0.0]], 0.5, [1.0]))
     sampler, x = ReverseDiffusion(steps=210), torch.zeros(5, 2)
-    paths = dynamics_of(model.process, model.score, sampler, x, torch.Generator().manual_seed(3)).paths
+    paths = dynamics_of(model.score, sampler, x, seeded(3)).paths
     for name, variant in sampler.variants().items():
-        states = list(variant.states(model.process, model.score, 5, None, torch.Generator().manual_seed(3)))
+        states = list(variant.states(model.score, 5, None, seeded(3)))
         assert 100 < len(paths[name]) <= 200
         assert torch.equal(paths[name][-1], states[-1])
 

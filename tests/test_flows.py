@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from conftest import concrete, variants, within
+from helpers import seeded
 from rsgm import CNF, Euclidean, FlowMatching, Moser, Sphere
 from rsgm.distributions import Uniform, VonMisesFisher, WrappedNormal
 from rsgm.divergence import Exact, Hutchinson, with_divergence
 from rsgm.fields import Field, FrameField, TangentField
-from rsgm.likelihood import ProbabilityFlow, SolveError, integrate, log_prob
+from rsgm.likelihood import ODESolver, SolveError, integrate, log_prob
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.manifolds import Hyperbolic, Manifold
 from rsgm.models.moser import MoserFlow
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Score
+from rsgm.processes import Brownian, Score, ScoreField
 
 NETWORK = partial(MLP, hidden=[16, 16])
 MODELS = {
@@ -41,10 +42,6 @@ COMPACT = [make for make in variants(Manifold) if has_geodesics(make.values[0]()
 
 every_model = pytest.mark.parametrize("cls", MODELS)
 spheres = pytest.mark.parametrize("dim", [1, 2, 3])
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def uniform(manifold: Manifold, n: int, seed: int = 0) -> torch.Tensor:
@@ -114,7 +111,7 @@ def rough(manifold: Manifold, size: float = 1.0) -> TangentField:
 def flows(manifold: Manifold) -> list[Flow]:
     """One of each kind; the last is clamped in a part of the space."""
     process = Brownian(manifold, eps=0.05)
-    score = ScoreFlow(process, Score(process, rough(manifold, 0.05)))
+    score = ScoreFlow(Score(process, rough(manifold, 0.05)))
     field, moser = FieldFlow(rough(manifold, 0.15), Uniform(manifold)), MoserFlow(rough(manifold, 0.05))
     return [field, score, moser, clamped(manifold)]
 
@@ -132,11 +129,11 @@ def test_rotation_transports_the_density(dim):
     sphere, x = Sphere(dim), uniform(Sphere(dim), 50)
     axis = torch.nn.functional.one_hot(torch.tensor(1), dim + 1).double()
     prior = VonMisesFisher(sphere, axis, 3.0)
-    flow, ode = FieldFlow(Spin(sphere), prior), ProbabilityFlow(tolerance=1e-9)
+    flow, solver = FieldFlow(Spin(sphere), prior), ODESolver(tolerance=1e-9)
     turn = torch.eye(dim + 1, dtype=torch.float64)
     turn[:2, :2] = torch.tensor([[math.cos(2), -math.sin(2)], [math.sin(2), math.cos(2)]])
-    assert torch.allclose(ode.log_prob(flow, x).value, prior.log_prob(x @ turn.T), rtol=0, atol=2e-6)
-    samples = ode.sample(flow, 30, generator=seeded())
+    assert torch.allclose(solver.log_prob(flow, x).value, prior.log_prob(x @ turn.T), rtol=0, atol=2e-6)
+    samples = solver.sample(flow, 30, generator=seeded())
     assert samples.dtype == torch.float64
     assert torch.allclose(samples, prior.draw(30, seeded()) @ turn, rtol=0, atol=2e-6)
 
@@ -145,15 +142,15 @@ def test_rotation_transports_the_density(dim):
 def test_gradient_of_the_first_harmonic(dim):
     """tan(theta/2) falls by exp(-t): from the uniform law, p = (sin theta_1 / sin theta)^d / vol."""
     sphere, c = Sphere(dim), 1.2
-    flow, ode = FieldFlow(Harmonic(sphere, c), Uniform(sphere)), ProbabilityFlow(tolerance=1e-9)
+    flow, solver = FieldFlow(Harmonic(sphere, c), Uniform(sphere)), ODESolver(tolerance=1e-9)
     x = uniform(sphere, 50)
     x0 = x[:, 0]
     # of theta -> theta_1: cos theta_1 = (cos theta + tanh c) / (1 + cos theta tanh c)
     ratio = 1 / (math.cosh(c) + math.sinh(c) * x0)
     expected = dim * ratio.log() - sphere.log_volume
-    assert torch.allclose(ode.log_prob(flow, x).value, expected, rtol=0, atol=1e-7)
+    assert torch.allclose(solver.log_prob(flow, x).value, expected, rtol=0, atol=1e-7)
     end = flow.prior.draw(200, seeded()).double()[:, 0]
-    found = ode.sample(flow, 200, generator=seeded())
+    found = solver.sample(flow, 200, generator=seeded())
     assert found.dtype == torch.float32
     back = (end - math.tanh(c)) / (1 - end * math.tanh(c))
     assert torch.allclose(found[:, 0].double(), back, rtol=0, atol=1e-6)
@@ -167,7 +164,7 @@ def test_moser_of_the_first_harmonic(dim):
     expected = (1 + 0.7 * x[:, 0]).log() - sphere.log_volume
     assert torch.allclose(log_prob(flow, x)[0], expected, rtol=0, atol=1e-13)
     assert torch.allclose(log_prob(Honest(flow), x, tolerance=1e-7)[0], expected, rtol=0, atol=1e-6)
-    samples = ProbabilityFlow(tolerance=1e-4).sample(flow, 4_000, generator=seeded())
+    samples = ODESolver(tolerance=1e-4).sample(flow, 4_000, generator=seeded())
     assert within(samples[:, 0], 0.7 / (dim + 1))
     assert within(samples[:, 1], 0.0)
 
@@ -214,7 +211,7 @@ def test_a_clamped_moser_flow_by_its_map(dim):
 def test_densities_integrate_to_one(dim, kind):
     flow = flows(Sphere(dim))[kind]
     nodes, weights = quadrature(flow.manifold, {1: 200, 2: 40, 3: 16}[dim])
-    density = ProbabilityFlow().log_prob(flow, nodes).value.exp()
+    density = ODESolver().log_prob(flow, nodes).value.exp()
     assert float(weights @ density) == pytest.approx(1, abs=1e-3)
 
 
@@ -234,11 +231,11 @@ def test_a_clamped_moser_flow_is_clamped():
 def test_samples_follow_the_density(kind):
     """E log p by samples and by quadrature; 5 standard errors, false alarm 6e-7."""
     flow = flows(Sphere(2))[kind]
-    ode = ProbabilityFlow(tolerance=1e-4)
+    solver = ODESolver(tolerance=1e-4)
     nodes, weights = quadrature(flow.manifold, 40)
-    value = ode.log_prob(flow, nodes).value
+    value = solver.log_prob(flow, nodes).value
     expected = float(weights @ (value.exp() * value))
-    assert within(ode.log_prob(flow, ode.sample(flow, 1_000, generator=seeded())).value, expected)
+    assert within(solver.log_prob(flow, solver.sample(flow, 1_000, generator=seeded())).value, expected)
 
 
 # ---- the solve
@@ -260,18 +257,18 @@ class Counted(Field):
 
 def test_samples_need_no_divergence():
     Counted.calls.clear()
-    flow, ode = FieldFlow(Counted(Sphere(2)), Uniform(Sphere(2))), ProbabilityFlow(batch_size=4)
-    assert ode.sample(flow, 10).shape == (10, 3)
+    flow, solver = FieldFlow(Counted(Sphere(2)), Uniform(Sphere(2))), ODESolver(batch_size=4)
+    assert solver.sample(flow, 10).shape == (10, 3)
     assert set(Counted.calls) == {"value"}
     Counted.calls.clear()
-    ode.log_prob(flow, uniform(Sphere(2), 3))
+    solver.log_prob(flow, uniform(Sphere(2), 3))
     assert set(Counted.calls) == {"divergence"}
 
 
 def test_samples_stop_at_the_start():
     """The field is never seen before the time of the data, nor after that of the prior."""
 
-    class Clock(Field):
+    class Clock(ScoreField):
         times: list = []  # noqa: RUF012
 
         def forward(self, t, x, context=None):
@@ -279,7 +276,7 @@ def test_samples_stop_at_the_start():
             return torch.zeros_like(x)
 
     process = Brownian(Sphere(2), eps=0.1)
-    ProbabilityFlow().sample(ScoreFlow(process, Clock(process.manifold)), 5)
+    ODESolver().sample(ScoreFlow(Clock(process)), 5)
     assert min(Clock.times) == pytest.approx(0.1, abs=1e-15)
     assert min(Clock.times) >= 0.1
     assert max(Clock.times) == 1
@@ -289,8 +286,8 @@ def test_sampling_leaves_the_model_as_it_is():
     field = TangentField(Sphere(2), NETWORK)
     flow = FieldFlow(field, Uniform(Sphere(2)))
     with torch.inference_mode():
-        inside = ProbabilityFlow().sample(flow, 5, generator=seeded())
-    assert torch.equal(inside, ProbabilityFlow().sample(flow, 5, generator=seeded()))
+        inside = ODESolver().sample(flow, 5, generator=seeded())
+    assert torch.equal(inside, ODESolver().sample(flow, 5, generator=seeded()))
     assert field.training
     assert all(p.dtype == torch.float32 and p.requires_grad and p.grad is None for p in field.parameters())
 
@@ -301,7 +298,7 @@ def test_a_failed_sample_is_an_error():
             return torch.full_like(x, math.nan)
 
     with pytest.raises(SolveError):
-        ProbabilityFlow().sample(FieldFlow(Broken(Sphere(2)), Uniform(Sphere(2))), 3)
+        ODESolver().sample(FieldFlow(Broken(Sphere(2)), Uniform(Sphere(2))), 3)
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])

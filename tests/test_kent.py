@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conftest import quadrature, within
+from helpers import seeded
 from rsgm import Euclidean, KentMixture, Sphere
 from rsgm.distributions import Kent, Mixture, VonMisesFisher, fit_kent
 from rsgm.models import kent
@@ -14,10 +15,6 @@ from rsgm.models import kent
 SPHERE = Sphere(2)
 #: concentrations and ovalnesses from uniform to narrow, round to nearly folded
 SHAPES = [(0, 0), (1e-3, 4e-4), (3, 1), (50, 20), (50, 24.9), (1e3, 0), (1e4, 4999.0), (1e6, 1e5)]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def frames(n: int, seed: int = 0) -> torch.Tensor:

@@ -10,10 +10,10 @@ from pytorch_lightning import Trainer
 
 import rsgm
 from conftest import variants
+from helpers import NoScore, seeded
 from rsgm import RSGM, Euclidean
 from rsgm.data import LawData
 from rsgm.distributions import Moons
-from rsgm.fields import Field
 from rsgm.losses import DenoisingScoreMatching
 from rsgm.models import ChartSGM
 from rsgm.networks import MLP
@@ -34,11 +34,7 @@ from rsgm.schedules import (
     level_ratio,
     smallest_level,
 )
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
+from rsgm.training import Training
 
 # ---- ladders
 
@@ -213,13 +209,9 @@ def test_every_level_contributes_alike():
     """With weight σ² the loss of a field of zeros is |z|² / 2 at each level, not σ times it (error 10)."""
     process = VarianceExploding(Euclidean(2), GeometricVariance(1e-4, 100.0), eps=0.0)
 
-    class Zero(Field):
-        def forward(self, t, x, context=None):
-            return torch.zeros_like(x)
-
     loss = DenoisingScoreMatching(LadderTime(stratified=True, ladder=GridLadder(4)))
     x0 = torch.zeros(40_000, 2, dtype=torch.float64)
-    found = loss(Zero(process.manifold), process, x0, generator=seeded()).reshape(4, -1)
+    found = loss(NoScore(process), x0, generator=seeded()).reshape(4, -1)
     # exponential with mean one
     assert torch.allclose(found.mean(1), torch.ones(4, dtype=torch.float64), atol=0.05)
 
@@ -247,7 +239,7 @@ def test_range_is_fitted_once_and_survives_checkpoints(tmp_path):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    trainer.fit(model, data)
+    trainer.fit(Training(model), data)
     points = data.train.points
     expected = GeometricVariance(smallest_level(points) ** 2, largest_level(points) ** 2)
     assert model.process.schedule == expected

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from conftest import within
-from rsgm.fields import Field
+from helpers import NormalScore, at, seeded
 from rsgm.manifolds import Euclidean, Sphere
-from rsgm.processes import Brownian, Process, VarianceExploding, VariancePreserving
+from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import (
     AnnealedLangevin,
     BoxStart,
@@ -24,26 +24,6 @@ from rsgm.samplers import (
 from rsgm.schedules import DiscreteLinear, GeometricVariance, GridLadder, langevin_step
 
 LINE = Euclidean(1)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def at(t: float, n: int) -> torch.Tensor:
-    return torch.full((n,), t, dtype=torch.float64)
-
-
-class Normal(Field):
-    """The score of data from N(0, 1), or of data at 0, under a process."""
-
-    def __init__(self, process: Process, data: float = 1.0) -> None:
-        super().__init__(process.manifold)
-        self.process, self.data = process, data
-
-    def forward(self, t, x, context=None):
-        variance = self.data * self.process.signal(t).square() + self.process.std(t).square()
-        return -x / variance[:, None]
 
 
 # ---- the loop
@@ -110,7 +90,7 @@ def test_gradient_of_a_log_density():
 
 def test_langevin_dynamics_is_the_loop_at_eps():
     process = VarianceExploding(LINE, GeometricVariance(1e-4, 9.0), eps=0.0)
-    x = LangevinDynamics(steps=200, step=0.2)(process, Normal(process), 20_000, generator=seeded())
+    x = LangevinDynamics(steps=200, step=0.2)(NormalScore(process), 20_000, generator=seeded())
     assert within(x.double().square(), (1 + 1e-4) / (1 - 0.1 / (1 + 1e-4)))
 
 
@@ -137,15 +117,15 @@ def test_starts():
 def test_annealing_a_point(steps, r):
     """Data at 0: the variance obeys v <- (1 - r)² v + 2 r σ² at each level; denoising then ends at 0."""
     process = VarianceExploding(LINE, GeometricVariance(0.01, 4.0), eps=0.0)
-    score, ladder = Normal(process, data=0.0), GridLadder(8)
-    x = AnnealedLangevin(ladder, steps, r, denoise=False)(process, score, 20_000, generator=seeded())
+    score, ladder = NormalScore(process, 0.0), GridLadder(8)
+    x = AnnealedLangevin(ladder, steps, r, denoise=False)(score, 20_000, generator=seeded())
     size = langevin_step(20 ** (1 / 7), steps) if r is None else r
     variance = 4.0
     for level in process.std(ladder(process.schedule, 1, 0.0)).square().tolist():
         for _ in range(steps):
             variance = (1 - size) ** 2 * variance + 2 * size * level
     assert within(x.double().square(), variance)
-    x = AnnealedLangevin(ladder, steps, r)(process, score, 50, generator=seeded())
+    x = AnnealedLangevin(ladder, steps, r)(score, 50, generator=seeded())
     assert x.abs().max() < 1e-6
 
 
@@ -153,12 +133,12 @@ def test_levels_are_visited_in_order():
     seen = []
     process = VarianceExploding(LINE, GeometricVariance(0.01, 4.0), eps=0.0)
 
-    class Clock(Normal):
+    class Clock(NormalScore):
         def forward(self, t, x, context=None):
             seen.append(round(float(process.std(t)[0]), 4))
             return super().forward(t, x)
 
-    AnnealedLangevin(GridLadder(3), steps=2)(process, Clock(process), 2, generator=seeded())
+    AnnealedLangevin(GridLadder(3), steps=2)(Clock(process), 2, generator=seeded())
     assert seen == [2.0, 2.0, 0.4472, 0.4472, 0.1, 0.1, 0.1]
 
 
@@ -189,30 +169,30 @@ def test_bad_arguments(make, message):
 )
 def test_corrector_by_formula(process, alpha):
     """h = 2 α (snr |z| / |s|)², with the score at the time reached and α = 1 - β_k or 1."""
-    score, predictor = Normal(process), GaussianBridge(0.0)
+    score, predictor = NormalScore(process), GaussianBridge(0.0)
     x = torch.randn(50, 2, generator=seeded(), dtype=torch.float64)
     t, t_next = at(0.6, 50), at(0.59, 50)
-    middle = predictor(Step(process, score, t, t_next), x)
+    middle = predictor(Step(score, t, t_next), x)
     s, z = score(t_next, middle), torch.randn(50, 2, generator=seeded(1), dtype=torch.float64)
     h = 2 * alpha * (0.2 * z.norm(dim=1).mean() / s.norm(dim=1).mean()) ** 2
     step = PredictorCorrector(predictor, snr=0.2)
-    found = step(Step(process, score, t, t_next, generator=seeded(1)), x)
+    found = step(Step(score, t, t_next, generator=seeded(1)), x)
     assert torch.allclose(found, middle + h * s + (2 * h).sqrt() * z, rtol=1e-9)
     # the last step is the predictor's alone
-    assert torch.equal(step(Step(process, score, t, t_next, generator=seeded(1), last=True), x), middle)
+    assert torch.equal(step(Step(score, t, t_next, generator=seeded(1), last=True), x), middle)
 
 
 def test_number_of_corrections():
     process = VarianceExploding(LINE, GeometricVariance(0.01, 4.0), eps=0.0)
     calls = []
 
-    class Counted(Normal):
+    class Counted(NormalScore):
         def forward(self, t, x, context=None):
             calls.append(float(t[0]))
             return super().forward(t, x)
 
     step = PredictorCorrector(GaussianBridge(), corrections=3)
-    step(Step(process, Counted(process), at(0.5, 4), at(0.4, 4), generator=seeded()), torch.ones(4, 1))
+    step(Step(Counted(process), at(0.5, 4), at(0.4, 4), generator=seeded()), torch.ones(4, 1))
     assert calls == [0.5, 0.4, 0.4, 0.4]
 
 

@@ -8,30 +8,20 @@ import pytest
 import torch
 
 from conftest import quadrature, variants
+from helpers import HeatKernelScore, random_score, seeded
 from rsgm.divergence import Divergence, Exact
-from rsgm.fields import Field, TangentField
-from rsgm.likelihood import ProbabilityFlow, SolveError, integrate
+from rsgm.fields import Field
+from rsgm.likelihood import ODESolver, SolveError, integrate
 from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
-from rsgm.networks import MLP
-from rsgm.processes import Brownian, Score
+from rsgm.processes import Brownian, ScoreField
 from rsgm.schedules import ConstantBeta, LinearBeta, Schedule
 from rsgm.schedules.discrete import DiscreteSchedule
 
 
-class ExactScore(Field):
-    """The score at time t of the law whose data are a heat kernel at s0 around the origin."""
-
-    def __init__(self, process, s0):
-        super().__init__(process.manifold)
-        self.process, self.s0 = process, s0
-
-    def forward(self, t, x, context=None):
-        centre = self.manifold.origin(*x.shape, dtype=x.dtype)
-        s = self.s0 + self.process.schedule.integral(t)
-        return self.manifold.heat_kernel_score(centre, self.manifold.projx(x), s)
+class ExactScore(HeatKernelScore):
+    """With a divergence by reverse mode, which is several times faster here than forward mode."""
 
     def with_divergence(self, t, x, directions, context=None):
-        """By reverse mode, which is several times faster here than forward mode."""
         with torch.enable_grad():
             y = x.detach().requires_grad_()
             value = self(t, y)
@@ -39,30 +29,30 @@ class ExactScore(Field):
         return value.detach(), self.manifold.inner(x, directions, torch.stack(rows)).sum(0)
 
 
-class Recorded(Field):
-    """A field that counts its evaluations and remembers their times."""
+class Recorded(ScoreField):
+    """A score that counts its evaluations and remembers their times."""
 
-    def __init__(self, field):
-        super().__init__(field.manifold)
-        self.field, self.times = field, []
+    def __init__(self, score):
+        super().__init__(score.process)
+        self.score, self.times = score, []
 
     def __deepcopy__(self, memo):
         return self  # the record must survive the copy that the likelihood makes
 
     def forward(self, t, x, context=None):
-        return self.field(t, x, context)
+        return self.score(t, x, context)
 
     def with_divergence(self, t, x, directions, context=None):
         self.times.append(float(t.max()))
         assert float(t.min()) == float(t.max())
-        return self.field.with_divergence(t, x, directions, context)
+        return self.score.with_divergence(t, x, directions, context)
 
 
-class Constant(Field):
+class Constant(ScoreField):
     """The tangent part of a constant vector."""
 
-    def __init__(self, manifold, size):
-        super().__init__(manifold)
+    def __init__(self, process, size):
+        super().__init__(process)
         self.size = size
 
     def forward(self, t, x, context=None):
@@ -72,16 +62,6 @@ class Constant(Field):
 def on_a_meridian(dim: int, angles: list[float]) -> torch.Tensor:
     angle = torch.tensor(angles, dtype=torch.float64)
     return torch.stack([angle.cos(), angle.sin(), *[torch.zeros_like(angle)] * (dim - 1)], -1)
-
-
-def random_score(process: Brownian, context: int = 0, scale: float = 1.0) -> Score:
-    torch.manual_seed(0)
-    network = partial(MLP, hidden=[16, 16], context_features=context)
-    score = Score(process, TangentField(process.manifold, network))
-    with torch.no_grad():
-        for parameter in score.parameters():
-            parameter *= scale
-    return score
 
 
 # ---- exact values
@@ -108,7 +88,7 @@ def test_reference(reference, name):
         origin = manifold.origin(len(records), *manifold.shape, dtype=torch.float64)
         far = torch.tensor([record["dist0"] for record in records], dtype=torch.float64)
         x = manifold.expmap(origin, far.reshape(-1, *(1,) * len(manifold.shape)) * manifold.frame(origin)[0])
-        found = ProbabilityFlow(tolerance=1e-7)(process, ExactScore(process, s0), x)
+        found = ODESolver(tolerance=1e-7)(ExactScore(process, s0), x)
         expected = [record["loglik_with_uniform_base"] for record in records]
         assert found.value.tolist() == pytest.approx(expected, abs=1e-5)
         assert found.exact
@@ -119,7 +99,7 @@ def test_torus_reference(reference):
     for (s0, tau), records in grouped(reference("pf_ode_likelihood")["T2"]):
         process = Brownian(Torus(2), ConstantBeta(tau), eps=1e-9)
         angles = torch.tensor([record["dtheta0"] for record in records], dtype=torch.float64)
-        found = ProbabilityFlow(tolerance=1e-7)(process, ExactScore(process, s0), Torus(2).from_angles(angles))
+        found = ODESolver(tolerance=1e-7)(ExactScore(process, s0), Torus(2).from_angles(angles))
         assert found.value.tolist() == pytest.approx([r["loglik_with_uniform_base"] for r in records], abs=1e-5)
 
 
@@ -150,7 +130,7 @@ def test_closed_form(dim, make):
     process = Brownian(Sphere(dim), make(), eps=1e-3)
     score, x = ExactScore(process, 0.4), on_a_meridian(dim, [1e-3, 0.7, 1.5, 2.5])
     process._prior = OwnLaw(score)
-    found = ProbabilityFlow(tolerance=1e-7)(process, score, x).value
+    found = ODESolver(tolerance=1e-7)(score, x).value
     s = torch.full((4,), 0.4 + process.resolution() ** 2, dtype=torch.float64)
     expected = process.manifold.heat_kernel_log_prob(on_a_meridian(dim, [0.0]).expand_as(x), x, s)
     jumps = issubclass(getattr(make, "func", make), DiscreteSchedule)
@@ -163,7 +143,7 @@ def test_closed_form_with_the_general_divergence():
     score, x = ExactScore(process, 0.4), on_a_meridian(2, [0.1, 2.5])
     score.with_divergence = partial(Field.with_divergence, score)
     process._prior = OwnLaw(score)
-    found = ProbabilityFlow(tolerance=1e-5)(process, score, x).value
+    found = ODESolver(tolerance=1e-5)(score, x).value
     s = torch.full((2,), 0.4 + process.resolution() ** 2, dtype=torch.float64)
     expected = process.manifold.heat_kernel_log_prob(on_a_meridian(2, [0.0]).expand_as(x), x, s)
     assert torch.allclose(found, expected, rtol=0, atol=1e-4)
@@ -172,10 +152,10 @@ def test_closed_form_with_the_general_divergence():
 def test_tolerance_is_kept():
     process = Brownian(Sphere(2), ConstantBeta(2.5), eps=1e-9)
     score, x = ExactScore(process, 0.4), on_a_meridian(2, [0.1, 0.8, 2.0])
-    fine = ProbabilityFlow(tolerance=1e-9)(process, score, x)
+    fine = ODESolver(tolerance=1e-9)(score, x)
     counts = []
     for tolerance in (1e-3, 1e-5, 1e-7):
-        found = ProbabilityFlow(tolerance=tolerance)(process, score, x)
+        found = ODESolver(tolerance=tolerance)(score, x)
         assert (found.value - fine.value).abs().max() < 30 * tolerance
         counts.append(found.nfe)
     assert counts[0] < counts[1] < counts[2] < fine.nfe
@@ -183,7 +163,7 @@ def test_tolerance_is_kept():
 
 def test_zero_score_is_the_uniform_law():
     process = Brownian(Sphere(2))
-    found = ProbabilityFlow()(process, Constant(process.manifold, 0.0), on_a_meridian(2, [0.1, 2.0]))
+    found = ODESolver()(Constant(process, 0.0), on_a_meridian(2, [0.1, 2.0]))
     assert found.value.tolist() == pytest.approx([-math.log(4 * math.pi)] * 2, abs=1e-14)
 
 
@@ -199,7 +179,7 @@ def test_zero_score_is_the_uniform_law():
 def test_density_of_a_random_network_integrates_to_one(manifold, resolution, scale):
     process = Brownian(manifold)
     nodes, weights = quadrature(process.manifold, resolution)
-    value = ProbabilityFlow(tolerance=1e-6)(process, random_score(process, scale=scale), nodes).value
+    value = ODESolver(tolerance=1e-6)(random_score(process, scale=scale), nodes).value
     # it is far from uniform
     assert value.max() - value.min() > 0.5
     assert float(weights @ value.exp()) == pytest.approx(1, abs=1e-4)
@@ -210,17 +190,17 @@ def test_conditional_density_integrates_to_one(context):
     process = Brownian(Sphere(1))
     nodes, weights = quadrature(process.manifold, 40)
     labels = torch.tensor(context).expand(len(nodes), 2)
-    score = random_score(process, context=2)
-    value = ProbabilityFlow(tolerance=1e-6, batch_size=30)(process, score, nodes, labels).value
+    score = random_score(process, context_features=2)
+    value = ODESolver(tolerance=1e-6, batch_size=30)(score, nodes, labels).value
     assert float(weights @ value.exp()) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_context_matters_and_follows_its_point():
     process = Brownian(Sphere(2))
-    score, x = random_score(process, context=2), on_a_meridian(2, [0.1, 0.1, 2.0])
+    score, x = random_score(process, context_features=2), on_a_meridian(2, [0.1, 0.1, 2.0])
     context = torch.tensor([[0.0, 0.0], [3.0, 1.0], [0.0, 0.0]])
-    together = ProbabilityFlow(tolerance=1e-8)(process, score, x, context).value
-    apart = ProbabilityFlow(tolerance=1e-8, batch_size=1)(process, score, x, context).value
+    together = ODESolver(tolerance=1e-8)(score, x, context).value
+    apart = ODESolver(tolerance=1e-8, batch_size=1)(score, x, context).value
     assert torch.allclose(together, apart, rtol=0, atol=1e-6)
     assert (together[0] - together[1]).abs() > 1e-3
 
@@ -233,8 +213,8 @@ def test_the_context_matters_and_follows_its_point():
 def test_no_evaluation_outside_the_interval(size, eps):
     """However weak the field is: a solver that probes for its first step may look far ahead."""
     process = Brownian(Sphere(2), eps=eps)
-    score = Recorded(Constant(process.manifold, size))
-    ProbabilityFlow()(process, score, on_a_meridian(2, [0.1, 1.0, 2.0]))
+    score = Recorded(Constant(process, size))
+    ODESolver()(score, on_a_meridian(2, [0.1, 1.0, 2.0]))
     assert max(score.times) <= 1
     assert max(score.times) == pytest.approx(1, abs=1e-12)
     assert min(score.times) == eps
@@ -243,7 +223,7 @@ def test_no_evaluation_outside_the_interval(size, eps):
 def test_no_evaluation_outside_the_interval_with_the_exact_score():
     process = Brownian(Sphere(2), LinearBeta())
     score = Recorded(ExactScore(process, 0.05))
-    ProbabilityFlow()(process, score, on_a_meridian(2, [0.1, 1.0, 3.0]))
+    ODESolver()(score, on_a_meridian(2, [0.1, 1.0, 3.0]))
     assert max(score.times) <= 1
     assert min(score.times) == process.eps
 
@@ -252,23 +232,23 @@ def test_evaluations_are_counted_raw():
     """The mean over batches of the number of calls."""
     process = Brownian(Sphere(2))
     score = Recorded(random_score(process).double())
-    x = process.manifold.random_uniform(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = ProbabilityFlow(batch_size=3)(process, score, x)
+    x = process.manifold.random_uniform(7, 3, generator=seeded(), dtype=torch.float64)
+    found = ODESolver(batch_size=3)(score, x)
     assert found.nfe == len(score.times) / 3
     assert found.value.shape == (7,)
     # no call at all is wasted on a batch of one
     score.times.clear()
-    assert ProbabilityFlow()(process, score, x[:1]).nfe == len(score.times)
+    assert ODESolver()(score, x[:1]).nfe == len(score.times)
 
 
 def test_a_point_does_not_depend_on_its_neighbours():
     """Alone or among 64 others, rough ones included, at tolerance 1e-6."""
     process = Brownian(Sphere(2))
     score = random_score(process, scale=2.0)
-    x = process.manifold.random_uniform(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    ode = ProbabilityFlow(tolerance=1e-6)
-    together = ode(process, score, x).value
-    alone = torch.cat([ode(process, score, point[None]).value for point in x[:8]])
+    x = process.manifold.random_uniform(64, 3, generator=seeded(), dtype=torch.float64)
+    solver = ODESolver(tolerance=1e-6)
+    together = solver(score, x).value
+    alone = torch.cat([solver(score, point[None]).value for point in x[:8]])
     assert (together[:8] - alone).abs().max() < 5e-5
     assert together.std() > 0.1
 
@@ -276,9 +256,9 @@ def test_a_point_does_not_depend_on_its_neighbours():
 def test_a_hard_point_among_easy_ones():
     """Decides the steps of all, as if it were alone; a mean over the batch would forget it."""
     process = Brownian(Sphere(2), ConstantBeta(1.0), eps=1e-3)
-    score, ode = ExactScore(process, 0.05), ProbabilityFlow(tolerance=1e-4)
+    score, solver = ExactScore(process, 0.05), ODESolver(tolerance=1e-4)
     x = on_a_meridian(2, [2.0] + [1e-3] * 100)
-    alone, easy, together = ode(process, score, x[:1]), ode(process, score, x[1:]), ode(process, score, x)
+    alone, easy, together = solver(score, x[:1]), solver(score, x[1:]), solver(score, x)
     assert easy.nfe < alone.nfe <= together.nfe
 
 
@@ -286,9 +266,9 @@ def test_points_off_the_manifold_by_rounding():
     """Float32 points are those of the nearest double."""
     process = Brownian(Sphere(2))
     score, x = random_score(process), on_a_meridian(2, [0.4, 1.4]).float()
-    found = ProbabilityFlow(tolerance=1e-7)(process, score, x).value
+    found = ODESolver(tolerance=1e-7)(score, x).value
     assert found.dtype == torch.float64
-    expected = ProbabilityFlow(tolerance=1e-7)(process, score, process.manifold.projx(x.double())).value
+    expected = ODESolver(tolerance=1e-7)(score, process.manifold.projx(x.double())).value
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
@@ -298,17 +278,17 @@ def test_points_off_the_manifold_by_rounding():
 def test_float32():
     process = Brownian(Sphere(2))
     score, x = random_score(process), on_a_meridian(2, [0.4, 1.4])
-    single = ProbabilityFlow(tolerance=1e-4, dtype="float32")(process, score, x).value
+    single = ODESolver(tolerance=1e-4, dtype="float32")(score, x).value
     assert single.dtype == torch.float32
-    assert torch.allclose(single.double(), ProbabilityFlow()(process, score, x).value, rtol=0, atol=2e-3)
+    assert torch.allclose(single.double(), ODESolver()(score, x).value, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize(
     "name, value", [("tolerance", 0.0), ("tolerance", -1.0), ("tolerance", math.nan), ("batch_size", 0)]
 )
 def test_bad_arguments(name, value):
-    with pytest.raises(ValueError, match="ProbabilityFlow: tolerance and batch_size must be positive, found"):
-        ProbabilityFlow(**{name: value})
+    with pytest.raises(ValueError, match="ODESolver: tolerance and batch_size must be positive, found"):
+        ODESolver(**{name: value})
 
 
 @pytest.mark.parametrize("make", variants(Divergence))
@@ -316,11 +296,11 @@ def test_stochastic_divergences(make):
     """Smooth along the flow, so that the solver arrives, and the same at each call; exact in dimension one or so."""
     process = Brownian(Sphere(2))
     score, x = random_score(process), on_a_meridian(2, [0.4, 1.4, 2.0])
-    ode = ProbabilityFlow(divergence=make())
-    one, same = (ode(process, score, x) for _ in range(2))
+    solver = ODESolver(divergence=make())
+    one, same = (solver(score, x) for _ in range(2))
     assert torch.equal(one.value, same.value)
     assert one.nfe < 500
-    exact = ProbabilityFlow()(process, score, x).value
+    exact = ODESolver()(score, x).value
     assert (one.value - exact).abs().max() < 2
     assert torch.equal(one.value, exact) == isinstance(make(), Exact)
 
@@ -330,8 +310,8 @@ def test_rademacher_likelihood_on_the_circle():
     process = Brownian(Sphere(1))
     score, x = random_score(process), on_a_meridian(1, [0.4, 1.4, 2.0])
     (hutchinson,) = [make.values[0]() for make in variants(Divergence) if make.id == "Hutchinson"]
-    found = ProbabilityFlow(tolerance=1e-7, divergence=hutchinson)(process, score, x).value
-    assert torch.allclose(found, ProbabilityFlow(tolerance=1e-7)(process, score, x).value, rtol=0, atol=1e-6)
+    found = ODESolver(tolerance=1e-7, divergence=hutchinson)(score, x).value
+    assert torch.allclose(found, ODESolver(tolerance=1e-7)(score, x).value, rtol=0, atol=1e-6)
 
 
 # ---- where it is called
@@ -341,9 +321,9 @@ def test_inference_mode_and_the_model_stays_as_it_is():
     process = Brownian(Sphere(2))
     score = random_score(process).train()
     x = on_a_meridian(2, [0.4, 1.4])
-    expected = ProbabilityFlow()(process, score, x).value
+    expected = ODESolver()(score, x).value
     with torch.inference_mode():
-        inside = ProbabilityFlow()(process, score, x.clone()).value
+        inside = ODESolver()(score, x.clone()).value
     assert torch.equal(inside, expected)
     assert score.training
     assert all(p.dtype == torch.float32 and p.requires_grad and p.grad is None for p in score.parameters())
@@ -359,7 +339,7 @@ def test_first_use_in_inference_mode():
     process = Brownian(Sphere(2))
     x = on_a_meridian(2, [0.4, 1.4])
     with torch.inference_mode():
-        ProbabilityFlow(tolerance=1e-3)(process, ExactScore(process, 0.5), x)
+        ODESolver(tolerance=1e-3)(ExactScore(process, 0.5), x)
     y = x.clone().requires_grad_()
     s = torch.full((2,), 2.0, dtype=torch.float64)
     process.manifold.heat_kernel_score(x.flip(0), y, s).sum().backward()
@@ -369,11 +349,11 @@ def test_first_use_in_inference_mode():
 # ---- failures
 
 
-class Broken(Field):
+class Broken(ScoreField):
     """Good at first."""
 
-    def __init__(self, manifold, value):
-        super().__init__(manifold)
+    def __init__(self, process, value):
+        super().__init__(process)
         self.value = value
 
     def forward(self, t, x, context=None):
@@ -385,7 +365,7 @@ class Broken(Field):
 def test_a_field_that_is_not_finite(value, eps):
     process = Brownian(Sphere(2), eps=eps)
     with pytest.raises(SolveError, match=r"^The ODE solve .*") as caught:
-        ProbabilityFlow()(process, Broken(process.manifold, value), on_a_meridian(2, [0.4, 1.4]))
+        ODESolver()(Broken(process, value), on_a_meridian(2, [0.4, 1.4]))
     assert "\n" not in str(caught.value)
 
 

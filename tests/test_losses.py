@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from conftest import each, variants, within
+from helpers import seeded
 from rsgm.divergence import Exact, Hutchinson
-from rsgm.fields import Field, TangentField
+from rsgm.fields import TangentField
 from rsgm.losses import (
     DenoisingScoreMatching,
     ExactTarget,
@@ -31,6 +32,7 @@ from rsgm.processes import (
     ContinuousTime,
     ImportanceTime,
     Score,
+    ScoreField,
     TimeSampler,
     UniformTime,
     VarianceExploding,
@@ -43,16 +45,12 @@ TRUTH = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
 ASTRAY = torch.tensor([0.6, 0.8, -0.5], dtype=torch.float64)
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Family(Field):
+class Family(ScoreField):
     """theta_0 times the exact score, and two fields beside it; the truth is (1, 0, 0). One theta per point."""
 
     def __init__(self, process, theta):
-        super().__init__(process.manifold)
-        self.process, self.theta = process, theta
+        super().__init__(process)
+        self.theta = theta
 
     def exact(self, t, x):
         centre = self.manifold.origin(*x.shape, dtype=x.dtype)
@@ -74,9 +72,9 @@ class Family(Field):
 class Explicit(ScoreMatching):
     """The distance to the exact score itself, which only a test can compute: what all losses should amount to."""
 
-    def mismatch(self, score, process, x0, t, context, generator):
-        x = process.perturb(x0, t, generator)
-        return 0.5 * process.manifold.squared_norm(x, score(t, x) - score.exact(t, x))
+    def mismatch(self, score, x0, t, context, generator):
+        x = score.process.perturb(x0, t, generator)
+        return 0.5 * score.manifold.squared_norm(x, score(t, x) - score.exact(t, x))
 
 
 def gradients(loss, process, theta, n=10_000):
@@ -84,7 +82,7 @@ def gradients(loss, process, theta, n=10_000):
     centre = process.manifold.origin(n, *process.manifold.shape, dtype=torch.float64)
     x0 = process.manifold.heat_kernel_sample(centre, torch.full((n,), S0, dtype=torch.float64), seeded())
     per_point = theta.expand(n, 3).clone().requires_grad_()
-    values = loss(Family(process, per_point), process, x0, generator=seeded(1))
+    values = loss(Family(process, per_point), x0, generator=seeded(1))
     assert values.shape == (n,)
     (found,) = torch.autograd.grad(values.sum(), per_point)
     return found
@@ -414,8 +412,8 @@ def test_no_target_without_a_kernel():
     x0 = process.manifold.random_uniform(4, 6, generator=seeded())
     score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[4])))
     with pytest.raises(NotImplementedError, match="Train with ImplicitScoreMatching or SlicedScoreMatching"):
-        DenoisingScoreMatching()(score, process, x0)
-    assert torch.isfinite(ImplicitScoreMatching()(score, process, x0)).all()
+        DenoisingScoreMatching()(score, x0)
+    assert torch.isfinite(ImplicitScoreMatching()(score, x0)).all()
 
 
 # ---- every loss, with a network
@@ -429,7 +427,7 @@ def test_losses_are_finite_and_train_every_parameter(make, manifold):
     score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[8, 8], context_features=2)))
     x0 = manifold.random_uniform(64, *manifold.shape, generator=seeded())
     context = torch.randn(64, 2, generator=seeded())
-    values, same, other = (make()(score, process, x0, context, seeded(seed)) for seed in (1, 1, 2))
+    values, same, other = (make()(score, x0, context, seeded(seed)) for seed in (1, 1, 2))
     assert values.shape == (64,)
     assert torch.isfinite(values).all()
     assert torch.equal(values, same)
@@ -445,11 +443,11 @@ def test_implicit_loss_is_the_sliced_one_with_an_exact_divergence():
     process = Brownian(Sphere(1))
     score = Score(process, TangentField(process.manifold, partial(MLP, hidden=[8])))
     x0 = process.manifold.random_uniform(16, 2, generator=seeded())
-    implicit = ImplicitScoreMatching()(score, process, x0, generator=seeded(1))
-    exact = SlicedScoreMatching(divergence=Exact())(score, process, x0, generator=seeded(1))
+    implicit = ImplicitScoreMatching()(score, x0, generator=seeded(1))
+    exact = SlicedScoreMatching(divergence=Exact())(score, x0, generator=seeded(1))
     assert torch.equal(implicit, exact)
     # one sign in one dimension is as good as the frame
-    probe = SlicedScoreMatching(divergence=Hutchinson())(score, process, x0, generator=seeded(1))
+    probe = SlicedScoreMatching(divergence=Hutchinson())(score, x0, generator=seeded(1))
     assert torch.allclose(implicit, probe, rtol=1e-4, atol=1e-5)
 
 

@@ -79,7 +79,7 @@ def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path, 
     """A model after two steps, or fitted, its checkpoint and what its validation logged."""
     torch.manual_seed(0)
     model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
-    data = VonMisesFisherData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
+    data = LawData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
     path, metrics = folder / "model.ckpt", {}
     if model.trainable:
         trainer = quiet_trainer(folder, max_epochs=1, **options)
@@ -401,7 +401,7 @@ def test_equal_seeds_give_equal_weights(tmp_path):
 
 def test_models_fitted_in_one_pass_see_train_and_val():
     """The training points are kept, the weights are chosen on the validation points, and none on the test points."""
-    data = VonMisesFisherData(train_size=80, val_size=30, test_size=30)
+    data = LawData(train_size=80, val_size=30, test_size=30)
     model, again = (KernelDensity(SPHERE, **SMALL["KernelDensity"]) for _ in range(2))
     rsgm.fit(model, data)
     again.fit_points(data.train.points, data.val.points)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from conftest import STATE_SPACES, concrete, each, variants, within
+from helpers import NormalScore, at, seeded
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ODESolver
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, Sphere
 from rsgm.processes import (
     Brownian,
@@ -58,14 +59,6 @@ def begin(manifold: Manifold, n: int) -> torch.Tensor:
 
 def anywhere(manifold: Manifold, n: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return manifold.projx(torch.randn(n, *manifold.shape, generator=seeded(), dtype=dtype))
-
-
-def at(t: float, n: int) -> torch.Tensor:
-    return torch.full((n,), t, dtype=torch.float64)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 class Tilt(Field):
@@ -259,20 +252,6 @@ def test_flat_processes_need_a_vector_space(cls):
         cls(SPHERE)
 
 
-class ExactScore(Field):
-    """Of data from N(mean, scale² I) under a flat process."""
-
-    def __init__(self, process: Process, mean: torch.Tensor, scale: float) -> None:
-        super().__init__(process.manifold)
-        self.process, self.mean, self.scale = process, mean, scale
-
-    def forward(self, t, x, context=None):
-        s = self.process.schedule.integral(t)[:, None]
-        preserving = self.process.prior.scale == 1
-        decay = (-s / 2).exp() if preserving else torch.ones_like(s)
-        return (decay * self.mean - x) / ((decay * self.scale) ** 2 + self.process.std(t)[:, None] ** 2)
-
-
 @pytest.mark.parametrize("make", [VariancePreserving, VarianceExploding], ids=lambda cls: cls.__name__)
 def test_flat_likelihoods_of_a_normal_law(make):
     """With the exact score the flow is linear: N(mean, scale²) at eps is carried to a law that the prior scores."""
@@ -287,7 +266,7 @@ def test_flat_likelihoods_of_a_normal_law(make):
     ratio = (variance[1] / variance[0]).sqrt()
     end = decay[1] * mean + ratio * (x - decay[0] * mean)
     expected = process.prior.log_prob(end) + 2 * ratio.log()
-    found = ProbabilityFlow(tolerance=1e-9)(process, ExactScore(process, mean, scale), x).value
+    found = ODESolver(tolerance=1e-9)(NormalScore(process, scale, mean), x).value
     assert torch.allclose(found, expected, rtol=0, atol=1e-6)
     if preserving:  # whose prior is reached, to exp(-20): what is left is the law at eps itself
         target = torch.distributions.Normal(decay[0] * mean, variance[0].sqrt())

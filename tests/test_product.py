@@ -7,19 +7,15 @@ import pytest
 import torch
 
 from conftest import quadrature, within
+from helpers import HeatKernelScore, seeded
 from rsgm import RSGM
-from rsgm.fields import Field
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ODESolver
 from rsgm.losses import ImplicitScoreMatching
 from rsgm.manifolds import Adapted, Euclidean, Hyperbolic, Product, Sphere, Torus
 from rsgm.networks import MLP
-from rsgm.processes import Brownian, Langevin, ProductProcess, VariancePreserving
+from rsgm.processes import Brownian, Langevin, ProductProcess, ScoreField, VariancePreserving
 
 CIRCLES = Product([Sphere(1)] * 3)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def on_circles(angles):
@@ -141,39 +137,26 @@ def test_conditional_log_densities_add():
 # ---- a model
 
 
-class SphereScore(Field):
-    """The exact score of Brownian motion from a heat kernel at s0 around the north pole."""
-
-    def __init__(self, process, s0):
-        super().__init__(process.manifold)
-        self.process, self.s0 = process, s0
-
-    def forward(self, t, x, context=None):
-        x = self.manifold.projx(x)
-        north = torch.tensor([0.0, 0.0, 1.0]).to(x).expand_as(x)
-        return self.manifold.heat_kernel_score(north, x, self.s0 + self.process.schedule.integral(t))
-
-
-class LineScore(Field):
+class LineScore(ScoreField):
     """The exact score of a Langevin diffusion with unit scale from N(m, v)."""
 
     def __init__(self, process, m, v):
-        super().__init__(process.manifold)
-        self.process, self.m, self.v = process, m, v
+        super().__init__(process)
+        self.m, self.v = m, v
 
     def forward(self, t, x, context=None):
         decay = torch.exp(-self.process.schedule.integral(t))[:, None]
         return (self.m * decay.sqrt() - x) / (self.v * decay + 1 - decay)
 
 
-class Beside(Field):
-    def __init__(self, manifold, fields):
-        super().__init__(manifold)
-        self.fields = torch.nn.ModuleList(fields)
+class Beside(ScoreField):
+    def __init__(self, process, scores):
+        super().__init__(process)
+        self.scores = torch.nn.ModuleList(scores)
 
     def forward(self, t, x, context=None):
         parts = self.manifold.split(x)
-        return self.manifold.join(field(t, part) for field, part in zip(self.fields, parts, strict=True))
+        return self.manifold.join(score(t, part) for score, part in zip(self.scores, parts, strict=True))
 
 
 def test_the_density_of_a_product_is_the_sum_of_the_marginals():
@@ -181,18 +164,16 @@ def test_the_density_of_a_product_is_the_sum_of_the_marginals():
     product = Product([Sphere(2), Euclidean(1)])
     process = ProductProcess(product, factors=[Brownian, partial(Langevin, scale=1.0)])
     sphere, line = process.factors
-    scores = SphereScore(sphere, 0.3), LineScore(line, 0.7, 0.2)
-    ode = ProbabilityFlow(tolerance=1e-6)
+    scores = HeatKernelScore(sphere, 0.3, start(1)), LineScore(line, 0.7, 0.2)
+    solver = ODESolver(tolerance=1e-6)
     x = product.join(
         [
             sphere.manifold.heat_kernel_sample(start(3), torch.full((3,), 0.3, dtype=torch.float64), seeded()),
             torch.linspace(-0.5, 2.0, 3, dtype=torch.float64)[:, None],
         ]
     )
-    found = ode(process, Beside(product, scores), x).value
-    on_sphere, on_line = (
-        ode(part, score, y).value for part, score, y in zip(process.factors, scores, product.split(x), strict=True)
-    )
+    found = solver(Beside(process, scores), x).value
+    on_sphere, on_line = (solver(score, y).value for score, y in zip(scores, product.split(x), strict=True))
     assert (found - on_sphere - on_line).abs().max() < 1e-5
     # the flow ends in the law of t = 1, which differs from the prior by so much
     s = float(process.schedule.integral(torch.tensor(1.0, dtype=torch.float64)))

@@ -9,11 +9,11 @@ import torch
 from scipy import special
 
 from conftest import STATE_SPACES, variants, within
-from exact_laws import PLACES, SCALES, STATIONARY, Stationary, compare, mixture
-from rsgm.fields import Field
-from rsgm.likelihood import ProbabilityFlow, SolveError
+from exact_laws import PLACES, SCALES, STATIONARY, Stationary, StationaryScore, compare, mixture
+from helpers import HeatKernelScore, NoScore, seeded
+from rsgm.likelihood import ODESolver, SolveError
 from rsgm.manifolds import Euclidean, Hyperbolic, Product, SpecialOrthogonal, Sphere, Torus
-from rsgm.processes import Brownian, Langevin, ProductProcess, VariancePreserving
+from rsgm.processes import Brownian, Langevin, ProductProcess, ScoreField, VariancePreserving
 from rsgm.samplers import (
     FlowStepper,
     GeodesicEulerMaruyama,
@@ -39,31 +39,8 @@ S0 = 0.3  # of the law that is sampled, a heat kernel around the origin
 CENTRE = torch.tensor([1.0, 0.0, 0.0])
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class ExactScore(Field):
-    """The score at time t of the law with data heat kernel at S0."""
-
-    def __init__(self, process):
-        super().__init__(process.manifold)
-        self.process = process
-
-    def forward(self, t, x, context=None):
-        s = S0 + self.process.schedule.integral(t)
-        return self.manifold.heat_kernel_score(self.manifold.origin(*x.shape, dtype=x.dtype), x, s)
-
-
-class NoScore(Field):
-    """Zero."""
-
-    def forward(self, t, x, context=None):
-        return torch.zeros_like(x)
-
-
 PROCESS = Brownian(Sphere(2), LinearBeta(0.1, 12.0))
-SCORE = ExactScore(PROCESS)
+SCORE = HeatKernelScore(PROCESS, S0)
 
 #: those that need no more of a process than a manifold can give
 STEPPERS = [param for param in variants(Stepper) if param.values[0].func.__name__ not in STATE_SPACES]
@@ -106,7 +83,7 @@ def test_moments(make, make_grid, short):
     """5 standard errors, false alarm 6e-7 per number; the bias of 120 steps, 30 of a flow, is less than one of them."""
     steps = 30 if isinstance(make(), FlowStepper) else 120
     sampler = ReverseDiffusion(steps, make(), make_grid(), denoise=False)
-    x = sampler(short, ExactScore(short), 2_000, generator=seeded())
+    x = sampler(HeatKernelScore(short, S0), 2_000, generator=seeded())
     assert x.shape == (2_000, 3)
     assert short.manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
     assert has_the_law(short, x)
@@ -115,7 +92,7 @@ def test_moments(make, make_grid, short):
 def test_moments_from_the_prior():
     """As above; at s = 6 the uniform law is the law at t = 1 to exp(-6), less than a standard error."""
     sampler = ReverseDiffusion(steps=60, stepper=Heun(), grid=GeometricVarianceGrid(), denoise=False)
-    assert has_the_law(PROCESS, sampler(PROCESS, SCORE, 2_000, generator=seeded()))
+    assert has_the_law(PROCESS, sampler(SCORE, 2_000, generator=seeded()))
 
 
 @pytest.mark.parametrize("make", [Heun, GeodesicEulerMaruyama])
@@ -124,7 +101,7 @@ def test_moments_on_tori_and_rotations(make, manifold, rate):
     """E cos = exp(-s / 2), E tr R = 3 exp(-s), and E x is so much of the origin; from the uniform law, as above."""
     process = Brownian(manifold, LinearBeta(0.1, 24.0))
     sampler = ReverseDiffusion(steps=100, stepper=make(), grid=GeometricVarianceGrid(), denoise=False)
-    x = sampler(process, ExactScore(process), 2_000, generator=seeded())
+    x = sampler(HeatKernelScore(process, S0), 2_000, generator=seeded())
     assert manifold.check_point_on_manifold(x, atol=1e-6, rtol=0)
     assert within(x, math.exp(-rate * remaining(process)) * manifold.origin(*manifold.shape, dtype=torch.float64))
 
@@ -132,7 +109,7 @@ def test_moments_on_tori_and_rotations(make, manifold, rate):
 @every_stepper
 def test_zero_score_keeps_the_uniform_law(make):
     """Of the reverse process a Brownian motion is left, of the flow nothing; false alarm 6e-7 per number."""
-    x = ReverseDiffusion(steps=5, stepper=make())(PROCESS, NoScore(PROCESS.manifold), 20_000, generator=seeded())
+    x = ReverseDiffusion(steps=5, stepper=make())(NoScore(PROCESS), 20_000, generator=seeded())
     assert within(x, 0.0)
     assert within(x[:, :, None] * x[:, None], torch.eye(3) / 3)
 
@@ -187,20 +164,9 @@ def test_acceptance_of_the_prior_of_langevin(place):
 # ---- the law at t = 1
 
 
-def at_one(process, score, n: int) -> torch.Tensor:
+def at_one(score: ScoreField, n: int) -> torch.Tensor:
     """The first state of the default sampler."""
-    return next(ReverseDiffusion().states(process, score, n, None, seeded()))
-
-
-class PriorScore(Field):
-    """That of the prior: of a law that the process keeps."""
-
-    def __init__(self, process):
-        super().__init__(process.manifold)
-        self.process = process
-
-    def forward(self, t, x, context=None):
-        return 2 * self.process.drift(t, x) / self.process.schedule.beta(t).reshape(-1, *[1] * (x.dim() - 1))
+    return next(ReverseDiffusion().states(score, n, None, seeded()))
 
 
 def test_draws_of_the_prior_settle_to_the_law_at_one():
@@ -215,7 +181,7 @@ def test_draws_of_the_prior_settle_to_the_law_at_one():
     rates = torch.tensor([1, 1, 1, 1, 2, 2])
     expected = (law.weights[:, None] * modes(law.centres) * torch.exp(-rates * s / 2)).sum(0)
     assert expected.abs().max() > 0.25
-    assert within(modes(at_one(law.process, law.score, 10_000)) - expected, 0.0)
+    assert within(modes(at_one(law.score, 10_000)) - expected, 0.0)
     assert not within(modes(law.process.prior.draw(10_000, seeded())) - expected, 0.0)
 
 
@@ -230,7 +196,7 @@ def test_draws_of_the_prior_settle_to_the_law_at_one():
 )
 def test_a_law_that_is_the_prior_stays(process):
     """Its first and second moments, to five standard errors; each point moves."""
-    x, drawn = at_one(process, PriorScore(process), 10_000), process.prior.draw(10_000, seeded())
+    x, drawn = at_one(StationaryScore(process), 10_000), process.prior.draw(10_000, seeded())
     exact = process.prior.draw(400_000, seeded(1)).double()
     assert ((x - drawn).abs().amax(-1) > 1e-3).double().mean() > 0.99
     assert within(x, exact.mean(0))
@@ -239,12 +205,12 @@ def test_a_law_that_is_the_prior_stays(process):
 
 def test_parts_without_such_a_motion_stay():
     process = ProductProcess(Product([Sphere(2), Hyperbolic(2)]))
-    start, settled = process.prior.draw(20, seeded()), at_one(process, PriorScore(process), 20)
+    start, settled = process.prior.draw(20, seeded()), at_one(StationaryScore(process), 20)
     (moved, kept), (first, second) = process.manifold.split(settled), process.manifold.split(start)
     assert torch.equal(kept, second)
     assert not torch.equal(moved, first)
     langevin = Langevin(Hyperbolic(2))
-    assert torch.equal(at_one(langevin, PriorScore(langevin), 20), langevin.prior.draw(20, seeded()))
+    assert torch.equal(at_one(StationaryScore(langevin), 20), langevin.prior.draw(20, seeded()))
 
 
 # ---- the contract of samplers
@@ -257,12 +223,12 @@ def samplers() -> list:
 @pytest.mark.parametrize("cls", samplers())
 def test_samples_are_functions_of_the_generator(cls):
     torch.manual_seed(0)
-    one, same, other = (cls()(PROCESS, SCORE, 20, generator=seeded(seed)) for seed in (1, 1, 2))
+    one, same, other = (cls()(SCORE, 20, generator=seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     # and of nothing else: the global generator is where it was
     assert torch.equal(torch.rand(3), torch.rand(3, generator=seeded(0)))
-    assert not torch.equal(cls()(PROCESS, SCORE, 20), cls()(PROCESS, SCORE, 20))
+    assert not torch.equal(cls()(SCORE, 20), cls()(SCORE, 20))
     assert one.dtype == torch.float32
     assert not one.requires_grad
     assert PROCESS.manifold.check_point_on_manifold(one, atol=1e-6, rtol=0)
@@ -278,8 +244,8 @@ def test_the_context_reaches_the_score(cls):
             self.contexts.append(context)
             return super().forward(t, x)
 
-    context, score = torch.rand(4, 2), Seen(PROCESS.manifold)
-    cls()(PROCESS, score, 4, context, seeded())
+    context, score = torch.rand(4, 2), Seen(PROCESS)
+    cls()(score, 4, context, seeded())
     assert score.contexts
     assert all(torch.equal(seen, context) for seen in score.contexts)
 
@@ -298,9 +264,9 @@ def test_the_score_sees_times_from_one_to_eps(make):
             self.times.append((float(t.min()), float(t.max())))
             return super().forward(t, x)
 
-    clock = Clock(PROCESS.manifold)
+    clock = Clock(PROCESS)
     clock.times = []
-    ReverseDiffusion(steps=4, stepper=make())(PROCESS, clock, 3, generator=seeded())
+    ReverseDiffusion(steps=4, stepper=make())(clock, 3, generator=seeded())
     times = [low for low, high in clock.times if low == high]
     assert len(times) == len(clock.times)
     assert times == sorted(times, reverse=True)
@@ -321,9 +287,9 @@ def test_steps_by_formula(lmbd):
     ds = (PROCESS.schedule.integral(t) - PROCESS.schedule.integral(t_next))[:, None]
     mean = (1 - lmbd / 2) * ds * SCORE(t, x)
     noise = ((1 - lmbd) * ds).sqrt() * sphere.random_tangent(x, seeded(5))
-    found = stepper(Step(PROCESS, SCORE, t, t_next, generator=seeded(5)), x)
+    found = stepper(Step(SCORE, t, t_next, generator=seeded(5)), x)
     assert torch.allclose(found, sphere.expmap(x, mean + noise), rtol=0, atol=1e-14)
-    last = stepper(Step(PROCESS, SCORE, t, t_next, generator=seeded(5), last=True), x)
+    last = stepper(Step(SCORE, t, t_next, generator=seeded(5), last=True), x)
     assert torch.allclose(last, sphere.expmap(x, mean), rtol=0, atol=1e-14)
 
 
@@ -351,7 +317,7 @@ def test_flow_steps_by_formula(stepper):
     x = PROCESS.manifold.random_uniform(10, 3, generator=seeded(), dtype=torch.float64)
     t, t_next = (torch.full((10,), value, dtype=torch.float64) for value in (0.6, 0.5))
     for last in (False, True):
-        step = Step(PROCESS, SCORE, t, t_next, generator=seeded(), last=last)
+        step = Step(SCORE, t, t_next, generator=seeded(), last=last)
         found = stepper(step, x)
         assert torch.allclose(found, by_formula(stepper, step, x), rtol=0, atol=1e-14)
         assert (found - by_formula(stepper, step, x, carry=False)).abs().max() > 1e-6
@@ -365,9 +331,9 @@ def test_the_last_step_carries_no_noise(make, monkeypatch):
     # nor does the first one, if the points do not move at t = 1
     monkeypatch.setattr(Brownian, "settling", 0.0)
     for denoise in (False, True):
-        one = [ReverseDiffusion(1, make(), denoise=denoise)(PROCESS, SCORE, 20, None, seeded(k)) for k in (1, 2)]
+        one = [ReverseDiffusion(1, make(), denoise=denoise)(SCORE, 20, None, seeded(k)) for k in (1, 2)]
         assert torch.equal(*one)
-    two = [ReverseDiffusion(2, make())(PROCESS, SCORE, 20, None, seeded(k)) for k in (1, 2)]
+    two = [ReverseDiffusion(2, make())(SCORE, 20, None, seeded(k)) for k in (1, 2)]
     assert torch.equal(*two) == (isinstance(make(), FlowStepper) or make() == GeodesicEulerMaruyama(1.0))
 
 
@@ -379,7 +345,7 @@ def test_the_last_step_carries_no_noise(make, monkeypatch):
 def test_denoising_is_one_move_along_the_score(stepper, part):
     """Tweedie's, of which a flow makes half."""
     sampler = partial(ReverseDiffusion, 10, stepper)
-    raw, denoised = (sampler(denoise=flag)(PROCESS, SCORE, 50, None, seeded()) for flag in (False, True))
+    raw, denoised = (sampler(denoise=flag)(SCORE, 50, None, seeded()) for flag in (False, True))
     eps = torch.full((50,), PROCESS.eps)
     move = part * PROCESS.schedule.integral(eps)[:, None] * SCORE(eps, raw)
     assert move.norm(dim=-1).max() > 1e-5
@@ -390,25 +356,18 @@ def test_denoising_is_one_move_along_the_score(stepper, part):
 def test_the_last_move_of_a_flow_keeps_what_the_drift_keeps(make):
     """Of a Langevin diffusion in its own law nothing moves, at the end either."""
     law = Stationary(Langevin(Hyperbolic(2)))
-    states = list(ReverseDiffusion(3, make()).states(law.process, law.score, 50, None, seeded()))
+    states = list(ReverseDiffusion(3, make()).states(law.score, 50, None, seeded()))
     assert (law.process.manifold.dist(states[0], states[-1]) < 2e-3).all()
 
 
 def test_denoising_finds_the_points_of_a_discrete_law():
     """For a single point Tweedie's move is exact to first order: what is left is far below the noise at eps."""
 
-    class Point(Field):
-        def forward(self, t, x, context=None):
-            return self.manifold.heat_kernel_score(CENTRE.expand_as(x), x, process.schedule.integral(t))
-
     process = Brownian(Sphere(2), LinearBeta(), eps=0.05)
     sampler = partial(ReverseDiffusion, 200, GeodesicEulerMaruyama(), GeometricVarianceGrid())
-    distances = [
-        process.manifold.dist(
-            CENTRE, sampler(denoise=flag)(process, Point(process.manifold), 300, None, seeded())
-        ).mean()
-        for flag in (False, True)
-    ]
+    point = HeatKernelScore(process, 0.0)
+    drawn = (sampler(denoise=flag)(point, 300, generator=seeded()) for flag in (False, True))
+    distances = [process.manifold.dist(CENTRE, x).mean() for x in drawn]
     assert distances[0] > 0.5 * process.resolution()
     assert distances[1] < 0.01 * process.resolution()
 
@@ -441,13 +400,13 @@ def flow_errors(stepper: Stepper, steps: tuple[int, ...]) -> list[float]:
     """Largest error of the end points after so many steps of equal σ, against the exact flow."""
     tau = 2.0
     process = Brownian(Sphere(2), ConstantBeta(tau), eps=1e-9)
-    score, centre = ExactScore(process), CENTRE.double()
+    score, centre = HeatKernelScore(process, S0), CENTRE.double()
     start = process.prior.draw(200, seeded())
     exact = flow_back(process.manifold.dist(centre.expand_as(start), start), tau)
     errors = []
     for n in steps:
         sampler = ReverseDiffusion(n, stepper, DeviationGrid(rho=1), denoise=False)
-        x = sampler(process, score, 200, generator=seeded())
+        x = sampler(score, 200, generator=seeded())
         errors.append(float((process.manifold.dist(centre.expand_as(x), x) - exact).abs().max()))
     return errors
 
@@ -471,7 +430,7 @@ def test_more_steps_reduce_the_bias(short):
 
     def bias(steps: int) -> torch.Tensor:
         sampler = ReverseDiffusion(steps, GeodesicEulerMaruyama(), UniformVarianceGrid(), denoise=False)
-        return sampler(short, ExactScore(short), 10_000, generator=seeded())[:, 0] - math.exp(-remaining(short))
+        return sampler(HeatKernelScore(short, S0), 10_000, generator=seeded())[:, 0] - math.exp(-remaining(short))
 
     assert not within(bias(4), 0.0)
     found = [abs(float(bias(steps).mean())) for steps in (4, 16, 64)]
@@ -484,11 +443,11 @@ def test_the_adaptive_flow_is_exact(float64):
     process = Brownian(Sphere(2), ConstantBeta(tau), eps=1e-9)
     start, centre = process.prior.draw(200, seeded()), CENTRE.double().expand(200, 3)
     exact = flow_back(process.manifold.dist(centre, start), tau)
-    x = ProbabilityFlowSampler(ProbabilityFlow(tolerance=1e-7))(process, ExactScore(process), 200, generator=seeded())
+    x = ProbabilityFlowSampler(ODESolver(tolerance=1e-7))(HeatKernelScore(process, S0), 200, generator=seeded())
     assert (process.manifold.dist(centre, x) - exact).abs().max() < 1e-5
 
 
-class Explosive(Field):
+class Explosive(ScoreField):
     """Longer by a factor at every step."""
 
     def forward(self, t, x, context=None):
@@ -496,6 +455,5 @@ class Explosive(Field):
 
 
 def test_samples_that_are_not_finite_are_an_error():
-    sphere = Sphere(2)
     with pytest.raises(SolveError, match=r"ReverseDiffusion: 3 of 3 samples are not finite"):
-        ReverseDiffusion(4)(Brownian(sphere), Explosive(sphere), 3, generator=torch.Generator().manual_seed(0))
+        ReverseDiffusion(4)(Explosive(PROCESS), 3, generator=seeded())

@@ -24,7 +24,7 @@ from pytorch_lightning import Callback, Trainer
 
 from rsgm import RSGM, EarthData, LawData, Sphere
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
-from rsgm.training.callbacks import EMA
+from rsgm.training import Training
 
 WARMUP = 5
 
@@ -88,10 +88,10 @@ def trainer_step(loss: object, data: object, steps: int) -> float:
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
-        callbacks=[EMA(), clock],
+        callbacks=[clock],
     )
     torch.manual_seed(0)
-    trainer.fit(RSGM(Sphere(2), loss=loss), datamodule=data)
+    trainer.fit(Training(RSGM(Sphere(2), loss=loss)), datamodule=data)
     return clock.total / steps
 
 

@@ -11,17 +11,16 @@ from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
-from rsgm.fields import Field
 from rsgm.likelihood import LogProb, ODESolver, ScoreLikelihood
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
 from rsgm.models.dynamics import Dynamics, dynamics_of
-from rsgm.processes import GaussianProcess, VariancePreserving
+from rsgm.processes import GaussianProcess, ScoreField, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LinearBeta
 
 
-class LawScore(Field):
+class LawScore(ScoreField):
     r"""The score of :math:`\alpha(t) X + \sigma(t) z` for a known law of X, in closed form.
 
     Arguments:
@@ -30,8 +29,8 @@ class LawScore(Field):
     """
 
     def __init__(self, process: GaussianProcess, law: SmoothedLaw) -> None:
-        super().__init__(process.manifold)
-        self.process, self.law = process, law
+        super().__init__(process)
+        self.law = law
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The gradient of the log-density."""
