@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rsgm.data.names import Floats, Named, Names, Unit, angle, from_radians, half_turn, to_radians
+from rsgm.data.names import Floats, Named, angle, from_radians, half_turn, to_radians
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.manifolds import Sphere
 from rsgm.seeding import generator_from
@@ -26,6 +27,7 @@ _NAMES = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class EarthData(TableData):
     r"""Events on the sphere :math:`S^2`, :math:`x = (\cos\phi\cos\lambda, \cos\phi\sin\lambda, \sin\phi)`.
 
@@ -58,35 +60,22 @@ class EarthData(TableData):
         3900
     """
 
+    name: Literal["volcano", "earthquake", "flood", "fire", "gvp"] = "volcano"
+    path: str | None = None
+    _: KW_ONLY
+    split: Literal["random", "location", "block"] = "random"
+    dequantize_deg: float = 0.0
+
     protocols = ("random", "location", "block")
     earth = True
 
-    def __init__(
-        self,
-        name: Literal["volcano", "earthquake", "flood", "fire", "gvp"] = "volcano",
-        path: str | None = None,
-        split: Literal["random", "location", "block"] = "random",
-        dedup: bool = False,
-        dequantize_deg: float = 0.0,
-        columns: Names | None = None,
-        skip_rows: int = 0,
-        skip_bad: bool = False,
-        unit: Unit | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(
-            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
-        )
-        if strange := set(columns or ()) - {"lat", "lon"}:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if strange := set(self.columns or ()) - {"lat", "lon"}:
             raise ValueError(f"EarthData: columns names {', '.join(sorted(strange))}, expected lat and lon.")
-        if not 0 <= dequantize_deg < math.inf:
-            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {dequantize_deg}.")
-        self.dequantize_deg = dequantize_deg
+        width = self.dequantize_deg
+        if not 0 <= width < math.inf:
+            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {width}.")
 
     @cached_property
     def manifold(self) -> Sphere:

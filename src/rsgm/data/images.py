@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from rsgm.manifolds import Euclidean
 from rsgm.seeding import generator_from
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImageData(ManifoldData, ABC):
     r"""Pictures, flattened from (channels, height, width), in the unit cube of :math:`\mathbb R^D`.
 
@@ -32,18 +34,9 @@ class ImageData(ManifoldData, ABC):
         batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
-    levels: int
-    image_shape: tuple[int, int, int]
-
-    def __init__(
-        self,
-        batch_size: int,
-        seed: int | None,
-        steps_per_epoch: int,
-        eval_batch_size: int,
-        val_points: int | None,
-    ) -> None:
-        super().__init__(batch_size, "fixed", seed, steps_per_epoch, eval_batch_size, val_points)
+    levels: ClassVar[int]
+    image_shape: ClassVar[tuple[int, int, int]]
+    split: str = field(default="fixed", init=False)
 
     @abstractmethod
     def read(self) -> Pictures:
@@ -120,6 +113,7 @@ class ImageData(ManifoldData, ABC):
         return torch.from_numpy(np.ascontiguousarray(found).reshape(len(found), -1))
 
 
+@dataclass(eq=False, repr=False)
 class DigitsData(ImageData):
     """The 1797 digits of scikit-learn: 8 x 8 pixels, 17 grey levels, 1293 for training, 144 and 360 for val and test.
 
@@ -138,21 +132,15 @@ class DigitsData(ImageData):
     levels = 17
     image_shape = (1, 8, 8)
 
-    def __init__(
-        self,
-        batch_size: int = 256,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
+    _: KW_ONLY
+    batch_size: int = 256
 
     def read(self) -> Pictures:
         """From the package."""
         return digits()
 
 
+@dataclass(eq=False, repr=False)
 class MnistData(ImageData):
     """MNIST: 28 x 28 pixels, 256 grey levels; or the means of 2 x 2 pixels, 14 x 14.
 
@@ -173,21 +161,16 @@ class MnistData(ImageData):
 
     levels = 256
 
-    def __init__(
-        self,
-        size: Literal[28, 14] = 28,
-        path: str | None = None,
-        synthetic: bool = False,
-        batch_size: int = 256,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
-        if size not in (28, 14):
-            raise ValueError(f"MnistData: size must be 28 or 14, found {size}.")
-        self.size, self.path, self.synthetic = size, path, synthetic
+    size: Literal[28, 14] = 28
+    path: str | None = None
+    synthetic: bool = False
+    _: KW_ONLY
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size not in (28, 14):
+            raise ValueError(f"MnistData: size must be 28 or 14, found {self.size}.")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
@@ -200,6 +183,7 @@ class MnistData(ImageData):
         return found if self.size == 28 else found._replace(pixels=halve(found.pixels))
 
 
+@dataclass(eq=False, repr=False)
 class Cifar10Data(ImageData):
     """CIFAR-10: 32 x 32 pixels of three colours, 256 levels. Half of the training pictures are flipped at random.
 
@@ -220,19 +204,12 @@ class Cifar10Data(ImageData):
     levels = 256
     image_shape = (3, 32, 32)
 
-    def __init__(
-        self,
-        path: str | None = None,
-        flip: bool = True,
-        synthetic: bool = False,
-        batch_size: int = 128,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 128,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
-        self.path, self.flip, self.synthetic = path, flip, synthetic
+    path: str | None = None
+    flip: bool = True
+    synthetic: bool = False
+    _: KW_ONLY
+    batch_size: int = 128
+    eval_batch_size: int = 128
 
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Flip half of them."""

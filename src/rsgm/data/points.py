@@ -70,7 +70,14 @@ class PointsData(ManifoldData):
         eval_batch_size: int = 512,
         val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
+        super().__init__(
+            batch_size=batch_size,
+            split=split,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            eval_batch_size=eval_batch_size,
+            val_points=val_points,
+        )
         x, shape = _numbers(points, "points"), manifold.shape
         if tuple(x.shape[1:]) not in (shape, (math.prod(shape),)):
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
-from rsgm.data.names import Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
+from rsgm.data.names import Floats, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.manifolds import Torus
@@ -24,6 +25,7 @@ from rsgm.seeding import generator_from
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
 
 
+@dataclass(eq=False, repr=False)
 class TorusData(TableData):
     r"""Angles on :math:`T^n` from a CSV: the torsion angles of RNA, or a file of one's own.
 
@@ -49,36 +51,23 @@ class TorusData(TableData):
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
     """
 
+    name: Literal["rna"] = "rna"
+    path: str | None = None
+    angles: Sequence[str] | None = None
+    group: str = "pdb"
+    _: KW_ONLY
+    split: Literal["random", "location", "group"] = "random"
+
     protocols = ("random", "location", "group")
 
-    def __init__(
-        self,
-        name: Literal["rna"] = "rna",
-        path: str | None = None,
-        angles: Sequence[str] | None = None,
-        group: str = "pdb",
-        split: Literal["random", "location", "group"] = "random",
-        dedup: bool = False,
-        columns: Names | None = None,
-        skip_rows: int = 0,
-        skip_bad: bool = False,
-        unit: Unit | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(
-            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
-        )
-        self.angles, self.group = None if angles is None else list(angles), group
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.angles = None if self.angles is None else list(self.angles)
         try:
             not_named_twice(self.angles or ())
         except ValueError as error:
             raise ValueError(f"TorusData: angles: {error}") from None
-        if self.angles and (strange := set(columns or ()) - set(self.angles)):
+        if self.angles and (strange := set(self.columns or ()) - set(self.angles)):
             raise ValueError(f"TorusData: columns names {', '.join(sorted(strange))}, expected some of the angles.")
 
     @cached_property
@@ -118,6 +107,7 @@ class TorusData(TableData):
         return torch.from_numpy(np.unique(self.rows.labels, return_inverse=True)[1])
 
 
+@dataclass(eq=False, repr=False)
 class DihedralTableData(ManifoldData):
     r"""Two torsion angles of proteins on :math:`T^2`, drawn from a published table of counts.
 
@@ -136,18 +126,9 @@ class DihedralTableData(ManifoldData):
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known
     """
 
-    def __init__(
-        self,
-        name: Literal["ramachandran", "janin"] = "ramachandran",
-        path: str | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size, val_points)
-        self.name, self.path = name, path
+    name: Literal["ramachandran", "janin"] = "ramachandran"
+    path: str | None = None
+    split: str = field(default="random", init=False)
 
     @cached_property
     def manifold(self) -> Torus:
