@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.names import Floats, Named, angle, from_radians, half_turn, to_radians
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
@@ -78,10 +79,11 @@ class EarthData(TableData):
             raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {width}.")
 
     @cached_property
+    @override
     def manifold(self) -> Sphere:
-        """The unit sphere in R^3."""
         return Sphere(2)
 
+    @override
     def read(self, path: Path) -> Table:
         """Latitudes and longitudes, the latter from -180 to below 180 degrees, in the file's unit."""
         wanted = Named(
@@ -99,18 +101,19 @@ class EarthData(TableData):
         values = np.stack([lat, np.where(lon >= half, lon - 2 * half, lon)], -1) + 0.0
         return table._replace(values=values, from_zero=from_zero)
 
+    @override
     def from_units(self, values: Floats) -> Tensor:
-        """Unit vectors."""
         return _unit_vectors(to_radians(values, self.unit))
 
+    @override
     def points(self) -> Tensor:
-        """All rows, (N, 3)."""
         x = super().points()
         if self.dequantize_deg:
             width = torch.tensor(math.radians(self.dequantize_deg), dtype=x.dtype)
             x = self.manifold.kernel_sample(x, width, generator_from("dequantize", self.seed))
         return x
 
+    @override
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``block`` labels the 1 x 1 degree cells."""
         if self.split != "block":
@@ -120,12 +123,14 @@ class EarthData(TableData):
         # a place on the edge of two cells, as a pole is, belongs to that of its first row
         return torch.from_numpy(cells[np.unique(locations, return_index=True)[1]])[locations]
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, (B, 2), in the unit and the range of the file."""
         values = from_radians(_angles(x), self.unit)
         turn = 2 * half_turn(self.unit)
         return np.where(self._table.from_zero, values % turn, values)
 
+    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the jitter."""
         return super().provenance() | {"dequantize_deg": self.dequantize_deg}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.image_files import Pictures, cifar10, digits, halve, mnist, random_pictures
@@ -47,14 +48,15 @@ class ImageData(ManifoldData, ABC):
         return pixels
 
     @cached_property
+    @override
     def manifold(self) -> Euclidean:
-        """Flat space of channels x height x width dimensions."""
         return Euclidean(int(np.prod(self.image_shape)))
 
+    @override
     def prepare_data(self) -> None:
-        """Find the files."""
         _ = self._pictures
 
+    @override
     def points(self) -> Tensor:
         """All pictures, in float64: 1.5 GB for CIFAR-10."""
         return self.dequantise(self._pixels, generator_from("dequantise", self.seed))
@@ -65,11 +67,13 @@ class ImageData(ManifoldData, ABC):
         u = torch.rand(pixels.shape, generator=generator, dtype=torch.float64)
         return u.add_(pixels).div_(self.levels)
 
+    @override
     def locations(self, x: Tensor) -> Tensor:
         """Equal pictures share a label."""
         rows = self._pixels.numpy()
         return torch.from_numpy(np.unique(rows.view(f"V{rows.shape[1]}")[:, 0], return_inverse=True)[1])
 
+    @override
     def parts(self) -> list[Tensor]:
         """The same for every seed."""
         labels, test = self._pictures.labels, self._pictures.test
@@ -77,22 +81,25 @@ class ImageData(ManifoldData, ABC):
         train, val = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
         return [torch.from_numpy(rows) for rows in (train, val, test)]
 
+    @override
     def batch(self, generator: torch.Generator, n: int) -> Batch:
         """``n`` training pictures with fresh u."""
         rows = self._parts[0]
         pixels = self._pixels[rows[torch.randint(len(rows), (n,), generator=generator)]]
         return self.dequantise(self.augment(pixels, generator), generator), None
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
-        """Grey levels."""
         return np.floor(super().to_units(x) * self.levels).clip(0, self.levels - 1)
 
+    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the source; the hash is that of the grey levels."""
         sha256 = hashlib.sha256(self._pixels.numpy().tobytes()).hexdigest()
         return super().provenance() | {"source": self._pictures.source, "sha256": sha256}
 
     @cached_property
+    @override
     def fingerprint(self) -> str:
         """Equal where train, val and test hold the same pictures: hexadecimal digits."""
         self.setup()
@@ -135,8 +142,8 @@ class DigitsData(ImageData):
     _: KW_ONLY
     batch_size: int = 256
 
+    @override
     def read(self) -> Pictures:
-        """From the package."""
         return digits()
 
 
@@ -173,12 +180,12 @@ class MnistData(ImageData):
             raise ValueError(f"MnistData: size must be 28 or 14, found {self.size}.")
 
     @property
+    @override
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """One channel."""
         return 1, self.size, self.size
 
+    @override
     def read(self) -> Pictures:
-        """From the files or the package."""
         found = random_pictures((1, 28, 28)) if self.synthetic else mnist(self.path)
         return found if self.size == 28 else found._replace(pixels=halve(found.pixels))
 
@@ -211,13 +218,13 @@ class Cifar10Data(ImageData):
     batch_size: int = 128
     eval_batch_size: int = 128
 
+    @override
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip half of them."""
         if not self.flip:
             return pixels
         flipped = pixels.unflatten(1, self.image_shape).flip(-1).flatten(1)
         return torch.where(torch.rand(len(pixels), 1, generator=generator) < 0.5, flipped, pixels)
 
+    @override
     def read(self) -> Pictures:
-        """From the files."""
         return random_pictures(self.image_shape) if self.synthetic else cifar10(self.path)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.names import Floats
 from rsgm.data.rotations import Layout, Rotations
@@ -54,18 +55,19 @@ class RotationData(TableData):
             raise ValueError(f"RotationData: columns names {', '.join(columns)}, expected all of one kind: {kinds}.")
 
     @cached_property
+    @override
     def manifold(self) -> SpecialOrthogonal:
-        """SO(3)."""
         return SpecialOrthogonal()
 
+    @override
     def read(self, path: Path) -> Table:
-        """The numbers of the file."""
         return read_table(path, self._wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
 
+    @override
     def from_units(self, values: Floats) -> Tensor:
-        """Rotation matrices."""
         return self._layout.matrices(values[:, np.argsort(self._order)])
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Rows (B, columns) as those of the file; of quaternions the scalar part is not negative."""
         return self._layout.numbers(x.detach().double().cpu())[:, self._order]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
@@ -71,10 +72,11 @@ class TorusData(TableData):
             raise ValueError(f"TorusData: columns names {', '.join(sorted(strange))}, expected some of the angles.")
 
     @cached_property
+    @override
     def manifold(self) -> Torus:
-        """One circle for each angle."""
         return Torus(len(self._table.columns))
 
+    @override
     def read(self, path: Path) -> Table:
         """Angles from -180 to below 180 degrees, in the file's unit."""
         rna = self.file.name == "rna"
@@ -91,15 +93,17 @@ class TorusData(TableData):
         from_zero = tuple(map(bool, (table.values.max(0) > half) & (table.values.min(0) >= 0)))
         return table._replace(values=(table.values + half) % (2 * half) - half, from_zero=from_zero)
 
+    @override
     def from_units(self, values: Floats) -> Tensor:
-        """Points of the torus."""
         return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Angles (B, n), in the unit and the range of the file."""
         values = from_radians(self.manifold.angles(x.detach().double()).cpu().numpy(), self.unit)
         return np.where(self._table.from_zero, values % (2 * half_turn(self.unit)), values)
 
+    @override
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``group`` labels the groups."""
         if self.split != "group":
@@ -131,19 +135,20 @@ class DihedralTableData(ManifoldData):
     split: str = field(default="random", init=False)
 
     @cached_property
+    @override
     def manifold(self) -> Torus:
-        """Two circles."""
         return Torus(2)
 
     @property
+    @override
     def header(self) -> tuple[str, ...]:
-        """Names of the angles."""
         return {"ramachandran": ("phi", "psi"), "janin": ("chi1", "chi2")}[self.name]
 
+    @override
     def prepare_data(self) -> None:
-        """Find the file."""
         _ = self._file
 
+    @override
     def points(self) -> Tensor:
         """One point for each count."""
         # rows of the table are the second angle
@@ -152,6 +157,7 @@ class DihedralTableData(ManifoldData):
         jitter = torch.rand(places.shape, generator=generator_from("points", self.seed), dtype=torch.float64)
         return self.manifold.from_angles(self._start + (places + jitter) * self._width)
 
+    @override
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """That of the cell (B,), nats."""
         turn = torch.remainder(self.manifold.angles(x.double()) - self._start, 2 * math.pi)
@@ -159,12 +165,13 @@ class DihedralTableData(ManifoldData):
         density = torch.from_numpy(self._counts / self._counts.sum()) / self._width**2
         return density[cell[:, 1], cell[:, 0]].log()
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Angles in (-180, 180], degrees, (B, 2)."""
         return np.degrees(self.manifold.angles(x.detach().double()).cpu().numpy())
 
+    @override
     def provenance(self) -> dict[str, Any]:
-        """As the base class, with the file."""
         return super().provenance() | {"name": self.name, "source": self._file.source, "sha256": self._file.sha256}
 
     @cached_property
