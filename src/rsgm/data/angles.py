@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
 from rsgm.data.names import (
     Choice,
@@ -57,10 +58,11 @@ class Angles(Wanted):
     option = "--data.angles"
 
     @property
+    @override
     def expected(self) -> str:
-        """In words."""
         return f"a header that names {', '.join(self.names) or 'angles'}, or columns of angles alone"
 
+    @override
     def find(self, names: Sequence[str]) -> Choice | None:
         """As the base class; a column without a name is an index, if it is the first."""
         if self.names:
@@ -75,13 +77,13 @@ class Angles(Wanted):
         places = [k for k, name in enumerate(names) if (k or name) and plain(name) not in self.others]
         return self._choice(self._columns([names[k] for k in places]), places) if places else None
 
+    @override
     def nameless(self, width: int) -> Choice | None:
-        """All columns."""
         names = self.names or [f"angle{k}" for k in range(width)]
         return self._choice(self._columns(names), range(width)) if len(names) == width else None
 
+    @override
     def known(self) -> Sequence[str]:
-        """As the base class."""
         return self.names
 
     def _columns(self, names: Sequence[str]) -> tuple[Column, ...]:

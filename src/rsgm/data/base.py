@@ -1,18 +1,20 @@
 """Data on manifolds for Lightning: points, their parts, and where the numbers come from."""
 
-# Annotations are not postponed: what derives from `ManifoldData` as a dataclass has its annotations, and those of its
-# bases, resolved by the parser, which does not look into this module for their names.
+# Annotations are not postponed: a data set is a dataclass and inherits these, and the parser that resolves the
+# annotations of a class does not look into the modules of its bases for their names.
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
 from rsgm.data.splits import PARTS, Split, label_places, split_rows
@@ -23,8 +25,11 @@ from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ManifoldData(LightningDataModule, ABC):
     """Points on a manifold, split 80/10/10. A subclass says what `manifold` is and returns `points`.
+
+    A subclass is a dataclass too, whose further arguments are its fields and whose checks are its ``__post_init__``.
 
     Loaders yield ``(x, context)``, with context None for unconditional data. None survives Lightning's
     transfer to the device, but not its guess of the batch size: log with ``batch_size=len(x)``. Training
@@ -44,37 +49,35 @@ class ManifoldData(LightningDataModule, ABC):
         ValueError: a size that is not positive
     """
 
-    train: Split
-    val: Split
-    test: Split
+    batch_size: int = 512
+    split: str = "random"
+    seed: int | None = None
+    steps_per_epoch: int = 500
+    eval_batch_size: int = 512
+    val_points: int | None = None
+
+    train: Split = field(init=False)
+    val: Split = field(init=False)
+    test: Split = field(init=False)
 
     #: the values of `split`
-    protocols: tuple[str, ...] = ("random", "location")
+    protocols: ClassVar[tuple[str, ...]] = ("random", "location")
     #: the law on flat space that samples can be held against, where there is one
-    reference_law: EuclideanLaw | None = None
+    reference_law: ClassVar[EuclideanLaw | None] = None
     #: whether training batches are fresh draws without end, rather than rows of `train`
-    fresh: bool = False
+    fresh: ClassVar[bool] = False
     #: grey levels K of the numbers of a picture, which are served as (k + u) / K with uniform u
-    levels: int | None = None
+    levels: ClassVar[int | None] = None
     #: channels, height and width of a picture, of which a point is the flattened form
-    image_shape: tuple[int, int, int] | None = None
+    image_shape: ClassVar[tuple[int, int, int] | None] = None
     #: whether the points are places on the Earth, whose coasts a map of them shows
-    earth: bool = False
+    earth: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        batch_size: int = 512,
-        split: str = "random",
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        self.batch_size, self.split, self.seed = batch_size, split, seed or 0
-        self.steps_per_epoch, self.eval_batch_size, self.val_points = steps_per_epoch, eval_batch_size, val_points
-        sizes = {"batch_size": batch_size, "steps_per_epoch": steps_per_epoch, "eval_batch_size": eval_batch_size}
-        require_count(type(self).__name__, **sizes, **({} if val_points is None else {"val_points": val_points}))
+        self.seed = self.seed or 0
+        names = ["batch_size", "steps_per_epoch", "eval_batch_size", *["val_points"] * (self.val_points is not None)]
+        require_count(type(self).__name__, **{name: getattr(self, name) for name in names})
         self._parts: list[Tensor] = []  # rows of train, val and test, once set up
 
     def __str__(self) -> str:
@@ -138,6 +141,7 @@ class ManifoldData(LightningDataModule, ABC):
 
     # ---- splits
 
+    @override
     def setup(self, stage: str | None = None) -> None:
         """Make `train`, `val` and `test`, the same for every stage and process."""
         if self._parts:
@@ -192,6 +196,7 @@ class ManifoldData(LightningDataModule, ABC):
         x, context = self.batch(generator_from("batch", self.seed, step, micro_step), self.batch_size)
         return _single(x), None if context is None else _single(context)
 
+    @override
     def train_dataloader(self) -> TrainLoader:
         """Batches by position, this process's share of each.
 
@@ -209,10 +214,12 @@ class ManifoldData(LightningDataModule, ABC):
         step = None if trainer is None else lambda: trainer.global_step
         return TrainLoader(self.train_batch, self.steps_per_epoch, step, rank, world_size)
 
+    @override
     def val_dataloader(self) -> EvalLoader:
         """The validation points once, in order, or `val_points` of them."""
         return self._eval_loader("val")
 
+    @override
     def test_dataloader(self) -> EvalLoader:
         """The test points once, in order."""
         return self._eval_loader("test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.names import Floats, Named, Names, Unit, angle, half_turn
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
@@ -26,6 +28,7 @@ _NAMES = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class EarthData(TableData):
     r"""Events on the sphere :math:`S^2`, :math:`x = (\cos\phi\cos\lambda, \cos\phi\sin\lambda, \sin\phi)`.
 
@@ -58,41 +61,29 @@ class EarthData(TableData):
         3900
     """
 
+    name: Literal["volcano", "earthquake", "flood", "fire", "gvp"] = "volcano"
+    path: str | None = None
+    _: KW_ONLY
+    split: Literal["random", "location", "block"] = "random"
+    dequantize_deg: float = 0.0
+
     protocols = ("random", "location", "block")
     earth = True
 
-    def __init__(
-        self,
-        name: Literal["volcano", "earthquake", "flood", "fire", "gvp"] = "volcano",
-        path: str | None = None,
-        split: Literal["random", "location", "block"] = "random",
-        dedup: bool = False,
-        dequantize_deg: float = 0.0,
-        columns: Names | None = None,
-        skip_rows: int = 0,
-        skip_bad: bool = False,
-        unit: Unit | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(
-            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
-        )
-        if strange := set(columns or ()) - {"lat", "lon"}:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if strange := set(self.columns or ()) - {"lat", "lon"}:
             raise ValueError(f"EarthData: columns names {', '.join(sorted(strange))}, expected lat and lon.")
-        if not 0 <= dequantize_deg < math.inf:
-            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {dequantize_deg}.")
-        self.dequantize_deg = dequantize_deg
+        width = self.dequantize_deg
+        if not 0 <= width < math.inf:
+            raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {width}.")
 
     @cached_property
+    @override
     def manifold(self) -> Sphere:
-        """The unit sphere in R^3."""
         return Sphere(2)
 
+    @override
     def read(self, path: Path) -> Table:
         """Latitudes and longitudes, the latter from -180 to below 180 degrees, in the file's unit."""
         table = read_table(path, lat_lon(self.columns, self.unit), skip_rows=self.skip_rows, skip_bad=self.skip_bad)
@@ -105,18 +96,20 @@ class EarthData(TableData):
         values = np.stack([lat, np.where(lon >= half, lon - 2 * half, lon)], -1) + 0.0
         return table._replace(values=values, from_zero=from_zero)
 
+    @override
     def from_units(self, values: Floats) -> Tensor:
         """Unit vectors."""
         return from_lat_lon(values, self.unit or "degrees")
 
+    @override
     def points(self) -> Tensor:
-        """All rows, (N, 3)."""
         x = super().points()
         if self.dequantize_deg:
             width = torch.tensor(math.radians(self.dequantize_deg), dtype=x.dtype)
             x = self.manifold.bump_sample(x, width, generator_from("dequantize", self.seed))
         return x
 
+    @override
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``block`` labels the 1 x 1 degree cells."""
         if self.split != "block":
@@ -126,12 +119,14 @@ class EarthData(TableData):
         # a place on the edge of two cells, as a pole is, belongs to that of its first row
         return torch.from_numpy(cells[np.unique(locations, return_index=True)[1]])[locations]
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, (B, 2), in the unit and the range of the file."""
         values = to_lat_lon(x, self.unit or "degrees").numpy()
         turn = 2 * half_turn(self.unit)
         return np.where(self._table.from_zero, values % turn, values)
 
+    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the jitter."""
         return super().provenance() | {"dequantize_deg": self.dequantize_deg}

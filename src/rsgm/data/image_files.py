@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from typing_extensions import override
 
 from rsgm.data.sources import folders
 
@@ -134,8 +135,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 class _NumpyUnpickler(pickle.Unpickler):
     """Reads arrays and plain containers; whatever else a pickle would call is an error."""
 
+    @override
     def find_class(self, module: str, name: str) -> Any:
-        """What is allowed."""
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it calls {module}.{name}, which no batch of CIFAR-10 does")
         return _ALLOWED[module, name]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.image_files import Pictures, cifar10, digits, halve, mnist, random_pictures
@@ -19,6 +21,7 @@ from rsgm.manifolds import Euclidean
 from rsgm.seeding import generator_from
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImageData(ManifoldData, ABC):
     r"""Pictures, flattened from (channels, height, width), in the unit cube of :math:`\mathbb R^D`.
 
@@ -32,18 +35,9 @@ class ImageData(ManifoldData, ABC):
         batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
     """
 
-    levels: int
-    image_shape: tuple[int, int, int]
-
-    def __init__(
-        self,
-        batch_size: int,
-        seed: int | None,
-        steps_per_epoch: int,
-        eval_batch_size: int,
-        val_points: int | None,
-    ) -> None:
-        super().__init__(batch_size, "fixed", seed, steps_per_epoch, eval_batch_size, val_points)
+    levels: ClassVar[int]
+    image_shape: ClassVar[tuple[int, int, int]]
+    split: str = field(default="fixed", init=False)
 
     @abstractmethod
     def read(self) -> Pictures:
@@ -54,14 +48,15 @@ class ImageData(ManifoldData, ABC):
         return pixels
 
     @cached_property
+    @override
     def manifold(self) -> Euclidean:
-        """Flat space of channels x height x width dimensions."""
         return Euclidean(int(np.prod(self.image_shape)))
 
+    @override
     def prepare_data(self) -> None:
-        """Find the files."""
         _ = self._pictures
 
+    @override
     def points(self) -> Tensor:
         """All pictures, in float64: 1.5 GB for CIFAR-10."""
         return self.dequantise(self._pixels, generator_from("dequantise", self.seed))
@@ -72,11 +67,13 @@ class ImageData(ManifoldData, ABC):
         u = torch.rand(pixels.shape, generator=generator, dtype=torch.float64)
         return u.add_(pixels).div_(self.levels)
 
+    @override
     def locations(self, x: Tensor) -> Tensor:
         """Equal pictures share a label."""
         rows = self._pixels.numpy()
         return torch.from_numpy(np.unique(rows.view(f"V{rows.shape[1]}")[:, 0], return_inverse=True)[1])
 
+    @override
     def parts(self) -> list[Tensor]:
         """The same for every seed."""
         labels, test = self._pictures.labels, self._pictures.test
@@ -84,22 +81,25 @@ class ImageData(ManifoldData, ABC):
         train, val = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
         return [torch.from_numpy(rows) for rows in (train, val, test)]
 
+    @override
     def batch(self, generator: torch.Generator, n: int) -> Batch:
         """``n`` training pictures with fresh u."""
         rows = self._parts[0]
         pixels = self._pixels[rows[torch.randint(len(rows), (n,), generator=generator)]]
         return self.dequantise(self.augment(pixels, generator), generator), None
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
-        """Grey levels."""
         return np.floor(super().to_units(x) * self.levels).clip(0, self.levels - 1)
 
+    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the source; the hash is that of the grey levels."""
         sha256 = hashlib.sha256(self._pixels.numpy().tobytes()).hexdigest()
         return super().provenance() | {"source": self._pictures.source, "sha256": sha256}
 
     @cached_property
+    @override
     def fingerprint(self) -> str:
         """Equal where train, val and test hold the same pictures: hexadecimal digits."""
         self.setup()
@@ -120,6 +120,7 @@ class ImageData(ManifoldData, ABC):
         return torch.from_numpy(np.ascontiguousarray(found).reshape(len(found), -1))
 
 
+@dataclass(eq=False, repr=False)
 class DigitsData(ImageData):
     """The 1797 digits of scikit-learn: 8 x 8 pixels, 17 grey levels, 1293 for training, 144 and 360 for val and test.
 
@@ -138,21 +139,15 @@ class DigitsData(ImageData):
     levels = 17
     image_shape = (1, 8, 8)
 
-    def __init__(
-        self,
-        batch_size: int = 256,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
+    _: KW_ONLY
+    batch_size: int = 256
 
+    @override
     def read(self) -> Pictures:
-        """From the package."""
         return digits()
 
 
+@dataclass(eq=False, repr=False)
 class MnistData(ImageData):
     """MNIST: 28 x 28 pixels, 256 grey levels; or the means of 2 x 2 pixels, 14 x 14.
 
@@ -173,33 +168,29 @@ class MnistData(ImageData):
 
     levels = 256
 
-    def __init__(
-        self,
-        size: Literal[28, 14] = 28,
-        path: str | None = None,
-        synthetic: bool = False,
-        batch_size: int = 256,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
-        if size not in (28, 14):
-            raise ValueError(f"MnistData: size must be 28 or 14, found {size}.")
-        self.size, self.path, self.synthetic = size, path, synthetic
+    size: Literal[28, 14] = 28
+    path: str | None = None
+    synthetic: bool = False
+    _: KW_ONLY
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size not in (28, 14):
+            raise ValueError(f"MnistData: size must be 28 or 14, found {self.size}.")
 
     @property
+    @override
     def image_shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """One channel."""
         return 1, self.size, self.size
 
+    @override
     def read(self) -> Pictures:
-        """From the files or the package."""
         found = random_pictures((1, 28, 28)) if self.synthetic else mnist(self.path)
         return found if self.size == 28 else found._replace(pixels=halve(found.pixels))
 
 
+@dataclass(eq=False, repr=False)
 class Cifar10Data(ImageData):
     """CIFAR-10: 32 x 32 pixels of three colours, 256 levels. Half of the training pictures are flipped at random.
 
@@ -220,27 +211,20 @@ class Cifar10Data(ImageData):
     levels = 256
     image_shape = (3, 32, 32)
 
-    def __init__(
-        self,
-        path: str | None = None,
-        flip: bool = True,
-        synthetic: bool = False,
-        batch_size: int = 128,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 128,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, seed, steps_per_epoch, eval_batch_size, val_points)
-        self.path, self.flip, self.synthetic = path, flip, synthetic
+    path: str | None = None
+    flip: bool = True
+    synthetic: bool = False
+    _: KW_ONLY
+    batch_size: int = 128
+    eval_batch_size: int = 128
 
+    @override
     def augment(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip half of them."""
         if not self.flip:
             return pixels
         flipped = pixels.unflatten(1, self.image_shape).flip(-1).flatten(1)
         return torch.where(torch.rand(len(pixels), 1, generator=generator) < 0.5, flipped, pixels)
 
+    @override
     def read(self) -> Pictures:
-        """From the files."""
         return random_pictures(self.image_shape) if self.synthetic else cifar10(self.path)

@@ -63,17 +63,11 @@ class LawData(ManifoldData):
     train_size: int = 4_000
     val_size: int = 1_000
     test_size: int = 2_000
-    batch_size: int = 512
-    seed: int | None = None
-    steps_per_epoch: int = 500
-    eval_batch_size: int = 512
-    val_points: int | None = None
     fresh: bool = True
+    split: str = field(default="random", init=False)
 
     def __post_init__(self) -> None:
-        super().__init__(
-            self.batch_size, "random", self.seed, self.steps_per_epoch, self.eval_batch_size, self.val_points
-        )
+        super().__post_init__()
         require_count("LawData", train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
         if self.law.batch_shape:
             raise ValueError(f"LawData: expected one law, found a batch of {tuple(self.law.batch_shape)}; take one.")

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 Floats = NDArray[np.float64]
 Unit = Literal["degrees", "radians"]
@@ -119,13 +120,13 @@ class Named(Wanted):
     tiers: tuple[tuple[Collection[str], ...], ...] = field(repr=False)
 
     @property
+    @override
     def expected(self) -> str:
-        """One name of each column."""
         one_of = [", ".join(names) for names in self.tiers[0]]
         return f"a header with one column of {' and one of '.join(one_of)}, or {len(self.columns)} columns of numbers"
 
+    @override
     def find(self, names: Sequence[str]) -> Choice | None:
-        """As the base class."""
         texts = [plain(name).replace("_", "") for name in names]
         for tier in self.tiers:
             found = [
@@ -140,12 +141,13 @@ class Named(Wanted):
                 return None  # what one column is called decides what the others are
         return None
 
+    @override
     def nameless(self, width: int) -> Choice | None:
         """By their places, where there are no others."""
         return Choice(self.columns, tuple(range(width))) if width == len(self.columns) else None
 
+    @override
     def known(self) -> Collection[str]:
-        """Of all tiers."""
         return [name for tier in self.tiers for accepted in tier for name in accepted]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
 from rsgm.data.earth import lat_lon
@@ -71,7 +72,14 @@ class PointsData(ManifoldData):
         eval_batch_size: int = 512,
         val_points: int | None = None,
     ) -> None:
-        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
+        super().__init__(
+            batch_size=batch_size,
+            split=split,
+            seed=seed,
+            steps_per_epoch=steps_per_epoch,
+            eval_batch_size=eval_batch_size,
+            val_points=val_points,
+        )
         x, shape = _numbers(points, "points"), manifold.shape
         if tuple(x.shape[1:]) not in (shape, (math.prod(shape),)):
             raise ValueError(
@@ -145,10 +153,11 @@ class PointsData(ManifoldData):
         return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_rotation_vector)
 
     @property
+    @override
     def manifold(self) -> Manifold:
-        """The one given."""
         return self._manifold
 
+    @override
     def points(self) -> Tensor | tuple[Tensor, Tensor]:
         """The points, with their context if there is one."""
         return self._points if self._context is None else (self._points, self._context)
@@ -158,17 +167,20 @@ class PointsData(ManifoldData):
         return Split(self._points, self._context)
 
     @property
+    @override
     def header(self) -> tuple[str, ...]:
-        """Names of the columns of `to_units`."""
         return super().header if self._units is None else self._units[0]
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Points (B, *shape) in the units that were given."""
         return super().to_units(x) if self._units is None else np.asarray(self._units[1](x.detach().double().cpu()))
 
+    @override
     def description(self) -> None:
         """None: a checkpoint does not hold the points."""
 
+    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class; the hash is that of the points."""
         sha256 = hashlib.sha256(self._points.numpy().tobytes()).hexdigest()

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, NoReturn
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.names import (
     Choice,
@@ -75,22 +76,23 @@ class Quaternions(Layout):
     roles = ("qw", "qx", "qy", "qz")
     title = "quaternions"
 
+    @override
     def columns(self) -> tuple[Column, ...]:
-        """As the base class."""
         return tuple(Column(role, role, "unit quaternions", -1 - _TOLERANCE, 1 + _TOLERANCE) for role in self.roles)
 
+    @override
     def faults(self, values: Floats) -> dict[int, str]:
         """Of another length than 1."""
         lengths = np.linalg.norm(values, axis=1)
         wrong = np.flatnonzero(np.abs(lengths - 1) > _TOLERANCE)
         return {int(k): f"a quaternion of length {lengths[k]:.4g}, expected 1" for k in wrong}
 
+    @override
     def matrices(self, values: Floats) -> Tensor:
-        """As the base class."""
         return quaternion_to_matrix(torch.from_numpy(values))
 
+    @override
     def numbers(self, x: Tensor) -> Floats:
-        """As the base class."""
         return matrix_to_quaternion(x).numpy()
 
 
@@ -107,10 +109,12 @@ class RotationVectors(Layout):
     roles = ("rx", "ry", "rz")
     title = "rotation vectors"
 
+    @override
     def columns(self) -> tuple[Column, ...]:
         """As the base class; what is too long is told by the length."""
         return tuple(Column(role, role, self._unit) for role in self.roles)
 
+    @override
     def faults(self, values: Floats) -> dict[int, str]:
         """Longer than a turn."""
         turn, lengths = 2 * half_turn(self._unit), np.linalg.norm(values, axis=1)
@@ -122,12 +126,12 @@ class RotationVectors(Layout):
             for k in wrong
         }
 
+    @override
     def matrices(self, values: Floats) -> Tensor:
-        """As the base class."""
         return rotation_vector_to_matrix(torch.from_numpy(to_radians(values, self._unit)))
 
+    @override
     def numbers(self, x: Tensor) -> Floats:
-        """As the base class."""
         return from_radians(matrix_to_rotation_vector(x).numpy(), self._unit)
 
     @property
@@ -142,10 +146,11 @@ class Matrices(Layout):
     roles = tuple(f"r{i}{j}" for i in "123" for j in "123")
     title = "rotation matrices"
 
+    @override
     def columns(self) -> tuple[Column, ...]:
-        """As the base class."""
         return tuple(Column(r, r, "rotation matrices", -1 - _TOLERANCE, 1 + _TOLERANCE) for r in self.roles)
 
+    @override
     def faults(self, values: Floats) -> dict[int, str]:
         """Not orthogonal, or a reflection."""
         x = values.reshape(-1, 3, 3)
@@ -156,12 +161,12 @@ class Matrices(Layout):
             for k in wrong
         }
 
+    @override
     def matrices(self, values: Floats) -> Tensor:
-        """As the base class."""
         return SpecialOrthogonal().projx(torch.from_numpy(values).reshape(-1, 3, 3))
 
+    @override
     def numbers(self, x: Tensor) -> Floats:
-        """As the base class."""
         return x.flatten(1).numpy()
 
 
@@ -183,20 +188,20 @@ class Rotations(Wanted):
         return Quaternions(), RotationVectors(self.unit), Matrices()
 
     @property
+    @override
     def expected(self) -> str:
-        """In words."""
         return (
             "a header with one column of qw, w and one of qx, x and so on (quaternions), with rx, ry, rz (rotation "
             "vectors) or with r11 to r33 (matrices); or three columns of rotation vectors, or four of quaternions; "
             "Euler angles are not read"
         )
 
+    @override
     def known(self) -> Sequence[str]:
-        """As the base class."""
         return [role for layout in self.layouts for role in layout.roles]
 
+    @override
     def find(self, names: Sequence[str]) -> Choice | None:
-        """As the base class."""
         if self.given:
             given = {role: places_of(names, name) for role, name in self.given.items()}
             layout = next((one for one in self.layouts if set(one.roles) == given.keys()), None)
@@ -216,6 +221,7 @@ class Rotations(Wanted):
             )
         return self._choice(names, *found[0]) if found else None
 
+    @override
     def nameless(self, width: int) -> Choice | None:
         """Three columns are rotation vectors, four are quaternions in the order that is given."""
         if width == 4 and self.order is None:

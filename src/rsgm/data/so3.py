@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
-from rsgm.data.names import Floats, Names, Unit
+from rsgm.data.names import Floats
 from rsgm.data.rotations import Layout, Rotations
 from rsgm.data.tables import Table, TableData, read_table
 from rsgm.manifolds import SpecialOrthogonal
 
 
+@dataclass(eq=False, repr=False)
 class RotationData(TableData):
     """Rotations from a table of one's own: unit quaternions, rotation vectors, or matrices.
 
@@ -38,44 +41,33 @@ class RotationData(TableData):
         FileNotFoundError, ValueError: from `setup`: no file, bad rows (named by line)
     """
 
-    def __init__(
-        self,
-        path: str | None = None,
-        split: Literal["random", "location"] = "random",
-        dedup: bool = False,
-        order: Literal["wxyz", "xyzw"] | None = None,
-        columns: Names | None = None,
-        skip_rows: int = 0,
-        skip_bad: bool = False,
-        unit: Unit | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(
-            *("rotations", path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
-        )
-        self.order = order
+    path: str | None = None
+    _: KW_ONLY
+    split: Literal["random", "location"] = "random"
+    order: Literal["wxyz", "xyzw"] | None = None
+    name: str = field(default="rotations", init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        columns = self.columns
         if columns is not None and not any(columns.keys() == set(layout.roles) for layout in self._wanted.layouts):
             kinds = "; ".join(f"{', '.join(layout.roles)}" for layout in self._wanted.layouts)
             raise ValueError(f"RotationData: columns names {', '.join(columns)}, expected all of one kind: {kinds}.")
 
     @cached_property
+    @override
     def manifold(self) -> SpecialOrthogonal:
-        """SO(3)."""
         return SpecialOrthogonal()
 
+    @override
     def read(self, path: Path) -> Table:
-        """The numbers of the file."""
         return read_table(path, self._wanted, skip_rows=self.skip_rows, skip_bad=self.skip_bad)
 
+    @override
     def from_units(self, values: Floats) -> Tensor:
-        """Rotation matrices."""
         return self._layout.matrices(values[:, np.argsort(self._order)])
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Rows (B, columns) as those of the file; of quaternions the scalar part is not negative."""
         return self._layout.numbers(x.detach().double().cpu())[:, self._order]

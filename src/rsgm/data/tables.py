@@ -1,12 +1,12 @@
 """Numbers out of a CSV of one's own, with errors that name the line, and data sets made of such files."""
 
-from __future__ import annotations
+# Annotations are not postponed: see `rsgm.data.base`.
 
 import itertools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
 from rsgm.data.names import Choice, Column, Floats, Names, Unit, Wanted, places_of, unit_in
@@ -212,6 +213,7 @@ def _listed(lines: Sequence[str]) -> str:
     return "".join(f"\n  {line}" for line in [*lines[:_SHOWN], *more])
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TableData(ManifoldData, ABC):
     """A data set in a table of text: a named one that is looked for and verified, or the user's own file.
 
@@ -233,28 +235,19 @@ class TableData(ManifoldData, ABC):
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
     """
 
-    def __init__(
-        self,
-        name: str,
-        path: str | None,
-        dedup: bool,
-        columns: Names | None,
-        skip_rows: int,
-        skip_bad: bool,
-        unit: Unit | None,
-        batch_size: int,
-        split: str,
-        seed: int | None,
-        steps_per_epoch: int,
-        eval_batch_size: int,
-        val_points: int | None,
-    ) -> None:
-        super().__init__(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points)
-        self.name, self.path, self.dedup = name, path, dedup
-        self.columns, self.unit = None if columns is None else dict(columns), unit
-        self.skip_rows, self.skip_bad = skip_rows, skip_bad
-        if skip_rows < 0:
-            raise ValueError(f"{type(self).__name__}: skip_rows must not be negative, found {skip_rows}.")
+    name: str
+    path: str | None = None
+    dedup: bool = False
+    columns: Names | None = None
+    skip_rows: int = 0
+    skip_bad: bool = False
+    unit: Unit | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.columns = None if self.columns is None else dict(self.columns)
+        if self.skip_rows < 0:
+            raise ValueError(f"{type(self).__name__}: skip_rows must not be negative, found {self.skip_rows}.")
 
     @abstractmethod
     def read(self, path: Path) -> Table:
@@ -265,25 +258,28 @@ class TableData(ManifoldData, ABC):
         """The points (N, *shape), float64, of rows in data units."""
 
     @property
+    @override
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`: the file's, or their roles in a named set, of which there are copies."""
         table = self._table
         return tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
 
+    @override
     def prepare_data(self) -> None:
         """Find or download the file: on one process per machine, before the others look."""
         _ = self.file
 
+    @override
     def points(self) -> Tensor:
-        """All rows as points."""
         return self.from_units(self.rows.values)
 
+    @override
     def locations(self, x: Tensor) -> Tensor:
         """As the base class, of the points in the file; numbered by their units, on which published splits depend."""
         return label_places(self.from_units(self.rows.values), torch.from_numpy(self.rows.values))
 
+    @override
     def provenance(self) -> dict[str, Any]:
-        """As the base class, with the file."""
         return super().provenance() | {
             "name": self.file.name,
             "source": self.file.source,

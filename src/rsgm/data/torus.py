@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
-from rsgm.data.names import Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
+from rsgm.data.names import Floats, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
 from rsgm.data.tables import Table, TableData, read_table, refuse_radians
 from rsgm.manifolds import Torus
@@ -24,6 +26,7 @@ from rsgm.seeding import generator_from
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
 
 
+@dataclass(eq=False, repr=False)
 class TorusData(TableData):
     r"""Angles on :math:`T^n` from a CSV: the torsion angles of RNA, or a file of one's own.
 
@@ -49,43 +52,31 @@ class TorusData(TableData):
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
     """
 
+    name: Literal["rna"] = "rna"
+    path: str | None = None
+    angles: Sequence[str] | None = None
+    group: str = "pdb"
+    _: KW_ONLY
+    split: Literal["random", "location", "group"] = "random"
+
     protocols = ("random", "location", "group")
 
-    def __init__(
-        self,
-        name: Literal["rna"] = "rna",
-        path: str | None = None,
-        angles: Sequence[str] | None = None,
-        group: str = "pdb",
-        split: Literal["random", "location", "group"] = "random",
-        dedup: bool = False,
-        columns: Names | None = None,
-        skip_rows: int = 0,
-        skip_bad: bool = False,
-        unit: Unit | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(
-            *(name, path, dedup, columns, skip_rows, skip_bad, unit),
-            *(batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points),
-        )
-        self.angles, self.group = None if angles is None else list(angles), group
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.angles = None if self.angles is None else list(self.angles)
         try:
             not_named_twice(self.angles or ())
         except ValueError as error:
             raise ValueError(f"TorusData: angles: {error}") from None
-        if self.angles and (strange := set(columns or ()) - set(self.angles)):
+        if self.angles and (strange := set(self.columns or ()) - set(self.angles)):
             raise ValueError(f"TorusData: columns names {', '.join(sorted(strange))}, expected some of the angles.")
 
     @cached_property
+    @override
     def manifold(self) -> Torus:
-        """One circle for each angle."""
         return Torus(len(self._table.columns))
 
+    @override
     def read(self, path: Path) -> Table:
         """Angles from -180 to below 180 degrees, in the file's unit."""
         rna = self.file.name == "rna"
@@ -102,15 +93,17 @@ class TorusData(TableData):
         from_zero = tuple(map(bool, (table.values.max(0) > half) & (table.values.min(0) >= 0)))
         return table._replace(values=(table.values + half) % (2 * half) - half, from_zero=from_zero)
 
+    @override
     def from_units(self, values: Floats) -> Tensor:
-        """Points of the torus."""
         return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Angles (B, n), in the unit and the range of the file."""
         values = from_radians(self.manifold.angles(x.detach().double()).cpu().numpy(), self.unit)
         return np.where(self._table.from_zero, values % (2 * half_turn(self.unit)), values)
 
+    @override
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``group`` labels the groups."""
         if self.split != "group":
@@ -118,6 +111,7 @@ class TorusData(TableData):
         return torch.from_numpy(np.unique(self.rows.labels, return_inverse=True)[1])
 
 
+@dataclass(eq=False, repr=False)
 class DihedralTableData(ManifoldData):
     r"""Two torsion angles of proteins on :math:`T^2`, drawn from a published table of counts.
 
@@ -136,33 +130,25 @@ class DihedralTableData(ManifoldData):
         FileNotFoundError, ValueError: from `setup`: no file, other bytes than known
     """
 
-    def __init__(
-        self,
-        name: Literal["ramachandran", "janin"] = "ramachandran",
-        path: str | None = None,
-        batch_size: int = 512,
-        seed: int | None = None,
-        steps_per_epoch: int = 500,
-        eval_batch_size: int = 512,
-        val_points: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, "random", seed, steps_per_epoch, eval_batch_size, val_points)
-        self.name, self.path = name, path
+    name: Literal["ramachandran", "janin"] = "ramachandran"
+    path: str | None = None
+    split: str = field(default="random", init=False)
 
     @cached_property
+    @override
     def manifold(self) -> Torus:
-        """Two circles."""
         return Torus(2)
 
     @property
+    @override
     def header(self) -> tuple[str, ...]:
-        """Names of the angles."""
         return {"ramachandran": ("phi", "psi"), "janin": ("chi1", "chi2")}[self.name]
 
+    @override
     def prepare_data(self) -> None:
-        """Find the file."""
         _ = self._file
 
+    @override
     def points(self) -> Tensor:
         """One point for each count."""
         # rows of the table are the second angle
@@ -171,6 +157,7 @@ class DihedralTableData(ManifoldData):
         jitter = torch.rand(places.shape, generator=generator_from("points", self.seed), dtype=torch.float64)
         return self.manifold.from_angles(self._start + (places + jitter) * self._width)
 
+    @override
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """That of the cell (B,), nats."""
         turn = torch.remainder(self.manifold.angles(x.double()) - self._start, 2 * math.pi)
@@ -178,12 +165,13 @@ class DihedralTableData(ManifoldData):
         density = torch.from_numpy(self._counts / self._counts.sum()) / self._width**2
         return density[cell[:, 1], cell[:, 0]].log()
 
+    @override
     def to_units(self, x: Tensor) -> Floats:
         """Angles in (-180, 180], degrees, (B, 2)."""
         return np.degrees(self.manifold.angles(x.detach().double()).cpu().numpy())
 
+    @override
     def provenance(self) -> dict[str, Any]:
-        """As the base class, with the file."""
         return super().provenance() | {"name": self.name, "source": self._file.source, "sha256": self._file.sha256}
 
     @cached_property
