@@ -1,6 +1,5 @@
 """Models: the contract of every generative model, its checkpoint included."""
 
-import copy
 import functools
 import math
 import pickle
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 
 import rsgm
 from conftest import each, quadrature
+from helpers import quiet_trainer
 from rsgm import (
     RSGM,
     ChartSGM,
@@ -31,13 +30,11 @@ from rsgm.distributions import GaussianMixture
 from rsgm.fields import NetworkField
 from rsgm.losses import ImplicitScoreMatching
 from rsgm.models import ImportanceSampling, read_checkpoint
-from rsgm.models.base import NonFiniteLossError
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import ReverseDiffusion
 from rsgm.schedules import LinearBeta
-from rsgm.seeding import seed_from
-from rsgm.training import WarmupCosine
+from rsgm.training import Training
 
 #: arguments that make a model small; a new class is tested with its defaults
 SMALL = {
@@ -57,6 +54,11 @@ HOMES = {"ExactScore": Euclidean(3), "LatentEBM": Euclidean(3)}
 
 every_model = pytest.mark.parametrize("cls", each(GenerativeModel))
 every_compact_model = pytest.mark.parametrize("cls", [p for p in each(GenerativeModel) if p.id not in HOMES])
+#: those that learn by gradient, and those that are fitted in one pass
+LEARNED = [p for p in each(GenerativeModel) if p.values[0].loss is not GenerativeModel.loss]
+FITTED = [p for p in each(GenerativeModel) if p.values[0].loss is GenerativeModel.loss]
+every_learned_model = pytest.mark.parametrize("cls", LEARNED)
+every_fitted_model = pytest.mark.parametrize("cls", FITTED)
 
 
 def points(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -73,43 +75,47 @@ def ready(cls: type, **arguments) -> GenerativeModel:
     return model
 
 
-def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path]:
-    """A model after two steps, and its checkpoint."""
+def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path, dict[str, float]]:
+    """A model after two steps, or fitted, its checkpoint and what its validation logged."""
     torch.manual_seed(0)
     model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
     data = VonMisesFisherData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        **options,
-    )
-    trainer.fit(model, data)
-    assert trainer.global_step == 2 or not list(model.parameters())
-    path = folder / "model.ckpt"
-    trainer.save_checkpoint(path)
-    return model.eval(), path
+    path, metrics = folder / "model.ckpt", {}
+    if model.trainable:
+        trainer = quiet_trainer(folder, max_epochs=1, **options)
+        trainer.fit(Training(model), data)
+        assert trainer.global_step == 2
+        trainer.save_checkpoint(path)
+        metrics = trainer.callback_metrics
+    else:
+        rsgm.fit(model, data).save(path)
+    return model.eval(), path, metrics
 
 
 # ---- the contract
 
 
-@every_model
+@every_learned_model
 def test_loss_is_finite_and_trains_every_parameter(cls):
     model = ready(cls)
+    assert model.trainable
     terms = model.loss(points(32, dtype=torch.float32))
     assert all(value.shape == (32,) for value in terms.values())
     assert torch.isfinite(terms["loss"]).all()
-    if terms["loss"].requires_grad:
-        terms["loss"].mean().backward()
+    terms["loss"].mean().backward()
     for name, parameter in model.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+@every_fitted_model
+def test_what_is_fitted_in_one_pass_has_no_loss(cls):
+    model = ready(cls)
+    assert model.needs_points
+    assert not model.trainable
+    message = rf"{cls.__name__} learns nothing by gradient: call fit_points\(train, val\), or rsgm.fit, instead"
+    with pytest.raises(NotImplementedError, match=message):
+        model.loss(points(32, dtype=torch.float32))
 
 
 @every_model
@@ -126,7 +132,13 @@ def test_samples(cls):
     torch.manual_seed(0)
     assert not torch.equal(model.sample(5), model.sample(5))
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+    # any number of axes, with the same draws; none make one point
+    assert torch.equal(model.sample((20, 10), seed=3), x.reshape(20, 10, 3))
     assert model.sample(1, seed=0).shape == (1, 3)
+    assert model.sample(seed=0).shape == model.sample((), seed=0).shape == (3,)
+    assert model.sample((2, 0), seed=0).shape == (2, 0, 3)
+    with pytest.raises(ValueError, match=r"sample: expected sizes of at least 0, found \(2, -1\)"):
+        model.sample((2, -1))
 
 
 @every_model
@@ -136,7 +148,6 @@ def test_log_densities(cls):
     log_prob = model.log_prob(x)
     assert log_prob.shape == (7,)
     assert log_prob.dtype == torch.float64
-    assert not log_prob.requires_grad
     assert torch.isfinite(log_prob).all()
     result = model.likelihood(x)
     assert torch.equal(result.value, log_prob)
@@ -145,6 +156,26 @@ def test_log_densities(cls):
     assert torch.allclose(model.log_prob(x.float()), log_prob, rtol=0, atol=1e-4)
     with torch.inference_mode():
         assert torch.equal(model.log_prob(x.clone()), log_prob)
+    # any number of axes
+    assert torch.equal(model.log_prob(x[:6].reshape(3, 1, 2, 3)), model.log_prob(x[:6]).reshape(3, 1, 2))
+    assert torch.equal(model.log_prob(x[0]), model.log_prob(x[:1])[0])
+
+
+@every_model
+def test_log_densities_are_differentiable(cls):
+    """Along a curve of the manifold, beside a difference quotient."""
+    model = ready(cls)
+    x = points(4, seed=5)
+    if not model.likelihood(x).exact:
+        assert not model.log_prob(x).requires_grad  # an estimate by draws has no derivative
+        return
+    u = model.manifold.random_tangent(x, torch.Generator().manual_seed(6))
+    t = torch.zeros(4, 1, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(model.log_prob(model.manifold.expmap(x, t * u)).sum(), t)
+    step = 1e-4
+    with torch.no_grad():
+        ahead, behind = (model.log_prob(model.manifold.expmap(x, sign * step * u)) for sign in (1, -1))
+    torch.testing.assert_close(slope[:, 0], (ahead - behind) / (2 * step), rtol=1e-2, atol=1e-3)
 
 
 @every_compact_model
@@ -158,9 +189,9 @@ def test_density_integrates_to_one(cls):
 
 
 @every_model
-@pytest.mark.parametrize("shape", [(3,), (5, 2), (5, 4), (5, 3, 1), (5, 1, 3)])
+@pytest.mark.parametrize("shape", [(), (2,), (5, 2), (5, 4), (5, 3, 1), (0, 3)])
 def test_points_of_the_wrong_shape(cls, shape):
-    with pytest.raises(ValueError, match=r"log_prob: expected points \(B, \(3,\)\), found \("):
+    with pytest.raises(ValueError, match=r"log_prob: expected points \(\*batch, 3\), found \("):
         ready(cls).log_prob(torch.ones(shape) / 3**0.5)
 
 
@@ -178,7 +209,7 @@ def test_resolution_and_solver_are_plain(cls):
     model = ready(cls)
     resolution = model.resolution()
     assert resolution is None or 0 < resolution < math.pi
-    solver = model.solver()
+    solver = model.likelihood(points(2)).solver
     assert solver is None or all(isinstance(value, (str, float, int)) for value in solver.values())
 
 
@@ -195,18 +226,17 @@ def test_points_that_are_matrices(cls, manifold, tmp_path):
     generator = torch.Generator().manual_seed(0)
     x = manifold.random_uniform(40, *manifold.shape, generator=generator, dtype=torch.float64)
     model.fit_points(x[:30], x[30:])
-    loss = model.loss(x.float())["loss"]
-    assert loss.shape == (40,)
-    assert torch.isfinite(loss).all()
+    if model.trainable:
+        loss = model.loss(x.float())["loss"]
+        assert loss.shape == (40,)
+        assert torch.isfinite(loss).all()
     y = model.sample(20, seed=0)
     assert y.shape == (20, *manifold.shape)
     assert manifold.check_point_on_manifold(y, atol=1e-6, rtol=0)
     log_prob = model.log_prob(y)
     assert log_prob.shape == (20,)
     assert torch.isfinite(log_prob).all()
-    checkpoint = {"state_dict": model.state_dict()}
-    model.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, tmp_path / "model.ckpt")
+    model.save(tmp_path / "model.ckpt")
     assert torch.equal(rsgm.load(tmp_path / "model.ckpt").sample(20, seed=0), y)
 
 
@@ -247,10 +277,11 @@ def checkpoints(tmp_path_factory):
 @every_model
 def test_checkpoint(cls, checkpoints):
     """Everything is in the file, and nothing that has to be executed."""
-    model, path = checkpoints(cls)
+    model, path, _ = checkpoints(cls)
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["rsgm"]["model"]["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
-    assert checkpoint["rsgm"]["seed"] == model.seed
+    assert checkpoint["rsgm"].get("seed") == (0 if model.trainable else None)
+    assert {name.partition(".")[0] for name in checkpoint["state_dict"]} <= {"model"}
     again = rsgm.load(path)
     assert type(again) is cls
     assert not again.training
@@ -263,10 +294,9 @@ def test_checkpoint(cls, checkpoints):
     assert again.description == model.description
 
 
-@every_model
+@every_learned_model
 def test_validation_runs_in_inference_mode(cls, tmp_path):
-    model, _ = trained(cls, tmp_path, limit_val_batches=1)
-    metrics = model.trainer.callback_metrics
+    _, _, metrics = trained(cls, tmp_path, limit_val_batches=1)
     assert math.isfinite(metrics["val/nll"])
     assert metrics["val/nfe"] >= 0
 
@@ -347,15 +377,18 @@ def test_no_file(tmp_path):
 
 def test_checkpoint_with_a_class_that_is_not_admitted(tmp_path):
     path = tmp_path / "other.ckpt"
-    torch.save({"rsgm": {"model": {"class_path": "subprocess.Popen"}, "seed": 0}, "state_dict": {}}, path)
+    torch.save({"rsgm": {"format": 2, "model": {"class_path": "subprocess.Popen"}}, "state_dict": {}}, path)
     with pytest.raises(ValueError, match=r"names 'subprocess.Popen', which is not a class admitted here"):
         rsgm.load(path)
 
 
-def test_a_model_that_cannot_be_described_fails_before_training():
+def test_a_model_that_cannot_be_described_fails_before_training(tmp_path):
     model = RSGM(Sphere(2), network=lambda i, o: MLP(i, o, hidden=[4]))
     with pytest.raises(TypeError, match="cannot be written into a checkpoint"):
-        model.setup("fit")
+        quiet_trainer(tmp_path, max_steps=1).fit(Training(model), torch.utils.data.DataLoader(points(4)))
+    with pytest.raises(TypeError, match="cannot be written into a checkpoint"):
+        model.save(tmp_path / "model.ckpt")
+    assert not list(tmp_path.glob("model*"))
 
 
 # ---- training
@@ -369,54 +402,11 @@ def test_equal_seeds_give_equal_weights(tmp_path):
         assert torch.equal(a, b)
 
 
-def test_a_copy_for_averaging_is_without_what_makes_the_optimiser():
-    """That of the command line holds its parser; the model itself keeps what it was given."""
-
-    class Factory:
-        def __deepcopy__(self, memo):
-            pytest.fail("the factory was copied")
-
-    factory = Factory()
-    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]), optimizer=factory)
-    again = copy.deepcopy(model)
-    assert again.optimizer is None
-    assert model.optimizer is factory
-    assert torch.equal(again.log_prob(points(3)), model.log_prob(points(3)))
-
-
-def test_draws_and_learning_rate_of_each_batch(tmp_path, monkeypatch):
-    """The draws are a function of (seed, step, place in the step, rank), the rate of the step and of their number."""
-    seeds, rates, loss = [], [], RSGM.loss
-
-    def watched(self, x, context=None):
-        seeds.append(torch.initial_seed())
-        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss(self, x, context)
-
-    monkeypatch.setattr(RSGM, "loss", watched)
-    monkeypatch.setattr(RSGM, "global_rank", 3)
-    rate, optimizer = WarmupCosine(warmup=2), partial(torch.optim.Adam, lr=1e-2)
-    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]), optimizer=optimizer, learning_rate=rate)
-    Trainer(
-        accelerator="cpu",
-        max_steps=5,
-        accumulate_grad_batches=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        limit_val_batches=0,
-    ).fit(model, VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=20))
-    places = [(step, place) for step in range(5) for place in range(2)]
-    assert seeds == [seed_from("step", model.seed, step, place, 3) for step, place in places]
-    assert rates == pytest.approx([1e-2 * rate(step, 5) for step, _ in places])
-
-
-def test_models_fitted_in_one_pass_see_train_and_val(tmp_path):
+def test_models_fitted_in_one_pass_see_train_and_val():
     """The training points are kept, the weights are chosen on the validation points, and none on the test points."""
-    model, _ = trained(KernelDensity, tmp_path, limit_val_batches=0)
-    data, again = model.trainer.datamodule, KernelDensity(SPHERE, **SMALL["KernelDensity"])
+    data = VonMisesFisherData(train_size=80, val_size=30, test_size=30)
+    model, again = (KernelDensity(SPHERE, **SMALL["KernelDensity"]) for _ in range(2))
+    rsgm.fit(model, data)
     again.fit_points(data.train.points, data.val.points)
     assert torch.equal(model.points, data.train.points)
     assert torch.equal(model.weights, again.weights)
@@ -425,9 +415,8 @@ def test_models_fitted_in_one_pass_see_train_and_val(tmp_path):
 def test_training_learns():
     """In 150 steps on a bump the density of fresh points, and the samples, are no longer those of the uniform law."""
     torch.manual_seed(0)
-    network, optimizer = partial(MLP, hidden=[32, 32]), partial(torch.optim.Adam, lr=1e-2)
-    model = RSGM(Sphere(2), network=network, optimizer=optimizer, loss=ImplicitScoreMatching())
-    optimizer = model.optimizer(model.parameters())
+    model = RSGM(Sphere(2), network=partial(MLP, hidden=[32, 32]), loss=ImplicitScoreMatching())
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(150):
         optimizer.zero_grad()
         model.loss(points(128, seed=step, dtype=torch.float32))["loss"].mean().backward()
@@ -436,25 +425,6 @@ def test_training_learns():
     assert model.log_prob(fresh).mean() > -math.log(4 * math.pi) + 0.8
     # of the data this is 0.84, of the uniform law 0 +- 0.03
     assert (model.sample(500, seed=0) @ torch.tensor([0.6, 0.0, 0.8])).mean() > 0.5
-
-
-def test_a_loss_that_is_not_finite_stops_training(tmp_path):
-    model = RSGM(Sphere(2), network=partial(MLP, hidden=[4]))
-    data = VonMisesFisherData(train_size=20, val_size=5, test_size=5, batch_size=4, steps_per_epoch=2)
-    with torch.no_grad():
-        model.score.field.network.layers[0].weight[0, 0] = math.nan
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        limit_val_batches=0,
-    )
-    with pytest.raises(NonFiniteLossError, match=r"The loss is nan at step 0; lower the learning rate"):
-        trainer.fit(model, data)
 
 
 # ---- kernel densities
@@ -697,7 +667,7 @@ def test_a_rough_law_is_nearly_the_law_and_leaves_it_alone(cls):
     rough = model.rough()
     assert (rough.log_prob(x).double() - before.double()).abs().mean() < 0.02
     assert torch.equal(model.log_prob(x), before)
-    assert model.solver() == ready(cls).solver()
+    assert model.likelihood(x).solver == ready(cls).likelihood(x).solver
 
 
 def ready_points(model: GenerativeModel) -> torch.Tensor:

@@ -148,7 +148,8 @@ class GenerativeModel(nn.Module, ABC):
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.
 
-        Points and context may be on any device and of any dtype. It is differentiable in x.
+        Points and context may be on any device and of any dtype. It is differentiable in x, but for
+        an estimate by draws.
 
         Arguments:
             x: points
