@@ -158,15 +158,17 @@ def test_log_densities(cls):
         assert torch.equal(model.log_prob(x.clone()), log_prob)
     # any number of axes
     assert torch.equal(model.log_prob(x[:6].reshape(3, 1, 2, 3)), model.log_prob(x[:6]).reshape(3, 1, 2))
-    assert model.log_prob(x[0]).shape == ()
-    torch.testing.assert_close(model.log_prob(x[0]), log_prob[0], rtol=0, atol=1e-4)
+    assert torch.equal(model.log_prob(x[0]), model.log_prob(x[:1])[0])
 
 
 @every_model
 def test_log_densities_are_differentiable(cls):
     """Along a curve of the manifold, beside a difference quotient."""
     model = ready(cls)
-    x = points(4, seed=5) if cls.__name__ not in HOMES else points(4, seed=5).clone()
+    x = points(4, seed=5)
+    if not model.likelihood(x).exact:
+        assert not model.log_prob(x).requires_grad  # an estimate by draws has no derivative
+        return
     u = model.manifold.random_tangent(x, torch.Generator().manual_seed(6))
     t = torch.zeros(4, 1, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(model.log_prob(model.manifold.expmap(x, t * u)).sum(), t)
@@ -224,9 +226,10 @@ def test_points_that_are_matrices(cls, manifold, tmp_path):
     generator = torch.Generator().manual_seed(0)
     x = manifold.random_uniform(40, *manifold.shape, generator=generator, dtype=torch.float64)
     model.fit_points(x[:30], x[30:])
-    loss = model.loss(x.float())["loss"]
-    assert loss.shape == (40,)
-    assert torch.isfinite(loss).all()
+    if model.trainable:
+        loss = model.loss(x.float())["loss"]
+        assert loss.shape == (40,)
+        assert torch.isfinite(loss).all()
     y = model.sample(20, seed=0)
     assert y.shape == (20, *manifold.shape)
     assert manifold.check_point_on_manifold(y, atol=1e-6, rtol=0)
