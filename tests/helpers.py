@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from rsgm.fields import TangentField
+from rsgm.fields import Field, TangentField
 from rsgm.manifolds import expand
 from rsgm.networks import MLP
 from rsgm.processes import Process, Score, ScoreField
@@ -41,6 +41,17 @@ class NoScore(ScoreField):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return torch.zeros_like(x)
+
+
+class FieldScore(ScoreField):
+    """A field in the place of a score."""
+
+    def __init__(self, process: Process, field: Field) -> None:
+        super().__init__(process)
+        self.field = field
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.field(t, x, context)
 
 
 class HeatKernelScore(ScoreField):

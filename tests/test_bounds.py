@@ -112,7 +112,7 @@ def test_slices_are_stratified():
             return (process.prior.scale * t)[:, None] * torch.ones_like(x)
 
     few, many = (
-        DivergenceBound(k, UniformTime(), "float64")._path(Clock(process), x.double(), None, seeded()).std()
+        DivergenceBound(k, UniformTime(), "float64")._path_integral(Clock(process), x.double(), None, seeded()).std()
         for k in (4, 16)
     )
     assert many < few / 3.5

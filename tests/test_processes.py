@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import STATE_SPACES, concrete, each, variants, within
-from helpers import NormalScore, at, seeded
+from helpers import FieldScore, NormalScore, at, seeded
 from rsgm.divergence import with_divergence
 from rsgm.fields import Field
 from rsgm.likelihood import ODESolver
@@ -396,12 +396,12 @@ def rotation(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("lmbd", [0.0, 0.3, 1.0])
 def test_reverse_formulas(lmbd):
     """Drift -b + (1 - lmbd/2) beta score and diffusion sqrt((1 - lmbd) beta), increments with the exact ds."""
-    process, score = Brownian(SPHERE, LinearBeta(0.1, 3.0)), Tilt(SPHERE)
-    process.drift = rotation
+    process = Brownian(SPHERE, LinearBeta(0.1, 3.0))
+    process.drift, score = rotation, FieldScore(process, Tilt(SPHERE))
     x = SPHERE.random_uniform(4, 3, generator=seeded(), dtype=torch.float64)
     t = torch.tensor([0.9, 0.5, 1.0, 0.2], dtype=torch.float64)
     t_next = torch.tensor([0.4, 0.45, 0.001, 0.1], dtype=torch.float64)
-    flow = Reverse(process, score, lmbd)
+    flow = Reverse(score, lmbd)
     beta = 0.1 + 2.9 * t
     drift = -process.drift(t, x) + (1 - lmbd / 2) * beta[:, None] * score(t, x)
     assert torch.allclose(flow.drift(t, x), drift, rtol=1e-13, atol=1e-15)
@@ -416,7 +416,7 @@ def test_reverse_formulas(lmbd):
 @pytest.mark.parametrize("lmbd", [-0.01, 1.01, math.nan])
 def test_lambda_is_checked(lmbd):
     with pytest.raises(ValueError, match=r"lmbd must be in \[0, 1\], found"):
-        Reverse(Brownian(SPHERE), Tilt(SPHERE), lmbd)
+        Reverse(FieldScore(Brownian(SPHERE), Tilt(SPHERE)), lmbd)
 
 
 def test_the_context_reaches_the_score():
@@ -425,13 +425,9 @@ def test_the_context_reaches_the_score():
             return context * super().forward(t, x)
 
     x, t, context = start(2), at(0.5, 2), torch.tensor([[1.0], [2.0]], dtype=torch.float64)
-    flow = partial(Reverse, Brownian(SPHERE), lmbd=0.0)
-    move = flow(score=Scaled(SPHERE)).increment(t, t / 2, x, context)[0]
-    plain = flow(score=Tilt(SPHERE)).increment(t, t / 2, x)[0]
-    assert torch.allclose(move, context * plain)
-    assert torch.allclose(
-        flow(score=Scaled(SPHERE)).drift(t, x, context), context * flow(score=Tilt(SPHERE)).drift(t, x)
-    )
+    scaled, plain = (Reverse(FieldScore(Brownian(SPHERE), cls(SPHERE)), 0.0) for cls in (Scaled, Tilt))
+    assert torch.allclose(scaled.increment(t, t / 2, x, context)[0], context * plain.increment(t, t / 2, x)[0])
+    assert torch.allclose(scaled.drift(t, x, context), context * plain.drift(t, x))
 
 
 # ---- predictions
