@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rsgm import callbacks
-from rsgm.data import LawData
-from rsgm.training.callbacks import EMA, AtomicCheckpointIO, LastCheckpoint, RunRecord
+from rsgm.training import callbacks
+from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, LastCheckpoint
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.999, 1.0])
@@ -57,7 +56,7 @@ def test_the_clock_of_a_run(monkeypatch):
     trainer = SimpleNamespace(
         training=True, validating=False, global_step=7, accumulate_grad_batches=2, datamodule=data
     )
-    record, checkpoint = RunRecord(), {}
+    record, checkpoint = Cost(), {}
 
     def passes(wall: float, cpu: float) -> None:
         now.wall, now.cpu = now.wall + wall, now.cpu + cpu
@@ -92,7 +91,7 @@ def test_when_the_last_checkpoint_is_written(tmp_path):
         should_stop=False,
         sanity_checking=False,
         state=SimpleNamespace(fn="fit"),
-        lightning_module=SimpleNamespace(is_finite=lambda: trainer.finite),
+        lightning_module=SimpleNamespace(model=SimpleNamespace(is_finite=lambda: trainer.finite)),
         save_checkpoint=lambda path: written.append((trainer.global_step, path.name)),
         finite=True,
     )

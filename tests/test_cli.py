@@ -1,7 +1,7 @@
 """The commands, from a configuration to what is left on disk."""
 
 import csv
-import inspect
+import itertools
 import json
 import math
 import os
@@ -10,92 +10,40 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import requests
 import torch
-import yaml
 from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rsgm
 from conftest import concrete
-from rsgm.cli import TrainCLI, evaluate_command, train
-from rsgm.data import ManifoldData, sources
+from rsgm.cli import evaluate_command
+from rsgm.data import sources
 from rsgm.description import build
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
 from rsgm.manifolds import to_lat_lon
 from rsgm.models import RSGM, GenerativeModel, read_checkpoint
 from rsgm.networks import LogSNR, SiLU
 from rsgm.schedules import Schedule
-
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "trainer")
-
-
-def kind(path: Path) -> str:
-    """The class of the model of a configuration."""
-    return yaml.safe_load(path.read_text())["model"]["class_path"]
-
-
-#: the last configuration of each model is always tested, the others are slow
-LAST = {kind(path): path for path in CONFIGS}
-EVERY_CONFIG = [
-    pytest.param(
-        path,
-        id="/".join(path.relative_to(ROOT / "configs").with_suffix("").parts),
-        marks=() if LAST[kind(path)] == path else pytest.mark.slow,
-    )
-    for path in CONFIGS
-]
-
-#: a run of a second: ten steps, two epochs
-TINY = """
-seed_everything: 0
-model:
-  class_path: RSGM
-  init_args:
-    manifold: {class_path: Sphere, init_args: {dim: 2}}
-    process: {class_path: Brownian, init_args: {schedule: {class_path: LinearBeta, init_args: {beta_1: 5.0}}}}
-    network: {class_path: MLP, init_args: {hidden: [16, 16]}}
-    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-2}}
-    learning_rate: {class_path: WarmupCosine, init_args: {warmup: 3}}
-data:
-  class_path: LawData
-  init_args:
-    law: {class_path: PolarVonMisesFisher, init_args: {concentration: 5.0}}
-    batch_size: 32
-    train_size: 60
-    val_size: 20
-    test_size: 30
-    steps_per_epoch: 5
-trainer:
-  accelerator: cpu
-  devices: 1
-  max_steps: 10
-  log_every_n_steps: 1
-  enable_progress_bar: false
-  enable_model_summary: false
-ema: {decay: 0.8}
-"""
-
-METRICS = "runs/tiny/version_0/metrics.json"
-EARTH = ["--data=EarthData", "--data.batch_size=16", "--data.steps_per_epoch=5", "--trainer.max_steps=1"]
-
-
-def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Work in ``folder``, which gets ``tiny.yaml``, as if from a shell."""
-    patch.chdir(folder)
-    patch.setattr(sys, "argv", ["train.py"])
-    patch.delenv("RSGM_DEBUG", raising=False)
-    (folder / "tiny.yaml").write_text(TINY)
-    return folder
-
-
-def without_figures(patch: pytest.MonkeyPatch) -> None:
-    """They take half of the time of a tiny run."""
-    patch.setattr("rsgm.training.callbacks.SampleFigure.on_validation_end", lambda *_: None)
-    patch.setattr("rsgm.evaluation.evaluate.draw", lambda *_: {})
+from tiny import (
+    EARTH,
+    EVERY_CONFIG,
+    METRICS,
+    ROOT,
+    TINY,
+    best,
+    compose,
+    enter,
+    metrics,
+    points,
+    printed_nll,
+    run,
+    same,
+    smaller,
+    weights,
+    without_figures,
+)
 
 
 @pytest.fixture
@@ -106,40 +54,6 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def plain(monkeypatch):
     without_figures(monkeypatch)
-
-
-def run(*args: str, config: str = "tiny.yaml") -> int:
-    """``train.py``, in this process."""
-    return train([f"--config={config}", *args])
-
-
-def compose(*args: str, config: str = "tiny.yaml") -> TrainCLI:
-    """What ``train.py`` makes of its arguments, before the first step."""
-    try:
-        return TrainCLI([f"--config={config}", *args])
-    finally:
-        os.environ.pop("RSGM_RUN_FOLDER", None)
-
-
-def best(name: str = "tiny", version: int = 0) -> Path:
-    return Path("runs", name, f"version_{version}", "best.ckpt")
-
-
-def metrics(name: str = "tiny", version: int = 0) -> dict:
-    return json.loads((best(name, version).parent / "metrics.json").read_text())
-
-
-def printed_nll(text: str) -> float:
-    return float(re.search(r"test NLL \(nats\) +(\S+)", text).group(1))
-
-
-def weights(path: Path, key: str = "state_dict") -> dict[str, torch.Tensor]:
-    return read_checkpoint(path)[key]
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    """Bit for bit, which also holds for NaN nowhere."""
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +143,13 @@ def test_name_and_runs(folder):
 
 
 def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
-    """A model without parameters, without an optimiser and without an average."""
+    """A model without parameters, without steps and without an average: nothing but a checkpoint, twice."""
     text = TINY.replace("RSGM", "KernelDensity").split("    process:")[0] + "data:" + TINY.split("data:")[1]
     (folder / "kde.yaml").write_text(text)
-    assert run("--trainer.max_epochs=1", "--trainer.max_steps=-1", config="kde.yaml") == 0
+    assert run(config="kde.yaml") == 0
+    assert best("kde").read_bytes() == best("kde").with_name("last.ckpt").read_bytes()
     found = metrics("kde")
-    assert (found["model"], found["parameters"], found["steps"]) == ("rsgm.KernelDensity", 0, 5)
+    assert (found["model"], found["parameters"], found["steps"]) == ("rsgm.KernelDensity", 0, 0)
     assert found["nll"] == found["baselines"]["kernel_density"]["nll"]
     assert found["solver"] is None
     model = rsgm.load(best("kde"))
@@ -250,18 +165,18 @@ def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
 def test_overrides_reach_the_objects(folder, plain):
     overrides = {
         "model.process.schedule.beta_1": "3",
-        "model.ode.tolerance": "1e-3",
+        "model.likelihood.tolerance": "1e-3",
         "model.loss": "ImplicitScoreMatching",
         "data.law.concentration": "2.5",
         "data.batch_size": "8",
         "trainer.max_steps": "1",
-        "model.optimizer": "torch.optim.SGD",
-        "model.optimizer.lr": "0.125",
+        "training.optimizer": "torch.optim.SGD",
+        "training.optimizer.lr": "0.125",
     }
     assert run(*(f"--{key}={value}" for key, value in overrides.items())) == 0
     model = rsgm.load(best())
     assert model.process.schedule.beta_1 == 3.0
-    assert model.ode.tolerance == metrics()["solver"]["tolerance"] == 1e-3
+    assert model.log_density.tolerance == metrics()["solver"]["tolerance"] == 1e-3
     assert type(model.objective).__name__ == "ImplicitScoreMatching"
     checkpoint = read_checkpoint(best())
     data = checkpoint["rsgm"]["data"]["init_args"]
@@ -294,11 +209,11 @@ def test_schedule_overrides_reach_the_objects_of_every_config(config, folder):
     data = smaller(config, points(folder))
     cli = compose(*data, config=str(config))
     found = find_schedules(cli.config.model)
-    assert bool(found) == bool(schedules_of(cli.model))
+    assert bool(found) == bool(schedules_of(cli.law))
     for path, key, value in found:
         wanted = 1.5 * value + 0.25
-        assert wanted not in [getattr(schedule, key, None) for schedule in schedules_of(cli.model)]
-        model = compose(*data, f"--{path}.{key}={wanted}", config=str(config)).model
+        assert wanted not in [getattr(schedule, key, None) for schedule in schedules_of(cli.law)]
+        model = compose(*data, f"--{path}.{key}={wanted}", config=str(config)).law
         for made in (model, build(model.description, GenerativeModel)):
             assert wanted in [getattr(schedule, key, None) for schedule in schedules_of(made)]
 
@@ -310,7 +225,7 @@ def test_later_files_win_and_the_command_line_over_all(folder):
     )
     cli = compose("--config=later.yaml", "--data.batch_size=6")
     assert cli.trainer.max_steps == 7
-    assert cli.model.process.schedule.beta_1 == 2.0
+    assert cli.law.process.schedule.beta_1 == 2.0
     assert cli.datamodule.batch_size == 6
     # what the later file does not say stays, and the first one names the run
     assert cli.datamodule.law.concentration == 5.0
@@ -348,35 +263,6 @@ def test_seed_is_recorded(folder, plain):
 
 
 # ---- data
-
-
-def points(folder: Path, n: int = 40) -> Path:
-    """A CSV of ``n`` distinct places, its columns neither first nor in order."""
-    path = folder / "points.csv"
-    rows = [f"{k};{(37 * k) % 359 - 179}.5;{(53 * k) % 140 - 70}.25" for k in range(n)]
-    path.write_text("\n".join(["id;Longitude;LAT", *rows]))
-    return path
-
-
-def smaller(config: Path, file: Path) -> list[str]:
-    """Overrides that make the data of a configuration small, and local."""
-    name = yaml.safe_load(config.read_text())["data"]["class_path"].rpartition(".")[2]
-    cls = next(cls for cls in concrete(ManifoldData) if cls.__name__ == name)
-    sizes = {"train_size": 40, "val_size": 8, "test_size": 8, "batch_size": 16, "steps_per_epoch": 1}
-    known = inspect.signature(cls).parameters
-    # pictures are not rows of a table, and angles and counts other files
-    if name == "TorusData":
-        file = file.with_name("angles.csv")
-        file.write_text(
-            "\n".join(
-                [",".join("abcdefg"), *(",".join(f"{37 * k % 101 + 10 * i}.5" for i in range(7)) for k in range(40))]
-            )
-        )
-    if name == "DihedralTableData":
-        file = file.with_name("counts.npy")
-        np.save(file, np.ones((6, 7), dtype=np.int32)[:, :6])
-    own = {"synthetic": "true"} if "synthetic" in known else {"path": file}
-    return [f"--data.{key}={value}" for key, value in (own | sizes).items() if key in known]
 
 
 def test_own_csv(folder, plain):
@@ -439,9 +325,9 @@ MISTYPED = {
     "model argument": (["--model.netwrk.hidden=[16]"], ["model.netwrk", "'network'"]),
     "argument of a part": (["--model.network.hiden=[16]"], ["model.network.hiden", "'hidden'"]),
     "argument deep inside": (["--model.process.schedule.beta1=3"], ["model.process.schedule.beta1", "'beta_1'"]),
-    "argument of a factory": (["--model.optimizer.lrr=3"], ["model.optimizer.lrr", "'lr'"]),
+    "argument of a factory": (["--training.optimizer.lrr=3"], ["training.optimizer.lrr", "'lr'"]),
     "data argument": (["--data.batchsize=3"], ["data.batchsize", "'batch_size'"]),
-    "average": (["--ema.decy=0.9"], ["ema.decy", "'ema.decay'"]),
+    "average": (["--training.averagin=0.9"], ["training.averagin", "'training.averaging'"]),
     "top level": (["--sed_everything=1"], ["sed_everything", "'seed_everything'"]),
     "own argument": (["--nme=x"], ["nme", "'name'"]),
     "model class": (["--model=RSMG"], ["RSMG", "'RSGM'"]),
@@ -450,7 +336,7 @@ MISTYPED = {
     "class deep inside": (["--model.loss.weighting=LikelihoodWeightin"], ["weighting", "'LikelihoodWeighting'"]),
     "file: top level": ("modle: {class_path: RSGM}", ["modle", "'model'"]),
     "file: trainer": ("trainer: {max_step: 3}", ["trainer.max_step", "'trainer.max_steps'"]),
-    "file: average": ("ema: {decy: 0.3}", ["ema.decy", "'ema.decay'"]),
+    "file: average": ("training: {averagin: 0.3}", ["training.averagin", "'training.averaging'"]),
     "file: model": ("model: {init_args: {netwrk: {class_path: MLP}}}", ["netwrk", "'network'"]),
     "file: deep inside": (
         "model: {init_args: {process: {init_args: {schedule: {init_args: {beta1: 5.0}}}}}}",
@@ -475,7 +361,8 @@ UNUSABLE = {
     "two manifolds": (["--data.law.dim=3"], ["model is on Sphere(dim=2)", "shape (3,)", "Sphere(dim=3)", "shape (4,)"]),
     "no file": (["--config=absent.yaml"], ["config", "absent.yaml"]),
     "no YAML": ("model: [", ["parsing"]),
-    "no number": (["--model.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),
+    "no number": (["--training.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),
+    "former average": (["--ema.decay=0.9"], ["unknown key 'ema.decay'"]),
     "no run to continue": (["--ckpt_path=last"], ["--ckpt_path last: no run below runs/tiny has a last.ckpt"]),
 }
 
@@ -522,11 +409,11 @@ def test_no_gpu(folder, capsys):
 
 def diverge(patch: pytest.MonkeyPatch, step: int) -> None:
     """The loss is NaN from ``step`` on."""
-    loss = RSGM.loss
+    loss, done = RSGM.loss, itertools.count()
 
     def loss_until(self, x, context=None):
         terms = loss(self, x, context)
-        return {"loss": terms["loss"] * math.nan} if self.global_step >= step else terms
+        return {"loss": terms["loss"] * math.nan} if next(done) >= step else terms
 
     patch.setattr(RSGM, "loss", loss_until)
 
@@ -677,7 +564,7 @@ class MyLoss(Loss):
     def __init__(self, power: float = 2.0) -> None:
         self.power = power
 
-    def __call__(self, score, process, x0, context=None, generator=None):
+    def __call__(self, score, x0, context=None, generator=None):
         t = x0.new_full((len(x0),), 0.5)
         return score(t, x0, context).abs().pow(self.power).sum(-1)
 '''
@@ -720,14 +607,14 @@ def test_parts_of_ones_own(folder, plain, monkeypatch, capsys):
 
 def test_another_class_starts_from_its_own_defaults(folder):
     """Trap: jsonargparse hands what both classes accept, such as an activation, over to the new one."""
-    network = compose("--model.network=ResidualMLP").model.score.field.network
+    network = compose("--model.network=ResidualMLP").law.score.field.network
     assert isinstance(network.activation, SiLU)
     assert isinstance(network.time, LogSNR)
-    loss = compose("--model.loss=ImplicitScoreMatching").model.objective
+    loss = compose("--model.loss=ImplicitScoreMatching").law.objective
     assert loss.weighting == ImplicitScoreMatching().weighting != DenoisingScoreMatching().weighting
     # but what somebody asked for stays
-    optimizer = compose("--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.25").model.optimizer
+    optimizer = compose("--training.optimizer=torch.optim.SGD", "--training.optimizer.lr=0.25").model.optimizer
     (group,) = optimizer([torch.zeros(1, requires_grad=True)]).param_groups
     assert group["lr"] == 0.25
     changed = compose("--model.network.activation=SiLU", "--model.network=ResidualMLP", "--model.network.width=8")
-    assert isinstance(changed.model.score.field.network.activation, SiLU)
+    assert isinstance(changed.law.score.field.network.activation, SiLU)

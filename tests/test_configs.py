@@ -20,7 +20,8 @@ from rsgm.evaluation import evaluate, load_data
 from rsgm.evaluation.baseline import integral
 from rsgm.evaluation.figures import sample_like
 from rsgm.models import read_checkpoint
-from test_cli import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
+from rsgm.training import Training
+from tiny import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
 
 OVERLAYS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
 EVERY = pytest.mark.parametrize("config", EVERY_CONFIG)
@@ -67,8 +68,8 @@ def test_one_step_and_one_evaluation(config, folder, monkeypatch):
     assert math.isfinite(found["nll"]["mean"])
     assert found["nll"]["n"] == found["split"]["sizes"]["test"] > 0
     checkpoint = read_checkpoint(path)
-    assert checkpoint["global_step"] == 1
     model, data = rsgm.load(path), load_data(checkpoint)
+    assert checkpoint["rsgm"]["training"]["steps"] == (1 if model.trainable else 0)
     assert sample_like(model, data.test, 3).shape == (3, *model.manifold.shape)
 
 
@@ -105,6 +106,7 @@ def test_overlays_fit(overlay, folder, monkeypatch):
     others = {key for key in plain if key not in {*said["trainer"], "logger", "plugins", "callbacks"}}
     assert {key: made[key] for key in others} == {key: plain[key] for key in others}
     assert cli.config.model == alone.model
+    assert cli.config.training == alone.training
     assert cli.config.data == alone.data
 
 
@@ -126,6 +128,8 @@ def admits_int(annotation) -> bool:
 
 def annotation_at(config: dict, path: tuple):
     """Of the constructor argument that the innermost ``class_path`` of a place has."""
+    if "init_args" not in path:
+        return typing.get_type_hints(Training.__init__)[path[1]]
     depth = max(i for i, key in enumerate(path) if key == "init_args")
     cls = import_object(place(config, path[:depth])["class_path"])
     return typing.get_type_hints(cls.__init__)[path[depth + 1]]
@@ -168,7 +172,7 @@ def test_every_number_reaches_its_class(config, monkeypatch):
     monkeypatch.setattr(TrainCLI, "instantiate_classes", lambda self: None)
     found = TrainCLI([f"--config={config}"]).config.as_dict()
     said = yaml.safe_load(config.read_text())
-    for section in ("model", "data"):
+    for section in {"model", "training", "data"} & said.keys():
         for path, number in numbers({section: said[section]}):
             admits = admits_int(annotation_at(found, path))
             assert same_number(number, place(found, path), admits), f"{path}: {number} is {place(found, path)!r}"

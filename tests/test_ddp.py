@@ -13,15 +13,15 @@ import rsgm
 from rsgm.evaluation import load_data
 from rsgm.models import read_checkpoint
 from rsgm.seeding import seed_from
-from test_cli import METRICS, ROOT, compose, enter, printed_nll, run, same, weights
+from tiny import METRICS, ROOT, compose, enter, printed_nll, run, same, weights
 
 STEPS, WORLD = 6, 2
 #: gradient descent, which a gradient that is summed instead of averaged leads elsewhere; Adam would not notice
 ARGS = [
     f"--trainer.max_steps={STEPS}",
-    "--model.optimizer=torch.optim.SGD",
-    "--model.optimizer.lr=0.05",
-    "--model.optimizer.momentum=0.9",
+    "--training.optimizer=torch.optim.SGD",
+    "--training.optimizer.lr=0.05",
+    "--training.optimizer.momentum=0.9",
     "--data.steps_per_epoch=3",
 ]
 
@@ -52,10 +52,10 @@ def finished(tmp_path_factory):
 def reference() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Raw weights and their average after one process has done the work of all."""
     cli = compose(*ARGS, "--name=reference")
-    model, data = cli.model, cli.datamodule
+    model, data = cli.law, cli.datamodule
     parameters = list(model.parameters())
-    optimizer = model.optimizer(parameters)
-    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: model.learning_rate(step, STEPS))
+    optimizer = cli.model.optimizer(parameters)
+    factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cli.model.learning_rate(step, STEPS))
     average: dict[str, torch.Tensor] = {}
     for step in range(STEPS):
         x, _ = data.train_batch(step)
@@ -77,7 +77,7 @@ def reference() -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 
 def test_two_processes_agree_with_one(finished, tmp_path, monkeypatch):
     enter(tmp_path, monkeypatch)
-    initial = compose(*ARGS, "--name=initial").model.state_dict()
+    initial = compose(*ARGS, "--name=initial").law.state_dict()
     raw, average = reference()
     path = finished[0] / "runs/tiny/version_0/last.ckpt"
     assert read_checkpoint(path)["global_step"] == STEPS

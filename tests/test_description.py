@@ -236,7 +236,6 @@ def test_arguments_survive():
             MLP, hidden=(5, 6), activation=SiLU, position=functools.partial(RandomFourier, count=4, seed=3)
         ),
         loss=DenoisingScoreMatching(time=UniformTime(stratified=True)),
-        optimizer=functools.partial(torch.optim.SGD, lr=0.5, momentum=0.25),
     )
     again = build(plain(model.description), GenerativeModel)
     assert again.manifold.dim == 3
@@ -247,9 +246,6 @@ def test_arguments_survive():
     assert (network.position.count, network.position.seed) == (4, 3)
     assert torch.equal(network.position.weight, model.score.field.network.position.weight)
     assert again.objective.time == UniformTime(stratified=True)
-    optimizer = again.optimizer(again.parameters())
-    assert isinstance(optimizer, torch.optim.SGD)
-    assert (optimizer.defaults["lr"], optimizer.defaults["momentum"]) == (0.5, 0.25)
 
 
 def test_plain_values():

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
 
 from conftest import STATE_SPACES, concrete, each, variants
 from elsewhere import AWAY, Elsewhere, MismatchError, prepare
-from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels, losses
+from helpers import learned, without_figures
+from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels
 from rsgm.charts import Logit, Standardise
 from rsgm.data import LawData
 from rsgm.distributions import GaussianMixture, RandomVonMisesFisherMixture, Uniform
@@ -26,16 +26,15 @@ from rsgm.divergence import Divergence
 from rsgm.evaluation import evaluate
 from rsgm.evaluation.baseline import integral
 from rsgm.fields import NetworkField
-from rsgm.likelihood import ProbabilityFlow
+from rsgm.likelihood import ODESolver
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, ScoreTarget, Weighting
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models import ChartSGM, GenerativeModel
 from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.networks import MLP, Activation, PositionFeatures, TimeFeatures
-from rsgm.processes import Brownian, TimeSampler, VariancePreserving
+from rsgm.processes import Brownian, TimeSampler, VariancePreserving, times
 from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion, Stepper
 from rsgm.schedules import Ladder, Schedule, TimeGrid
-from rsgm.training.callbacks import RunRecord
 
 N = 8
 
@@ -65,7 +64,7 @@ def far_away(monkeypatch):
 
         monkeypatch.setattr(module, name, move)
     for name in ("_variance_ends", "_ratio_ends"):
-        monkeypatch.setattr(losses.times, name, outside(getattr(losses.times, name)))
+        monkeypatch.setattr(times, name, outside(getattr(times, name)))
     for grid in concrete(TimeGrid) + concrete(Ladder):
         monkeypatch.setattr(grid, "__call__", outside(grid.__call__))
     monkeypatch.setattr(AnnealedLangevin, "_solved", outside(AnnealedLangevin._solved))
@@ -195,7 +194,7 @@ def test_samplers(sampler, far_away):
     model = small(sampler=sampler)
     with far_away():
         # the call looks at the values of the last state, which are not there
-        *_, x = model.sampler.states(model.process, model.score, N)
+        *_, x = model.sampler.states(model.score, N)
         assert x.device.type == "meta"
         assert x.shape == (N, 3)
 
@@ -244,7 +243,7 @@ FLAT = {"LatentEBM": Euclidean(2), "ExactScore": Euclidean(2)}
 #: where the defaults cost more than they show
 CHEAP = {
     "LatentEBM": {"marginal": ImportanceSampling(draws=8, modes=2, prior_draws=64)},
-    "ExactScore": {"ode": ProbabilityFlow(tolerance=1e-2)},
+    "ExactScore": {"likelihood": ODESolver(tolerance=1e-2)},
 }
 
 
@@ -260,11 +259,7 @@ def fitted(cls: type, folder: Path, **arguments) -> Path:
     if "network" in inspect.signature(cls).parameters:
         arguments.setdefault("network", partial(MLP, hidden=[4, 4]))
     model = cls(FLAT.get(cls.__name__, Sphere(2)), **arguments)
-    quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
-    trainer = Trainer(max_epochs=1, accelerator="cpu", callbacks=[RunRecord()], default_root_dir=folder, **quiet)
-    trainer.fit(model, data)
-    trainer.save_checkpoint(folder / "best.ckpt")
-    return folder / "best.ckpt"
+    return learned(model, data, folder, max_epochs=1)[0]
 
 
 CONDITIONAL = {"network": partial(MLP, hidden=[4, 4], context_features=2)}
@@ -282,7 +277,7 @@ def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
     monkeypatch.setattr("rsgm.evaluation.baseline._NODES", 20)
     monkeypatch.setattr("rsgm.evaluation.baseline._BATCH", 20)
     if cls is not RSGM:  # whose figures, samples and the density, are those of the others
-        monkeypatch.setattr("rsgm.evaluation.evaluate.draw", lambda *_: {})
+        without_figures(monkeypatch)
     path = fitted(cls, tmp_path, **arguments)
     here = evaluate(path, samples=20)
     with elsewhere:
@@ -304,7 +299,7 @@ def test_points_and_context_may_be_anywhere(elsewhere):
                 assert there.device == AWAY
                 assert torch.equal(there.cpu(), here)
         for wrong in (rows.expand(3, 2), rows.expand(2, 4, 2)):
-            with pytest.raises(ValueError, match="expected a context of 4 rows, or of one for all"):
+            with pytest.raises(ValueError, match=r"expected a context \(4, features\), or one of"):
                 model.sample(4, wrong)
     with elsewhere:
         chart = ChartSGM(Euclidean(3), partial(Standardise, chart=Logit), network=partial(MLP, hidden=[4])).to(AWAY)

@@ -16,17 +16,17 @@ import rsgm
 from conftest import variants
 from rsgm import plots
 from rsgm.cli import evaluate_command
-from rsgm.data import DigitsData, LawData, PointsData, Split
+from rsgm.data import DigitsData, LawData, ManifoldData, PointsData, Split
 from rsgm.distributions import GaussianMixture, RandomVonMisesFisherMixture
-from rsgm.evaluation import evaluate, load_data, report
+from rsgm.evaluation import evaluate, load_data, report, score
 from rsgm.evaluation.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
 from rsgm.seeding import generator_from
-from rsgm.training.callbacks import SampleFigure
-from test_cli import (
+from rsgm.training import SampleFigure, Training
+from tiny import (
     EARTH,
     METRICS,
     best,
@@ -411,11 +411,8 @@ class Echo(GenerativeModel):
         super().__init__(Sphere(2))
         self.asked = []
 
-    def loss(self, x, context=None):
-        return {"loss": x.sum()}
-
-    def sample(self, n, context=None, seed=None):
-        self.asked.append((n, context, seed))
+    def draw(self, n, context, generator):
+        self.asked.append((n, context, generator.initial_seed()))
         x = torch.zeros(n, 3)
         x[torch.arange(n), 0 if context is None else context.argmax(1)] = 1
         return x
@@ -469,12 +466,12 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     """Of samples with the validation points' context; none of samples that are not finite."""
     model, drawn = Echo(), []
     if bad:
-        monkeypatch.setattr(model, "sample", lambda *_, **__: torch.full((1, 3), math.nan))
+        monkeypatch.setattr(model, "draw", lambda n, *_: torch.full((n, 3), math.nan))
     logger = SimpleNamespace(experiment=SimpleNamespace(add_figure=lambda *args: drawn.append(args)))
     trainer = SimpleNamespace(
         sanity_checking=False, is_global_zero=True, logger=logger, datamodule=conditional, global_step=7
     )
-    SampleFigure(count=24).on_validation_end(trainer, model)
+    SampleFigure(count=24).on_validation_end(trainer, SimpleNamespace(model=model))
     if bad:
         assert drawn == []
         return
@@ -491,15 +488,12 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
 class Known(GenerativeModel):
     """The law of the data itself; of pictures the uniform law on the unit cube."""
 
-    def __init__(self, data):
+    def __init__(self, data: ManifoldData, finest: float | None = None):
         super().__init__(data.manifold)
-        self.law = data.reference_law
+        data.setup()
+        self.law, self.finest = data.reference_law, finest
 
-    def loss(self, x, context=None):
-        return {"loss": x.sum()}
-
-    def sample(self, n, context=None, seed=None):
-        generator = torch.Generator().manual_seed(seed)
+    def draw(self, n, context, generator):
         if self.law is None:
             return torch.rand(n, self.manifold.dim, generator=generator)
         return self.law.draw(n, generator).float()
@@ -510,19 +504,18 @@ class Known(GenerativeModel):
     def lower_bound(self, x, context=None):
         return LogProb(self.likelihood(x).value - 1, 0.0, exact=False)
 
-
-def evaluate_known(data, folder, monkeypatch, **arguments):
-    data.setup()
-    monkeypatch.setattr("rsgm.evaluation.evaluate.load", lambda path, device: Known(data))
-    monkeypatch.setattr(
-        "rsgm.evaluation.evaluate.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
-    )
-    return evaluate(folder / "known.ckpt", data, **arguments)
+    def resolution(self):
+        return self.finest
 
 
-def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
+def saved(model, folder):
+    model.save(folder / "known.ckpt")
+    return folder / "known.ckpt"
+
+
+def test_a_perfect_model_of_a_known_law(tmp_path):
     data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
-    found = evaluate_known(data, tmp_path, monkeypatch, samples=500)
+    found = evaluate(saved(Known(data), tmp_path), data, samples=500)
     assert found["nll_gap"] == {"mean": 0, "standard_error": 0, "median": 0, "n": 50, "places": 50}
     samples = found["samples"]
     assert (samples["n"], samples["references"]) == (500, 5)
@@ -539,9 +532,9 @@ def test_a_perfect_model_of_a_known_law(tmp_path, monkeypatch):
     assert line.endswith(f" {row['value']:.5f}  (floor {row['floor']:.5f} ± {row['floor_sd']:.5f})")
 
 
-def test_bits_per_dimension_of_pictures(tmp_path, monkeypatch):
+def test_bits_per_dimension_of_pictures(tmp_path):
     """Of a uniform model, the logarithm of the number of grey levels: no offset to forget."""
-    found = evaluate_known(DigitsData(), tmp_path, monkeypatch)
+    found = evaluate(saved(Known(DigitsData()), tmp_path), DigitsData())
     bits = math.log2(17)
     assert found["bits_per_dim"]["mean"] == pytest.approx(bits)
     assert found["bits_per_dim_bound"]["mean"] == pytest.approx(bits + 1 / (64 * math.log(2)))
@@ -627,7 +620,7 @@ def test_data_that_have_changed_since_training(change, folder, capsys):
 
 def test_average_is_what_is_written_loaded_and_scored(path):
     checkpoint = read_checkpoint(path)
-    average, raw = checkpoint["state_dict"], checkpoint["current_model_state"]
+    average, raw = weights(path), weights(path, "current_model_state")
     assert average.keys() == raw.keys()
     assert not any(torch.equal(average[key], raw[key]) for key in raw)
     model = rsgm.load(path)
@@ -644,10 +637,10 @@ def test_average_is_exponential(folder, monkeypatch):
     seen = []
 
     def record(self, trainer, *_):
-        seen.append({key: value.clone() for key, value in trainer.lightning_module.state_dict().items()})
+        seen.append({key: value.clone() for key, value in trainer.lightning_module.model.state_dict().items()})
 
-    monkeypatch.setattr("rsgm.training.callbacks.RunRecord.on_train_batch_end", record, raising=False)
-    assert run("--ema.decay=0.3", "--trainer.max_steps=6") == 0
+    monkeypatch.setattr("rsgm.training.callbacks.Cost.on_train_batch_end", record, raising=False)
+    assert run("--training.averaging=0.3", "--trainer.max_steps=6") == 0
     assert len(seen) == 6
     average = seen[0]
     for k, raw in enumerate(seen[1:], start=1):
@@ -663,19 +656,19 @@ def test_validation_uses_the_average_and_puts_the_weights_back(folder, monkeypat
     """Trap: a validation that scores raw weights, or training that goes on from the average."""
     during, around, scored = [], [], []
 
-    def weights_of(model):
-        return {key: value.clone() for key, value in model.state_dict().items()}
+    def weights_of(training):
+        return {key: value.clone() for key, value in training.model.state_dict().items()}
 
-    validation_step = GenerativeModel.validation_step
+    validation_step = Training.validation_step
 
     def spy(self, batch, batch_idx):
         during.append(weights_of(self))
-        scored.append(-self.likelihood(*batch).value.mean().item())
+        scored.append(-self.model.likelihood(*batch).value.mean().item())
         return validation_step(self, batch, batch_idx)
 
-    monkeypatch.setattr(GenerativeModel, "validation_step", spy)
-    monkeypatch.setattr(GenerativeModel, "on_train_batch_end", lambda self, *_: around.append(weights_of(self)))
-    monkeypatch.setattr(GenerativeModel, "on_train_epoch_start", lambda self: around.append(weights_of(self)))
+    monkeypatch.setattr(Training, "validation_step", spy)
+    monkeypatch.setattr(Training, "on_train_batch_end", lambda self, *_: around.append(weights_of(self)))
+    monkeypatch.setattr(Training, "on_train_epoch_start", lambda self: around.append(weights_of(self)))
     cli = compose("--save_every=5", "--trainer.limit_val_batches=1")
     cli.trainer.fit(cli.model, cli.datamodule)
     # epoch starts and five steps, twice
@@ -709,11 +702,9 @@ class Shifted(Known):
         return LogProb(self.law.log_prob(x) - 0.25, 0.0)
 
 
-def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path, monkeypatch):
+def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path):
     data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
-    data.setup()
-    monkeypatch.setitem(globals(), "Known", Shifted)
-    found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
+    found = evaluate(saved(Shifted(data), tmp_path), data, samples=60)
     assert found["nll_gap"]["mean"] == pytest.approx(0.25)
     assert found["nll_gap"]["mean"] == pytest.approx(found["nll"]["mean"] - found["perfect_model"]["mean"])
     seconds = found["seconds"]["evaluation"]
@@ -731,12 +722,8 @@ class Conditioned(GenerativeModel):
     def __init__(self):
         super().__init__(Sphere(2))
 
-    def loss(self, x, context=None):
-        return {"loss": x.sum()}
-
-    def sample(self, n, context=None, seed=None):
+    def draw(self, n, context, generator):
         assert context.shape == (n, 3)
-        generator = torch.Generator().manual_seed(seed)
         width = torch.full((n,), 0.1, dtype=torch.float64)
         return self.manifold.bump_sample(context.double(), width, generator).float()
 
@@ -748,13 +735,9 @@ class Conditioned(GenerativeModel):
         return LogProb(self.likelihood(x, context).value - 1, 0.0, exact=False)
 
 
-def test_each_point_and_sample_is_scored_under_its_own_context(conditional, tmp_path, monkeypatch):
+def test_each_point_and_sample_is_scored_under_its_own_context(conditional):
     model = Conditioned()
-    monkeypatch.setattr("rsgm.evaluation.evaluate.load", lambda path, device: model)
-    monkeypatch.setattr(
-        "rsgm.evaluation.evaluate.read_checkpoint", lambda path: {"rsgm": {"model": {"class_path": "x"}, "seed": 0}}
-    )
-    found = evaluate(tmp_path / "c.ckpt", conditional, samples=100)
+    found = score(model, conditional, samples=100).metrics
     test = conditional.test
     nll = -model.likelihood(test.points, test.context).value
     assert found["nll"] == pytest.approx(summary(nll))
@@ -767,11 +750,9 @@ def test_each_point_and_sample_is_scored_under_its_own_context(conditional, tmp_
     assert found["normalisation"] is found["normalisation_error"] is None
 
 
-def test_flat_space_has_no_degrees(tmp_path, monkeypatch):
+def test_flat_space_has_no_degrees(tmp_path):
     data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
-    data.setup()
-    monkeypatch.setattr(Known, "resolution", lambda self: 0.01)
-    found = evaluate_known(data, tmp_path, monkeypatch, samples=60)
+    found = evaluate(saved(Known(data, finest=0.01), tmp_path), data, samples=60)
     assert found["resolution"] == {"data_units": 0.01}
     assert "0.01 units of the data" in report(found)
     assert "degrees" not in report(found)

@@ -4,15 +4,14 @@ from functools import partial
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 
 import rsgm
 from conftest import STATE_SPACES, concrete, variants
-from rsgm import RSGM, KernelDensity, LawData, Sphere
+from helpers import learned
+from rsgm import RSGM, KernelDensity, Sphere
 from rsgm.fields import NetworkField
 from rsgm.losses import Loss
 from rsgm.networks import MLP
-from rsgm.training import Training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,20 +24,9 @@ NETWORK = partial(MLP, hidden=[32, 32])
 def trained(model, folder, steps=20):
     """After a run on the device: the model, and its checkpoint read on the CPU."""
     data = LawData(train_size=200, val_size=32, test_size=32, batch_size=64, steps_per_epoch=steps)
-    trainer = Trainer(
-        accelerator="gpu",
-        devices=1,
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-    trainer.fit(Training(model, averaging=None), data)
-    assert trainer.global_step == steps
-    trainer.save_checkpoint(folder / "model.ckpt")
-    return model.cuda().eval(), rsgm.load(folder / "model.ckpt"), data
+    path, _ = learned(model if model.trainable else model.cuda(), data, folder, accelerator="gpu", max_epochs=1)
+    assert rsgm.models.read_checkpoint(path)["rsgm"]["training"]["steps"] == (steps if model.trainable else 0)
+    return model.cuda().eval(), rsgm.load(path), data
 
 
 @pytest.mark.parametrize("make", variants(Loss))

@@ -12,7 +12,7 @@ import torch
 
 import rsgm
 from conftest import each, quadrature
-from helpers import quiet_trainer
+from helpers import learned, quiet_trainer
 from rsgm import (
     RSGM,
     ChartSGM,
@@ -80,15 +80,8 @@ def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path, 
     torch.manual_seed(0)
     model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
     data = LawData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
-    path, metrics = folder / "model.ckpt", {}
-    if model.trainable:
-        trainer = quiet_trainer(folder, max_epochs=1, **options)
-        trainer.fit(Training(model), data)
-        assert trainer.global_step == 2
-        trainer.save_checkpoint(path)
-        metrics = trainer.callback_metrics
-    else:
-        rsgm.fit(model, data).save(path)
+    path, metrics = learned(model, data, folder, max_epochs=1, **options)
+    assert read_checkpoint(path)["rsgm"]["training"]["steps"] == (2 if model.trainable else 0)
     return model.eval(), path, metrics
 
 
@@ -280,7 +273,7 @@ def test_checkpoint(cls, checkpoints):
     model, path, _ = checkpoints(cls)
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["rsgm"]["model"]["class_path"] == f"{cls.__module__}.{cls.__qualname__}"
-    assert checkpoint["rsgm"].get("seed") == (0 if model.trainable else None)
+    assert checkpoint["rsgm"]["seed"] == 0
     assert {name.partition(".")[0] for name in checkpoint["state_dict"]} <= {"model"}
     again = rsgm.load(path)
     assert type(again) is cls

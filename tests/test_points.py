@@ -1,22 +1,23 @@
 """Points that a Python program holds: what is taken, what is refused, and the way through training and evaluation."""
 
+import functools
 import json
 import warnings
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 
 import rsgm
 from conftest import variants
+from helpers import learned, without_figures
 from rsgm.data import EarthData, PointsData, RotationData, TorusData
 from rsgm.evaluation import report
 from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.so3 import quaternion_to_matrix
-from rsgm.models import CheckpointError, KernelDensity, read_checkpoint
+from rsgm.models import RSGM, CheckpointError, read_checkpoint
+from rsgm.networks import MLP
 from rsgm.seeding import generator_from
-from rsgm.training.callbacks import RunRecord
 
 GENERATOR = np.random.default_rng(0)
 DEGREES = np.stack([GENERATOR.uniform(-90, 90, 60), GENERATOR.uniform(-180, 360, 60)], -1).round(3)
@@ -251,22 +252,12 @@ def test_unknown_split_and_sizes():
 
 
 def test_from_a_tensor_to_metrics(tmp_path, monkeypatch):
-    monkeypatch.setattr("rsgm.evaluation.evaluate.draw", lambda *_: {})
+    without_figures(monkeypatch)
     x = torch.cat([sphere_points(), sphere_points()[:20]])
     arguments = {"split": "random", "batch_size": 16, "steps_per_epoch": 2, "seed": 4}
     data = PointsData(Sphere(2), x, **arguments)
-    model = KernelDensity(Sphere(2))
-    trainer = pl.Trainer(
-        max_steps=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[RunRecord()],
-    )
-    trainer.fit(model, data)
-    path = tmp_path / "model.ckpt"
-    trainer.save_checkpoint(path)
+    model = RSGM(Sphere(2), network=functools.partial(MLP, hidden=[8]))
+    path, _ = learned(model, data, tmp_path, max_steps=2)
 
     # plain data only, and nothing from which other data could be built
     assert read_checkpoint(path)["rsgm"]["data"] is None
@@ -274,12 +265,12 @@ def test_from_a_tensor_to_metrics(tmp_path, monkeypatch):
         rsgm.evaluate(path)
     # data that nobody has set up
     again = PointsData(Sphere(2), x.numpy(), **arguments)
-    found = rsgm.evaluate(path, again)
+    found = rsgm.evaluate(path, again, samples=20)
     assert again.fingerprint == read_checkpoint(path)["rsgm"]["fingerprint"]
     assert found["data"]["name"] == "PointsData"
     assert (found["data"]["rows"], found["data"]["distinct_rows"]) == (80, 60)
-    assert found["nll"]["mean"] == pytest.approx(-model.log_prob(data.test.points).mean().item())
-    assert found["training_points"] == {"model": 64, "kernel_density": 64}
+    assert found["nll"]["mean"] == pytest.approx(-rsgm.load(path).log_prob(data.test.points).mean().item())
+    assert found["training_points"] == {"model": 2 * 16, "kernel_density": 64}
     assert json.loads((tmp_path / "metrics.json").read_text())["split"]["seed"] == 4
     assert "PointsData: 80 rows, 60 distinct, from a Python program" in report(found)
 

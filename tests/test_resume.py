@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsgm.models import GenerativeModel, read_checkpoint
+from rsgm.models import read_checkpoint
+from rsgm.training import Training
 from rsgm.training.callbacks import LastCheckpoint
-from test_cli import ROOT, best, compose, enter, run, same, weights, without_figures
+from tiny import ROOT, best, compose, enter, run, same, weights, without_figures
 
 #: what was learned, beside both sets of weights
 STATES = ("optimizer_states", "lr_schedulers", "averaging_state", "global_step")
@@ -64,9 +65,9 @@ class Interrupted(Exception):
 
 
 def interrupted_run(*args: str, where: str, at: int, saved: bool = False) -> None:
-    """A run that ends at the ``at``-th call of a hook of the model; ``saved`` if it may write what it has."""
+    """A run that ends at the ``at``-th call of a hook of training; ``saved`` if it may write what it has."""
     calls = 0
-    hook = getattr(GenerativeModel, where)
+    hook = getattr(Training, where)
 
     def interrupt(self, *rest):
         nonlocal calls
@@ -76,7 +77,7 @@ def interrupted_run(*args: str, where: str, at: int, saved: bool = False) -> Non
         return hook(self, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GenerativeModel, where, interrupt)
+        patch.setattr(Training, where, interrupt)
         if not saved:  # as a kill
             patch.setattr(LastCheckpoint, "on_exception", lambda *_: None)
         with pytest.raises(Interrupted):
@@ -103,7 +104,7 @@ def test_interrupted_run_continues_bit_for_bit(where, at, saved, step_left, fold
     assert [path.name for path in (folder / "runs/tiny").iterdir()] == ["version_0"]
     assert_same_run("tiny")
     # and not because nothing was learned
-    assert not same(weights(last(), "current_model_state"), compose().model.state_dict())
+    assert not same(weights(last(), "current_model_state"), compose().law.state_dict())
 
 
 def test_epoch_boundary_that_is_also_a_write(folder):
@@ -120,8 +121,9 @@ def test_epoch_boundary_that_is_also_a_write(folder):
 )
 def test_the_best_checkpoint_is_not_replaced_by_less(where, at, saved, folder):
     """A model that gets worse, interrupted after the validation that found its best weights, or during it."""
-    args = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.01", "--model.optimizer.maximize=true"]
-    args += ["--model.learning_rate=ConstantRate", "--ema.decay=0.01", "--trainer.max_steps=12", "--save_every=5"]
+    args = ["--training.optimizer=torch.optim.SGD", "--training.optimizer.lr=0.01"]
+    args += ["--training.optimizer.maximize=true", "--training.learning_rate=ConstantRate"]
+    args += ["--training.averaging=0.01", "--trainer.max_steps=12", "--save_every=5"]
     assert run(*args, "--name=whole") == 0
     assert step(best("whole")) == 5
     interrupted_run(*args, where=where, at=at, saved=saved)
@@ -145,7 +147,7 @@ def test_accumulated_gradients(at, step_left, folder):
 @pytest.mark.parametrize("unit", ["steps", "epochs"])
 def test_finished_run_can_be_extended(unit, folder):
     """To twice its length; the learning rate must not depend on the length."""
-    rate = "--model.learning_rate=ConstantRate"
+    rate = "--training.learning_rate=ConstantRate"
     short, long = {
         "steps": (["--trainer.max_steps=10"], ["--trainer.max_steps=20"]),
         "epochs": (
@@ -269,7 +271,7 @@ def test_sigterm_saves_and_ends_with_143(folder):
 
 def test_average_is_written_as_such_where_validation_is_interrupted(folder):
     """Validation works on the average, in place of the weights; a checkpoint must not confuse them."""
-    args = ["--model.learning_rate=ConstantRate", "--save_every=3"]
+    args = ["--training.learning_rate=ConstantRate", "--save_every=3"]
     assert run(*args, "--name=whole", "--trainer.max_steps=5") == 0
     interrupted_run(*args, where="validation_step", at=1, saved=True)
     for key in ("state_dict", "current_model_state"):

@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rsgm.models import read_checkpoint
-from test_cli import best, enter, run, same, weights, without_figures
+from tiny import best, enter, run, same, weights, without_figures
 
 #: the points of the plane in the place of the sphere's
 FLAT = [
@@ -64,8 +64,8 @@ def test_a_run_without_validation_says_so(folder):
 
 @pytest.mark.parametrize("off", [[], ["--trainer.limit_val_batches=0"]])
 def test_weights_that_are_not_finite_do_not_become_the_best(off, folder, capsys):
-    diverging = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e38", "--trainer.log_every_n_steps=50"]
-    assert run("--trainer.max_steps=3", *diverging, *off) == 1
+    diverging = ["--training.optimizer=torch.optim.SGD", "--training.optimizer.lr=1e38"]
+    assert run("--trainer.max_steps=3", "--trainer.log_every_n_steps=50", *diverging, *off) == 1
     assert "weights are not finite at" in capsys.readouterr().err
     assert not best().exists()
 
@@ -76,7 +76,7 @@ def test_a_run_may_end_by_the_clock(rate, warned, folder):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         ends = ["--trainer.max_steps=-1", "--trainer.max_time=00:00:00:01"]
-        assert run(*ends, f"--model.learning_rate={rate}", "--model.learning_rate.warmup=1") == 0
+        assert run(*ends, f"--training.learning_rate={rate}", "--training.learning_rate.warmup=1") == 0
     assert any("length of this run is not known" in str(warning.message) for warning in found) == warned
     assert read_checkpoint(best())["lr_schedulers"][0]["_last_lr"] == [1e-2]
 
@@ -112,9 +112,9 @@ def test_a_refusal_of_lightning_is_one_line(folder, capsys):
 def test_double_precision(folder):
     """Weights and their average are in float64, and a resumed run continues them bit for bit."""
     double = "--trainer.precision=64-true"
-    assert run(double, "--trainer.max_steps=5", "--model.learning_rate=ConstantRate", "--name=parts") == 0
-    assert run(double, "--model.learning_rate=ConstantRate", "--name=parts", "--ckpt_path=last") == 0
-    assert run(double, "--model.learning_rate=ConstantRate", "--name=whole") == 0
+    assert run(double, "--trainer.max_steps=5", "--training.learning_rate=ConstantRate", "--name=parts") == 0
+    assert run(double, "--training.learning_rate=ConstantRate", "--name=parts", "--ckpt_path=last") == 0
+    assert run(double, "--training.learning_rate=ConstantRate", "--name=whole") == 0
     for key in ("state_dict", "current_model_state"):
         whole, parts = (weights(best(name).with_name("last.ckpt"), key) for name in ("whole", "parts"))
         assert {value.dtype for name, value in whole.items() if "network" in name} == {torch.float64}
@@ -148,12 +148,13 @@ def test_mixed_precision_in_flat_space(loss, folder):
 
 
 @pytest.mark.parametrize("model", ["KernelDensity", "KentMixture"])
-def test_what_is_fitted_in_one_pass_makes_one_step(model, folder):
-    """As in the configurations: one batch, one validation, and no idle epoch."""
+def test_what_is_fitted_in_one_pass_makes_no_step(model, folder):
+    """As in the configurations, whatever the trainer's settings are: no batch, no validation, and no idle epoch."""
     Path("fitted.yaml").write_text(
         f"model: {{class_path: {model}, init_args: {{manifold: {{class_path: Sphere, init_args: {{dim: 2}}}}}}}}\n"
         "data: {class_path: LawData, init_args: {train_size: 60, val_size: 20, test_size: 30}}\n"
         "trainer: {accelerator: cpu, devices: 1, max_epochs: 1, limit_train_batches: 1, enable_progress_bar: false}\n"
     )
     assert run(config="fitted.yaml") == 0
-    assert read_checkpoint(best("fitted"))["global_step"] == 1
+    assert read_checkpoint(best("fitted"))["rsgm"]["training"]["steps"] == 0
+    assert not list(best("fitted").parent.glob("events*"))

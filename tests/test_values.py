@@ -21,6 +21,7 @@ from rsgm.manifolds import Euclidean, Sphere
 from rsgm.models import RSGM, GenerativeModel
 from rsgm.networks import MLP, Activation, LogSNR, LogTime, Network, ResidualMLP, SiLU
 from rsgm.processes import VariancePreserving
+from rsgm.training import Training
 
 
 def is_value(thing: object) -> bool:
@@ -59,7 +60,7 @@ def strategies() -> list[type]:
             return [annotation]
         return [cls for part in typing.get_args(annotation) for cls in admitted(part) if not isinstance(part, list)]
 
-    bases, todo = set(), [GenerativeModel, Network, *concrete(GenerativeModel)]
+    bases, todo = set(), [GenerativeModel, Network, Training, *concrete(GenerativeModel)]
     while todo:
         cls = todo.pop()
         for annotation in typing.get_type_hints(cls.__init__).values():
@@ -88,7 +89,7 @@ def test_values_are_told_from_others():
 def test_every_default_is_a_value():
     """Of every function, method and constructor: one that could be changed would change for all later calls."""
     functions = our_functions()
-    assert {"MLP", "RSGM", "ProbabilityFlow", "rsgm.likelihood"} <= {where for where, _ in functions}
+    assert {"MLP", "RSGM", "ODESolver", "rsgm.likelihood"} <= {where for where, _ in functions}
     for where, function in functions:
         for parameter in inspect.signature(function).parameters.values():
             # a dataclass marks what a factory makes anew
@@ -118,8 +119,8 @@ def test_strategies_are_values(make):
 def test_a_model_s_settings_are_not_those_of_the_next():
     model = RSGM(Sphere(2), network=functools.partial(MLP, hidden=[4]))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        model.ode.tolerance = 0.1
-    assert RSGM(Sphere(2), network=functools.partial(MLP, hidden=[4])).solver()["tolerance"] == 1e-5
+        model.log_density.tolerance = 0.1
+    assert RSGM(Sphere(2), network=functools.partial(MLP, hidden=[4])).log_density.tolerance == 1e-5
 
 
 def test_ruff_looks_at_defaults_and_knows_frozen_values_only():

@@ -26,11 +26,7 @@ class Bumps(GenerativeModel):
         self.width = torch.tensor(width, dtype=torch.float64)
         self.evaluations = 0
 
-    def loss(self, x, context=None):
-        return {"loss": x.flatten(1).sum(1)}
-
-    def sample(self, n, context=None, seed=None):
-        generator = torch.Generator().manual_seed(seed)
+    def draw(self, n, context, generator):
         index = torch.multinomial(self.sampled, n, replacement=True, generator=generator)
         return self.manifold.bump_sample(self.centres[index], self.width.expand(n), generator)
 
