@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rsgm.data import LawData
 from rsgm.training import callbacks
 from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, LastCheckpoint
 

@@ -8,7 +8,7 @@ import torch
 import rsgm
 from conftest import STATE_SPACES, concrete, variants
 from helpers import learned
-from rsgm import RSGM, KernelDensity, Sphere
+from rsgm import RSGM, KernelDensity, LawData, Sphere
 from rsgm.fields import NetworkField
 from rsgm.losses import Loss
 from rsgm.networks import MLP

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import rsgm
 from helpers import learned, quiet_trainer
-from rsgm import RSGM, Euclidean, KernelDensity, PointsData, Sphere, Training
+from rsgm import RSGM, Euclidean, KernelDensity, LawData, PointsData, Sphere, Training
 from rsgm.models import CheckpointError, NonFiniteLossError, read_checkpoint
 from rsgm.networks import MLP
 from rsgm.processes import VarianceExploding
@@ -28,7 +28,7 @@ ADAM = partial(torch.optim.Adam, lr=1e-2)
 def points(n: int = 64, seed: int = 0) -> torch.Tensor:
     """Around a place of the sphere."""
     centre = torch.tensor([0.6, 0.0, 0.8]).expand(n, 3)
-    return Sphere(2).kernel_sample(centre, torch.tensor(0.4), torch.Generator().manual_seed(seed))
+    return Sphere(2).bump_sample(centre, torch.tensor(0.4), torch.Generator().manual_seed(seed))
 
 
 def small(features: int = 0, seed: int = 0) -> RSGM:
