@@ -1,10 +1,12 @@
 """The commands, from a configuration to what is left on disk."""
 
+import copy
 import csv
 import itertools
 import json
 import math
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -147,7 +149,7 @@ def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
     text = TINY.replace("RSGM", "KernelDensity").split("    process:")[0] + "data:" + TINY.split("data:")[1]
     (folder / "kde.yaml").write_text(text)
     assert run(config="kde.yaml") == 0
-    assert best("kde").read_bytes() == best("kde").with_name("last.ckpt").read_bytes()
+    assert same(weights(best("kde")), weights(best("kde").with_name("last.ckpt")))
     found = metrics("kde")
     assert (found["model"], found["parameters"], found["steps"]) == ("rsgm.KernelDensity", 0, 0)
     assert found["nll"] == found["baselines"]["kernel_density"]["nll"]
@@ -603,6 +605,18 @@ def test_parts_of_ones_own(folder, plain, monkeypatch, capsys):
     assert printed_nll(done.stdout) == pytest.approx(printed_nll(first), abs=1e-9)
     (line,) = done.stderr.splitlines()
     assert line.startswith("Scoring ")
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_what_the_command_line_makes_can_be_copied(duplicate, folder):
+    """Without its parser: for averaging, and for processes of their own."""
+    cli = compose()
+    again = duplicate(cli.model)
+    assert again.model.description == cli.law.description
+    assert same(again.model.state_dict(), cli.law.state_dict())
+    assert (again.learning_rate, again.averaging) == (cli.model.learning_rate, 0.8)
+    (group,) = again.optimizer(again.parameters()).param_groups
+    assert group["lr"] == 1e-2
 
 
 def test_another_class_starts_from_its_own_defaults(folder):
