@@ -742,6 +742,7 @@ def test_each_point_and_sample_is_scored_under_its_own_context(conditional):
     nll = -model.likelihood(test.points, test.context).value
     assert found["nll"] == pytest.approx(summary(nll))
     assert found["nll_bound"] == pytest.approx(summary(nll + 1))
+    assert f"test NLL (nats)                    {found['nll']['mean']:.10f}" in report(found)
     # draws of the bumps themselves: the entropy of one, where another's context would cost hundreds of nats
     entropy = found["sample_nll"]
     exact = math.log(2 * math.pi * 0.01) + 1

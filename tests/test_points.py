@@ -270,7 +270,7 @@ def test_from_a_tensor_to_metrics(tmp_path, monkeypatch):
     assert found["data"]["name"] == "PointsData"
     assert (found["data"]["rows"], found["data"]["distinct_rows"]) == (80, 60)
     assert found["nll"]["mean"] == pytest.approx(-rsgm.load(path).log_prob(data.test.points).mean().item())
-    assert found["training_points"] == {"model": 2 * 16, "kernel_density": 64}
+    assert found["training_points"] == {"model": 64, "kernel_density": 64}
     assert json.loads((tmp_path / "metrics.json").read_text())["split"]["seed"] == 4
     assert "PointsData: 80 rows, 60 distinct, from a Python program" in report(found)
 

@@ -126,7 +126,7 @@ def test_double_precision(folder):
 @pytest.mark.parametrize(
     ("precision", "where", "expected"),
     [
-        ("bf16-mixed", [], "bf16-mixed: numbers of 16 bits are too coarse for the points of Sphere"),
+        ("bf16-mixed", [], "bf16-mixed, and 16 bits are too coarse for points of a curved space"),
         ("bf16-true", [], "bf16-true, too coarse for an average of weights to move"),
         ("16-true", FLAT, "16-true, too coarse for an average of weights to move"),
     ],

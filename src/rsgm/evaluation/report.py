@@ -37,8 +37,8 @@ def report(metrics: dict[str, Any]) -> str:
         line("  kernel density, same points", kde["nll"]),
         line("  kernel density, without twins", kde["nll_without_twins"]),
     ]
-    points = metrics["training_points"]
-    if kde["nll"] and points["model"] not in (None, points["kernel_density"]):
+    points = metrics.get("training_points")  # which only a checkpoint says
+    if points and kde["nll"] and points["model"] not in (None, points["kernel_density"]):
         lines.append(
             "  unequal data: trained on {model} points, the kernel density on {kernel_density}".format(**points)
         )
