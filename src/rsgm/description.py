@@ -147,9 +147,9 @@ def _resolve(path: Any, admitted: tuple[type, ...], where: str) -> type:
             f"{where} names {path!r}, but the module {module!r} is not imported; import it before loading, if you "
             "trust it."
         )
-    found = sys.modules[module]
-    # the package loads its own names when they are first used; of other modules nothing is run
-    cls = getattr(found, name, None) if module == "rsgm" else vars(found).get(name)
+    home = sys.modules[module]
+    # a name of this package may not be loaded yet; of other modules nothing is run
+    cls = getattr(home, name, None) if module == "rsgm" else vars(home).get(name)
     if not isinstance(cls, type) or not issubclass(cls, admitted):
         raise ValueError(f"{where} names {path!r}, which is not a class admitted here (expected {wanted}).")
     return cls
