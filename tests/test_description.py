@@ -13,6 +13,7 @@ import geoopt
 import pytest
 import torch
 
+import rsgm
 from conftest import STATE_SPACES, concrete, each
 from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
@@ -339,6 +340,14 @@ def test_nothing_is_imported(module):
     with pytest.raises(ValueError, match=f"RSGM.manifold names '{module}.Class', but the module"):
         build(nested, GenerativeModel)
     assert set(sys.modules) == before
+
+
+def test_a_name_that_the_package_has_not_loaded_yet(monkeypatch):
+    """As in a new process, which reads what the command line wrote."""
+    monkeypatch.delitem(vars(rsgm), "Sphere", raising=False)
+    assert build({"class_path": "rsgm.Sphere", "init_args": {"dim": 3}}, Manifold).dim == 3
+    with pytest.raises(ValueError, match=r"'rsgm.NoSuchSphere', which is not a class admitted here"):
+        build({"class_path": "rsgm.NoSuchSphere"}, Manifold)
 
 
 def test_unknown_arguments():
