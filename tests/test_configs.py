@@ -15,7 +15,7 @@ from pytorch_lightning import Trainer
 
 import rsgm
 from rsgm.cli import TrainCLI
-from rsgm.cli.parser import Parser, _carry_over, _rank
+from rsgm.cli.parser import Parser, _carry_over, _rank, mended
 from rsgm.evaluation import evaluate, load_data
 from rsgm.evaluation.baseline import integral
 from rsgm.evaluation.figures import sample_like
@@ -80,7 +80,8 @@ def test_configs_are_short_and_say_what_they_are(config):
     assert lines[0].startswith("# ")
     said = yaml.safe_load(config.read_text())
     assert {"seed_everything", "model", "data", "trainer"} <= said.keys()
-    assert said["trainer"].keys() & {"max_steps", "max_epochs"}, "without an end"
+    in_one_pass = said["model"]["class_path"] in ("KernelDensity", "KentMixture", "ExactScore")
+    assert in_one_pass or said["trainer"].keys() & {"max_steps", "max_epochs"}, "without an end"
     # the run folder has the name of the file
     assert "name" not in said
 
@@ -159,7 +160,8 @@ def test_every_number_reaches_the_trainer(path, tmp_path):
     parser = Parser(parser_mode="omegaconf+")
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_argument("--config", action="config")
-    found = parser.parse_args([f"--config={file}"]).as_dict()
+    with mended():
+        found = parser.parse_args([f"--config={file}"]).as_dict()
     hints = typing.get_type_hints(inspect.unwrap(Trainer.__init__))
     for at, number in numbers(said):
         assert same_number(number, place(found, at), admits_int(hints[at[1]])), f"{at}: {number} {place(found, at)!r}"
@@ -194,9 +196,12 @@ def test_a_count_is_no_share(text, expected, folder):
 def test_the_parser_replaces_what_is_there():
     """Functions of jsonargparse's private part: another version may name or call them otherwise."""
     names = {"union_subtype_sort_key": _rank, "discard_init_args_on_class_path_change": _carry_over}
+    with mended():
+        mends = {name: getattr(_typehints, name) for name in names}
     for name, original in names.items():
-        ours = getattr(_typehints, name)
+        ours = mends[name]
         assert ours is not original
+        assert getattr(_typehints, name) is original  # outside of the command nothing is changed
         assert len(inspect.signature(ours).parameters) == len(inspect.signature(original).parameters)
         assert original.__module__ == "jsonargparse._typehints"
 

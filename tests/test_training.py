@@ -187,7 +187,7 @@ def test_what_learns_nothing_by_gradient_is_refused():
     ) as error:
         Training(KernelDensity(Sphere(2)))
     assert "\n" not in str(error.value)
-    with pytest.raises(TypeError, match=r"Training: model is an object: expected an instance of GenerativeModel, found Linear"):
+    with pytest.raises(TypeError, match="Training: model is an object: expected an instance of GenerativeModel"):
         Training(torch.nn.Linear(2, 2))
 
 
