@@ -455,7 +455,8 @@ def test_shapes_and_generators():
     assert one.dtype == torch.float32
 
 
-ORDERS = [1, 2, 3, 5, 9, 100]
+#: the circle, the sphere with its closed form, an even and an odd one, and one that is large
+ORDERS = [1, 2, 3, 100]
 
 
 @pytest.mark.parametrize("dim", ORDERS)
@@ -571,7 +572,7 @@ def test_wrapped_normal_on_hyperbolic_space(dim):
     assert law.batch_shape == (2,)
     # importance sampling of the volume itself, from a wide law at the origin
     wide = WrappedNormal(space, space.origin(dim + 1, dtype=torch.float64), 1.0)
-    y = wide.draw(200_000, generator_from("wide"))
+    y = wide.draw(50_000, generator_from("wide"))
     ratio = (law.log_prob(y[:, None].expand(-1, 2, -1)) - wide.log_prob(y)[:, None]).exp()
     assert within(ratio, 1.0)
     u = space.logmap(loc.expand_as(x), x)
@@ -649,16 +650,16 @@ def test_no_draws(make):
 
 
 @every_law
-@pytest.mark.parametrize("name", ["variance", "stddev", "entropy", "perplexity"])
-def test_what_is_not_known_is_said(make, name):
+def test_what_is_not_known_is_said(make):
     law = make()
-    try:
-        found = getattr(law, name)
-        found = found() if callable(found) else found
-    except NotImplementedError as error:
-        assert " has no " in str(error)  # noqa: PT017
-    else:
-        assert found.shape == law.batch_shape
+    for name in ("variance", "stddev", "entropy", "perplexity"):
+        try:
+            found = getattr(law, name)
+            found = found() if callable(found) else found
+        except NotImplementedError as error:
+            assert " has no " in str(error), name  # noqa: PT017
+        else:
+            assert found.shape == law.batch_shape, name
 
 
 @pytest.mark.parametrize(

@@ -114,15 +114,15 @@ def test_bad_arguments(make, message):
 
 @pytest.mark.parametrize("make_grid", variants(TimeGrid))
 @pytest.mark.parametrize("schedule", [LinearBeta(), GeometricVariance(), DiscreteCosine(100)], ids=repr)
-@pytest.mark.parametrize("steps", [1, 2, 50])
-def test_grids_decrease_from_one_to_eps(make_grid, schedule, steps):
+def test_grids_decrease_from_one_to_eps(make_grid, schedule):
     """A schedule with a closed inverse, one that begins above zero, and one whose inverse is an iteration."""
-    grid = make_grid()(schedule, steps, 1e-3)
-    assert grid.dtype == torch.float64
-    assert grid.shape == (steps + 1,)
-    assert float(grid[0]) == pytest.approx(1, abs=1e-14)
-    assert float(grid[-1]) == pytest.approx(1e-3, abs=1e-15)
-    assert (grid.diff() < 0).all()
+    for steps in (1, 2, 50):
+        grid = make_grid()(schedule, steps, 1e-3)
+        assert grid.dtype == torch.float64
+        assert grid.shape == (steps + 1,)
+        assert float(grid[0]) == pytest.approx(1, abs=1e-14)
+        assert float(grid[-1]) == pytest.approx(1e-3, abs=1e-15)
+        assert (grid.diff() < 0).all()
 
 
 @every_schedule
