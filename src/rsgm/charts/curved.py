@@ -46,13 +46,11 @@ class Stereographic(Chart):
         if x.shape != manifold.shape or not manifold.check_point_on_manifold(x):
             raise ValueError(f"Stereographic: {manifold} is not a sphere; choose ExponentialWrap.")
 
-    @override
     def forward(self, y: Tensor) -> Tensor:
         """``(1 - |y|², 2 y) / (1 + |y|²)``."""
         square = y.square().sum(-1, keepdim=True)
         return torch.cat([1 - square, 2 * y], -1) / (1 + square)
 
-    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``x[1:] / (1 + x[0])``, without cancellation near the antipode."""
         first, rest = x[..., :1], x[..., 1:]
@@ -64,12 +62,10 @@ class Stereographic(Chart):
         # (1 + x0)(1 - x0) = |rest|²
         return rest / torch.where(first < 0, square / (1 - first.clamp_max(0)), 1 + first.clamp_min(0))
 
-    @override
     def misses(self, x: Tensor) -> Tensor:
         """The antipode, to the rounding of single precision."""
         return (x[..., 0] < 0) & (safe_norm(x[..., 1:]) < _MISSED)
 
-    @override
     def log_det(self, y: Tensor) -> Tensor:
         """``dim (log 2 - log(1 + |y|²))``."""
         return self.manifold.dim * (math.log(2) - y.square().sum(-1).log1p())
@@ -107,14 +103,12 @@ class ExponentialWrap(Chart):
     def forward(self, y: Tensor) -> Tensor:
         return self.manifold.expmap(*self._tangent(y))
 
-    @override
     def inverse(self, x: Tensor) -> Tensor:
         """The coordinates of ``log_o(x)``."""
         origin, frame = self._frame(x)
         u = self.manifold.logmap(origin.expand_as(x), x)
         return torch.stack([self.manifold.inner(origin, e, u) for e in frame], -1)
 
-    @override
     def misses(self, x: Tensor) -> Tensor:
         """Where the exponential map collapses all directions but one, as it does at the antipode in a sphere."""
         # single precision would lose the last digits of the distance to it
@@ -159,12 +153,10 @@ class TanhExponential(Chart):
             raise ValueError(f"TanhExponential: {manifold} has an infinite injectivity radius; choose ExponentialWrap.")
         self._exponential = ExponentialWrap(manifold)
 
-    @override
     def forward(self, y: Tensor) -> Tensor:
         """``exp_o(R tanh(r) y / r)``."""
         return self._exponential.forward(self._shrink(y))
 
-    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``artanh(|u| / R) u / |u|`` of ``u = log_o(x)``."""
         z = self._exponential.inverse(x) / self.manifold.injectivity_radius
@@ -178,7 +170,6 @@ class TanhExponential(Chart):
     def misses(self, x: Tensor) -> Tensor:
         return self._exponential.misses(x)
 
-    @override
     def log_det(self, y: Tensor) -> Tensor:
         """Computed in float64, for the sine of an angle near π has no digits in float32."""
         dtype, y = y.dtype, y.double()

@@ -81,20 +81,17 @@ class Logit(Chart):
             raise ValueError(f"Logit: alpha must be between 0 and 0.5, found {alpha}.")
         self.alpha = alpha
 
-    @override
     def forward(self, y: Tensor) -> Tensor:
         """``(sigmoid(y) - α) / (1 - 2 α)``: within the margin around the cube."""
         # odd in y to rounding, so that the centre is exact
         return 0.5 + 0.5 * (0.5 * y).tanh() / (1 - 2 * self.alpha)
 
-    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``logit(α + (1 - 2 α) x)``."""
         u = (1 - 2 * self.alpha) * (2 * x - 1)
         # samples in single precision may be rounded to the edge of the margin, whose coordinates are infinite
         return 2 * torch.where(u.abs() <= 1 + _ROUNDING, u.clamp(_ROUNDING - 1, 1 - _ROUNDING), u).atanh()
 
-    @override
     def log_det(self, y: Tensor) -> Tensor:
         """Of each coordinate ``log σ(y) + log σ(-y) - log(1 - 2 α)``."""
         return (F.logsigmoid(y) + F.logsigmoid(-y)).sum(-1) - self.manifold.dim * math.log1p(-2 * self.alpha)
@@ -136,12 +133,10 @@ class Standardise(Chart):
         self.mean.copy_(y.mean(0))
         self.std.copy_(y.std(0).clamp_min(self.min_std))
 
-    @override
     def forward(self, y: Tensor) -> Tensor:
         """``chart(mean + std y)``."""
         return self.chart(self._inner(y))
 
-    @override
     def inverse(self, x: Tensor) -> Tensor:
         """``(chart⁻¹(x) - mean) / std``."""
         y = self.chart.inverse(x)
@@ -151,7 +146,6 @@ class Standardise(Chart):
     def misses(self, x: Tensor) -> Tensor:
         return self.chart.misses(x)
 
-    @override
     def log_det(self, y: Tensor) -> Tensor:
         """``Σ log std`` and that of the other chart."""
         return self.std.to(y.dtype).log().sum() + self.chart.log_det(self._inner(y))

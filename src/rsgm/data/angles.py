@@ -62,7 +62,6 @@ class Angles(Wanted):
     def expected(self) -> str:
         return f"a header that names {', '.join(self.names) or 'angles'}, or columns of angles alone"
 
-    @override
     def find(self, names: Sequence[str]) -> Choice | None:
         """As the base class; a column without a name is an index, if it is the first."""
         if self.names:

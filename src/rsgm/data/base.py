@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from typing_extensions import override
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
 from rsgm.data.splits import PARTS, Split, label_places, split_rows
@@ -141,7 +140,6 @@ class ManifoldData(LightningDataModule, ABC):
 
     # ---- splits
 
-    @override
     def setup(self, stage: str | None = None) -> None:
         """Make `train`, `val` and `test`, the same for every stage and process."""
         if self._parts:
@@ -196,7 +194,6 @@ class ManifoldData(LightningDataModule, ABC):
         x, context = self.batch(generator_from("batch", self.seed, step, micro_step), self.batch_size)
         return _single(x), None if context is None else _single(context)
 
-    @override
     def train_dataloader(self) -> TrainLoader:
         """Batches by position, this process's share of each.
 
@@ -214,12 +211,10 @@ class ManifoldData(LightningDataModule, ABC):
         step = None if trainer is None else lambda: trainer.global_step
         return TrainLoader(self.train_batch, self.steps_per_epoch, step, rank, world_size)
 
-    @override
     def val_dataloader(self) -> EvalLoader:
         """The validation points once, in order, or `val_points` of them."""
         return self._eval_loader("val")
 
-    @override
     def test_dataloader(self) -> EvalLoader:
         """The test points once, in order."""
         return self._eval_loader("test")

@@ -83,7 +83,6 @@ class EarthData(TableData):
     def manifold(self) -> Sphere:
         return Sphere(2)
 
-    @override
     def read(self, path: Path) -> Table:
         """Latitudes and longitudes, the latter from -180 to below 180 degrees, in the file's unit."""
         table = read_table(path, lat_lon(self.columns, self.unit), skip_rows=self.skip_rows, skip_bad=self.skip_bad)
@@ -96,7 +95,6 @@ class EarthData(TableData):
         values = np.stack([lat, np.where(lon >= half, lon - 2 * half, lon)], -1) + 0.0
         return table._replace(values=values, from_zero=from_zero)
 
-    @override
     def from_units(self, values: Floats) -> Tensor:
         """Unit vectors."""
         return from_lat_lon(values, self.unit or "degrees")
@@ -109,7 +107,6 @@ class EarthData(TableData):
             x = self.manifold.bump_sample(x, width, generator_from("dequantize", self.seed))
         return x
 
-    @override
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``block`` labels the 1 x 1 degree cells."""
         if self.split != "block":
@@ -119,14 +116,12 @@ class EarthData(TableData):
         # a place on the edge of two cells, as a pole is, belongs to that of its first row
         return torch.from_numpy(cells[np.unique(locations, return_index=True)[1]])[locations]
 
-    @override
     def to_units(self, x: Tensor) -> Floats:
         """Latitude and longitude, (B, 2), in the unit and the range of the file."""
         values = to_lat_lon(x, self.unit or "degrees").numpy()
         turn = 2 * half_turn(self.unit)
         return np.where(self._table.from_zero, values % turn, values)
 
-    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the jitter."""
         return super().provenance() | {"dequantize_deg": self.dequantize_deg}

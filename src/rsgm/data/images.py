@@ -56,7 +56,6 @@ class ImageData(ManifoldData, ABC):
     def prepare_data(self) -> None:
         _ = self._pictures
 
-    @override
     def points(self) -> Tensor:
         """All pictures, in float64: 1.5 GB for CIFAR-10."""
         return self.dequantise(self._pixels, generator_from("dequantise", self.seed))
@@ -67,13 +66,11 @@ class ImageData(ManifoldData, ABC):
         u = torch.rand(pixels.shape, generator=generator, dtype=torch.float64)
         return u.add_(pixels).div_(self.levels)
 
-    @override
     def locations(self, x: Tensor) -> Tensor:
         """Equal pictures share a label."""
         rows = self._pixels.numpy()
         return torch.from_numpy(np.unique(rows.view(f"V{rows.shape[1]}")[:, 0], return_inverse=True)[1])
 
-    @override
     def parts(self) -> list[Tensor]:
         """The same for every seed."""
         labels, test = self._pictures.labels, self._pictures.test
@@ -81,7 +78,6 @@ class ImageData(ManifoldData, ABC):
         train, val = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
         return [torch.from_numpy(rows) for rows in (train, val, test)]
 
-    @override
     def batch(self, generator: torch.Generator, n: int) -> Batch:
         """``n`` training pictures with fresh u."""
         rows = self._parts[0]
@@ -92,14 +88,12 @@ class ImageData(ManifoldData, ABC):
     def to_units(self, x: Tensor) -> Floats:
         return np.floor(super().to_units(x) * self.levels).clip(0, self.levels - 1)
 
-    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the source; the hash is that of the grey levels."""
         sha256 = hashlib.sha256(self._pixels.numpy().tobytes()).hexdigest()
         return super().provenance() | {"source": self._pictures.source, "sha256": sha256}
 
     @cached_property
-    @override
     def fingerprint(self) -> str:
         """Equal where train, val and test hold the same pictures: hexadecimal digits."""
         self.setup()

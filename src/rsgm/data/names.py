@@ -141,7 +141,6 @@ class Named(Wanted):
                 return None  # what one column is called decides what the others are
         return None
 
-    @override
     def nameless(self, width: int) -> Choice | None:
         """By their places, where there are no others."""
         return Choice(self.columns, tuple(range(width))) if width == len(self.columns) else None

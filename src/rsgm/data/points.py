@@ -157,7 +157,6 @@ class PointsData(ManifoldData):
     def manifold(self) -> Manifold:
         return self._manifold
 
-    @override
     def points(self) -> Tensor | tuple[Tensor, Tensor]:
         """The points, with their context if there is one."""
         return self._points if self._context is None else (self._points, self._context)
@@ -171,16 +170,13 @@ class PointsData(ManifoldData):
     def header(self) -> tuple[str, ...]:
         return super().header if self._units is None else self._units[0]
 
-    @override
     def to_units(self, x: Tensor) -> Floats:
         """Points (B, *shape) in the units that were given."""
         return super().to_units(x) if self._units is None else np.asarray(self._units[1](x.detach().double().cpu()))
 
-    @override
     def description(self) -> None:
         """None: a checkpoint does not hold the points."""
 
-    @override
     def provenance(self) -> dict[str, Any]:
         """As the base class; the hash is that of the points."""
         sha256 = hashlib.sha256(self._points.numpy().tobytes()).hexdigest()

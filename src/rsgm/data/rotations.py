@@ -80,7 +80,6 @@ class Quaternions(Layout):
     def columns(self) -> tuple[Column, ...]:
         return tuple(Column(role, role, "unit quaternions", -1 - _TOLERANCE, 1 + _TOLERANCE) for role in self.roles)
 
-    @override
     def faults(self, values: Floats) -> dict[int, str]:
         """Of another length than 1."""
         lengths = np.linalg.norm(values, axis=1)
@@ -109,12 +108,10 @@ class RotationVectors(Layout):
     roles = ("rx", "ry", "rz")
     title = "rotation vectors"
 
-    @override
     def columns(self) -> tuple[Column, ...]:
         """As the base class; what is too long is told by the length."""
         return tuple(Column(role, role, self._unit) for role in self.roles)
 
-    @override
     def faults(self, values: Floats) -> dict[int, str]:
         """Longer than a turn."""
         turn, lengths = 2 * half_turn(self._unit), np.linalg.norm(values, axis=1)
@@ -150,7 +147,6 @@ class Matrices(Layout):
     def columns(self) -> tuple[Column, ...]:
         return tuple(Column(r, r, "rotation matrices", -1 - _TOLERANCE, 1 + _TOLERANCE) for r in self.roles)
 
-    @override
     def faults(self, values: Floats) -> dict[int, str]:
         """Not orthogonal, or a reflection."""
         x = values.reshape(-1, 3, 3)
@@ -221,7 +217,6 @@ class Rotations(Wanted):
             )
         return self._choice(names, *found[0]) if found else None
 
-    @override
     def nameless(self, width: int) -> Choice | None:
         """Three columns are rotation vectors, four are quaternions in the order that is given."""
         if width == 4 and self.order is None:

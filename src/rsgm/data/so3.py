@@ -67,7 +67,6 @@ class RotationData(TableData):
     def from_units(self, values: Floats) -> Tensor:
         return self._layout.matrices(values[:, np.argsort(self._order)])
 
-    @override
     def to_units(self, x: Tensor) -> Floats:
         """Rows (B, columns) as those of the file; of quaternions the scalar part is not negative."""
         return self._layout.numbers(x.detach().double().cpu())[:, self._order]

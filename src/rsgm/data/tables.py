@@ -258,13 +258,11 @@ class TableData(ManifoldData, ABC):
         """The points (N, *shape), float64, of rows in data units."""
 
     @property
-    @override
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`: the file's, or their roles in a named set, of which there are copies."""
         table = self._table
         return tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
 
-    @override
     def prepare_data(self) -> None:
         """Find or download the file: on one process per machine, before the others look."""
         _ = self.file
@@ -273,7 +271,6 @@ class TableData(ManifoldData, ABC):
     def points(self) -> Tensor:
         return self.from_units(self.rows.values)
 
-    @override
     def locations(self, x: Tensor) -> Tensor:
         """As the base class, of the points in the file; numbered by their units, on which published splits depend."""
         return label_places(self.from_units(self.rows.values), torch.from_numpy(self.rows.values))

@@ -76,7 +76,6 @@ class TorusData(TableData):
     def manifold(self) -> Torus:
         return Torus(len(self._table.columns))
 
-    @override
     def read(self, path: Path) -> Table:
         """Angles from -180 to below 180 degrees, in the file's unit."""
         rna = self.file.name == "rna"
@@ -97,13 +96,11 @@ class TorusData(TableData):
     def from_units(self, values: Floats) -> Tensor:
         return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
 
-    @override
     def to_units(self, x: Tensor) -> Floats:
         """Angles (B, n), in the unit and the range of the file."""
         values = from_radians(self.manifold.angles(x.detach().double()).cpu().numpy(), self.unit)
         return np.where(self._table.from_zero, values % (2 * half_turn(self.unit)), values)
 
-    @override
     def groups(self, locations: Tensor) -> Tensor:
         """As the base class; ``group`` labels the groups."""
         if self.split != "group":
@@ -148,7 +145,6 @@ class DihedralTableData(ManifoldData):
     def prepare_data(self) -> None:
         _ = self._file
 
-    @override
     def points(self) -> Tensor:
         """One point for each count."""
         # rows of the table are the second angle
@@ -157,7 +153,6 @@ class DihedralTableData(ManifoldData):
         jitter = torch.rand(places.shape, generator=generator_from("points", self.seed), dtype=torch.float64)
         return self.manifold.from_angles(self._start + (places + jitter) * self._width)
 
-    @override
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """That of the cell (B,), nats."""
         turn = torch.remainder(self.manifold.angles(x.double()) - self._start, 2 * math.pi)
@@ -165,7 +160,6 @@ class DihedralTableData(ManifoldData):
         density = torch.from_numpy(self._counts / self._counts.sum()) / self._width**2
         return density[cell[:, 1], cell[:, 0]].log()
 
-    @override
     def to_units(self, x: Tensor) -> Floats:
         """Angles in (-180, 180], degrees, (B, 2)."""
         return np.degrees(self.manifold.angles(x.detach().double()).cpu().numpy())

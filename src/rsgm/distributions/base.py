@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
-from typing_extensions import override
 
 from rsgm.distributions.checks import OnManifold, floating
 from rsgm.manifolds import Manifold
@@ -40,48 +39,40 @@ class ManifoldDistribution(Distribution, ABC):
         return {}
 
     @property
-    @override
     def arg_constraints(self) -> dict[str, Constraint]:
         """What the parameters have to be, by name."""
         return {}
 
     @property
-    @override
     def support(self) -> Constraint:
         """The points of the manifold."""
         return OnManifold(self.manifold)
 
     @property
-    @override
     def mean(self) -> Tensor:
         """The expectation ``(*batch, *event)`` of the ambient coordinates, where it is known."""
         self._unknown("mean", "average draws, and project the average with projx for a point")
 
     @property
-    @override
     def mode(self) -> Tensor:
         """The point ``(*batch, *event)`` of the largest density, where it is known and unique."""
         self._unknown("mode", "maximise log_prob")
 
     @property
-    @override
     def variance(self) -> Tensor:
         """Not known; it would be that of the ambient coordinates."""
         self._unknown("variance", "take that of draws")
 
-    @override
     def entropy(self) -> Tensor:
         """The differential entropy, nats, shape ``batch``, where it is known."""
         self._unknown("entropy", "average -log_prob over draws")
 
-    @override
     def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Exact draws ``(*sample_shape, *batch, *event)`` from the global generator; no gradient flows through them."""
         shape = torch.Size(sample_shape)
         with torch.no_grad():
             return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
 
-    @override
     def rsample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
         """Draws that are differentiable in the parameters, where ``has_rsample``."""
         if not self.has_rsample:
@@ -89,7 +80,6 @@ class ManifoldDistribution(Distribution, ABC):
         shape = torch.Size(sample_shape)
         return self.draw(shape.numel()).reshape(shape + self.batch_shape + self.event_shape)
 
-    @override
     def expand(
         self, batch_shape: torch.Size | tuple[int, ...], _instance: ManifoldDistribution | None = None
     ) -> ManifoldDistribution:

@@ -87,7 +87,6 @@ class Mixture(ManifoldDistribution):
         return self.draw_with_component(n, generator)[0]
 
     @property
-    @override
     def mean(self) -> Tensor:
         """The weighted mean of the components' means."""
         parts = self.components.mean
@@ -126,7 +125,6 @@ class ProductDistribution(ManifoldDistribution):
         self.manifold, self.factors = manifold, [factor.expand(batch) for factor in factors]
         super().__init__(batch, torch.Size(manifold.shape), validate_args=validate_args)
 
-    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """The sum of the factors' log-densities."""
         parts = self.manifold.split(self._point(value))

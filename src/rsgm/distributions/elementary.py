@@ -90,7 +90,6 @@ class Normal(ManifoldDistribution):
 
     mode = mean
 
-    @override
     def entropy(self) -> Tensor:
         """``dim (log(2 π e) / 2 + log scale)``."""
         value = self.manifold.dim * (0.5 * math.log(2 * math.pi * math.e) + math.log(self.scale))
@@ -179,18 +178,15 @@ class VonMisesFisher(ManifoldDistribution):
         return mean_cosine(self.concentration, self.manifold.dim)
 
     @property
-    @override
     def mean(self) -> Tensor:
         r"""The expectation :math:`A(\kappa)\,\mu`, inside of the sphere."""
         return self.mean_resultant_length[..., None] * self.loc
 
     @property
-    @override
     def mode(self) -> Tensor:
         r"""The mean direction :math:`\mu`."""
         return self.loc
 
-    @override
     def entropy(self) -> Tensor:
         r"""Differential entropy :math:`-\log p(\mu) + \kappa(1 - A(\kappa))`, nats, shape ``batch``."""
         kappa, dim = self.concentration, self.manifold.dim

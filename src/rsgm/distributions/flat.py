@@ -9,7 +9,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from rsgm.distributions import ManifoldDistribution
 from rsgm.manifolds import Euclidean
@@ -37,14 +36,12 @@ class EuclideanLaw(ManifoldDistribution, ABC):
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, d)`` from ``generator`` (default: the global one)."""
 
-    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` exact draws ``(n, *batch, d)``; the batch, of `expand`, is of equal laws."""
         points = self.draw_points(n * self.batch_shape.numel(), generator)
         return points.reshape(n, *self.batch_shape, self.manifold.dim)
 
     @abstractmethod
-    @override
     def entropy(self) -> Tensor:
         """Differential entropy, nats."""
 
@@ -66,7 +63,6 @@ class SmoothedLaw(EuclideanLaw, ABC):
         super().__init__(centres.shape[1])
         self._centres, self._scales, self._log_weights = centres, scales, (weights / weights.sum()).log()
 
-    @override
     def log_prob(self, value: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
         r"""Log-density of :math:`\alpha X + \tau \epsilon`, X of this law and :math:`\epsilon` standard normal.
 
@@ -82,7 +78,6 @@ class SmoothedLaw(EuclideanLaw, ABC):
         return torch.cat(parts).reshape(value.shape[:-1])
 
     @property
-    @override
     def mean(self) -> Tensor:
         """The mean of the points, float64."""
         return (self._log_weights.exp() @ self._centres).expand(self.batch_shape + self.event_shape)
@@ -98,7 +93,6 @@ class SmoothedLaw(EuclideanLaw, ABC):
             parts.append(a * (share @ self._centres.to(rows)) - share.sum(1, keepdim=True) * rows)
         return torch.cat(parts).reshape(x.shape).to(x)
 
-    @override
     def entropy(self) -> Tensor:
         """By a sum over a lattice, whose error is below 1e-5; up to three dimensions."""
         return torch.tensor(self._entropy, dtype=torch.float64).expand(self.batch_shape)

@@ -78,7 +78,6 @@ class Kent(ManifoldDistribution):
     def batched(self) -> dict[str, int]:
         return {"frame": 2, "concentration": 0, "ovalness": 0}
 
-    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, 3)``; from differences, for κ γ·x would cancel."""
         value = self._point(value)
@@ -87,7 +86,6 @@ class Kent(ManifoldDistribution):
         oval = self.ovalness * (second - third) * (second + third)
         return oval - 0.5 * self.concentration * square - self._log_constant
 
-    @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         r"""``n`` exact draws ``(n, *batch, 3)`` by rejection from an angular central Gaussian law.
 
@@ -120,14 +118,12 @@ class Kent(ManifoldDistribution):
         return self.manifold.projx(torch.einsum("...ij,...j->...i", self.frame, local))
 
     @property
-    @override
     def mean(self) -> Tensor:
         r"""The expectation, on :math:`\gamma_1` inside of the sphere."""
         height = moments(self.concentration, self.ovalness)[1][..., :1]
         return (1 - height).to(self.frame) * self.frame[..., 0]
 
     @property
-    @override
     def mode(self) -> Tensor:
         r"""The first axis :math:`\gamma_1`; where the concentration is zero, one of all points."""
         return self.frame[..., 0]

@@ -69,7 +69,6 @@ class GaussianMixture(SmoothedLaw):
     def draw_points(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return self.mixture.draw(n, generator)
 
-    @override
     def modes(self, x: Tensor) -> Tensor:
         """The component ``(n,)`` that each point most likely came from."""
         return torch.cat([terms.argmax(1) for *_, terms in self._chunks(x.double(), 1.0, 0.0)])
@@ -128,7 +127,6 @@ class Moons(NoisyCurves):
     def __init__(self, noise: float = 0.05) -> None:
         super().__init__(noise)
 
-    @override
     def curves(self, u: Tensor) -> Tensor:
         """Upper and lower moon."""
         cos, sin = torch.cos(math.pi * u), torch.sin(math.pi * u)
@@ -172,7 +170,6 @@ class Checkerboard(EuclideanLaw):
         self.side, self.cells = side, cells
         super().__init__(2)
 
-    @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, 2)``, float64."""
         value = self._point(value)
@@ -188,7 +185,6 @@ class Checkerboard(EuclideanLaw):
         place = torch.rand(n, 2, generator=generator, dtype=torch.float64, device=device)
         return ((torch.stack([column, row], -1) + place) / self.cells - 0.5) * self.side
 
-    @override
     def entropy(self) -> Tensor:
         """The logarithm of half the area."""
         return torch.tensor(self.side**2 / 2, dtype=torch.float64).log().expand(self.batch_shape)

@@ -99,7 +99,6 @@ class WrappedNormal(ManifoldDistribution):
         return self.manifold.expmap(loc.expand(n, *loc.shape), self.manifold.from_frame(loc, scale * z))
 
     @property
-    @override
     def mode(self) -> Tensor:
         """``loc``, where geodesics never meet again; elsewhere the density may be unbounded where they do."""
         return super().mode if math.isfinite(self.manifold.injectivity_radius) else self.loc

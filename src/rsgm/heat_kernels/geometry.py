@@ -52,7 +52,6 @@ class SphereGeometry(RadialGeometry):
         degrees = np.arange(degree + 1.0)
         return degrees * (degrees + self.dim - 1) / 2
 
-    @override
     def zonal_functions(self, degree: int) -> NDArray[np.float64]:
         """C_l = sum_j (a)_j/j! (a)_{l-j}/(l-j)! cos (l-2j)x with a = (d-1)/2, scaled; cosines on the circle."""
         if self.dim == 1:
@@ -81,7 +80,6 @@ class RotationGeometry(RadialGeometry):
         degrees = np.arange(degree + 1.0)
         return degrees * (degrees + 1) / 2
 
-    @override
     def zonal_functions(self, degree: int) -> NDArray[np.float64]:
         """2l+1 times the character sin((l+1/2)x)/sin(x/2) = 1 + 2 sum_k cos kx, k <= l."""
         zonal = np.triu(np.broadcast_to(2 * (2 * np.arange(degree + 1.0) + 1), (degree + 1, degree + 1)))

@@ -86,14 +86,12 @@ class Adapted(Manifold):
 
     # geoopt's own
 
-    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
         """The Riemannian inner product, as geoopt extends it to ambient vectors."""
         # without keepdim geoopt's Poincaré ball multiplies every point's product with every other's factor
         product = self.base.inner(x, u, u if v is None else v, keepdim=True)
         return product if keepdim else product.flatten(-len(self.shape))[..., 0]
 
-    @override
     def projx(self, x: Tensor) -> Tensor:
         """The nearest point, or geoopt's choice of one; its derivative is the tangent projection."""
         fixed = x.detach()
@@ -117,17 +115,14 @@ class Adapted(Manifold):
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
         return self.base.retr(x, u)
 
-    @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The logarithm, where geoopt has it."""
         return self._given("logmap", x, y)
 
-    @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """The distance, where geoopt has it."""
         return self._given("dist", x, y, keepdim=keepdim)
 
-    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """The transport, where geoopt has it; elsewhere the tangent projection, as on geoopt's Stiefel manifolds."""
         try:
@@ -135,7 +130,6 @@ class Adapted(Manifold):
         except NotImplementedError:
             return self.proju(y, v)
 
-    @override
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:
@@ -144,23 +138,19 @@ class Adapted(Manifold):
         x = self.base.origin(*self.shape, dtype=dtype, device=device, seed=seed)
         return x.as_subclass(Tensor).expand(size).clone()
 
-    @override
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         return self.base.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol)[1]
 
-    @override
     def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         return self.base.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol)[1]
 
     # what rsgm asks
 
-    @override
     @torch.no_grad()
     def frame(self, x: Tensor) -> Tensor:
         """The projected ambient basis, made orthonormal by the eigenvectors of its Gram matrix; not differentiable."""
         return self._frame(x.double()).to(x.dtype)
 
-    @override
     @torch.no_grad()
     def projection_trace(self, x: Tensor) -> Tensor:
         """From the derivative of the projection along geodesics, and from `connection_trace`; not differentiable."""
@@ -179,7 +169,6 @@ class Adapted(Manifold):
         components = torch.linalg.solve(gram, value.movedim(0, -1)[..., None])
         return components[..., 0].unflatten(-1, self.shape).to(x.dtype)
 
-    @override
     def connection_trace(self, x: Tensor, v: Tensor) -> Tensor:
         """From second differences of exp along the frame."""
         with torch.no_grad():
@@ -187,7 +176,6 @@ class Adapted(Manifold):
             gradient = self._volume_gradient(y, self._frame(y)).to(x.dtype)
         return self.inner(x, gradient, v)
 
-    @override
     def random_uniform(
         self,
         *size: int,

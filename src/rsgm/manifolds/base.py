@@ -12,7 +12,6 @@ from typing import Any
 import geoopt
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.heat_kernels import Number, like
@@ -67,7 +66,6 @@ class Manifold(geoopt.Manifold, ABC):
         # geoopt's `ndim` is the number of axes of a point
         self.dim, self.shape, self.ndim = dim, tuple(shape), len(shape)
 
-    @override
     def extra_repr(self) -> str:
         """The dimension, for ``print(manifold)``."""
         return f"dim={self.dim}"
@@ -198,7 +196,6 @@ class Manifold(geoopt.Manifold, ABC):
     ) -> Tensor:
         """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included."""
 
-    @override
     def random(
         self,
         *size: int,
@@ -296,19 +293,16 @@ class Manifold(geoopt.Manifold, ABC):
 
     # geoopt's checks: of any tensor, without an error
 
-    @override
     def _check_point_on_manifold(self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5) -> tuple[bool, str | None]:
         fault = self._misfit(x, "x") or self._point_fault(x, atol, rtol)
         return fault is None, fault
 
-    @override
     def _check_vector_on_tangent(
         self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
     ) -> tuple[bool, str | None]:
         fault = self._misfit(x, "x") or self._misfit(u, "u") or self._vector_fault(x, u, atol, rtol)
         return fault is None, fault
 
-    @override
     def _check_shape(self, shape: tuple[int, ...], name: str) -> tuple[bool, str | None]:
         ok = tuple(shape[max(0, len(shape) - len(self.shape)) :]) == self.shape
         return ok, None if ok else f"`{name}` has the shape {tuple(shape)}, which does not end with {self.shape}"

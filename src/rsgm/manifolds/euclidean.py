@@ -34,7 +34,6 @@ class Euclidean(Manifold, geoopt.Euclidean):
         super().__init__(dim, (dim,))
         self.killing_field_count = dim
 
-    @override
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
@@ -92,7 +91,6 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
-    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Normal density of standard deviation ``width``."""
         # one distance for all widths of a pair
@@ -103,12 +101,10 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return centre + width[..., None] * self.random_tangent(centre, generator)
 
-    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal draw of variance ``s``."""
         return x0 + expand(like(s, x0).sqrt(), x0) * self.random_tangent(x0, generator)
 
-    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Normal log-density of variance ``s``, and ``(x0 - x) / s``."""
         s = like(s, x)

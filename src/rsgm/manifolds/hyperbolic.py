@@ -63,34 +63,28 @@ class Hyperbolic(Manifold):
 
     # what geoopt asks of a manifold
 
-    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
         """Minkowski product of ambient vectors."""
         product = u * (u if v is None else v)
         return product[..., 1:].sum(-1, keepdim=keepdim) - (product[..., :1] if keepdim else product[..., 0])
 
-    @override
     def squared_norm(self, x: Tensor, u: Tensor) -> Tensor:
         """Squared length of a tangent vector: never negative, as the difference of two squares may be."""
         return self._components(x, u).square().sum(-1)
 
-    @override
     def projx(self, x: Tensor) -> Tensor:
         """The point over the last ``dim`` coordinates."""
         return self._point(x[..., 1:])
 
-    @override
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         r""":math:`u + \langle x, u\rangle x`, through the frame."""
         return self.egrad2rgrad(x, torch.cat([-u[..., :1], u[..., 1:]], -1))
 
-    @override
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """The gradient whose inner products are the directional derivatives ``u`` (a covector)."""
         along = u[..., :1] + (x[..., 1:] * u[..., 1:]).sum(-1, keepdim=True) / (1 + x[..., :1])
         return self._lift(x, u[..., 1:] + along * x[..., 1:])
 
-    @override
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         r""":math:`\cosh|u|\,x + \mathrm{sinhc}|u|\,u`."""
         components = self._components(x, u)
@@ -114,7 +108,6 @@ class Hyperbolic(Manifold):
         distance = 2 * torch.asinh(chord / 2)
         return distance if keepdim else distance[..., 0]
 
-    @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The tangent vector at ``x`` that leads to ``y``."""
         square = self._chord(x, y)
@@ -125,25 +118,21 @@ class Hyperbolic(Manifold):
         ratio = torch.where(small, 1 - square / 6 + square.square() / 30, ratio)
         return self._vector(x, ratio * (y[..., 1:] - x[..., 1:] - square / 2 * x[..., 1:]))
 
-    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r""":math:`v + \frac{\langle y, v\rangle}{1 - \langle x, y\rangle}(x + y)`: parallel along the geodesic."""
         weight = self.inner(x, y - x, v, keepdim=True) / (2 + self._chord(x, y) / 2)
         return self._vector(y, v[..., 1:] + weight * (x + y)[..., 1:])
 
-    @override
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         ok = torch.allclose(x, self.projx(x), atol=atol, rtol=rtol)
         return None if ok else f"x0 != sqrt(1 + x1^2 + ...) with atol={atol}, rtol={rtol}"
 
-    @override
     def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         ok = torch.allclose(u, self._vector(x, u[..., 1:]).expand_as(u), atol=atol, rtol=rtol)
         return None if ok else f"<u, x> != 0 with atol={atol}, rtol={rtol}"
 
     # what rsgm asks
 
-    @override
     def frame(self, x: Tensor) -> Tensor:
         """The axes at the origin, carried to ``x`` by the boost along the geodesic; smooth everywhere."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
@@ -161,7 +150,6 @@ class Hyperbolic(Manifold):
     def projection_trace(self, x: Tensor) -> Tensor:
         return self.dim * x
 
-    @override
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:
@@ -171,7 +159,6 @@ class Hyperbolic(Manifold):
         x[..., 0] = 1
         return x
 
-    @override
     def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """Killing fields: ``dim`` boosts, then the rotations of the other coordinates."""
         time, space, boosts = x[..., :1], x[..., 1:], f[..., : self.dim]
@@ -181,18 +168,15 @@ class Hyperbolic(Manifold):
         moved = boosts * time + (f[..., self.dim :, None] * rotations).sum(-2)
         return torch.cat([(boosts * space).sum(-1, keepdim=True), moved], -1)
 
-    @override
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``(dim - 1) log(sinh r / r)``."""
         return (self.dim - 1) * heat_kernels.log_sinhc(safe_norm(self._components(x, u)))[0]
 
-    @override
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """``(dim - 1) (coth r - 1/r)`` along the geodesic from ``x``."""
         back = self.logmap(y, x)
         return -(self.dim - 1) * heat_kernels.log_sinhc(safe_norm(self._components(y, back), keepdim=True))[1] * back
 
-    @override
     def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
         r""":math:`k(F' + k F \coth r)` with ``k = dim - 1`` and ``F = coth r - 1/r``, in terms of ``F / r``."""
         k, r = self.dim - 1, self.dist(x, y)
@@ -214,7 +198,6 @@ class Hyperbolic(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._lift(x, torch.randn(x[..., 1:].shape, generator=generator, dtype=x.dtype, device=x.device))
 
-    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """Wrapped normal density: of ``exp`` of a normal tangent vector of standard deviation ``width``."""
         r = self.dist(centre, x)
@@ -225,7 +208,6 @@ class Hyperbolic(Manifold):
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.expmap(centre, width[..., None] * self.random_tangent(centre, generator))
 
-    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact for d = 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
         if self.dim not in _KERNELS:
@@ -235,7 +217,6 @@ class Hyperbolic(Manifold):
         length = _KERNELS[self.dim].sample_distance(radius, s)
         return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
 
-    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Exact for d = 2, 3."""
         if self.dim not in _KERNELS:

@@ -120,7 +120,6 @@ class Product(Manifold):
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         return safe_norm(torch.stack(self._each(lambda m, a, b: m.dist(a, b), x, y), -1), keepdim)
 
-    @override
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         for factor, part in zip(self.factors, self.split(x), strict=True):
             ok, reason = factor.check_point_on_manifold(part, explain=True, atol=atol, rtol=rtol)
@@ -128,7 +127,6 @@ class Product(Manifold):
                 return f"in {factor}: {reason}"
         return None
 
-    @override
     def _vector_fault(self, x: Tensor, u: Tensor, atol: float, rtol: float) -> str | None:
         for factor, *parts in zip(self.factors, self.split(x), self.split(u), strict=True):
             ok, reason = factor.check_vector_on_tangent(*parts, ok_point=True, explain=True, atol=atol, rtol=rtol)
@@ -138,7 +136,6 @@ class Product(Manifold):
 
     # what rsgm asks
 
-    @override
     def frame(self, x: Tensor) -> Tensor:
         """The frames of the factors, padded with zeros."""
         rows, first = x.new_zeros(self.dim, *x.shape), 0
@@ -174,7 +171,6 @@ class Product(Manifold):
         self._check_size(size)
         return self.join(m.origin(*size[:-1], *m.shape, dtype=dtype, device=device, seed=seed) for m in self.factors)
 
-    @override
     def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """The fields of the factors, each of which leaves the others where they are."""
         coefficients = f.split([factor.killing_field_count for factor in self.factors], -1)
@@ -212,7 +208,6 @@ class Product(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.join(self._each(lambda m, a: m.random_tangent(a, generator), x))
 
-    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         """The product of the factors' bumps, of one width."""
         return sum(self._each(lambda m, a, b: m.bump_log_prob(a, b, width), x, centre))
@@ -221,12 +216,10 @@ class Product(Manifold):
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.join(self._each(lambda m, a: m.bump_sample(a, width, generator), centre))
 
-    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Independent parts: exact where every factor is."""
         return self.join(self._each(lambda m, a: m.heat_kernel_sample(a, s, generator), x0))
 
-    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The factors': the sum of the log-densities, each gradient."""
         log_probs, scores = zip(*self._each(lambda m, a, b: m.heat_kernel(a, b, s), x0, x), strict=True)
@@ -236,7 +229,6 @@ class Product(Manifold):
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         return self.join(self._each(lambda m, a, b: m.heat_kernel_series_score(a, b, s, terms), x0, x))
 
-    @override
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """By factor, where each has a chart, up to dimension 3."""
         if not self.unit_cube_extent:
@@ -244,7 +236,6 @@ class Product(Manifold):
         parts = u.split([factor.dim for factor in self.factors], -1)
         return self.join(factor.from_unit_cube(part) for factor, part in zip(self.factors, parts, strict=True))
 
-    @override
     def _grid(self, n: int) -> Grid:
         """All pairs of the points of the factors' grids, of one spacing."""
         if math.isinf(self.log_volume):

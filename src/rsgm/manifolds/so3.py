@@ -86,30 +86,25 @@ class SpecialOrthogonal(Manifold):
         cosine, sine = q[..., 0], safe_norm(q[..., 1:])
         return 2 * torch.atan2(sine, cosine), 2 * torch.atan2(cosine, sine)
 
-    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
         """``tr(U^T V) / 2``."""
         return (u * (u if v is None else v)).sum((-2, -1), keepdim=keepdim) / 2
 
-    @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """Angle of the rotation from ``x`` to ``y``, in radians."""
         omega = self.angles(x, y)[0]
         return omega[..., None, None] if keepdim else omega
 
-    @override
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         """``x`` turned by the rotation vector of ``u`` (Rodrigues)."""
         return turned(x, rotation_vector_to_quaternion(self.body(x, u)))
 
     retr = expmap
 
-    @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         r"""The shortest tangent vector at ``x`` that leads to ``y``; at the angle :math:`\pi`, one of two."""
         return self.from_frame(x, quaternion_to_rotation_vector(relative_quaternion(x, y)))
 
-    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r"""Parallel along the geodesic: in the body's axes, :math:`e^{-\mathrm{hat}\,w/2}` with the w to ``y``."""
         q, w = relative_quaternion(x, y), self.body(x, v)
@@ -117,17 +112,14 @@ class SpecialOrthogonal(Manifold):
         turned = cross(axis, w)
         return self.from_frame(y, w - turned + cross(axis, turned) / (1 + q[..., :1]))
 
-    @override
     def projx(self, x: Tensor) -> Tensor:
         """The nearest rotation; see `rsgm.manifolds.rotations.nearest_rotation`."""
         return nearest_rotation(x)
 
-    @override
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """``x skew(x^T u)``."""
         return self.from_frame(x, self.body(x, u))
 
-    @override
     def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
         """Twice the projection, for the product halves the ambient one."""
         return 2 * self.proju(x, u)
@@ -152,17 +144,14 @@ class SpecialOrthogonal(Manifold):
         self._check_size(size)
         return torch.eye(3, dtype=dtype, device=device).expand(size).clone()
 
-    @override
     def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         """The left-invariant fields are those of the frame."""
         return self.from_frame(x, f)
 
-    @override
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``log((2 - 2 cos r) / r^2)``."""
         return 2 * log_sinc(safe_norm(self.body(x, u)) / 2)
 
-    @override
     def random_uniform(
         self,
         *size: int,
@@ -178,7 +167,6 @@ class SpecialOrthogonal(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""The isotropic matrix Fisher law, with :math:`\kappa = \text{width}^{-2}`.
 
@@ -188,12 +176,10 @@ class SpecialOrthogonal(Manifold):
         kappa = width.pow(-2)
         return -0.25 * kappa * (x - centre).square().sum((-2, -1)) - self.log_volume - _log_bessel_difference(kappa)
 
-    @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: turned by Bingham distributed quaternions; the centre at width zero, NaN where the width is NaN."""
         return turned(centre, bingham(width.expand(centre.shape[:-2]), generator))
 
-    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a Gaussian rotation vector with its length mapped to the kernel's radial law."""
         z = torch.randn(x0.shape[:-1], generator=generator, dtype=x0.dtype, device=x0.device)
@@ -205,7 +191,6 @@ class SpecialOrthogonal(Manifold):
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         return self._radial(x0, x, lambda omega, delta: ROTATION.evaluate(omega, s, delta))
 
-    @override
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the series of characters cut after degree ``terms``."""
 
@@ -214,7 +199,6 @@ class SpecialOrthogonal(Manifold):
 
         return self._radial(x0, x, score)[1]
 
-    @override
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """Euler angles about z, y, z, the middle one through its cosine."""
         first, cosine, last = (2 * u - 1).unbind(-1)
@@ -233,7 +217,6 @@ class SpecialOrthogonal(Manifold):
         value, slope = function(omega, 2 * torch.atan2(cosine, sine))
         return value, self.from_frame(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
 
-    @override
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand_as(x)
         if not torch.allclose(x.mT @ x, eye, atol=atol, rtol=rtol):

@@ -56,7 +56,6 @@ class Sphere(Manifold, geoopt.Sphere):
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         return self.angles(x, y, keepdim)[0]
 
-    @override
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         r""":math:`\cos|u|\,x + \mathrm{sinc}|u|\,u`, renormalised."""
         square = (u * u).sum(-1, keepdim=True)
@@ -66,7 +65,6 @@ class Sphere(Manifold, geoopt.Sphere):
         sinc = torch.where(small, 1 - square / 6, r.sin() / r)
         return self.projx(cos * x + sinc * u)
 
-    @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest tangent vector at ``x`` that leads to ``y``; at the antipode, one of them."""
         theta, delta = self.angles(x, y, keepdim=True)
@@ -76,7 +74,6 @@ class Sphere(Manifold, geoopt.Sphere):
         antipode = (delta == 0) & (theta > 0)
         return torch.where(antipode, math.pi * self._some_tangent(x), -ratio * direction)
 
-    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r""":math:`v - \frac{\langle y, v\rangle}{1 + \langle x, y\rangle}(x + y)`: parallel along the geodesic."""
         middle = x + y
@@ -84,7 +81,6 @@ class Sphere(Manifold, geoopt.Sphere):
         weight = 2 * (y * v).sum(-1, keepdim=True) / (middle * middle).sum(-1, keepdim=True).clamp_min(1e-30)
         return v - weight * middle
 
-    @override
     def frame(self, x: Tensor) -> Tensor:
         """The columns of the Householder reflection that maps ``x`` to an axis; smooth but for one equator."""
         w = _mirror(x)
@@ -110,7 +106,6 @@ class Sphere(Manifold, geoopt.Sphere):
         x[..., 0] = 1
         return x
 
-    @override
     def combine_killing_fields(self, x: Tensor, f: Tensor) -> Tensor:
         r"""Rotations, :math:`\Omega x` with the antisymmetric :math:`\Omega` of entries ``f``; on S², ``f × x``."""
         if self.dim == 2:
@@ -121,7 +116,6 @@ class Sphere(Manifold, geoopt.Sphere):
         fields = x[..., row, None] * eye[column] - x[..., column, None] * eye[row]
         return (f[..., None] * fields).sum(-2)
 
-    @override
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``(dim - 1) log(sin r / r)``."""
         return (self.dim - 1) * log_sinc(safe_norm(u))
@@ -137,12 +131,10 @@ class Sphere(Manifold, geoopt.Sphere):
         self._check_size(size)
         return self.projx(torch.randn(*size, generator=generator, dtype=dtype, device=device))
 
-    @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The tangent part of an ambient normal vector."""
         return self.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
 
-    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""Von Mises-Fisher density of concentration :math:`\kappa = \text{width}^{-2}` (Mardia & Jupp 2000, 9.3.4).
 
@@ -152,7 +144,6 @@ class Sphere(Manifold, geoopt.Sphere):
         kappa = width.pow(-2)
         return log_constant(kappa, self.dim) - 0.5 * kappa * (x - centre).square().sum(-1)
 
-    @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises-Fisher draws; the centre at width zero, NaN where the width is NaN."""
         height = draw_heights(width.expand(centre.shape[:-1]), self.dim, generator)
@@ -161,7 +152,6 @@ class Sphere(Manifold, geoopt.Sphere):
         height = height[..., None]
         return self.projx((1 - height) * centre + (height * (2 - height)).sqrt() * unit)
 
-    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact for d = 1, 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
         if self.dim not in _KERNELS:
@@ -171,14 +161,12 @@ class Sphere(Manifold, geoopt.Sphere):
         length = _KERNELS[self.dim].sample_distance(radius, s)
         return self.expmap(x0, z * (length / radius.clamp_min(1e-30))[..., None])
 
-    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """Exact for d = 1, 2, 3."""
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
         return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, s, delta))
 
-    @override
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the Gegenbauer series cut after degree ``terms``."""
 
@@ -187,7 +175,6 @@ class Sphere(Manifold, geoopt.Sphere):
 
         return self._radial(x0, x, score)[1]
 
-    @override
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """Angle; height and longitude (Archimedes); Hopf coordinates; for d = 1, 2, 3."""
         if self.dim > 3:

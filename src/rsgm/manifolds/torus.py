@@ -58,18 +58,15 @@ class Torus(Manifold):
         """The points at angles ``(*batch, n)``, radians."""
         return torch.stack([theta.cos(), theta.sin()], -1)
 
-    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
         """The Euclidean product of the ambient space."""
         return (u * (u if v is None else v)).sum((-2, -1), keepdim=keepdim)
 
-    @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """Root of the sum of the squared angles, in radians."""
         distance = safe_norm(_CIRCLE.dist(x, y))
         return distance[..., None, None] if keepdim else distance
 
-    @override
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         """Each row turned by its angular velocity, and renormalised."""
         return self.projx(_turned(x, x[..., 0] * u[..., 1] - x[..., 1] * u[..., 0]))
@@ -80,7 +77,6 @@ class Torus(Manifold):
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         return _CIRCLE.logmap(x, y)
 
-    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Angular velocities stay what they are."""
         return self.from_frame(y, (_quarter_turn(x) * v).sum(-1))
@@ -90,20 +86,17 @@ class Torus(Manifold):
         # a sum over an axis of two costs more than the rest
         return x / (x[..., 0].square() + x[..., 1].square()).sqrt()[..., None]
 
-    @override
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """Rows without their radial parts."""
         return _CIRCLE.proju(x, u)
 
     egrad2rgrad = proju
 
-    @override
     def frame(self, x: Tensor) -> Tensor:
         """The unit vectors along the angles, counter-clockwise."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)
         return eye.reshape(self.dim, *(1,) * (x.dim() - 2), self.dim, 1) * _quarter_turn(x)
 
-    @override
     def from_frame(self, x: Tensor, components: Tensor) -> Tensor:
         """The angular velocities ``components``: each row turned by 90 degrees and scaled."""
         return components[..., None] * _quarter_turn(x)
@@ -142,7 +135,6 @@ class Torus(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
         r"""Product of von Mises densities of concentration :math:`\kappa = \text{width}^{-2}`."""
         kappa = width.pow(-2)
@@ -153,19 +145,16 @@ class Torus(Manifold):
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return _CIRCLE.bump_sample(centre, width[..., None], generator)
 
-    @override
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""
         z = torch.randn(x0.shape[:-1], generator=generator, dtype=x0.dtype, device=x0.device)
         return _turned(x0, like(s, x0).sqrt()[..., None] * z)
 
-    @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The circles': the sum of the log-densities, each gradient."""
         log_prob, score = _CIRCLE.heat_kernel(x0, x, like(s, x)[..., None])
         return log_prob.sum(-1), score
 
-    @override
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""
         return _CIRCLE.heat_kernel_series_score(x0, x, like(s, x)[..., None], terms)
@@ -174,7 +163,6 @@ class Torus(Manifold):
     def from_unit_cube(self, u: Tensor) -> Tensor:
         return self._chart(u) if self.dim <= 3 else super().from_unit_cube(u)
 
-    @override
     def _grid(self, n: int) -> Grid:
         return chart_grid(self._chart, (2 * math.pi,) * self.dim, math.exp(self.log_volume), n)
 

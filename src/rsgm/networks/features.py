@@ -109,7 +109,6 @@ class LogSNR(TimeFeatures):
         frequencies = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    @override
     def forward(self, t: Tensor) -> Tensor:
         """``(sin, cos)``; the ratio is infinite at t = 0, which stands for 1e-8."""
         s = self._schedule.integral(t.clamp_min(1e-8))
@@ -181,7 +180,6 @@ class BallCoordinates(PositionFeatures):
         a = x[..., 1:]
         return a / (1 + (1 + a.square().sum(-1, keepdim=True)).sqrt())
 
-    @override
     def push(self, x: Tensor, tangents: Tensor) -> Tensor:
         """``(u - b <a, u> / w) / (1 + w)``, w the square root."""
         a, u = x[..., 1:], tangents[..., 1:]
@@ -235,7 +233,6 @@ class RandomFourier(PositionFeatures):
         angle = y @ self.weight.T
         return torch.cat([y, angle.sin(), angle.cos()], -1)
 
-    @override
     def push(self, x: Tensor, tangents: Tensor) -> Tensor:
         """``(u, cos(Wy) Wu, -sin(Wy) Wu)`` with the derivative u of y."""
         y, tangents = self.inner(x), self.inner.push(x, tangents)

@@ -81,7 +81,6 @@ class DiscreteSchedule(Schedule, ABC):
         index, u = self._place(t)
         return _value(u, *self._cubic(t, index))
 
-    @override
     def inverse(self, s: Tensor) -> Tensor:
         """By Newton's method within brackets."""
         target = s.detach()

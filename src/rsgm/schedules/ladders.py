@@ -64,7 +64,6 @@ class AutomaticVariance(Schedule):
     def inverse(self, s: Tensor) -> Tensor:
         return GeometricVariance(self.s_min, self.s_max).inverse(s)
 
-    @override
     def fit(self, points: Tensor) -> GeometricVariance:
         """The schedule for training points ``(N, *shape)``, of which at least two must differ."""
         return GeometricVariance(smallest_level(points, self.floor) ** 2, largest_level(points) ** 2)
@@ -94,7 +93,6 @@ class GridLadder(Ladder):
         if self.count < 1:
             raise ValueError(f"GridLadder: count must be at least 1, found {self.count}.")
 
-    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
         return self.grid(schedule, max(1, self.count - 1), eps)[-self.count :]
 
@@ -122,7 +120,6 @@ class AutomaticLadder(Ladder):
 
     max_ratio: float = 1.25
 
-    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
         low, high = schedule.integral(torch.tensor([eps, 1.0], dtype=torch.float64)).sqrt().tolist()
         return GridLadder(level_count(high / low, level_ratio(dim, self.max_ratio)))(schedule, dim, eps)

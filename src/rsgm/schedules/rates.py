@@ -84,7 +84,6 @@ class LinearBeta(Schedule):
     def integral(self, t: Tensor) -> Tensor:
         return t * (self.beta_0 + 0.5 * (self.beta_1 - self.beta_0) * t)
 
-    @override
     def inverse(self, s: Tensor) -> Tensor:
         """The root of the quadratic, in the form that does not cancel."""
         root = (self.beta_0**2 + 2 * (self.beta_1 - self.beta_0) * s).clamp_min(0).sqrt()
@@ -116,7 +115,6 @@ class QuadraticBeta(Schedule):
     def integral(self, t: Tensor) -> Tensor:
         return t * (self.beta_0 + (self.beta_1 - self.beta_0) / 3 * t.square())
 
-    @override
     def inverse(self, s: Tensor) -> Tensor:
         """The one real root of the depressed cubic, by hyperbolic functions."""
         third = (self.beta_1 - self.beta_0) / 3
