@@ -123,6 +123,7 @@ class TruncatedTarget(ScoreTarget):
     threshold: float = 0.5
     terms: int = 5
 
+    @override
     def __call__(self, process: Process, x0: Tensor, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
         s = process.schedule.integral(t)
         column = expand(s, x)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.processes import Process
 
@@ -22,6 +23,7 @@ class Weighting(ABC):
 class LikelihoodWeighting(Weighting):
     """β(t): the loss then bounds the Kullback-Leibler divergence (Song et al. 2021, arXiv:2101.09258)."""
 
+    @override
     def __call__(self, process: Process, t: Tensor) -> Tensor:
         return process.schedule.beta(t)
 
@@ -30,6 +32,7 @@ class LikelihoodWeighting(Weighting):
 class NoiseWeighting(Weighting):
     """σ(t)²: every time contributes alike, as in the RSGM paper's denoising loss."""
 
+    @override
     def __call__(self, process: Process, t: Tensor) -> Tensor:
         return process.std(t).square()
 
@@ -38,5 +41,6 @@ class NoiseWeighting(Weighting):
 class VarianceWeighting(Weighting):
     """s(t), the variance time."""
 
+    @override
     def __call__(self, process: Process, t: Tensor) -> Tensor:
         return process.schedule.integral(t)

@@ -235,8 +235,7 @@ def _everywhere(manifold: Manifold, log_density: Density, known: Known | None) -
 
 
 def _of_factor(caption: Caption, factor: Manifold) -> Caption:
-    # geoopt ends the description of a manifold with the word
-    return replace(caption, title=str(factor).removesuffix(" manifold"), columns=())
+    return replace(caption, title=str(factor), columns=())
 
 
 def _names(manifold: Manifold, caption: Caption) -> Sequence[str] | None:

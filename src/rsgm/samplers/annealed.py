@@ -28,6 +28,7 @@ class Start(ABC):
 class PriorStart(Start):
     """The prior of the process, whose standard deviation is that of the largest level."""
 
+    @override
     def __call__(self, process: Process, n: int, generator: torch.Generator | None) -> Tensor:
         return process.prior.draw(n, generator)
 
@@ -47,6 +48,7 @@ class BoxStart(Start):
         if not self.low < self.high:
             raise ValueError(f"BoxStart: low must be below high, found {self.low} and {self.high}.")
 
+    @override
     def __call__(self, process: Process, n: int, generator: torch.Generator | None) -> Tensor:
         device = None if generator is None else generator.device
         u = torch.rand(n, *process.manifold.shape, generator=generator, device=device)

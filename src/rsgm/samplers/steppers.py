@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.manifolds import expand
 from rsgm.processes import Process, Reverse, ScoreField
@@ -91,6 +92,7 @@ class GeodesicEulerMaruyama(Stepper):
 
     lmbd: float = 0.0
 
+    @override
     def __call__(self, step: Step, x: Tensor) -> Tensor:
         manifold = step.process.manifold
         move, std = Reverse(step.score, self.lmbd).increment(step.t, step.t_next, x, step.context)

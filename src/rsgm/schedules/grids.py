@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from rsgm.schedules.rates import Schedule
 
@@ -24,6 +25,7 @@ class TimeGrid(ABC):
 class UniformTimeGrid(TimeGrid):
     """Equal steps of t."""
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         return torch.linspace(1.0, eps, steps + 1, dtype=torch.float64)
 
@@ -32,6 +34,7 @@ class UniformTimeGrid(TimeGrid):
 class UniformVarianceGrid(TimeGrid):
     """Equal steps of the variance time s."""
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64))
         return schedule.inverse(torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64))
@@ -41,6 +44,7 @@ class UniformVarianceGrid(TimeGrid):
 class GeometricVarianceGrid(TimeGrid):
     """Equal steps of log s: the same number of steps for every decade of scale, for sharp data."""
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         ends = schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)).log()
         grid = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64)
@@ -63,6 +67,7 @@ class DeviationGrid(TimeGrid):
         if not 0 < self.rho < math.inf:
             raise ValueError(f"DeviationGrid: rho must be positive and finite, found {self.rho}.")
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         power = 2 * self.rho
         high, low = (schedule.integral(torch.tensor([1.0, eps], dtype=torch.float64)) ** (1 / power)).tolist()
@@ -83,6 +88,7 @@ class PowerTimeGrid(TimeGrid):
         if not self.power > 0:
             raise ValueError(f"PowerTimeGrid: power must be positive, found {self.power}.")
 
+    @override
     def __call__(self, schedule: Schedule, steps: int, eps: float) -> Tensor:
         u = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
         return eps + (1 - eps) * u**self.power

@@ -93,6 +93,7 @@ class GridLadder(Ladder):
         if self.count < 1:
             raise ValueError(f"GridLadder: count must be at least 1, found {self.count}.")
 
+    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
         return self.grid(schedule, max(1, self.count - 1), eps)[-self.count :]
 
@@ -120,6 +121,7 @@ class AutomaticLadder(Ladder):
 
     max_ratio: float = 1.25
 
+    @override
     def __call__(self, schedule: Schedule, dim: int, eps: float) -> Tensor:
         low, high = schedule.integral(torch.tensor([eps, 1.0], dtype=torch.float64)).sqrt().tolist()
         return GridLadder(level_count(high / low, level_ratio(dim, self.max_ratio)))(schedule, dim, eps)

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 
 class LearningRate(ABC):
     """A factor on the optimiser's learning rate at each step of a training run."""
@@ -51,5 +53,6 @@ class ConstantRate(LearningRate):
 
     needs_total: ClassVar[bool] = False
 
+    @override
     def __call__(self, step: int, total: float) -> float:
         return min(1.0, (step + 1) / max(1, self.warmup))
