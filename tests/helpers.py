@@ -6,14 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
 from rsgm.fields import Field, TangentField
-from rsgm.manifolds import expand
+from rsgm.manifolds import Manifold, expand
 from rsgm.networks import MLP
 from rsgm.processes import Process, Score, ScoreField
+
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -24,6 +27,29 @@ def seeded(seed: int = 0) -> torch.Generator:
 def at(t: float, n: int) -> Tensor:
     """One time for each of ``n`` points."""
     return torch.full((n,), t, dtype=torch.float64)
+
+
+def points(manifold: Manifold, n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Points of any manifold, compact or not."""
+    generator = seeded(seed)
+    return manifold.projx(torch.randn(n, *manifold.shape, generator=generator, dtype=torch.float64).to(dtype))
+
+
+def tangents(manifold: Manifold, x: Tensor, length: float | None = None, seed: int = 1) -> Tensor:
+    """Normal tangent vectors, or tangent vectors of a given length."""
+    u = manifold.random_tangent(x, seeded(seed))
+    if length is None:
+        return u
+    for _ in range(2):  # the rounding of a short vector, scaled up, is not tangent
+        norm = manifold.squared_norm(x, u).sqrt()
+        u = manifold.proju(x, u * (length / norm).reshape(-1, *(1,) * len(manifold.shape)))
+    return u
+
+
+def worst(x: Tensor) -> float:
+    """The largest entry by size, all of which have to be finite."""
+    assert torch.isfinite(x).all()
+    return float(x.abs().max())
 
 
 def random_score(process: Process, scale: float = 1.0, **options: Any) -> Score:
