@@ -14,11 +14,13 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.fields import Field, TangentField
-from rsgm.manifolds import expand
+from rsgm.manifolds import Manifold, expand
 from rsgm.models import GenerativeModel, write_checkpoint
 from rsgm.networks import MLP
 from rsgm.processes import Process, Score, ScoreField
 from rsgm.training import Training, fit_in_one_pass
+
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -29,6 +31,29 @@ def seeded(seed: int = 0) -> torch.Generator:
 def at(t: float, n: int) -> Tensor:
     """One time for each of ``n`` points."""
     return torch.full((n,), t, dtype=torch.float64)
+
+
+def points(manifold: Manifold, n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Points of any manifold, compact or not."""
+    generator = seeded(seed)
+    return manifold.projx(torch.randn(n, *manifold.shape, generator=generator, dtype=torch.float64).to(dtype))
+
+
+def tangents(manifold: Manifold, x: Tensor, length: float | None = None, seed: int = 1) -> Tensor:
+    """Normal tangent vectors, or tangent vectors of a given length."""
+    u = manifold.random_tangent(x, seeded(seed))
+    if length is None:
+        return u
+    for _ in range(2):  # the rounding of a short vector, scaled up, is not tangent
+        norm = manifold.squared_norm(x, u).sqrt()
+        u = manifold.proju(x, u * (length / norm).reshape(-1, *(1,) * len(manifold.shape)))
+    return u
+
+
+def worst(x: Tensor) -> float:
+    """The largest entry by size, all of which have to be finite."""
+    assert torch.isfinite(x).all()
+    return float(x.abs().max())
 
 
 def random_score(process: Process, scale: float = 1.0, **options: Any) -> Score:
@@ -82,6 +107,11 @@ class NormalScore(ScoreField):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         signal, std = expand(self.process.signal(t), x), expand(self.process.std(t), x)
         return (signal * self.mean - x) / ((self.scale * signal).square() + std.square())
+
+
+def with_small_networks(patch: pytest.MonkeyPatch) -> None:
+    """Where none is named, one of 32 neurons in place of the published 5 x 512: what is shown runs as it is."""
+    patch.setattr(MLP.__init__, "__defaults__", ((32,), *MLP.__init__.__defaults__[1:]))
 
 
 def quiet_trainer(folder: Path, **options: Any) -> Trainer:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from conftest import within
+from helpers import seeded
 from rsgm import RSGM
 from rsgm.description import build, describe
 from rsgm.divergence import with_divergence
@@ -23,10 +24,6 @@ STIEFEL = Adapted(geoopt.EuclideanStiefel, (4, 2))
 LORENTZ = Adapted(geoopt.Lorentz, (3,))
 ALL = [SPHERE, BALL, SPD, STIEFEL, LORENTZ]
 every_manifold = pytest.mark.parametrize("manifold", ALL, ids=lambda manifold: type(manifold.base).__name__)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def points(manifold, n=6, seed=0):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers import with_small_networks
+
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
@@ -15,6 +17,7 @@ def test_there_are_programs():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    with_small_networks(monkeypatch)
     runpy.run_path(str(path), run_name="__main__")
     out = capsys.readouterr().out
     assert out

@@ -385,7 +385,7 @@ class TestSampling:
             torch.testing.assert_close(found, torch.tensor(expected, dtype=dtype))
             return
         tail = above > 1e-6
-        for s in [*np.geomspace(1e-5, 20, 22), 0.33, 1.499, 100.0]:
+        for s in [*np.geomspace(1e-5, 20, 8), 0.33, 1.499, 100.0]:
             distance = kernel.sample_distance(torch.from_numpy(r).to(dtype), torch.tensor(s, dtype=dtype))
             assert distance.dtype == dtype
             distance = distance.double().clamp(max=math.pi).numpy()  # float32(pi) > pi
@@ -425,9 +425,8 @@ class TestSampling:
             assert statistic < 2.3 / math.sqrt(n)
 
     @pytest.mark.parametrize("s", [0.01, 0.2, 1.0, 2.5, 8.0])
-    @every_dtype
     @every_kernel
-    def test_moments(self, kernel, dtype, s):
+    def test_moments(self, kernel, s):
         """Zonal functions have the mean exp(-eigenvalue s/2): five standard errors, which are exact too."""
         n, decay = 100_000, lambda eigenvalue: math.exp(-eigenvalue * s / 2)
         if kernel is CIRCLE:
@@ -450,8 +449,8 @@ class TestSampling:
             tests = [
                 (lambda d, n=n: character(d, n), mean(n), sum(mean(m) for m in range(0, 2 * n + 1, 2))) for n in spins
             ]
-        r = normal_norms(kernel, n, seed=int(1000 * s)).to(dtype)
-        distance = kernel.sample_distance(r, torch.tensor(s, dtype=dtype)).double()
+        r = normal_norms(kernel, n, seed=int(1000 * s)).float()
+        distance = kernel.sample_distance(r, torch.tensor(s)).double()
         for function, mean_value, mean_square in tests:
             error = function(distance).mean().item() - mean_value
             assert abs(error) < 5 * math.sqrt((mean_square - mean_value**2) / n)
@@ -470,7 +469,7 @@ class TestSampling:
     @pytest.mark.parametrize("name", ["S2", "SO3", "S1_abs"])
     def test_reference_statistics(self, name):
         kernel = KERNELS[name.removesuffix("_abs")]
-        n = 400_000
+        n = 200_000
         levels = (np.arange(n) + 0.5) / n  # a sample without noise: the quantiles of the chi law
         r = torch.from_numpy(np.sqrt(2 * special.gammaincinv(kernel.dim / 2, levels)))
         for row in reference("brownian_statistics.json")["exact_statistics"]:

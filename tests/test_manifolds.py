@@ -14,6 +14,7 @@ import scipy.special
 import torch
 
 from conftest import concrete, each, quadrature, variants, within
+from helpers import every_dtype, points, tangents, worst
 from rsgm.description import build, describe
 from rsgm.divergence import GaussianHutchinson, Hutchinson, with_divergence
 from rsgm.manifolds import Adapted, Euclidean, Manifold, Product, SpecialOrthogonal, Sphere, Torus, require_manifold
@@ -24,25 +25,7 @@ LENGTHS = [1e-6, 1e-4, 1e-2, 1.0, 3.0, math.pi - 1e-4]
 SPHERES = [Sphere(dim) for dim in (1, 2, 3, 5)]
 
 every_manifold = pytest.mark.parametrize("make", variants(Manifold))
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 every_sphere = pytest.mark.parametrize("sphere", SPHERES, ids=lambda sphere: f"S{sphere.dim}")
-
-
-def points(manifold: Manifold, n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
-    """Points of any manifold, compact or not."""
-    generator = torch.Generator().manual_seed(seed)
-    return manifold.projx(torch.randn(n, *manifold.shape, generator=generator, dtype=torch.float64).to(dtype))
-
-
-def tangents(manifold: Manifold, x: torch.Tensor, length: float | None = None, seed: int = 1) -> torch.Tensor:
-    """Normal tangent vectors, or tangent vectors of a given length."""
-    u = manifold.random_tangent(x, torch.Generator().manual_seed(seed))
-    if length is None:
-        return u
-    for _ in range(2):  # the rounding of a short vector, scaled up, is not tangent
-        norm = manifold.squared_norm(x, u).sqrt()
-        u = manifold.proju(x, u * (length / norm).reshape(-1, *(1,) * len(manifold.shape)))
-    return u
 
 
 def knows(manifold: Manifold, *methods: str) -> Manifold:
@@ -60,11 +43,6 @@ def knows(manifold: Manifold, *methods: str) -> Manifold:
 
 def flat(manifold: Manifold, x: torch.Tensor) -> torch.Tensor:
     return x.flatten(x.dim() - len(manifold.shape))
-
-
-def worst(x: torch.Tensor) -> float:
-    assert torch.isfinite(x).all()
-    return float(x.abs().max())
 
 
 def stretch(manifold: Manifold, *points: torch.Tensor) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import with_small_networks
 from rsgm import RSGM, EarthData, Sphere, cli
 from rsgm.networks import MLP
 
@@ -54,6 +55,7 @@ def test_python_runs(tmp_path, monkeypatch):
     best = tmp_path / "runs" / "volcano_rsgm" / "version_0" / "best.ckpt"
     best.parent.mkdir(parents=True)
     RSGM(Sphere(2), network=partial(MLP, hidden=[8])).save(best)
+    with_small_networks(monkeypatch)
     blocks, names = [text for kind, text in BLOCKS if kind == "python"], {}
     assert len(blocks) >= 3
     for text in blocks:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from conftest import variants
+from helpers import every_dtype
 from rsgm.schedules import (
     AutomaticVariance,
     ConstantBeta,
@@ -22,7 +23,6 @@ from rsgm.schedules import (
 from rsgm.training import ConstantRate, LearningRate, WarmupCosine
 
 every_schedule = pytest.mark.parametrize("make", variants(Schedule))
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
 def times(dtype: torch.dtype = torch.float64) -> torch.Tensor:

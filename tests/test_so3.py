@@ -8,6 +8,7 @@ import scipy.special
 import torch
 
 from conftest import within
+from helpers import every_dtype, points, seeded, worst
 from rsgm.divergence import with_divergence
 from rsgm.manifolds import Manifold, SpecialOrthogonal
 from rsgm.manifolds.so3 import (
@@ -16,13 +17,8 @@ from rsgm.manifolds.so3 import (
     quaternion_to_matrix,
     rotation_vector_to_matrix,
 )
-from test_manifolds import every_dtype, points, worst
 
 SO3 = SpecialOrthogonal()
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def units(n: int, dim: int = 3, seed: int = 1) -> torch.Tensor:

@@ -7,12 +7,8 @@ import pytest
 import torch
 
 from conftest import within
+from helpers import every_dtype, points, seeded, tangents, worst
 from rsgm.manifolds import Torus
-from test_manifolds import every_dtype, points, tangents, worst
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @every_dtype

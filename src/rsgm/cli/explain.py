@@ -33,6 +33,12 @@ def explain(message: str, keys: list[str]) -> str:
     if unknown:
         key = unknown.group(1) or unknown.group(2)
         own = [k for k in keys if not k.endswith("help")]
+        # a part of another group, as what is learned was of the model once
+        _, *parts = key.split(".")
+        for place, part in enumerate(parts):
+            home = next((k for k in own if "." in k and k.split(".", 1)[1] == part), None)
+            if home and not where and not key.startswith(home):
+                return f"unknown key {key!r}; did you mean {'.'.join([home, *parts[place + 1 :]])!r}?"
         # a key with parts is one of the parser's own, if it is near to one
         meant = not where and difflib.get_close_matches(key.split(".")[0], [k.split(".")[0] for k in own])
         return _did_you_mean("key", key, where, own if "." in key and meant else own + _argument_names())
