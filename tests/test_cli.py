@@ -365,6 +365,8 @@ UNUSABLE = {
     "no YAML": ("model: [", ["parsing"]),
     "no number": (["--training.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),
     "former average": (["--ema.decay=0.9"], ["unknown key 'ema.decay'"]),
+    "moved": (["--model.optimizer.lr=1"], ["unknown key 'model.optimizer.lr'; did you mean 'training.optimizer.lr'?"]),
+    "moved whole": (["--model.learning_rate=ConstantRate"], ["did you mean 'training.learning_rate'?"]),
     "no run to continue": (["--ckpt_path=last"], ["--ckpt_path last: no run below runs/tiny has a last.ckpt"]),
 }
 

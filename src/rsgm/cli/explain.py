@@ -33,16 +33,14 @@ def explain(message: str, keys: list[str]) -> str:
     if unknown:
         key = unknown.group(1) or unknown.group(2)
         own = [k for k in keys if not k.endswith("help")]
-        # a part of another group, as what is learned was of the model once
-        _, *parts = key.split(".")
-        for place, part in enumerate(parts):
-            home = next((k for k in own if "." in k and k.split(".", 1)[1] == part), None)
-            if home and not where and not key.startswith(home):
-                return f"unknown key {key!r}; did you mean {'.'.join([home, *parts[place + 1 :]])!r}?"
         # a key with parts is one of the parser's own, if it is near to one
         meant = not where and difflib.get_close_matches(key.split(".")[0], [k.split(".")[0] for k in own])
         return _did_you_mean("key", key, where, own if "." in key and meant else own + _argument_names())
-    if text.startswith("unknown "):
+    if text.startswith("unknown "):  # as the parser of a part has said it
+        name = re.search(r"unknown key '([\w.]+)'", text)
+        moved = name and where and _moved(f"{where}.{name.group(1)}", keys)
+        if moved:
+            return moved
         return text.replace(" '", f" '{where}.", 1) if where else text
     number = re.search(r"(Expected a <class '(?:int|float)'>) - Expected a dot import path string: (\S+)", text)
     if number:  # not the object that it may be instead
@@ -52,6 +50,16 @@ def explain(message: str, keys: list[str]) -> str:
         return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])
     text = text.replace("typing.Literal", "one of ")
     return f"{where}: {text}" if where else text
+
+
+def _moved(key: str, keys: list[str]) -> str | None:
+    """Of a key that another group has: the settings of training were the model's once."""
+    group, *parts = key.split(".")
+    for place, part in enumerate(parts):
+        home = next((k for k in keys if k.split(".")[1:] == [part] and k.split(".")[0] != group), None)
+        if home:
+            return f"unknown key {key!r}; did you mean {'.'.join([home, *parts[place + 1 :]])!r}?"
+    return None
 
 
 def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:
