@@ -97,6 +97,19 @@ class HeatKernelScore(ScoreField):
         return self.manifold.heat_kernel_score(self.centre.to(x).expand_as(x), self.manifold.projx(x), s)
 
 
+class ReverseMode(ScoreField):
+    """With a divergence by reverse mode, which is several times faster than forward mode for scores in closed form."""
+
+    def with_divergence(
+        self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            y = x.detach().requires_grad_()
+            value = self(t, y)
+            rows = [torch.autograd.grad((value * e).sum(), y, retain_graph=True)[0] for e in directions]
+        return value.detach(), self.manifold.inner(x, directions, torch.stack(rows)).sum(0)
+
+
 class NormalScore(ScoreField):
     """The score of data from N(mean, scale²) under a process with normal laws; of one point if the scale is 0."""
 

@@ -97,10 +97,9 @@ def test_log_determinant_against_the_jacobian(chart):
 
 
 @every_chart
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradients_are_finite(chart, dtype):
-    """At zero, next to it, and away from it; for both directions."""
-    for length in (0.0, 1e-20, 1e-4, 1.0):
+def test_gradients_are_finite(chart):
+    """At zero, next to it, and away from it; for both directions; where float32 rounds to zero too."""
+    for length, dtype in [(0.0, torch.float32), (1e-20, torch.float32), (1e-20, torch.float64), (1.0, torch.float32)]:
         y = coordinates(chart, length).to(dtype).requires_grad_()
         loss = chart.forward(y).square().sum() + chart.log_det(y).sum()
         assert torch.isfinite(torch.autograd.grad(loss, y)[0]).all()

@@ -71,7 +71,8 @@ def points(n: int, dim: int = 2) -> torch.Tensor:
 def test_a_step_raises_the_energy_of_the_data_over_that_of_the_prior():
     """Error 1, the sign of the loss: f grows at z of p(z|x) relative to z of the prior."""
     z = torch.tensor([1.5, -0.5])
-    model = small(prior_chain=STILL, posterior_chain=At(z), rho=0.0)
+    model = small(prior_chain=STILL, rho=0.0)
+    model.posterior_chain = At(z)
     before = terms(model, points(50))
     before["loss"].mean().backward()
     with torch.no_grad():
@@ -149,7 +150,8 @@ def test_every_batch_is_an_update(tmp_path):
 def test_no_noise_in_the_reconstruction():
     """Error 6: given z the loss is a number, |x - g(z)|² / 2σ² beside the energies."""
     z = torch.tensor([0.4, -1.0])
-    model = small(prior_chain=STILL, posterior_chain=At(z), sigma=0.2, rho=0.5)
+    model = small(prior_chain=STILL, sigma=0.2, rho=0.5)
+    model.posterior_chain = At(z)
     x = points(5)
     found = terms(model, x)
     error = (x - model.law.decode(z.expand(5, 2))).square().sum(1)

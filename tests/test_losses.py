@@ -283,6 +283,18 @@ def test_weightings_by_formula():
 
 
 @pytest.mark.parametrize("make", variants(Weighting))
+def test_weights_multiply_the_mismatch(make):
+    """That of the time and that of the law of times."""
+    process, n = Brownian(Sphere(2), LinearBeta(0.1, 3.0)), 20
+    score = Family(process, ASTRAY.expand(n, 3))
+    x0 = process.manifold.random_uniform(n, 3, generator=seeded(), dtype=torch.float64)
+    loss, generator = DenoisingScoreMatching(ImportanceTime(), make()), seeded(1)
+    t, weight = loss.time(process, x0, generator)
+    expected = weight * loss.weighting(process, t) * loss.mismatch(score, x0, t, None, generator)
+    assert torch.allclose(loss(score, x0, generator=seeded(1)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", variants(Weighting))
 def test_weights_are_positive(make):
     for schedule in (param.values[0]() for param in variants(Schedule)):
         process = Brownian(Sphere(2), schedule)

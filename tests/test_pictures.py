@@ -66,9 +66,7 @@ def shown(figure: Figure, exact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 #: smooth laws where a chart of the sphere ends, or its seam is
 SMOOTH = {
     "north": VonMisesFisher(S2, unit(0.1, 0, 1), 2.0),
-    "south": VonMisesFisher(S2, unit(0, 0, -1), 15.0),
     "south, a tenth of a radian": VonMisesFisher(S2, unit(0, 0, -1), 100.0),
-    "beside the north": VonMisesFisher(S2, unit(0.2, -0.2, 1), 15.0),
     "seam": VonMisesFisher(S2, unit(-1, 0.02, 0.3), 15.0),
     "both poles": Mixture(VonMisesFisher(S2, torch.stack([unit(0, 0.1, 1), unit(0, 0, -1)]), 4.0)),
 }
@@ -132,9 +130,8 @@ def test_density_of_zero_on_the_sphere(generator):
     assert set(np.unique(plots.interpolate(to_lat_lon(x).numpy(), spot)[2])) == {3.0, -np.inf}
 
 
-@pytest.mark.parametrize("scale", [0.5, 0.1])
-@pytest.mark.parametrize("angles", [(3.1, -3.0), (3.1, 0.4), (0.2, 0.3)])
-def test_picture_of_a_known_density_on_the_torus(scale, angles, generator):
+@pytest.mark.parametrize(("angles", "scale"), [((3.1, -3.0), 0.1), ((3.1, 0.4), 0.5)])
+def test_picture_of_a_known_density_on_the_torus(angles, scale, generator):
     """Across both seams, at a corner as well."""
     law = WrappedNormal(T2, T2.from_angles(torch.tensor(angles, dtype=torch.float64)), scale)
     figure = picture(law, T2, generator)

@@ -81,7 +81,7 @@ def test_density_map() -> None:
         figure = density_map(CENTRES, NODES, bump(NODES, CENTRES), train=POINTS, test=POINTS[:2], title="a bump")
     picture = png(figure)
     assert picture.shape == (900, 1600, 4)
-    assert len(np.unique(picture.reshape(-1, 4), axis=0)) > 200  # something is drawn
+    assert len(np.unique(picture[::4, ::4].reshape(-1, 4), axis=0)) > 200  # something is drawn
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["train (6)", "test (2)"]
     assert figure.axes[1].get_xlabel() == "log density per steradian (nats)"

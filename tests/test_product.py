@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import quadrature, within
-from helpers import HeatKernelScore, seeded
+from helpers import HeatKernelScore, ReverseMode, seeded
 from rsgm import RSGM
 from rsgm.likelihood import ODESolver
 from rsgm.losses import ImplicitScoreMatching
@@ -149,7 +149,11 @@ class LineScore(ScoreField):
         return (self.m * decay.sqrt() - x) / (self.v * decay + 1 - decay)
 
 
-class Beside(ScoreField):
+class SphereScore(ReverseMode, HeatKernelScore):
+    """Of a heat kernel."""
+
+
+class Beside(ReverseMode):
     def __init__(self, process, scores):
         super().__init__(process)
         self.scores = torch.nn.ModuleList(scores)
@@ -164,7 +168,7 @@ def test_the_density_of_a_product_is_the_sum_of_the_marginals():
     product = Product([Sphere(2), Euclidean(1)])
     process = ProductProcess(product, factors=[Brownian, partial(Langevin, scale=1.0)])
     sphere, line = process.factors
-    scores = HeatKernelScore(sphere, 0.3, start(1)), LineScore(line, 0.7, 0.2)
+    scores = SphereScore(sphere, 0.3, start(1)), LineScore(line, 0.7, 0.2)
     solver = ODESolver(tolerance=1e-6)
     x = product.join(
         [
