@@ -299,11 +299,27 @@ def test_a_loader_is_fitted_in_its_own_batches():
         rsgm.fit(KernelDensity(Sphere(2)), DataLoader(points()))
 
 
+def test_a_fitted_model_is_fitted_again_in_training_mode():
+    modes = []
+
+    class Modes(Callback):
+        def on_train_batch_start(self, trainer, training, *_):
+            modes.append(all(part.training for part in training.modules()))
+
+    model = rsgm.fit(small(), points(), steps=1)
+    assert not model.training
+    rsgm.fit(model, points(), steps=1, callbacks=[Modes()])
+    assert modes == [True]
+    assert not model.training
+
+
 def test_arguments_of_fit_are_checked_before_anything_is_made():
     with pytest.raises(TypeError, match=r"fit: model is an object: expected RSGM\(...\), found the class RSGM"):
         rsgm.fit(RSGM, points())
     with pytest.raises(TypeError, match="Training: optimizer is a factory: expected Adam"):
         rsgm.fit(small(), points(), optimizer=torch.optim.Adam(small().parameters()))
+    with pytest.raises(ValueError, match="KernelDensity knows no context"):
+        rsgm.fit(KernelDensity(Sphere(2)), points(), LABELS)
     for wrong in ({"batch_size": 0}, {"steps": -1}):
         with pytest.raises(ValueError, match="expected steps >= 0 and batch_size >= 1"):
             rsgm.fit(small(), points(), **wrong)

@@ -7,6 +7,15 @@ import inspect
 import re
 import sys
 
+#: keys of former versions, and where they are now
+_MOVED = {
+    "model.optimizer": "training.optimizer",
+    "model.learning_rate": "training.learning_rate",
+    "ema": "training.averaging",
+    "model.ema": "training.averaging",
+    "model.ode": "model.likelihood (of a flow model.solver)",
+}
+
 
 class UsageError(ValueError):
     """A command line or configuration that cannot be used."""
@@ -46,6 +55,15 @@ def explain(message: str, keys: list[str]) -> str:
         return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])
     text = text.replace("typing.Literal", "one of ")
     return f"{where}: {text}" if where else text
+
+
+def moved(text: str) -> str:
+    """The line of `explain`; of a key of a former version, where it is now."""
+    key = re.match(r"unknown key '([\w.]+)'", text)
+    for old, new in _MOVED.items() if key else ():
+        if f"{key[1]}.".startswith(f"{old}."):
+            return f"unknown key '{key[1]}'; it is now '{new}'"
+    return text
 
 
 def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:

@@ -111,6 +111,8 @@ def fit(
     loaded = isinstance(points, LightningDataModule | DataLoader)
     if loaded and context is not None:
         raise ValueError(f"fit: a {type(points).__name__} brings its own context; found another one beside it.")
+    if context is not None and not model.trainable:
+        raise ValueError(f"fit: {type(model).__name__} knows no context; leave it out, or fit one model for each.")
     rows = None if loaded else PointsData.of(model.manifold, points, context).rows()
     if not model.trainable:
         fit_in_one_pass(model, *_parts(points if rows is None else rows, seed), seed)
@@ -120,6 +122,7 @@ def fit(
     options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, **trainer}
     with quiet(), torch.random.fork_rng():
         loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
+        training.train()  # a model that was loaded or fitted before is in evaluation mode
         loop.fit(training, points if rows is None else _stream(rows, batch_size, steps, seed))
     return model.eval()
 
