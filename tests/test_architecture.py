@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+import rsgm
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "rsgm"
 
@@ -437,3 +439,10 @@ class TestCheckersCanFail:
 
     def test_machine_paths_pass(self) -> None:
         assert check_machine_paths("f", "../{0}/x, a{0}/b, /{0}er/".format("work") + "src/work/") == []
+
+
+def test_type_checkers_see_the_names_that_are_loaded_on_demand():
+    tree = ast.parse(Path(rsgm.__file__).read_text())
+    (block,) = [statement for statement in tree.body if isinstance(statement, ast.If)]
+    seen = [(line.module, alias.name, alias.asname) for line in block.body for alias in line.names]
+    assert seen == [(module, name, name) for module, names in rsgm._HOMES.items() for name in names]

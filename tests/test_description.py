@@ -398,7 +398,9 @@ def test_parts_from_elsewhere(tmp_path, monkeypatch):
         "init_args": {"weighting": {"class_path": "my_parts.Flat", "init_args": {"height": 2.0}}},
     }
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match="'my_parts' is not imported; import it before loading, if you trust it"):
+    with pytest.raises(
+        ValueError, match=r"'my_parts' is not imported; import it before loading, if you trust it .*--import"
+    ):
         build(description, Loss)
     assert "my_parts" not in sys.modules
     try:

@@ -70,6 +70,24 @@ def test_log_prob_is_differentiable_in_the_point(name):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["score, sphere", "chart", "flow matching", "kernel density", "Kent"])
+def test_log_prob_has_second_derivatives(name):
+    """Along a geodesic, against differences of the first; the seed of the outer derivative has no gradient."""
+    torch.manual_seed(0)
+    model, step = MODELS[name](), 1e-4
+    x = points(model.manifold, 2)
+    u = model.manifold.random_tangent(x, seeded(1))
+
+    def slope(s: float) -> tuple[torch.Tensor, torch.Tensor]:
+        s = torch.tensor(s, dtype=torch.float64, requires_grad=True)
+        value = model.log_prob(model.manifold.expmap(x, s * u)).sum()
+        return torch.autograd.grad(value, s, create_graph=True)[0], s
+
+    (found,) = torch.autograd.grad(*slope(0.0))
+    expected = (slope(step)[0] - slope(-step)[0]) / (2 * step)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-3)
+
+
 @pytest.fixture(scope="module")
 def conditional() -> RSGM:
     torch.manual_seed(0)
@@ -113,3 +131,8 @@ def test_contexts_that_do_not_broadcast(conditional, shape):
         conditional.log_prob(x, context)
     with pytest.raises(ValueError, match=message):
         conditional.sample(4, context)
+
+
+def test_a_context_is_finite(conditional):
+    with pytest.raises(ValueError, match="expected a context of finite numbers"):
+        conditional.log_prob(points(SPHERE, 2), [1.0, float("nan")])

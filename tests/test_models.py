@@ -7,6 +7,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -182,7 +183,7 @@ def test_density_integrates_to_one(cls):
 
 
 @every_model
-@pytest.mark.parametrize("shape", [(), (2,), (5, 2), (5, 4), (5, 3, 1), (0, 3)])
+@pytest.mark.parametrize("shape", [(), (2,), (5, 2), (5, 4), (5, 3, 1), (0, 2)])
 def test_points_of_the_wrong_shape(cls, shape):
     with pytest.raises(ValueError, match=r"log_prob: expected points \(\*batch, 3\), found \("):
         ready(cls).log_prob(torch.ones(shape) / 3**0.5)
@@ -645,6 +646,14 @@ def test_points_that_are_not_finite_are_named(bad):
     x[[1, 4], 0] = bad
     with pytest.raises(ValueError, match=r"2 of 5 points are not finite \(rows 1, 4\)"):
         model.log_prob(x)
+
+
+@every_model
+def test_arrays_numbers_of_numpy_and_no_points(cls):
+    model, x = ready(cls), points(3)
+    torch.testing.assert_close(model.log_prob(x.numpy()), model.log_prob(x), rtol=0, atol=1e-4)
+    assert torch.equal(model.sample(np.int64(2), seed=np.int64(1)), model.sample(2, seed=1))
+    assert model.log_prob(model.sample((2, 0))).shape == (2, 0)
 
 
 def test_integers_are_not_points():

@@ -99,6 +99,20 @@ def test_a_batch_of_another_form_is_named(tmp_path):
         quiet_trainer(tmp_path, max_steps=1).fit(Training(small()), loader)
 
 
+def test_a_checkpoint_of_a_trainer_is_one_of_ours(tmp_path):
+    """Lightning's own callback, its `load_from_checkpoint` and its `predict`, at the model's averaged weights."""
+    training = Training(small(), averaging=0.9)
+    trainer = quiet_trainer(tmp_path, max_steps=3)
+    trainer.fit(training, DataLoader(points(), batch_size=16))
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    again = Training.load_from_checkpoint(tmp_path / "own.ckpt", averaging=0.5)
+    assert again.averaging == 0.5
+    assert same(weights(again.model), weights(training.model))
+    assert same(weights(again.model), weights(rsgm.load(tmp_path / "own.ckpt")))
+    predicted = torch.cat(trainer.predict(again, DataLoader(points(), batch_size=16)))
+    torch.testing.assert_close(predicted, training.model.log_prob(points()), rtol=0, atol=1e-4)
+
+
 def test_test_scores_the_weights_that_are_left(tmp_path):
     model, test = small(), points(10, seed=2)
     trainer, training = quiet_trainer(tmp_path, max_steps=5), Training(model, ADAM)
@@ -267,6 +281,50 @@ def test_a_frame_of_places():
         torch.testing.assert_close(value, places[1][name], rtol=0, atol=1e-5)
 
 
+def test_a_frame_of_coordinates():
+    """x, y and z are coordinates; x and y without z the axes of a map."""
+    pandas = pytest.importorskip("pandas")
+    x = points(20).double()
+    frame = pandas.DataFrame(x.numpy(), columns=["x", "y", "z"])
+    torch.testing.assert_close(PointsData.of(Sphere(2), frame).points(), x, rtol=0, atol=1e-6)
+    place = PointsData.of(Sphere(2), pandas.DataFrame({"x": [90.0], "y": [0.0]})).points()
+    torch.testing.assert_close(place, torch.tensor([[0.0, 1.0, 0.0]]).double(), rtol=0, atol=1e-12)
+
+
+def test_a_loader_is_fitted_in_its_own_batches():
+    model = small()
+    before = weights(model)
+    assert not same(weights(rsgm.fit(model, DataLoader(TensorDataset(points()), batch_size=16), steps=3)), before)
+    with pytest.raises(ValueError, match="needs a ManifoldData, found DataLoader"):
+        rsgm.fit(KernelDensity(Sphere(2)), DataLoader(points()))
+
+
+def test_a_fitted_model_is_fitted_again_in_training_mode():
+    modes = []
+
+    class Modes(Callback):
+        def on_train_batch_start(self, trainer, training, *_):
+            modes.append(all(part.training for part in training.modules()))
+
+    model = rsgm.fit(small(), points(), steps=1)
+    assert not model.training
+    rsgm.fit(model, points(), steps=1, callbacks=[Modes()])
+    assert modes == [True]
+    assert not model.training
+
+
+def test_arguments_of_fit_are_checked_before_anything_is_made():
+    with pytest.raises(TypeError, match=r"fit: model is an object: expected RSGM\(...\), found the class RSGM"):
+        rsgm.fit(RSGM, points())
+    with pytest.raises(TypeError, match="Training: optimizer is a factory: expected Adam"):
+        rsgm.fit(small(), points(), optimizer=torch.optim.Adam(small().parameters()))
+    with pytest.raises(ValueError, match="KernelDensity knows no context"):
+        rsgm.fit(KernelDensity(Sphere(2)), points(), LABELS)
+    for wrong in ({"batch_size": 0}, {"steps": -1}):
+        with pytest.raises(ValueError, match="expected steps >= 0 and batch_size >= 1"):
+            rsgm.fit(small(), points(), **wrong)
+
+
 def test_a_kernel_density_keeps_nine_tenths_or_the_train_part():
     x, data = points().double(), PointsData(Sphere(2), points())
     whole = rsgm.fit(KernelDensity(Sphere(2), widths=4), x)
@@ -287,7 +345,7 @@ def test_fit_gives_each_point_its_context():
     rsgm.fit(model, x, LABELS, steps=150, batch_size=64, optimizer=ADAM)
     right, wrong = model.log_prob(x, LABELS), model.log_prob(x, LABELS.flip(1))
     assert right.mean() > wrong.mean() + 1
-    with pytest.raises(ValueError, match="fit: a data module brings its own context; found another one beside it"):
+    with pytest.raises(ValueError, match="fit: a PointsData brings its own context; found another one beside it"):
         rsgm.fit(model, PointsData(Sphere(2), points()), LABELS)
     with pytest.raises(ValueError, match=r"found a context of shape \(63, 2\)"):
         rsgm.fit(model, x, LABELS[:63])
@@ -316,6 +374,15 @@ def test_equal_seeds_give_equal_models_and_nothing_else_is_drawn():
 
 
 # ---- files
+
+
+def test_double_precision_is_kept_in_a_file(tmp_path):
+    model = small().double()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(1e-9)
+    model.save(tmp_path / "double.ckpt")
+    assert same(weights(rsgm.load(tmp_path / "double.ckpt")), weights(model))
 
 
 def test_saved_and_loaded(tmp_path):

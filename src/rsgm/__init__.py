@@ -6,7 +6,42 @@ PyTorch Lightning.
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
+    from rsgm.data import Cifar10Data as Cifar10Data
+    from rsgm.data import DigitsData as DigitsData
+    from rsgm.data import DihedralTableData as DihedralTableData
+    from rsgm.data import EarthData as EarthData
+    from rsgm.data import LawData as LawData
+    from rsgm.data import ManifoldData as ManifoldData
+    from rsgm.data import MnistData as MnistData
+    from rsgm.data import PointsData as PointsData
+    from rsgm.data import RotationData as RotationData
+    from rsgm.data import TorusData as TorusData
+    from rsgm.evaluation import evaluate as evaluate
+    from rsgm.manifolds import Adapted as Adapted
+    from rsgm.manifolds import Euclidean as Euclidean
+    from rsgm.manifolds import Hyperbolic as Hyperbolic
+    from rsgm.manifolds import Manifold as Manifold
+    from rsgm.manifolds import Product as Product
+    from rsgm.manifolds import SpecialOrthogonal as SpecialOrthogonal
+    from rsgm.manifolds import Sphere as Sphere
+    from rsgm.manifolds import Torus as Torus
+    from rsgm.models import CNF as CNF
+    from rsgm.models import RSGM as RSGM
+    from rsgm.models import ChartSGM as ChartSGM
+    from rsgm.models import CheckpointError as CheckpointError
+    from rsgm.models import ExactScore as ExactScore
+    from rsgm.models import FlowMatching as FlowMatching
+    from rsgm.models import GenerativeModel as GenerativeModel
+    from rsgm.models import KentMixture as KentMixture
+    from rsgm.models import KernelDensity as KernelDensity
+    from rsgm.models import LatentEBM as LatentEBM
+    from rsgm.models import Moser as Moser
+    from rsgm.models import load as load
+    from rsgm.training import Training as Training
+    from rsgm.training import fit as fit
 
 __version__ = version("rsgm")
 

@@ -182,6 +182,8 @@ def main(args: list[str] | None = None) -> int:
 
 def train(args: list[str] | None = None, command: str = "train.py") -> int:
     """Train a model and score its best checkpoint; the exit status."""
+    # a module of one's own is found beside the command, as it is by `python`
+    sys.path.append(os.getcwd())
     try:
         with quiet():
             return _train(TrainCLI(args))

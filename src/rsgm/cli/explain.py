@@ -7,6 +7,15 @@ import inspect
 import re
 import sys
 
+#: keys of former versions, and where they are now
+_MOVED = {
+    "model.optimizer": "training.optimizer",
+    "model.learning_rate": "training.learning_rate",
+    "ema": "training.averaging",
+    "model.ema": "training.averaging",
+    "model.ode": "model.likelihood (of a flow model.solver)",
+}
+
 
 class UsageError(ValueError):
     """A command line or configuration that cannot be used."""
@@ -36,11 +45,7 @@ def explain(message: str, keys: list[str]) -> str:
         # a key with parts is one of the parser's own, if it is near to one
         meant = not where and difflib.get_close_matches(key.split(".")[0], [k.split(".")[0] for k in own])
         return _did_you_mean("key", key, where, own if "." in key and meant else own + _argument_names())
-    if text.startswith("unknown "):  # as the parser of a part has said it
-        name = re.search(r"unknown key '([\w.]+)'", text)
-        moved = name and where and _moved(f"{where}.{name.group(1)}", keys)
-        if moved:
-            return moved
+    if text.startswith("unknown "):
         return text.replace(" '", f" '{where}.", 1) if where else text
     number = re.search(r"(Expected a <class '(?:int|float)'>) - Expected a dot import path string: (\S+)", text)
     if number:  # not the object that it may be instead
@@ -52,14 +57,13 @@ def explain(message: str, keys: list[str]) -> str:
     return f"{where}: {text}" if where else text
 
 
-def _moved(key: str, keys: list[str]) -> str | None:
-    """Of a key that another group has: the settings of training were the model's once."""
-    group, *parts = key.split(".")
-    for place, part in enumerate(parts):
-        home = next((k for k in keys if k.split(".")[1:] == [part] and k.split(".")[0] != group), None)
-        if home:
-            return f"unknown key {key!r}; did you mean {'.'.join([home, *parts[place + 1 :]])!r}?"
-    return None
+def moved(text: str) -> str:
+    """The line of `explain`; of a key of a former version, where it is now."""
+    key = re.match(r"unknown key '([\w.]+)'", text)
+    for old, new in _MOVED.items() if key else ():
+        if f"{key[1]}.".startswith(f"{old}."):
+            return f"unknown key '{key[1]}'; it is now '{new}'"
+    return text
 
 
 def _did_you_mean(kind: str, name: str, where: str, known: list[str]) -> str:

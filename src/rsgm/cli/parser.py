@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import _typehints, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
-from rsgm.cli.explain import UsageError, explain
+from rsgm.cli.explain import UsageError, explain, moved
 
 
 class Parser(LightningArgumentParser):
@@ -21,7 +21,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise one line; the command prints it."""
-        raise UsageError(explain(message, [action.dest for action in self._actions]))
+        raise UsageError(moved(explain(message, [action.dest for action in self._actions])))
 
 
 _carry_over = _typehints.discard_init_args_on_class_path_change

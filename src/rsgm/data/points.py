@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
 from rsgm.data.earth import lat_lon
-from rsgm.data.names import Floats
+from rsgm.data.names import Floats, plain
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
@@ -104,7 +104,8 @@ class PointsData(ManifoldData):
         """Points by their coordinates; of a DataFrame on the globe its latitudes and longitudes, degrees."""
         names = [str(name) for name in getattr(points, "columns", ())]
         found = lat_lon().find(names) if names and manifold == Sphere(2) else None
-        if found is None:
+        # x and y are the axes of a map, beside z those of space
+        if found is None or (plain(names[found.places[1]]) == "x" and "z" in map(plain, names)):
             return cls(manifold, points, context, **arguments)
         lat, lon = (np.asarray(points)[:, place].astype(np.float64) for place in found.places)
         return cls.from_lat_lon(lat, lon, context=context, **arguments)

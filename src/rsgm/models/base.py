@@ -6,10 +6,12 @@ import copy
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rsgm.arguments import check_arguments
@@ -143,7 +145,7 @@ class GenerativeModel(nn.Module, ABC):
             >>> rsgm.RSGM(rsgm.Sphere(2)).sample((2, 3), seed=0).shape
             torch.Size([2, 3, 3])
         """
-        shape = torch.Size([sample_shape] if isinstance(sample_shape, int) else sample_shape)
+        shape = torch.Size([int(sample_shape)] if isinstance(sample_shape, Integral) else sample_shape)
         if any(size < 0 for size in shape):
             raise ValueError(f"sample: expected sizes of at least 0, found {tuple(shape)}.")
         given, n = self.given(context, shape), shape.numel()
@@ -151,33 +153,36 @@ class GenerativeModel(nn.Module, ABC):
             return torch.empty(*shape, *self.manifold.shape, device=self.device)
         return self.draw(n, given, self.generator(seed)).reshape(*shape, *self.manifold.shape)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor | ArrayLike, context: Tensor | ArrayLike | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.
 
         Points and context may be on any device and of any dtype. It is differentiable in x, but for `LatentEBM`, whose
         value is an estimate by draws.
 
         Arguments:
-            x: points
+            x: points, a tensor or an array
             context: of a conditional model, ``(features,)`` for all points or ``(*batch, features)``
 
         Raises:
             ValueError: for points of the wrong shape or kind, that are not finite, or off the manifold by more than
-                1e-4 (nearer ones are projected), and for a context of another shape
+                1e-4 (nearer ones are projected), and for a context of another shape or not finite
 
         Example:
             >>> import rsgm
             >>> rsgm.RSGM(rsgm.Sphere(2)).log_prob(torch.tensor([0.0, 0.0, 1.0])).shape
             torch.Size([])
         """
-        event = self.manifold.shape
+        x, event = torch.as_tensor(x), self.manifold.shape
         split = x.dim() - len(event)
-        if split < 0 or tuple(x.shape[split:]) != event or not x.numel():
+        if split < 0 or tuple(x.shape[split:]) != event:
             expected = ", ".join(["*batch", *map(str, event)])
             raise ValueError(f"log_prob: expected points ({expected}), found {tuple(x.shape)}.")
         if not x.is_floating_point():
             raise ValueError(f"log_prob: expected points of floating-point numbers, found {x.dtype}; use x.double().")
         batch, points = x.shape[:split], x.reshape(-1, *event)
+        given = self.given(context, batch)
+        if not len(points):
+            return torch.zeros(batch, dtype=torch.float64, device=self.device)
         bad = (~torch.isfinite(points.flatten(1)).all(1)).nonzero()[:, 0].tolist()
         if bad:
             rows = ", ".join(map(str, bad[:10]))
@@ -187,7 +192,7 @@ class GenerativeModel(nn.Module, ABC):
         ok, reason = self.manifold.check_point_on_manifold(points, explain=True, atol=1e-4, rtol=1e-4)
         if not ok:
             raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
-        return self.likelihood(points.to(self.device), self.given(context, batch)).value.reshape(batch)
+        return self.likelihood(points.to(self.device), given).value.reshape(batch)
 
     def distribution(self, context: Tensor | None = None) -> ModelDistribution:
         """The model as a `torch.distributions.Distribution`, whose support is the manifold.
@@ -238,11 +243,11 @@ class GenerativeModel(nn.Module, ABC):
 
     # for subclasses, training and checkpoints
 
-    def given(self, context: Tensor | None, batch: Sequence[int]) -> Tensor | None:
+    def given(self, context: Tensor | ArrayLike | None, batch: Sequence[int]) -> Tensor | None:
         """A context ``(n, features)`` on the model's device, of one that broadcasts to ``(*batch, features)``.
 
         Raises:
-            ValueError: for one that does not
+            ValueError: for one that does not, or is not finite
         """
         if context is None:
             return None
@@ -254,6 +259,8 @@ class GenerativeModel(nn.Module, ABC):
             raise ValueError(
                 f"expected a context ({expected}), or one of (features,) for all, found {tuple(context.shape)}."
             ) from None
+        if not bool(torch.isfinite(context).all()):
+            raise ValueError("expected a context of finite numbers, found others; leave these rows out.")
         return rows.reshape(-1, rows.shape[-1]).to(self.device)
 
     def generator(self, seed: int | None) -> torch.Generator:
@@ -262,7 +269,7 @@ class GenerativeModel(nn.Module, ABC):
         if seed is None:
             generator.seed()
         else:
-            generator.manual_seed(seed)
+            generator.manual_seed(int(seed))
         return generator
 
     @property
@@ -314,5 +321,9 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeMode
     model = build(checkpoint["rsgm"]["model"], GenerativeModel)
     model.description = checkpoint["rsgm"]["model"]
     weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+    for name, value in itertools.chain(model.named_parameters(), model.named_buffers()):
+        # a model that was trained in double precision keeps its digits
+        if name in weights:
+            value.data = value.data.to(weights[name].dtype)
     model.load_state_dict(weights)
     return model.to(device).eval()

@@ -60,9 +60,10 @@ class _DualSin(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         stacked, out, cos = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative, in which it is no constant
+            cos = torch.cos(stacked[0])
         result = torch.mul(grad, cos)
         for u, g in zip(stacked[1:], grad[1:], strict=True):
             result[0].sub_(u.mul(g).mul_(out[0]))
@@ -82,9 +83,11 @@ class _DualSiLU(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         stacked, sigmoid, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative, in which they are no constants
+            sigmoid = torch.sigmoid(stacked[0])
+            slope = sigmoid * (1 + stacked[0] * (1 - sigmoid))
         bend = sigmoid * (1 - sigmoid) * (2 + stacked[0] * (1 - 2 * sigmoid))
         result = torch.mul(grad, slope)
         for u, g in zip(stacked[1:], grad[1:], strict=True):
@@ -104,7 +107,6 @@ class DualLinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the points, the weight and the bias."""
         stacked, weight = ctx.saved_tensors

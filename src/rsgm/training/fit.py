@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike
 from pytorch_lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torch.optim import Adam
+from torch.utils.data import DataLoader
 
+from rsgm.arguments import require_instance
 from rsgm.data import Batch, ManifoldData, PointsData, Split
 from rsgm.data.loaders import TrainLoader
 from rsgm.models import GenerativeModel
@@ -60,7 +62,7 @@ def quiet() -> Iterator[None]:
 
 def fit(
     model: GenerativeModel,
-    points: ArrayLike | Tensor | LightningDataModule,
+    points: ArrayLike | Tensor | LightningDataModule | DataLoader,
     context: ArrayLike | Tensor | None = None,
     steps: int = 2000,
     batch_size: int = 512,
@@ -79,7 +81,7 @@ def fit(
     Arguments:
         model: what is fitted, in place
         points: a tensor or an array of coordinates ``(N, *manifold.shape)``; of the globe, a DataFrame with columns of
-            latitudes and longitudes in degrees; or a data module
+            latitudes and longitudes in degrees; or a data module, or a loader, which makes its own batches
         context: what is known of each point and given to the model, ``(N, features)``
         steps: of the optimiser
         batch_size: points of one step
@@ -93,7 +95,8 @@ def fit(
         the model
 
     Raises:
-        ValueError: for points that are not on the manifold (see `rsgm.PointsData`)
+        TypeError: for what is not a model
+        ValueError: for points that are not on the manifold (see `rsgm.PointsData`), and a batch of none
 
     Example:
         >>> import rsgm
@@ -102,10 +105,15 @@ def fit(
         >>> model.log_prob(points).shape
         torch.Size([100])
     """
-    module = isinstance(points, LightningDataModule)
-    if module and context is not None:
-        raise ValueError("fit: a data module brings its own context; found another one beside it.")
-    rows = None if module else PointsData.of(model.manifold, points, context).rows()
+    require_instance(model, GenerativeModel, "fit: model")
+    if batch_size < 1 or steps < 0:
+        raise ValueError(f"fit: expected steps >= 0 and batch_size >= 1, found {steps} and {batch_size}.")
+    loaded = isinstance(points, LightningDataModule | DataLoader)
+    if loaded and context is not None:
+        raise ValueError(f"fit: a {type(points).__name__} brings its own context; found another one beside it.")
+    if context is not None and not model.trainable:
+        raise ValueError(f"fit: {type(model).__name__} knows no context; leave it out, or fit one model for each.")
+    rows = None if loaded else PointsData.of(model.manifold, points, context).rows()
     if not model.trainable:
         fit_in_one_pass(model, *_parts(points if rows is None else rows, seed), seed)
         return model.eval()
@@ -114,10 +122,8 @@ def fit(
     options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, **trainer}
     with quiet(), torch.random.fork_rng():
         loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
-        if rows is None:
-            loop.fit(training, datamodule=points)
-        else:
-            loop.fit(training, _stream(rows, batch_size, steps, seed))
+        training.train()  # a model that was loaded or fitted before is in evaluation mode
+        loop.fit(training, points if rows is None else _stream(rows, batch_size, steps, seed))
     return model.eval()
 
 

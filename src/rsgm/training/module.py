@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from rsgm.arguments import require_instance
+from rsgm.arguments import require_factory, require_instance
 from rsgm.data import ManifoldData
-from rsgm.models import GenerativeModel, NonFiniteLossError, record
+from rsgm.models import GenerativeModel, NonFiniteLossError, load, record
 from rsgm.seeding import StepCounter, seed_from
 from rsgm.training.callbacks import EMA, Cost
 from rsgm.training.learning import LearningRate, WarmupCosine
@@ -46,7 +47,7 @@ class Training(LightningModule):
             (see `rsgm.training.EMA`); None for the weights of the last step
 
     Raises:
-        TypeError: for what is not a model
+        TypeError: for what is not a model, and an optimiser in the place of its factory
         ValueError: for a model without parameters, which is fitted by ``fit_points``
 
     Example:
@@ -69,7 +70,11 @@ class Training(LightningModule):
                 "rsgm.fit, and no Trainer is needed."
             )
         self.model, self.learning_rate, self.averaging = model, learning_rate, averaging
-        self.optimizer = optimizer or partial(Adam, lr=2e-4, fused=True)
+        self.optimizer = (
+            partial(Adam, lr=2e-4, fused=True)
+            if optimizer is None
+            else require_factory(optimizer, "Training: optimizer", "Adam")
+        )
         self.seed: int | None = None
         self._position = StepCounter()
 
@@ -134,6 +139,14 @@ class Training(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._log_likelihood("test", batch)
 
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The log-density of points, as `GenerativeModel.log_prob`."""
+        return self.model.log_prob(x, context)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The log-density of each point."""
+        return self(*unpack(batch))
+
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser with its learning-rate schedule."""
         optimizer = self.optimizer(self.model.parameter_groups())
@@ -154,6 +167,12 @@ class Training(LightningModule):
         if isinstance(data, ManifoldData):
             more |= {"data": data.description(), "fingerprint": data.fingerprint}
         checkpoint.setdefault("rsgm", {}).update(record(self.model, **more))
+
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Training:
+        """A checkpoint's model in a `Training` of the given arguments: its own are not in the file."""
+        return super().load_from_checkpoint(checkpoint_path, *args, **{"model": load(checkpoint_path), **kwargs})
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
