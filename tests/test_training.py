@@ -299,6 +299,24 @@ def test_a_loader_is_fitted_in_its_own_batches():
         rsgm.fit(KernelDensity(Sphere(2)), DataLoader(points()))
 
 
+@pytest.mark.parametrize(
+    "wrong, message",
+    [(5 * points(), "are not on Sphere.*project them"), (points()[:, :2], r"expected points \(\*batch, 3\), found")],
+)
+def test_points_of_a_loader_are_checked(wrong, message, tmp_path):
+    """They would train a model of the sphere in silence."""
+    trainer, training, loader = quiet_trainer(tmp_path, max_steps=1), Training(small()), DataLoader(wrong, batch_size=8)
+    with pytest.raises(ValueError, match=f"a batch of training: .*{message}"):
+        trainer.fit(training, loader)
+    with pytest.raises(ValueError, match=f"a batch of test: .*{message}"):
+        trainer.test(training, loader)
+
+
+def test_one_point_has_none_to_hold_out():
+    with pytest.raises(ValueError, match="needs two or more; found 1"):
+        rsgm.fit(KernelDensity(Sphere(2)), points(1))
+
+
 def test_a_fitted_model_is_fitted_again_in_training_mode():
     modes = []
 
@@ -320,6 +338,8 @@ def test_arguments_of_fit_are_checked_before_anything_is_made():
         rsgm.fit(small(), points(), optimizer=torch.optim.Adam(small().parameters()))
     with pytest.raises(ValueError, match="KernelDensity knows no context"):
         rsgm.fit(KernelDensity(Sphere(2)), points(), LABELS)
+    with pytest.raises(TypeError, match=r"expected the path of a checkpoint, found the model RSGM; save it first"):
+        rsgm.evaluate(small())
     for wrong in ({"batch_size": 0}, {"steps": -1}):
         with pytest.raises(ValueError, match="expected steps >= 0 and batch_size >= 1"):
             rsgm.fit(small(), points(), **wrong)

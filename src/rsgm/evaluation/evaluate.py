@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from rsgm.data import ManifoldData
 from rsgm.description import build
@@ -149,9 +149,15 @@ def evaluate(
         what ``metrics.json`` holds: the numbers of `score`, and where they come from
 
     Raises:
+        TypeError: for a model in the place of its checkpoint
         FileNotFoundError, CheckpointError: see `rsgm.models.read_checkpoint`
         SolveError, ValueError: see `score`
     """
+    if isinstance(path, nn.Module):
+        raise TypeError(
+            f"evaluate: expected the path of a checkpoint, found the model {type(path).__name__}; save it first "
+            "(model.save), or call rsgm.evaluation.score(model, data), which writes nothing."
+        )
     path, wall, cpu = Path(path), time.perf_counter(), time.process_time()
     checkpoint = read_checkpoint(path)
     if data is None:

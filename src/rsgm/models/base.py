@@ -172,26 +172,13 @@ class GenerativeModel(nn.Module, ABC):
             >>> rsgm.RSGM(rsgm.Sphere(2)).log_prob(torch.tensor([0.0, 0.0, 1.0])).shape
             torch.Size([])
         """
-        x, event = torch.as_tensor(x), self.manifold.shape
-        split = x.dim() - len(event)
-        if split < 0 or tuple(x.shape[split:]) != event:
-            expected = ", ".join(["*batch", *map(str, event)])
-            raise ValueError(f"log_prob: expected points ({expected}), found {tuple(x.shape)}.")
-        if not x.is_floating_point():
-            raise ValueError(f"log_prob: expected points of floating-point numbers, found {x.dtype}; use x.double().")
-        batch, points = x.shape[:split], x.reshape(-1, *event)
+        x = torch.as_tensor(x)
+        self.require_points(x, "log_prob")
+        event = self.manifold.shape
+        batch, points = x.shape[: x.dim() - len(event)], x.reshape(-1, *event)
         given = self.given(context, batch)
         if not len(points):
             return torch.zeros(batch, dtype=torch.float64, device=self.device)
-        bad = (~torch.isfinite(points.flatten(1)).all(1)).nonzero()[:, 0].tolist()
-        if bad:
-            rows = ", ".join(map(str, bad[:10]))
-            raise ValueError(
-                f"log_prob: {len(bad)} of {len(points)} points are not finite (rows {rows}); leave them out."
-            )
-        ok, reason = self.manifold.check_point_on_manifold(points, explain=True, atol=1e-4, rtol=1e-4)
-        if not ok:
-            raise ValueError(f"log_prob: the points are not on {self.manifold} ({reason}); project them with projx.")
         return self.likelihood(points.to(self.device), given).value.reshape(batch)
 
     def distribution(self, context: Tensor | None = None) -> ModelDistribution:
@@ -242,6 +229,28 @@ class GenerativeModel(nn.Module, ABC):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     # for subclasses, training and checkpoints
+
+    def require_points(self, x: Tensor, where: str) -> None:
+        """Raise the ValueError that `log_prob` names, unless x are points ``(*batch, *manifold.shape)``."""
+        event = self.manifold.shape
+        split = x.dim() - len(event)
+        if split < 0 or tuple(x.shape[split:]) != event:
+            expected = ", ".join(["*batch", *map(str, event)])
+            raise ValueError(f"{where}: expected points ({expected}), found {tuple(x.shape)}.")
+        if not x.is_floating_point():
+            raise ValueError(f"{where}: expected points of floating-point numbers, found {x.dtype}; use x.double().")
+        points = x.reshape(-1, *event)
+        if not len(points):
+            return
+        bad = (~torch.isfinite(points.flatten(1)).all(1)).nonzero()[:, 0].tolist()
+        if bad:
+            rows = ", ".join(map(str, bad[:10]))
+            raise ValueError(
+                f"{where}: {len(bad)} of {len(points)} points are not finite (rows {rows}); leave them out."
+            )
+        ok, reason = self.manifold.check_point_on_manifold(points, explain=True, atol=1e-4, rtol=1e-4)
+        if not ok:
+            raise ValueError(f"{where}: the points are not on {self.manifold} ({reason}); project them with projx.")
 
     def given(self, context: Tensor | ArrayLike | None, batch: Sequence[int]) -> Tensor | None:
         """A context ``(n, features)`` on the model's device, of one that broadcasts to ``(*batch, features)``.

@@ -144,6 +144,8 @@ def _parts(data: LightningDataModule | Split, seed: int) -> tuple[Tensor, Tensor
         return data.train.points, data.val.points
     if not isinstance(data, Split):
         raise ValueError(f"fit: a model that is fitted in one pass needs a ManifoldData, found {type(data).__name__}.")
+    if len(data.points) < 2:
+        raise ValueError("fit: a model that is fitted in one pass holds points out, so it needs two or more; found 1.")
     order = torch.randperm(len(data.points), generator=generator_from("fit", seed))
     held_out = max(1, len(order) // 10)
     return data.points[order[held_out:]], data.points[order[:held_out]]

@@ -109,6 +109,8 @@ class Training(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make every draw of this step a function of (seed, step, rank)."""
+        if batch_idx == 0:  # of a loader of one's own nobody has looked at the points
+            self.model.require_points(unpack(batch)[0], "a batch of training")
         torch.manual_seed(seed_from("step", self.seed, *self._position(self.global_step), self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -180,6 +182,7 @@ class Training(LightningModule):
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
         x, context = unpack(batch)
+        self.model.require_points(x, f"a batch of {part}")
         result = self.model.likelihood(x, context)
         options: dict[str, Any] = {"batch_size": len(x), "sync_dist": True}
         self.log(f"{part}/nll", -result.value.mean(), prog_bar=True, **options)
