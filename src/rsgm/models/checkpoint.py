@@ -34,6 +34,8 @@ def record(model: GenerativeModel, **more: Any) -> dict[str, Any]:
 
 def write_checkpoint(model: GenerativeModel, path: str | Path, **more: Any) -> None:
     """Write a model with its `record`, beside the target first, so that a torn file never takes its place."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file in it.")
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     partial = f"{path}.part"
     torch.save({"state_dict": weights, "rsgm": record(model, **more)}, partial)

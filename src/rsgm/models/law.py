@@ -50,6 +50,10 @@ class ModelDistribution(ManifoldDistribution):
         """The context, if there is one."""
         return {} if self.context is None else {"context": 1}
 
+    def __repr__(self) -> str:
+        given = "" if self.context is None else f", context {tuple(self.context.shape)}"
+        return f"ModelDistribution({type(self.model).__name__} on {self.manifold}{given})"
+
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` draws of each law of the batch, ``(n, *batch, *event)``."""
         shape = (n, *self.batch_shape)

@@ -69,6 +69,8 @@ class Training(LightningModule):
                 f"Training: {type(model).__name__} learns nothing by gradient; call its fit_points(train, val), or "
                 "rsgm.fit, and no Trainer is needed."
             )
+        if averaging is not None:
+            EMA(averaging)  # which refuses what is no decay, here and not after a run folder is made
         self.model, self.learning_rate, self.averaging = model, learning_rate, averaging
         self.optimizer = (
             partial(Adam, lr=2e-4, fused=True)
