@@ -12,7 +12,7 @@ from conftest import concrete, each
 from rsgm.description import build
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
 from rsgm.manifolds import Euclidean, Hyperbolic, Sphere
-from rsgm.models import RSGM
+from rsgm.models import RSGM, FlowMatching
 from rsgm.networks import (
     MLP,
     Activation,
@@ -359,23 +359,57 @@ def test_features_know_the_schedule_of_their_process():
         assert torch.equal(features(t), LogSNR(model.process.schedule)(t))
 
 
-@pytest.mark.parametrize("cls", [*each(PositionFeatures), partial(RandomFourier, inner=BallCoordinates)])
+VARIANTS = [partial(RandomFourier, inner=BallCoordinates), partial(RandomFourier, damped=True)]
+
+
+@pytest.mark.parametrize("cls", [*each(PositionFeatures), *VARIANTS])
 def test_position_features(cls):
     features = cls(3).double()
+    features.bind(LinearBeta(0.1, 3.0))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
     u = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
-    assert features(x).shape == (5, features.out_features)
-    for tangent, found in zip(u, features.push(x, u), strict=True):
-        assert torch.allclose(found, torch.func.jvp(features, (x,), (tangent,))[1], rtol=1e-12, atol=1e-12)
+    t = torch.tensor([0.0, 1e-3, 0.01, 0.1, 1.0], dtype=torch.float64)
+    assert features(x, t).shape == (5, features.out_features)
+    for tangent, found in zip(u, features.push(x, u, t), strict=True):
+        derivative = torch.func.jvp(lambda y: features(y, t), (x,), (tangent,))[1]
+        assert torch.allclose(found, derivative, rtol=1e-12, atol=1e-12)
+
+
+def test_damped_waves_are_what_the_heat_kernel_leaves():
+    """Of a wave in flat space, averaged over the noise of a Brownian motion; 5 standard errors."""
+    features, n = RandomFourier(2, 4, max_frequency=3.0, damped=True).double(), 200_000
+    process = VarianceExploding(Euclidean(2), LinearBeta(0.1, 0.7), eps=0.01)
+    features.bind(process.schedule)
+    x0 = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    t = torch.full((n,), 0.8, dtype=torch.float64)
+    noisy = process.perturb(x0.expand(n, 2), t, torch.Generator().manual_seed(0))
+    free = RandomFourier(2, 4, max_frequency=3.0).double()
+    waves, expected = free(noisy, t)[:, 2:], features(x0, t[:1])[0, 2:]
+    assert ((waves.mean(0) - expected).abs() < 5 * waves.std(0) / n**0.5).all()
+    assert (expected.abs() < 0.99 * free(x0, t[:1])[0, 2:].abs()).all()
+
+
+def test_damped_waves_need_a_process():
+    with pytest.raises(ValueError, match="damped features are for the network of a score model"):
+        RandomFourier(3, damped=True)(torch.zeros(1, 3), torch.zeros(1))
+    network = partial(ResidualMLP, width=8, position=partial(RandomFourier, count=4, damped=True))
+    points = Sphere(2).random_uniform(5, 3)
+    with pytest.raises(ValueError, match="here is no process"):
+        FlowMatching(Sphere(2), network=network).loss(points)
+    model = RSGM(Sphere(2), network=network)
+    for one in (model, build(model.description, RSGM), copy.deepcopy(model)):
+        assert torch.isfinite(one.loss(points)["loss"]).all()
 
 
 def test_ball_coordinates():
     plane = Hyperbolic(2)
     x = plane.random_tangent(plane.origin(5, 3).double(), torch.Generator().manual_seed(0))
     x = plane.expmap(plane.origin(5, 3).double(), 9 * x)
-    assert torch.allclose(BallCoordinates(3)(x), plane.to_ball(x), rtol=1e-14)
-    assert torch.equal(RandomFourier(3, 4, inner=BallCoordinates).double()(x)[:, :2], BallCoordinates(3)(x))
+    assert torch.allclose(BallCoordinates(3)(x, x[:, 0]), plane.to_ball(x), rtol=1e-14)
+    assert torch.equal(
+        RandomFourier(3, 4, inner=BallCoordinates).double()(x, x[:, 0])[:, :2], BallCoordinates(3)(x, x[:, 0])
+    )
 
 
 def test_random_frequencies():

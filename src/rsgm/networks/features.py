@@ -121,14 +121,14 @@ class LogSNR(TimeFeatures):
 
 
 def bind_times(network: nn.Module, schedule: Schedule) -> None:
-    """Let the time features of a network, or of what holds one, know the schedule of the process that they serve."""
+    """Let the features of a network, or of what holds one, know the schedule of the process that they serve."""
     for part in network.modules():
-        if isinstance(part, TimeFeatures):
+        if isinstance(part, TimeFeatures | PositionFeatures):
             part.bind(schedule)
 
 
 class PositionFeatures(nn.Module, ABC):
-    """What a network sees of a point, with the derivative: ``(B, in) -> (B, out_features)``.
+    """What a network sees of a point at a time, with the derivative: ``(B, in), (B,) -> (B, out_features)``.
 
     Constructed as ``Class(in_features, **options)``.
     """
@@ -136,12 +136,15 @@ class PositionFeatures(nn.Module, ABC):
     out_features: int
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The features."""
 
     @abstractmethod
-    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
-        """Derivatives ``(k, B, out)`` along ``tangents`` ``(k, B, in)``."""
+    def push(self, x: Tensor, tangents: Tensor, t: Tensor) -> Tensor:
+        """Derivatives ``(k, B, out)`` along ``tangents`` ``(k, B, in)``, at fixed t."""
+
+    def bind(self, schedule: Schedule) -> None:
+        """Learn the schedule of the process whose points these are; most features have no use for it."""
 
 
 class Coordinates(PositionFeatures):
@@ -152,11 +155,11 @@ class Coordinates(PositionFeatures):
         self.in_features = self.out_features = in_features
 
     @override
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return x
 
     @override
-    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+    def push(self, x: Tensor, tangents: Tensor, t: Tensor) -> Tensor:
         return tangents
 
 
@@ -176,23 +179,28 @@ class BallCoordinates(PositionFeatures):
         self.in_features, self.out_features = in_features, in_features - 1
 
     @override
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         a = x[..., 1:]
         return a / (1 + (1 + a.square().sum(-1, keepdim=True)).sqrt())
 
-    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+    def push(self, x: Tensor, tangents: Tensor, t: Tensor) -> Tensor:
         """``(u - b <a, u> / w) / (1 + w)``, w the square root."""
         a, u = x[..., 1:], tangents[..., 1:]
         w = (1 + a.square().sum(-1, keepdim=True)).sqrt()
-        return (u - self(x) * (a * u).sum(-1, keepdim=True) / w) / (1 + w)
+        return (u - self(x, t) * (a * u).sum(-1, keepdim=True) / w) / (1 + w)
 
 
 class RandomFourier(PositionFeatures):
     r"""``(y, sin(Wy), cos(Wy))`` with a fixed normal W (Tancik et al. 2020, arXiv:2006.10739), y the point itself
     unless ``inner`` makes something else of it.
 
-    The rows of W have log-uniform scales in [min_frequency, max_frequency] radians per unit of y, so that one
+    The rows w of W have log-uniform scales in [min_frequency, max_frequency] radians per unit of y, so that one
     network resolves continents and single fault lines.
+
+    With ``damped`` the waves of frequency w are multiplied by :math:`e^{-|w|^2 s(t)/2}`, which is what is left of them
+    in the density after the variance time s of a Brownian motion: exactly in flat space, nearly where their length is
+    short beside the radius of curvature. A network then sees fine structure at the times at which there is any, and
+    need not learn to ignore it at all others.
 
     Arguments:
         in_features: ambient dimension
@@ -200,6 +208,10 @@ class RandomFourier(PositionFeatures):
         min_frequency, max_frequency: range of the scale of W
         seed: of the draw of W
         inner: factory of the features y from ``in_features``
+        damped: whether the waves see the noise; for the network of a score model, whose process says s
+
+    Raises:
+        ValueError: for frequencies that are no range; from a call, where they are damped and there is no process
     """
 
     def __init__(
@@ -210,6 +222,7 @@ class RandomFourier(PositionFeatures):
         max_frequency: float = 64.0,
         seed: int = 0,
         inner: Callable[[int], PositionFeatures] = Coordinates,
+        damped: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < min_frequency <= max_frequency:
@@ -217,7 +230,7 @@ class RandomFourier(PositionFeatures):
                 "RandomFourier: 0 < min_frequency <= max_frequency is needed, found "
                 f"{min_frequency} and {max_frequency}."
             )
-        self.in_features, self.count, self.seed = in_features, count, seed
+        self.in_features, self.count, self.seed, self.damped = in_features, count, seed, damped
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
         self.inner = require_factory(inner, "RandomFourier: inner", "Coordinates")(in_features)
         size = self.inner.out_features
@@ -226,18 +239,33 @@ class RandomFourier(PositionFeatures):
         direction = torch.randn(count, size, generator=generator)
         scale = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         self.register_buffer("weight", scale[:, None] * direction)
+        self._schedule: Schedule | None = None
 
     @override
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.inner(x)
-        angle = y @ self.weight.T
-        return torch.cat([y, angle.sin(), angle.cos()], -1)
+    def bind(self, schedule: Schedule) -> None:
+        self._schedule = schedule
 
-    def push(self, x: Tensor, tangents: Tensor) -> Tensor:
+    @override
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        y = self.inner(x, t)
+        sin, cos = self._waves(y, t)
+        return torch.cat([y, sin, cos], -1)
+
+    def push(self, x: Tensor, tangents: Tensor, t: Tensor) -> Tensor:
         """``(u, cos(Wy) Wu, -sin(Wy) Wu)`` with the derivative u of y."""
-        y, tangents = self.inner(x), self.inner.push(x, tangents)
-        angle, slope = y @ self.weight.T, tangents @ self.weight.T
-        return torch.cat([tangents, angle.cos() * slope, -angle.sin() * slope], -1)
+        sin, cos = self._waves(self.inner(x, t), t)
+        tangents = self.inner.push(x, tangents, t)
+        slope = tangents @ self.weight.T
+        return torch.cat([tangents, cos * slope, -sin * slope], -1)
+
+    def _waves(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = y @ self.weight.T
+        if not self.damped:
+            return angle.sin(), angle.cos()
+        if self._schedule is None:
+            raise ValueError("RandomFourier: damped features are for the network of a score model; here is no process.")
+        left = torch.exp(-0.5 * self.weight.square().sum(1) * self._schedule.integral(t)[:, None])
+        return left * angle.sin(), left * angle.cos()
 
 
 def with_context(features: Tensor, context: Tensor | None, expected: int, name: str) -> Tensor:

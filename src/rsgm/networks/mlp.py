@@ -72,7 +72,7 @@ class MLP(Network):
     @override
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # only the position varies: the tangents meet the first columns of the first weight alone
-        slope = self.position.push(x, tangents) @ self.layers[0].weight[:, : self.position.out_features].T
+        slope = self.position.push(x, tangents, t) @ self.layers[0].weight[:, : self.position.out_features].T
         stacked = torch.cat([self._first(t, x, context)[None], slope])
         for layer in self.layers[1:]:
             stacked = DualLinear.apply(self.activation.dual(stacked), layer.weight, layer.bias)
@@ -80,7 +80,7 @@ class MLP(Network):
 
     def _first(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
         known = with_context(self.time(t), context, self.context_features, "MLP")
-        return self.layers[0](torch.cat([self.position(x), known], -1))
+        return self.layers[0](torch.cat([self.position(x, t), known], -1))
 
 
 class ResidualMLP(Network):
@@ -136,15 +136,15 @@ class ResidualMLP(Network):
 
     @override
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        h, e = self.first(self.position(x)), self._embed(t, context)
+        h, e = self.first(self.position(x, t)), self._embed(t, context)
         for layer in self.layers:
             h = h + layer(self.activation(h + e))
         return self.last(self.activation(h))
 
     @override
     def jvp(self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        slope = self.position.push(x, tangents) @ self.first.weight.T
-        stacked = torch.cat([self.first(self.position(x))[None], slope])
+        slope = self.position.push(x, tangents, t) @ self.first.weight.T
+        stacked = torch.cat([self.first(self.position(x, t))[None], slope])
         # the tangents of the embedding are zero
         e = torch.cat([self._embed(t, context)[None], torch.zeros_like(slope)])
         for layer in self.layers:
