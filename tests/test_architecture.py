@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import re
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -446,3 +447,18 @@ def test_type_checkers_see_the_names_that_are_loaded_on_demand():
     (block,) = [statement for statement in tree.body if isinstance(statement, ast.If)]
     seen = [(line.module, alias.name, alias.asname) for line in block.body for alias in line.names]
     assert seen == [(module, name, name) for module, names in rsgm._HOMES.items() for name in names]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """By the package itself, not only by what it depends on."""
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = text[text.index("dependencies = [") : text.index("[project.")]
+    declared = set(re.findall(r'^    "([A-Za-z][\w-]*)', listed, re.MULTILINE))
+    packages = {
+        "sklearn": "scikit-learn",
+        **dict.fromkeys(["lightning_fabric", "pytorch_lightning"], "pytorch-lightning"),
+    }
+    optional = {"pyvolcans", "mlxtend"}  # extras, whose absence has an error of its own
+    found = {name.split(".")[0] for module, source in SOURCES.items() for _, name in imports(module, source)}
+    needed = {packages.get(name, name) for name in found - set(sys.stdlib_module_names) - optional - {"rsgm"}}
+    assert needed - declared == set()

@@ -385,7 +385,7 @@ def test_training_on_hyperbolic_space():
     loc = space.from_ball(torch.tensor([[0.4, 0.0], [-0.4, 0.0]]))
     law = WrappedNormal(space, loc, 0.15)
     data = law.draw(512, torch.Generator().manual_seed(0)).flatten(0, 1)
-    model = plane_model(ode=ODESolver(tolerance=1e-3))
+    model = plane_model(likelihood=ODESolver(tolerance=1e-3))
     before = model.log_prob(data[:32]).mean()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     torch.manual_seed(0)

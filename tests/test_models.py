@@ -7,6 +7,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import geoopt
 import numpy as np
 import pytest
 import torch
@@ -690,3 +691,21 @@ def test_kernel_density_of_points_that_no_kernel_reaches():
         weights.append(model.weights)
     assert torch.equal(weights[0], weights[1])
     assert weights[2].tolist() == [0, 0, 0, 0, 1]
+
+
+WRONG = {
+    "an object for its factory": (lambda: RSGM(SPHERE, process=Brownian(SPHERE)), "RSGM: process is a factory"),
+    "a network": (lambda: RSGM(SPHERE, network=MLP(3, 3)), "RSGM: network is a factory"),
+    "a class for an object": (lambda: RSGM(SPHERE, loss=ImplicitScoreMatching), "RSGM: loss is an object"),
+    "geoopt's manifold": (lambda: RSGM(geoopt.Sphere()), "use rsgm's or Adapted"),
+    "a class of manifolds": (lambda: KernelDensity(Sphere), "RSGM|KernelDensity: expected a manifold"),
+    "a number for a solver": (lambda: rsgm.CNF(SPHERE, solver=3), "CNF: solver is an object"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
+def test_wrong_parts_get_one_line(case):
+    make, expected = case
+    with pytest.raises(TypeError, match=expected) as error:
+        make()
+    assert "\n" not in str(error.value)

@@ -438,3 +438,7 @@ def test_a_checkpoint_of_another_format_is_met_with_a_sentence(found, writer, tm
         assert text.startswith(f"{path} has format {found or 1}, of version {writer} of rsgm; this is version ")
         assert text.endswith("which reads format 2. Install the version that wrote it, or train again.")
         assert "\n" not in text
+
+
+def test_the_average_of_the_command_is_the_default():
+    assert Training(small()).averaging == 0.999
