@@ -16,6 +16,7 @@ from rsgm.distributions.combined import fit_weights
 from rsgm.models import GenerativeModel
 from rsgm.networks import MLP
 from rsgm.samplers import ReverseDiffusion
+from tiny import TINY, best, enter, run, without_figures
 
 SPHERE, LINE = Sphere(2), Euclidean(1)
 NETWORK = partial(MLP, hidden=[8])
@@ -156,8 +157,10 @@ def test_resolution_is_the_finest():
 def test_conditional_parts_get_the_context_of_each_point():
     torch.manual_seed(0)
     network = partial(MLP, hidden=[8], context_features=2)
-    parts = [RSGM(SPHERE, network=network, sampler=ReverseDiffusion(steps=3)), flow(0)]
-    model, x, context = ModelMixture(parts, [0.6, 0.4]), caps(1, n=4), torch.eye(2).repeat(2, 1)
+    x, context = caps(1, n=4), torch.eye(2).repeat(2, 1)
+    parts = [RSGM(SPHERE, network=network, sampler=ReverseDiffusion(steps=3)), KernelDensity(SPHERE, widths=3)]
+    parts[1].fit_points(x, x)
+    model = ModelMixture(parts, [0.6, 0.4])
     expected = 0.6 * parts[0].log_prob(x, context).exp() + 0.4 * parts[1].log_prob(x).exp()
     torch.testing.assert_close(model.log_prob(x, context).exp(), expected, rtol=1e-10, atol=0)
     seen = []
@@ -195,7 +198,7 @@ def test_parts_are_fitted_once_and_are_copies():
 
 
 def test_a_schedule_that_the_points_choose_is_fitted():
-    schedule = rsgm.schedules.FittedVariance()
+    schedule = rsgm.schedules.AutomaticVariance()
     part = ExactScore(
         Euclidean(2), process=partial(rsgm.processes.VarianceExploding, schedule=schedule), sampler=ReverseDiffusion(3)
     )
@@ -237,6 +240,23 @@ def test_parts_from_files_need_them_once(tmp_path):
     for path in paths:
         path.unlink()
     assert torch.equal(rsgm.load(tmp_path / "both.ckpt").log_prob(x[:4]), model.log_prob(x[:4]))
+
+
+def test_command_mixes_checkpoints(tmp_path, monkeypatch, capsys):
+    """In the place of the kernel density of a configuration, as the docstring says; a missing file is one line."""
+    folder = enter(tmp_path, monkeypatch)
+    without_figures(monkeypatch)
+    text = TINY.replace("RSGM", "KernelDensity").split("    process:")[0] + "data:" + TINY.split("data:")[1]
+    (folder / "kde.yaml").write_text(text)
+    for k in range(2):
+        flow(k).save(folder / f"{k}.ckpt")
+    assert run("--model=ModelMixture", "--model.models=[0.ckpt, 1.ckpt]", config="kde.yaml") == 0
+    (folder / "0.ckpt").unlink()
+    model = rsgm.load(best("kde"))
+    assert [type(part) for part in model.models] == [FlowMatching, FlowMatching]
+    assert torch.equal(model.models[1].log_prob(caps(1, n=3)), flow(1).log_prob(caps(1, n=3)))
+    assert run("--model=ModelMixture", "--model.models=[0.ckpt, 1.ckpt]", config="kde.yaml") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "train.py: No checkpoint at 0.ckpt."
 
 
 # ---- what does not fit
