@@ -71,12 +71,8 @@ class ModelMixture(GenerativeModel):
         super().__init__(parts[0].manifold)
         # described as they are: what was given need not be kept
         self._arguments = ((), {})
-        self._given = None if weights is None else torch.as_tensor(weights, dtype=torch.float64).tolist()
-        shares = (
-            torch.ones(len(parts), dtype=torch.float64)
-            if self._given is None
-            else torch.tensor(self._given, dtype=torch.float64)
-        )
+        shares = torch.as_tensor([1.0] * len(parts) if weights is None else weights, dtype=torch.float64)
+        self._given = None if weights is None else shares.tolist()
         if shares.shape != (len(parts),) or not bool((shares >= 0).all()) or not 0 < float(shares.sum()) < math.inf:
             raise ValueError(
                 f"ModelMixture: {len(parts)} weights are needed, none negative and not all zero, found {self._given}."
@@ -92,7 +88,9 @@ class ModelMixture(GenerativeModel):
                 part.fit_points(train, val, seed)
         if self._given is not None:
             return
-        log_parts = torch.stack([part.likelihood(val).value.to(self.weights) for part in self.models], 1)
+        log_parts = torch.stack(
+            [part.likelihood(val.to(self.device)).value.to(self.weights) for part in self.models], 1
+        )
         # what no part reaches says nothing of their weights
         log_parts = log_parts[torch.isfinite(log_parts).any(1)]
         if len(log_parts):
