@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from rsgm.data import ManifoldData
 from rsgm.fields import Field, TangentField
 from rsgm.manifolds import Manifold, expand
-from rsgm.models import GenerativeModel, write_checkpoint
+from rsgm.models import FlowMatching, GenerativeModel, KernelDensity, ModelMixture, write_checkpoint
 from rsgm.networks import MLP
 from rsgm.processes import Process, Score, ScoreField
 from rsgm.training import Training, fit_in_one_pass
@@ -54,6 +55,14 @@ def worst(x: Tensor) -> float:
     """The largest entry by size, all of which have to be finite."""
     assert torch.isfinite(x).all()
     return float(x.abs().max())
+
+
+def model_on(cls: Callable[..., GenerativeModel], manifold: Manifold, **options: Any) -> GenerativeModel:
+    """A model of a class on a manifold; a mixture is one of parts there, of which one has weights and one is fitted."""
+    if getattr(cls, "func", cls) is not ModelMixture:  # of a partial its class
+        return cls(manifold, **options)
+    flow = FlowMatching(manifold, network=partial(MLP, hidden=[16, 16]))
+    return ModelMixture([flow, KernelDensity(manifold, widths=6, min_width=0.1, iterations=50)], **options)
 
 
 def random_score(process: Process, scale: float = 1.0, **options: Any) -> Score:

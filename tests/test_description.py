@@ -15,6 +15,7 @@ import torch
 
 import rsgm
 from conftest import STATE_SPACES, concrete, each
+from helpers import model_on
 from rsgm.data import ManifoldData
 from rsgm.description import build, describe, describe_call
 from rsgm.distributions import ManifoldDistribution, RandomRotationMixture
@@ -217,7 +218,7 @@ def test_position_features(cls):
 
 @pytest.mark.parametrize("cls", each(GenerativeModel))
 def test_models(cls):
-    model = unusual(cls, 1)(HOMES.get(cls.__name__, Sphere(2)))
+    model = model_on(unusual(cls, 1), HOMES.get(cls.__name__, Sphere(2)))
     again = build(plain(model.description), GenerativeModel)
     assert type(again) is cls
     assert tidy(again.description) == tidy(model.description)

@@ -14,7 +14,7 @@ import torch
 
 import rsgm
 from conftest import each, quadrature
-from helpers import learned, quiet_trainer
+from helpers import learned, model_on, quiet_trainer
 from rsgm import (
     RSGM,
     ChartSGM,
@@ -72,7 +72,7 @@ def points(n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.T
 def ready(cls: type, **arguments) -> GenerativeModel:
     """A small model, fresh, or fitted if it is of those that need no training."""
     torch.manual_seed(0)
-    model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}), **arguments)
+    model = model_on(cls, HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}), **arguments)
     model.fit_points(points(80), points(30, seed=1))
     return model
 
@@ -80,7 +80,7 @@ def ready(cls: type, **arguments) -> GenerativeModel:
 def trained(cls: type, folder: Path, **options) -> tuple[GenerativeModel, Path, dict[str, float]]:
     """A model after two steps, or fitted, its checkpoint and what its validation logged."""
     torch.manual_seed(0)
-    model = cls(HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
+    model = model_on(cls, HOMES.get(cls.__name__, Sphere(2)), **SMALL.get(cls.__name__, {}))
     data = LawData(train_size=80, val_size=30, test_size=30, batch_size=16, steps_per_epoch=2)
     path, metrics = learned(model, data, folder, max_epochs=1, **options)
     assert read_checkpoint(path)["rsgm"]["training"]["steps"] == (2 if model.trainable else 0)
@@ -214,7 +214,7 @@ def test_points_that_are_matrices(cls, manifold, tmp_path):
     """A loss, samples and log-densities on manifolds whose points have two axes; through a file too."""
     torch.manual_seed(0)
     try:
-        model = cls(manifold, **SMALL.get(cls.__name__, {}))
+        model = model_on(cls, manifold, **SMALL.get(cls.__name__, {}))
     except ValueError as error:
         assert re.search(r"choose|lives on|give both", str(error))  # noqa: PT017
         pytest.skip(f"{cls.__name__} lives elsewhere")

@@ -16,6 +16,7 @@ from torch import nn
 
 import rsgm
 from conftest import STATE_SPACES, concrete, each, import_everything, variants
+from helpers import model_on
 from rsgm.distributions import ManifoldDistribution
 from rsgm.manifolds import Euclidean, Sphere
 from rsgm.models import RSGM, GenerativeModel
@@ -155,7 +156,7 @@ def test_networks_share_no_module(cls, build):
 def test_models_share_no_module(cls):
     """But for what the caller gave to both."""
     home = Euclidean(2) if cls.__name__ in {"ExactScore", "LatentEBM"} else Sphere(2)
-    one, other = cls(home), cls(home)
+    one, other = model_on(cls, home), model_on(cls, home)
     assert modules_of(one) & modules_of(other) <= modules_of(home)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.models import KentMixture as KentMixture
     from rsgm.models import KernelDensity as KernelDensity
     from rsgm.models import LatentEBM as LatentEBM
+    from rsgm.models import ModelMixture as ModelMixture
     from rsgm.models import Moser as Moser
     from rsgm.models import load as load
     from rsgm.training import Training as Training
@@ -81,6 +82,7 @@ _HOMES = {
         "KentMixture",
         "KernelDensity",
         "LatentEBM",
+        "ModelMixture",
         "Moser",
         "load",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,25 @@ from rsgm.manifolds import Product
 def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
     """``n`` draws ``(*batch, n)`` of components with ``weights`` ``(*batch, K)``: `torch.multinomial`, also of none."""
     return torch.multinomial(weights, n or 1, replacement=True, generator=generator)[..., :n]
+
+
+def fit_weights(log_parts: Tensor, iterations: int) -> Tensor:
+    r"""The weights ``(K,)`` with which known laws mix best, by EM from equal ones; the problem is convex.
+
+    .. math:: w \leftarrow \frac1n \sum_i \frac{w_k p_k(x_i)}{\sum_j w_j p_j(x_i)}
+
+    Arguments:
+        log_parts: log-densities ``(n, K)`` of points under each law, one of them finite for every point
+        iterations: of EM
+
+    Example:
+        >>> fit_weights(torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]).log(), 100)
+        tensor([0.2917, 0.7083])
+    """
+    log_weights = torch.full_like(log_parts[0], -math.log(log_parts.shape[1]))
+    for _ in range(iterations):
+        log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(log_parts))
+    return log_weights.exp()
 
 
 class Mixture(ManifoldDistribution):

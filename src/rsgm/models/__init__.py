@@ -13,6 +13,7 @@ from rsgm.models.latent_ebm import LatentEBM
 from rsgm.models.latent_law import LatentLaw
 from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.models.law import ModelDistribution
+from rsgm.models.mixture import ModelMixture
 from rsgm.models.moser import Moser
 from rsgm.models.rsgm import RSGM
 
@@ -32,6 +33,7 @@ __all__ = [
     "LatentLaw",
     "Latents",
     "ModelDistribution",
+    "ModelMixture",
     "Moser",
     "NonFiniteLossError",
     "load",

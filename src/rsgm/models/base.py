@@ -217,6 +217,11 @@ class GenerativeModel(nn.Module, ABC):
         """Whether `fit_points` does anything."""
         return type(self).fit_points is not GenerativeModel.fit_points
 
+    @property
+    def fitted(self) -> bool:
+        """Whether a model that is fitted in one pass has had its points; others are as they are."""
+        return True
+
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""
         return all(bool(torch.isfinite(p).all()) for p in self.parameters())

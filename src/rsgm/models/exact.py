@@ -17,7 +17,7 @@ from rsgm.models.base import GenerativeModel
 from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.processes import GaussianProcess, ScoreField, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
-from rsgm.schedules import LinearBeta
+from rsgm.schedules import LinearBeta, Schedule
 
 
 class LawScore(ScoreField):
@@ -95,6 +95,11 @@ class ExactScore(GenerativeModel):
     @override
     def resolution(self) -> float:
         return self.process.resolution()
+
+    @property
+    @override
+    def fitted(self) -> bool:
+        return type(self.process.schedule).fit is Schedule.fit
 
     @override
     def rough(self) -> GenerativeModel:

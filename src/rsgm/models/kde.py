@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.distributions.combined import choose
+from rsgm.distributions.combined import choose, fit_weights
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
@@ -66,10 +66,7 @@ class KernelDensity(GenerativeModel):
                 0, torch.tensor(len(self.widths), device=self.device), 1.0
             )
             return
-        log_weights = torch.full_like(self.weights, -math.log(len(self.weights)))
-        for _ in range(self.iterations):
-            log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(log_parts))
-        self.weights = log_weights.exp()
+        self.weights = fit_weights(log_parts, self.iterations)
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
@@ -94,6 +91,11 @@ class KernelDensity(GenerativeModel):
     def resolution(self) -> float:
         return self.min_width
 
+    @property
+    @override
+    def fitted(self) -> bool:
+        return len(self.points) > 0
+
     def _log_parts(self, x: Tensor) -> Tensor:
         """Log-density of each component, ``(B, 1 + widths)``, the uniform law first."""
         self._check_fitted()
@@ -114,5 +116,5 @@ class KernelDensity(GenerativeModel):
         return torch.cat([uniform, (density / len(self.points)).log()], 1)
 
     def _check_fitted(self) -> None:
-        if not len(self.points):
+        if not self.fitted:
             raise RuntimeError("KernelDensity has no points yet; call fit_points, or train it.")

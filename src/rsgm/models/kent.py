@@ -89,6 +89,11 @@ class KentMixture(GenerativeModel):
     def resolution(self) -> float:
         return self.min_width
 
+    @property
+    @override
+    def fitted(self) -> bool:
+        return bool(self.weights.any())
+
     def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm) -> Mixture:
         """One run of EM, which moves a bar by one."""
         share = _start(x, self.components, generator)
@@ -111,7 +116,7 @@ class KentMixture(GenerativeModel):
         return law
 
     def _law(self) -> Mixture:
-        if not bool(self.weights.any()):
+        if not self.fitted:
             raise RuntimeError("KentMixture is not fitted yet; call fit_points, or train it.")
         return _mixture(Kent(self.frames, self.concentrations, self.ovalnesses), self.weights)
 
