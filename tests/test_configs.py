@@ -80,7 +80,8 @@ def test_configs_are_short_and_say_what_they_are(config):
     assert lines[0].startswith("# ")
     said = yaml.safe_load(config.read_text())
     assert {"seed_everything", "model", "data", "trainer"} <= said.keys()
-    in_one_pass = said["model"]["class_path"] in ("KernelDensity", "KentMixture", "ModelMixture", "ExactScore")
+    one_pass = ("AdaptiveKernelDensity", "KernelDensity", "KentMixture", "ModelMixture", "ExactScore")
+    in_one_pass = said["model"]["class_path"] in one_pass
     assert in_one_pass or said["trainer"].keys() & {"max_steps", "max_epochs"}, "without an end"
     # the run folder has the name of the file
     assert "name" not in said

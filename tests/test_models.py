@@ -49,6 +49,7 @@ SMALL = {
     "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
     "LatentEBM": {"marginal": ImportanceSampling(draws=16, modes=2)},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
+    "AdaptiveKernelDensity": {"widths": 4, "min_width": 0.05, "iterations": 50},
 }
 SPHERE = Sphere(2)  # of the points; each model has its own
 #: where a model lives, if not on the sphere; points of three numbers

@@ -8,8 +8,8 @@ import torch
 
 from conftest import variants
 from rsgm.data import DigitsData, EarthData, ManifoldData, PointsData, RotationData, TorusData, sources
-from rsgm.data.splits import label_places
 from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Torus, from_lat_lon
+from rsgm.manifolds.places import label_places
 from rsgm.manifolds.so3 import matrix_to_quaternion, matrix_to_rotation_vector
 from rsgm.seeding import generator_from
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.manifolds import Torus as Torus
     from rsgm.models import CNF as CNF
     from rsgm.models import RSGM as RSGM
+    from rsgm.models import AdaptiveKernelDensity as AdaptiveKernelDensity
     from rsgm.models import ChartSGM as ChartSGM
     from rsgm.models import CheckpointError as CheckpointError
     from rsgm.models import ExactScore as ExactScore
@@ -74,6 +75,7 @@ _HOMES = {
     "rsgm.models": [
         "CNF",
         "RSGM",
+        "AdaptiveKernelDensity",
         "ChartSGM",
         "CheckpointError",
         "ExactScore",

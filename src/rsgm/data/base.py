@@ -16,11 +16,12 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
-from rsgm.data.splits import PARTS, Split, label_places, split_rows
+from rsgm.data.splits import PARTS, Split, split_rows
 from rsgm.description import describe
 from rsgm.distributions import EuclideanLaw
 from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.places import label_places
 from rsgm.seeding import generator_from
 
 

@@ -19,8 +19,8 @@ from typing_extensions import override
 from rsgm.data.base import ManifoldData
 from rsgm.data.names import Choice, Column, Floats, Names, Unit, Wanted, places_of, unit_in
 from rsgm.data.sources import Found, locate
-from rsgm.data.splits import label_places
 from rsgm.data.text import Rows, is_number, read_rows, shown
+from rsgm.manifolds.places import label_places
 
 _SHOWN = 5  # bad lines that an error quotes
 

@@ -1,5 +1,6 @@
 """Generative models: laws that are learned, each made of shared parts."""
 
+from rsgm.models.adaptive import AdaptiveKernelDensity
 from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, load
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, read_checkpoint, record, write_checkpoint
@@ -20,6 +21,7 @@ from rsgm.models.rsgm import RSGM
 __all__ = [
     "CNF",
     "RSGM",
+    "AdaptiveKernelDensity",
     "ChartSGM",
     "CheckpointError",
     "Dynamics",

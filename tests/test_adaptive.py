@@ -1,0 +1,303 @@
+"""Kernel densities whose widths and shapes follow the data."""
+
+import math
+
+import pytest
+import torch
+
+import rsgm
+from conftest import quadrature
+from rsgm import AdaptiveKernelDensity, Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
+from rsgm.distributions import WrappedNormal
+from rsgm.models.adaptive import Places
+from rsgm.models.kernels import NOTHING, Kernels
+
+SMALL = {"widths": 3, "min_width": 0.1, "neighbours": (2, 4, 6)}
+MANIFOLDS = [
+    Sphere(2),
+    Torus(2),
+    SpecialOrthogonal(),
+    Euclidean(2),
+    Hyperbolic(2),
+    Product([Sphere(2), Torus(1)]),
+    Product([Euclidean(1), Sphere(1)]),
+]
+every_manifold = pytest.mark.parametrize("manifold", MANIFOLDS, ids=str)
+
+
+def points(manifold: Manifold, n: int, seed: int = 0) -> torch.Tensor:
+    """Around two centres, a narrow group and a wide one, along one axis more than along the others."""
+    generator = torch.Generator().manual_seed(seed)
+    origin = manifold.origin(*manifold.shape, dtype=torch.float64)
+    far = 0.8 * torch.eye(manifold.dim, dtype=torch.float64)[0]
+    other = manifold.expmap(origin, manifold.from_frame(origin, far))
+    centre = torch.stack([origin, other]).repeat_interleave((n + 1) // 2, 0)[:n]
+    scale = torch.tensor([0.15, 0.4], dtype=torch.float64).repeat_interleave((n + 1) // 2)[:n, None]
+    z = scale * torch.randn(n, manifold.dim, generator=generator, dtype=torch.float64)
+    z[:, 0] *= 2
+    return manifold.expmap(centre, manifold.from_frame(centre, z))
+
+
+def fitted(manifold: Manifold, **arguments) -> AdaptiveKernelDensity:
+    model = AdaptiveKernelDensity(manifold, **{**SMALL, **arguments})
+    model.fit_points(points(manifold, 40), points(manifold, 16, seed=1))
+    return model
+
+
+def kernels(manifold: Manifold, n: int, widths: list[float], seed: int = 0) -> Kernels:
+    """One family of kernels with the given widths along turned axes."""
+    generator = torch.Generator().manual_seed(seed)
+    turn = torch.linalg.qr(torch.randn(n, 1, manifold.dim, manifold.dim, generator=generator, dtype=torch.float64))[0]
+    scale = torch.tensor(widths, dtype=torch.float64).expand(n, 1, manifold.dim)
+    return Kernels(points(manifold, n), turn, scale)
+
+
+def log_prob(manifold: Manifold, law: Kernels, x: torch.Tensor) -> torch.Tensor:
+    """The mean of the kernels of one family."""
+    n = len(law.centres)
+    return law.log_sums(manifold, x, torch.full((n, 1, 1), 1 / n, dtype=torch.float64))[:, 0, 0]
+
+
+# ---- kernels
+
+
+@every_manifold
+def test_kernels_of_one_width_are_wrapped_normal_laws(manifold):
+    law = kernels(manifold, 5, [0.3] * manifold.dim)
+    x = points(manifold, 7, seed=3)
+    expected = WrappedNormal(manifold, law.centres, 0.3).log_prob(x[:, None]).logsumexp(1) - math.log(5)
+    # the normal law has a share of 1e-23 at most beyond the radius
+    torch.testing.assert_close(log_prob(manifold, law, x), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("manifold", "widths"),
+    [(Sphere(2), [1.5, 0.7]), (Torus(2), [1.5, 0.7]), (Sphere(1), [2.0]), (Product([Sphere(1), Torus(1)]), [1.5, 0.7])],
+    ids=str,
+)
+def test_wide_kernels_integrate_to_one(manifold, widths):
+    """Where the exponential map is no bijection they are cut off, and a tenth of the normal law or more with them."""
+    law = kernels(manifold, 1, widths)
+    generator = torch.Generator().manual_seed(0)
+    x = manifold.random_uniform(400_000, *manifold.shape, generator=generator, dtype=torch.float64)
+    density = log_prob(manifold, law, x).exp() * math.exp(manifold.log_volume)
+    assert (density == 0).any() or manifold.dim == 1
+    error = float(density.std()) / len(x) ** 0.5
+    assert error < 0.005
+    assert abs(float(density.mean()) - 1) < 5 * error
+
+
+def test_kernels_are_not_cut_off_along_straight_lines():
+    """On a cylinder the circle bounds the part on the circle only; the integral is one and the tails are there."""
+    cylinder = Product([Euclidean(1), Sphere(1)])
+    law = kernels(cylinder, 1, [1.5, 0.8])
+    height = torch.linspace(-15, 15, 1501, dtype=torch.float64)
+    angle = 2 * math.pi * torch.arange(400, dtype=torch.float64) / 400
+    x = torch.cartesian_prod(height, angle)
+    x = torch.cat([x[:, :1], x[:, 1:].cos(), x[:, 1:].sin()], 1)
+    total = log_prob(cylinder, law, x).exp().sum() * (height[1] - height[0]) * (angle[1] - angle[0])
+    assert float(total) == pytest.approx(1, abs=2e-3)
+    far = law.centres[:1] + torch.tensor([[12.0, 0.0, 0.0]])
+    assert float(log_prob(cylinder, law, far)) > -100
+
+
+@every_manifold
+def test_draws_of_wide_kernels_stay_within_the_cut(manifold):
+    law = kernels(manifold, 300, [1.2] + [0.8] * (manifold.dim - 1))
+    x = law.draw(manifold, torch.zeros(300, dtype=torch.long), torch.Generator().manual_seed(0))
+    each = torch.stack([log_prob(manifold, law.rows(slice(i, i + 1)), x[i : i + 1])[0] for i in range(300)])
+    assert (each > 0.5 * NOTHING).all()
+
+
+def test_more_centres_and_points_than_are_held_at_a_time():
+    plane = Euclidean(2)
+    law = kernels(plane, 1_300, [0.2, 0.1])
+    x = points(plane, 1_100, seed=2)
+    parts = torch.stack([log_prob(plane, law.rows(slice(i, i + 100)), x) for i in range(0, 1_300, 100)])
+    torch.testing.assert_close(log_prob(plane, law, x), parts.logsumexp(0) - math.log(13), rtol=0, atol=1e-10)
+
+
+# ---- neighbours
+
+
+def test_neighbours_of_places():
+    """Repeated points are one place, which is nobody's neighbour when it is left out."""
+    line = Euclidean(1)
+    x = torch.tensor([0.0, 1.0, 1.0, 3.0, 3.0, 3.0 + 1e-15, 7.0], dtype=torch.float64)[:, None]
+    places = Places.of(line, x, 2)
+    assert places.points[:, 0].tolist() == pytest.approx([0, 1, 3, 7])
+    assert places.count.tolist() == [1, 2, 3, 1]
+    assert places.index.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+    assert places.offset[:, 0, 0].tolist() == pytest.approx([1, -1, -2, -4])
+    assert torch.allclose(places.offset[..., 0].abs(), places.distance)
+    rest = Places.of(line, x, 3).without(torch.tensor([False, True, False, False]), 2)
+    alone = Places.of(line, x[[0, 3, 4, 5, 6]], 2)
+    for found, expected in zip(rest, alone, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Product([Sphere(2), Euclidean(1)])], ids=str)
+def test_places_without_a_fold_are_those_of_the_rest(manifold):
+    x = points(manifold, 120)
+    places = Places.of(manifold, x, 40)
+    out = torch.arange(120) % 10 == 3
+    rest, alone = places.without(out, 12), Places.of(manifold, places.points[~out], 12)
+    order = alone.points[:, 0].argsort()[rest.points[:, 0].argsort().argsort()]
+    torch.testing.assert_close(rest.distance, alone.distance[order], rtol=0, atol=1e-12)
+    torch.testing.assert_close(rest.points[rest.index], alone.points[alone.index[order]], rtol=0, atol=0)
+
+
+# ---- the model
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Torus(2)], ids=str)
+def test_density_integrates_to_one(manifold):
+    model = fitted(manifold)
+    x, volume = manifold.grid(20_000)
+    assert float((model.log_prob(x).exp() * volume).sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_density_integrates_to_one_in_the_plane():
+    model = fitted(Euclidean(2))
+    assert model.uniform == 0
+    node = torch.linspace(-5, 6, 441, dtype=torch.float64)
+    density = model.log_prob(torch.cartesian_prod(node, node)).exp()
+    assert float(density.sum() * (node[1] - node[0]) ** 2) == pytest.approx(1, abs=1e-5)
+    # far from all points it is small and finite
+    assert torch.isfinite(model.log_prob(torch.tensor([[300.0, -300.0]])))
+
+
+@every_manifold
+def test_draws_follow_the_density(manifold):
+    """E_q f / q is the integral of f for a bump f: it is one, within 5 standard errors of the draws."""
+    model = fitted(manifold, min_width=0.2)
+    x = model.sample(4_000, seed=0).double()
+    centre = points(manifold, 1)
+    ratio = (WrappedNormal(manifold, centre, 0.15).log_prob(x) - model.log_prob(x)).exp()
+    error = float(ratio.std()) / len(x) ** 0.5
+    assert error < 0.1
+    assert abs(float(ratio.mean()) - 1) < 5 * error
+
+
+@every_manifold
+def test_narrow_and_wide_groups_have_kernels_of_their_own(manifold):
+    """Beside one width for all points the density of fresh points is larger."""
+    train, val, test = (points(manifold, n, seed) for seed, n in enumerate((300, 60, 400)))
+    adaptive, fixed = (
+        AdaptiveKernelDensity(manifold, min_width=0.02, widths=12, **a) for a in ({}, {"neighbours": ()})
+    )
+    for model in (adaptive, fixed):
+        model.fit_points(train, val)
+    assert adaptive.log_prob(test).mean() > fixed.log_prob(test).mean()
+
+
+def test_left_out_folds_leave_the_place_out():
+    """Every point twice: under the kernels of all others the narrowest would have all of the weight."""
+    sphere = Sphere(2)
+    x = points(sphere, 60)
+    once, twice = (AdaptiveKernelDensity(sphere, min_width=1e-4) for _ in range(2))
+    val = points(sphere, 30, seed=1)
+    once.fit_points(x, val)
+    twice.fit_points(x.repeat_interleave(2, 0), val)
+    assert len(twice.centres) == 60
+    fresh = points(sphere, 200, seed=2)
+    # the weights differ by how much the validation points count
+    assert float((once.log_prob(fresh) - twice.log_prob(fresh)).mean()) == pytest.approx(0, abs=0.1)
+    heavy = twice.kernel_weights.sum(0)[twice.kernel_widths.amax((0, 2)) < 1e-3]
+    assert float(heavy.sum()) < 0.02
+
+
+def test_repeated_points_weigh_more():
+    plane = Euclidean(2)
+    x = points(plane, 30)
+    x = torch.cat([x, x[:1].expand(60, 2)])
+    model = AdaptiveKernelDensity(plane, widths=1, min_width=0.3, max_width=0.3, neighbours=())
+    model.fit_points(x, x[:1].expand(20, 2))
+    own = int((model.centres == x[0]).all(1).nonzero())
+    # the validation points, all on this place, like its share of 61 in 90 better than one of 1 in 30; the folds, which
+    # leave it out, do not mind
+    assert float(model.kernel_weights[own].sum()) > 0.3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@every_manifold
+def test_few_points(manifold, n):
+    model = AdaptiveKernelDensity(manifold, **SMALL)
+    x = points(manifold, n)
+    model.fit_points(x, x)
+    assert torch.isfinite(model.log_prob(x)).all()
+    assert model.sample(3, seed=0).shape == (3, *manifold.shape)
+
+
+@every_manifold
+def test_derivative_of_the_log_density(manifold):
+    model = fitted(manifold)
+    x = points(manifold, 5, seed=4)
+    u = manifold.random_tangent(x, torch.Generator().manual_seed(6))
+    t = torch.zeros(5, *(1,) * len(manifold.shape), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(model.log_prob(manifold.expmap(x, t * u)).sum(), t)
+    with torch.no_grad():
+        ahead, behind = (model.log_prob(manifold.expmap(x, step * u)) for step in (1e-5, -1e-5))
+    torch.testing.assert_close(slope.flatten(), (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-5)
+
+
+def test_derivative_where_there_is_nothing():
+    """Out of reach of a kernel that is cut off its derivative is zero, and no number is missing."""
+    sphere = Sphere(2)
+    law = kernels(sphere, 2, [0.7, 0.1])
+    x = (-law.centres).requires_grad_()
+    value = log_prob(sphere, law, x)
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    assert (value < 0.5 * NOTHING).all()
+    assert torch.equal(slope, torch.zeros_like(slope))
+
+
+def test_saved_and_loaded(tmp_path):
+    model = fitted(Sphere(2))
+    model.save(tmp_path / "model.ckpt")
+    again = rsgm.load(tmp_path / "model.ckpt")
+    x = points(Sphere(2), 9, seed=5)
+    assert torch.equal(again.log_prob(x), model.log_prob(x))
+    assert torch.equal(again.sample(9, seed=0), model.sample(9, seed=0))
+    assert again.resolution() == 0.1
+
+
+def test_weights_maximise_the_likelihood():
+    """Of one width and the uniform law, on validation points alone: one place has no folds."""
+    sphere = Sphere(2)
+    model = AdaptiveKernelDensity(sphere, widths=1, min_width=0.3, max_width=0.3, neighbours=(), iterations=2_000)
+    centre = points(sphere, 1)
+    nodes, _ = quadrature(sphere, 6)
+    val = torch.cat([points(sphere, 50, seed=1), nodes])
+    model.fit_points(centre, val)
+
+    def mean(share: float) -> float:
+        kernel = WrappedNormal(sphere, centre, 0.3).log_prob(val).exp()
+        return float((share * kernel + (1 - share) / (4 * math.pi)).log().sum())
+
+    share = 1 - float(model.uniform)
+    assert model.log_prob(val).sum().item() == pytest.approx(mean(share), abs=1e-6)
+    assert all(mean(share) > mean(share + step) for step in (-0.02, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"min_width": 0.0}, "max_width <= 0.785, widths >= 0 and folds >= 2 are needed, found 0.0, 0.5, 10 and 10"),
+        ({"max_width": 0.8}, "found 0.0001, 0.8, 10 and 10"),
+        ({"folds": 1}, "found 0.0001, 0.5, 10 and 1"),
+        ({"neighbours": (0,)}, r"neighbours >= 1, factors > 0 and isotropic in \(0, 1\] are needed, found \[0\]"),
+        ({"factors": (-1.0,)}, r"found \[1, 2, 4, 8, 16, 32\], \[-1.0\] and 0.05"),
+        ({"isotropic": 0.0}, "and 0.0"),
+        ({"widths": 0, "neighbours": ()}, "no kernels; give widths >= 1, or neighbours and factors"),
+    ],
+    ids=str,
+)
+def test_arguments(arguments, found):
+    with pytest.raises(ValueError, match=f"AdaptiveKernelDensity: .*{found}"):
+        AdaptiveKernelDensity(Sphere(2), **arguments)
+
+
+def test_without_points():
+    with pytest.raises(RuntimeError, match="AdaptiveKernelDensity has no points yet; call fit_points, or train it"):
+        AdaptiveKernelDensity(Sphere(2)).sample(3)
