@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.models import KernelDensity as KernelDensity
     from rsgm.models import LatentEBM as LatentEBM
     from rsgm.models import Moser as Moser
+    from rsgm.models import NeuralKernelDensity as NeuralKernelDensity
     from rsgm.models import load as load
     from rsgm.training import Training as Training
     from rsgm.training import fit as fit
@@ -84,6 +85,7 @@ _HOMES = {
         "KernelDensity",
         "LatentEBM",
         "Moser",
+        "NeuralKernelDensity",
         "load",
     ],
     "rsgm.training": ["Training", "fit"],

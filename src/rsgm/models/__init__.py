@@ -15,6 +15,7 @@ from rsgm.models.latent_law import LatentLaw
 from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.models.law import ModelDistribution
 from rsgm.models.moser import Moser
+from rsgm.models.neural_kernels import NeuralKernelDensity
 from rsgm.models.rsgm import RSGM
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Latents",
     "ModelDistribution",
     "Moser",
+    "NeuralKernelDensity",
     "NonFiniteLossError",
     "load",
     "read_checkpoint",
