@@ -7,7 +7,17 @@ import torch
 
 import rsgm
 from conftest import quadrature
-from rsgm import AdaptiveKernelDensity, Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
+from rsgm import (
+    AdaptiveKernelDensity,
+    Euclidean,
+    Hyperbolic,
+    Manifold,
+    NeuralKernelDensity,
+    Product,
+    SpecialOrthogonal,
+    Sphere,
+    Torus,
+)
 from rsgm.distributions import WrappedNormal
 from rsgm.models.adaptive import Places
 from rsgm.models.kernels import NOTHING, Kernels
@@ -283,9 +293,9 @@ def test_weights_maximise_the_likelihood():
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        ({"min_width": 0.0}, "max_width <= 0.785, widths >= 0 and folds >= 2 are needed, found 0.0, 0.5, 10 and 10"),
-        ({"max_width": 0.8}, "found 0.0001, 0.8, 10 and 10"),
-        ({"folds": 1}, "found 0.0001, 0.5, 10 and 1"),
+        ({"min_width": 0.0}, "0 < min_width <= max_width <= 0.785 is needed, found 0.0 and 0.5"),
+        ({"max_width": 0.8}, "found 0.0001 and 0.8"),
+        ({"folds": 1}, "widths >= 0 and folds >= 2 are needed, found 10 and 1"),
         ({"neighbours": (0,)}, r"neighbours >= 1, factors > 0 and isotropic in \(0, 1\] are needed, found \[0\]"),
         ({"factors": (-1.0,)}, r"found \[1, 2, 4, 8, 16, 32\], \[-1.0\] and 0.05"),
         ({"isotropic": 0.0}, "and 0.0"),
@@ -301,3 +311,101 @@ def test_arguments(arguments, found):
 def test_without_points():
     with pytest.raises(RuntimeError, match="AdaptiveKernelDensity has no points yet; call fit_points, or train it"):
         AdaptiveKernelDensity(Sphere(2)).sample(3)
+
+
+# ---- learned
+
+
+LEARNED = {"shapes": (6,), "neighbours": (2,), "widths": (0.3,), "min_width": 0.15, "hidden": 8}
+
+
+@every_manifold
+def test_learned_widths_start_as_they_are_and_learn(manifold):
+    """The loss is that of left-out points, and falls; the density of fresh points rises and integrates to one."""
+    torch.manual_seed(0)
+    model = NeuralKernelDensity(manifold, **LEARNED)
+    train, fresh = points(manifold, 200), points(manifold, 300, seed=1)
+    model.fit_points(train, fresh)
+    kernels, start = model.law().kernels, model.log_prob(fresh).mean()
+    torch.testing.assert_close(kernels.widths, model.kernel_widths, rtol=0.1, atol=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model.loss(train[:64])["loss"].mean().backward()
+        optimizer.step()
+    assert model.log_prob(fresh).mean() > start + 0.01
+    x = model.sample(4_000, seed=0).double()
+    ratio = (WrappedNormal(manifold, points(manifold, 1), 0.15).log_prob(x) - model.log_prob(x)).exp()
+    error = float(ratio.std()) / len(x) ** 0.5
+    assert error < 0.1
+    assert abs(float(ratio.mean()) - 1) < 5 * error
+
+
+def test_loss_is_minus_the_log_density_of_left_out_points():
+    """Of two folds: under the law at the places of the other one."""
+    sphere = Sphere(2)
+    torch.manual_seed(0)
+    model = NeuralKernelDensity(sphere, **LEARNED, folds=2, partitions=1)
+    x = points(sphere, 40)
+    model.fit_points(x, x)
+    with torch.no_grad():
+        terms = model.loss(x.repeat(10, 1))["loss"].double()
+        expected = []
+        for rest, left_out, _ in model._left_out:
+            kernels, log_weights = model._modulated(rest)
+            kernels = Kernels(*(part.double() for part in kernels))
+            uniform = model.uniform_logit.double().sigmoid()
+            weights = (1 - uniform) * log_weights.double().exp()
+            density = kernels.log_sums(sphere, left_out.double(), weights[..., None]).exp().sum((1, 2))
+            expected.append(-(density + uniform / (4 * math.pi)).log())
+            # no place of a fold is a kernel of the others
+            assert torch.cdist(left_out, rest.kernels.centres).min() > 1e-4
+        assert len(expected[0]) == len(expected[1]) == 20
+        # the 400 draws are of one fold
+        nearest = [(terms[:, None] - values).abs().amin(1).max() for values in expected]
+        assert min(nearest) < 1e-4 < max(nearest)
+
+
+def test_learned_law_through_training_and_a_file(tmp_path):
+    """Training's average of the weights has the buffers of the points; what it leaves is saved and loaded."""
+    sphere = Sphere(2)
+    model = rsgm.fit(
+        NeuralKernelDensity(sphere, **LEARNED), points(sphere, 60), steps=3, batch_size=16, accelerator="cpu"
+    )
+    model.save(tmp_path / "model.ckpt")
+    again = rsgm.load(tmp_path / "model.ckpt")
+    x = points(sphere, 9, seed=5)
+    assert torch.equal(again.log_prob(x), model.log_prob(x))
+    assert torch.equal(again.sample(9, seed=0), model.sample(9, seed=0))
+    # as a part of another module, too
+    whole, other = torch.nn.Sequential(model), torch.nn.Sequential(NeuralKernelDensity(sphere, **LEARNED))
+    other.load_state_dict(whole.state_dict())
+    assert torch.equal(other[0].log_prob(x), model.log_prob(x))
+
+
+def test_weight_decay_is_of_matrices():
+    model = NeuralKernelDensity(Sphere(2), **LEARNED)
+    decayed, free = model.parameter_groups()
+    assert "weight_decay" not in decayed
+    assert free["weight_decay"] == 0
+    assert all(p.dim() == 2 for p in decayed["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"shapes": (), "neighbours": (), "widths": ()}, {"widths": (0.0,)}, {"hidden": 0}, {"folds": 1}, {"factor": 0.0}],
+    ids=str,
+)
+def test_arguments_of_the_learned_law(arguments):
+    with pytest.raises(ValueError, match=r"NeuralKernelDensity: shapes, neighbours or widths, all positive, .* found"):
+        NeuralKernelDensity(Sphere(2), **arguments)
+
+
+def test_learned_law_without_points():
+    model = NeuralKernelDensity(Sphere(2))
+    for ask in (lambda: model.sample(3), lambda: model.loss(points(Sphere(2), 3))):
+        with pytest.raises(RuntimeError, match="NeuralKernelDensity has no points yet; call fit_points, or train it"):
+            ask()
+    with pytest.raises(ValueError, match="folds of at least 2 distinct training points are needed, found 1"):
+        model.fit_points(points(Sphere(2), 1), points(Sphere(2), 1))

@@ -48,6 +48,7 @@ SMALL = {
     "ExactScore": {"law": GaussianMixture([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]], 0.5, [0.7, 0.3])},
     "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
     "LatentEBM": {"marginal": ImportanceSampling(draws=16, modes=2)},
+    "NeuralKernelDensity": {"hidden": 8, "widths": (0.2,), "min_width": 0.15},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
     "AdaptiveKernelDensity": {"widths": 4, "min_width": 0.05, "iterations": 50},
 }

@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.models import LatentEBM as LatentEBM
     from rsgm.models import ModelMixture as ModelMixture
     from rsgm.models import Moser as Moser
+    from rsgm.models import NeuralKernelDensity as NeuralKernelDensity
     from rsgm.models import load as load
     from rsgm.training import Training as Training
     from rsgm.training import fit as fit
@@ -86,6 +87,7 @@ _HOMES = {
         "LatentEBM",
         "ModelMixture",
         "Moser",
+        "NeuralKernelDensity",
         "load",
     ],
     "rsgm.training": ["Training", "fit"],

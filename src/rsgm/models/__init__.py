@@ -16,6 +16,7 @@ from rsgm.models.latent_marginal import ImportanceSampling
 from rsgm.models.law import ModelDistribution
 from rsgm.models.mixture import ModelMixture
 from rsgm.models.moser import Moser
+from rsgm.models.neural_kernels import NeuralKernelDensity
 from rsgm.models.rsgm import RSGM
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "ModelDistribution",
     "ModelMixture",
     "Moser",
+    "NeuralKernelDensity",
     "NonFiniteLossError",
     "load",
     "read_checkpoint",

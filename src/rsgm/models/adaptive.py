@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,7 +84,95 @@ class Places(NamedTuple):
         return torch.linalg.eigh(near.mT @ near / max(1, near.shape[1]))
 
 
-class AdaptiveKernelDensity(GenerativeModel):
+class KernelLaw(NamedTuple):
+    """Kernels, and what each of them and the uniform law weigh.
+
+    Fields:
+        kernels: of n centres and F families
+        weights: of each kernel, ``(n, F)``
+        uniform: weight of the uniform law, ``()``; zero where there is none
+    """
+
+    kernels: Kernels
+    weights: Tensor
+    uniform: Tensor
+
+
+class KernelMixture(GenerativeModel):
+    """A mixture of kernels and of the uniform law where there is one; a subclass says how they come from the points.
+
+    Arguments:
+        manifold: where the points live; one that knows ``logmap`` and ``log_det_exp``
+        min_width: the smallest standard deviation of a kernel, in units of length (on spheres, tori and SO(3) radians)
+        max_width: the largest
+
+    Raises:
+        ValueError: for widths out of range
+    """
+
+    def __init__(self, manifold: Manifold, min_width: float, max_width: float) -> None:
+        super().__init__(manifold)
+        bound = manifold.injectivity_radius / 4
+        if not (0 < min_width <= max_width < math.inf and max_width <= bound):
+            raise ValueError(
+                f"{type(self).__name__}: 0 < min_width <= max_width <= {bound:.3g} is needed, found {min_width} and "
+                f"{max_width}."
+            )
+        self.min_width, self.max_width = min_width, max_width
+
+    @abstractmethod
+    def law(self) -> KernelLaw:
+        """The mixture as it is now, in float64.
+
+        Raises:
+            RuntimeError: before `fit_points`
+        """
+
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
+        """A kernel, or the uniform law; then a draw from it."""
+        kernels, weights, uniform = self.law()
+        place = choose(torch.cat([weights.sum(1), uniform[None]]), n, generator)
+        anywhere = place == len(weights)
+        place = place.clamp_max(len(weights) - 1)
+        family = choose(weights[place], 1, generator)[:, 0]
+        near = kernels.rows(place).draw(self.manifold, family, generator)
+        if math.isinf(self.manifold.log_volume):
+            return near.float()
+        far = self.manifold.random_uniform(
+            n, *self.manifold.shape, generator=generator, dtype=near.dtype, device=self.device
+        )
+        return torch.where(anywhere.reshape(-1, *(1,) * len(self.manifold.shape)), far, near).float()
+
+    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """The mixture density, in float64."""
+        law = self.law()
+        # narrow kernels tell a point on the manifold from one a little off it
+        x = self.manifold.projx(x.to(law.weights))
+        log_sums = law.kernels.log_sums(self.manifold, x, law.weights[..., None]).flatten(1)
+        uniform = log_sums.new_full((len(x), 1), NOTHING)
+        if law.uniform > 0:
+            uniform = (law.uniform.log() - self.manifold.log_volume).expand(len(x), 1)
+        value = torch.cat([uniform, log_sums], 1).logsumexp(1)
+        return LogProb(torch.where(value > 0.5 * NOTHING, value, -math.inf), 0.0)
+
+    @override
+    def resolution(self) -> float:
+        return self.min_width
+
+    @override
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # also as a part of a `Training` that goes on: its points have made the buffers grow
+        for name, buffer in self.named_buffers():
+            if prefix + name in state_dict:
+                buffer.resize_(state_dict[prefix + name].shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def without_points(self) -> RuntimeError:
+        """What to say before `fit_points`."""
+        return RuntimeError(f"{type(self).__name__} has no points yet; call fit_points, or train it.")
+
+
+class AdaptiveKernelDensity(KernelMixture):
     r"""A mixture of kernels whose widths and shapes come from the neighbourhood of each place, and of the uniform law.
 
     .. math:: q(x) = \frac{w_0}{\mathrm{vol}} + \sum_f \sum_i (w_f p_i + w'_f p'_i)\,k(x; x_i, \Sigma_{if})
@@ -138,12 +227,10 @@ class AdaptiveKernelDensity(GenerativeModel):
         folds: int = 10,
         iterations: int = 500,
     ) -> None:
-        super().__init__(manifold)
-        bound = manifold.injectivity_radius / 4
-        if not (0 < min_width <= max_width < math.inf and max_width <= bound and widths >= 0 and folds >= 2):
+        super().__init__(manifold, min_width, max_width)
+        if widths < 0 or folds < 2:
             raise ValueError(
-                f"AdaptiveKernelDensity: 0 < min_width <= max_width <= {bound:.3g}, widths >= 0 and folds >= 2 are "
-                f"needed, found {min_width}, {max_width}, {widths} and {folds}."
+                f"AdaptiveKernelDensity: widths >= 0 and folds >= 2 are needed, found {widths} and {folds}."
             )
         if any(k < 1 for k in neighbours) or any(not 0 < c < math.inf for c in factors) or not 0 < isotropic <= 1:
             raise ValueError(
@@ -152,7 +239,7 @@ class AdaptiveKernelDensity(GenerativeModel):
             )
         if not widths and not (neighbours and factors):
             raise ValueError("AdaptiveKernelDensity: no kernels; give widths >= 1, or neighbours and factors.")
-        self.min_width, self.max_width, self.isotropic = min_width, max_width, isotropic
+        self.isotropic = isotropic
         self.neighbours, self.factors = tuple(neighbours), tuple(factors)
         self.widths, self.folds, self.iterations = widths, folds, iterations
         self.register_buffer("uniform", torch.zeros((), dtype=torch.float64))
@@ -200,39 +287,11 @@ class AdaptiveKernelDensity(GenerativeModel):
         self.kernel_widths = kernels.widths[:, kept].contiguous()
         self.kernel_weights = (_place_weights(places) @ of_family.mT).contiguous()
 
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """A kernel, or the uniform law; then a draw from it."""
-        self._check_fitted()
-        flat = torch.cat([self.kernel_weights.sum(1), self.uniform[None]])
-        place = choose(flat, n, generator)
-        anywhere = place == len(self.centres)
-        place = place.clamp_max(len(self.centres) - 1)
-        family = torch.multinomial(self.kernel_weights[place], 1, generator=generator)[:, 0] if n else place
-        kernels = Kernels(self.centres, self.kernel_axes, self.kernel_widths).rows(place)
-        near = kernels.draw(self.manifold, family, generator)
-        if math.isinf(self.manifold.log_volume):
-            return near.float()
-        far = self.manifold.random_uniform(
-            n, *self.manifold.shape, generator=generator, dtype=near.dtype, device=self.device
-        )
-        return torch.where(anywhere.reshape(-1, *(1,) * len(self.manifold.shape)), far, near).float()
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The mixture density, in float64."""
-        self._check_fitted()
-        # narrow kernels tell a point on the manifold from one a little off it
-        x = self.manifold.projx(x.to(self.centres))
-        kernels = Kernels(self.centres, self.kernel_axes, self.kernel_widths)
-        log_sums = kernels.log_sums(self.manifold, x, self.kernel_weights[..., None]).flatten(1)
-        uniform = log_sums.new_full((len(x), 1), NOTHING)
-        if self.uniform > 0:
-            uniform = (self.uniform.log() - self.manifold.log_volume).expand(len(x), 1)
-        value = torch.cat([uniform, log_sums], 1).logsumexp(1)
-        return LogProb(torch.where(value > 0.5 * NOTHING, value, -math.inf), 0.0)
-
     @override
-    def resolution(self) -> float:
-        return self.min_width
+    def law(self) -> KernelLaw:
+        if not len(self.centres):
+            raise self.without_points()
+        return KernelLaw(Kernels(self.centres, self.kernel_axes, self.kernel_widths), self.kernel_weights, self.uniform)
 
     def _kernels(self, places: Places) -> Kernels:
         """The kernels of all families."""
@@ -274,10 +333,6 @@ class AdaptiveKernelDensity(GenerativeModel):
             share = (log_parts + weights.log()).softmax(1)
             weights = (repeats @ share + prior) / (repeats.sum() + 1)
         return weights
-
-    def _check_fitted(self) -> None:
-        if not len(self.centres):
-            raise RuntimeError(f"{type(self).__name__} has no points yet; call fit_points, or train it.")
 
 
 def _place_weights(places: Places) -> Tensor:

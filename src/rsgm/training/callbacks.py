@@ -47,6 +47,12 @@ class EMA(WeightAveraging):
         trainer.precision_plugin.convert_module(pl_module)
         super().setup(trainer, pl_module, stage)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the copy the size of the buffers that ``fit_points`` has grown since."""
+        for copied, buffer in zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True):
+            if copied.shape != buffer.shape:
+                copied.resize_(buffer.shape).copy_(buffer)
+
     def _average(self, averages: list[Tensor], weights: list[Tensor], steps: Tensor) -> None:
         k = int(steps)
         torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + k) / (10 + k)))
