@@ -113,6 +113,8 @@ def other(default: Any, annotation: Any) -> Any:
         return [Sphere(3)]
     if isinstance(default, (tuple, list)) and all(isinstance(item, int) for item in default):
         return [item + 1 for item in default][:2]
+    if isinstance(default, (tuple, list)) and all(isinstance(item, float) for item in default):
+        return [0.5 * item + 0.125 for item in default]
     if isinstance(default, tuple):
         return [unusual(type(item))() for item in default]
     factory = typing.get_origin(annotation) is not None
