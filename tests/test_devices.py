@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_f
 
 from conftest import STATE_SPACES, concrete, each, variants
 from elsewhere import AWAY, Elsewhere, MismatchError, prepare
-from helpers import learned, without_figures
+from helpers import learned, model_on, without_figures
 from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels
 from rsgm.charts import Logit, Standardise
 from rsgm.data import LawData
@@ -258,7 +258,7 @@ def fitted(cls: type, folder: Path, **arguments) -> Path:
         data = LawData(**sizes)
     if "network" in inspect.signature(cls).parameters:
         arguments.setdefault("network", partial(MLP, hidden=[4, 4]))
-    model = cls(FLAT.get(cls.__name__, Sphere(2)), **arguments)
+    model = model_on(cls, FLAT.get(cls.__name__, Sphere(2)), **arguments)
     return learned(model, data, folder, max_epochs=1)[0]
 
 
