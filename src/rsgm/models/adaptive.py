@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -158,14 +158,6 @@ class KernelMixture(GenerativeModel):
     @override
     def resolution(self) -> float:
         return self.min_width
-
-    @override
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # also as a part of a `Training` that goes on: its points have made the buffers grow
-        for name, buffer in self.named_buffers():
-            if prefix + name in state_dict:
-                buffer.resize_(state_dict[prefix + name].shape)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def without_points(self) -> RuntimeError:
         """What to say before `fit_points`."""

@@ -226,12 +226,12 @@ class GenerativeModel(nn.Module, ABC):
         """Whether every weight is a finite number."""
         return all(bool(torch.isfinite(p).all()) for p in self.parameters())
 
-    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As of every module; buffers that grow with the data get their stored size first."""
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # buffers that grow with the data get their stored size first, also in a `Training` or a mixture
         for name, buffer in self.named_buffers():
-            if name in state_dict:
-                buffer.resize_(state_dict[name].shape)
-        return super().load_state_dict(state_dict, *args, **kwargs)
+            if prefix + name in state_dict:
+                buffer.resize_(state_dict[prefix + name].shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     # for subclasses, training and checkpoints
 

@@ -1,4 +1,4 @@
-"""The yardstick: a kernel density without training."""
+"""A kernel density without training, the baseline of every evaluation."""
 
 from __future__ import annotations
 
