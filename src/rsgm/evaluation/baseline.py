@@ -29,7 +29,7 @@ _KERNEL_DIM = 6
 
 
 def kernel_density(manifold: Manifold, data: ManifoldData) -> KernelDensity | None:
-    """A kernel density of the same points; None for conditional data, and beyond six dimensions without a uniform law."""
+    """That of the same points; None for conditional data, and without a uniform law beyond six dimensions."""
     if not _has_kernels(manifold, data):
         return None
     unit = _spread(manifold, data)
