@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from rsgm.data import ManifoldData
+from rsgm.evaluation.figures import contexts_like
+from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import LARGEST_ERROR, Integral, guided_integral, integral, sampled_integral
 from rsgm.models import GenerativeModel, KernelDensity
@@ -22,6 +24,8 @@ from rsgm.seeding import generator_from, seed_from
 _CELLS, _NODES, _BATCH = 3000, 3000, 500
 #: error of the quadrature of the guide beyond which the model is integrated by importance sampling
 _ENOUGH = 0.005
+#: standard error that is enough for a flow, and most tangent vectors along which its map is derived
+_PRECISE, _TANGENTS = 0.002, 20
 #: most training points, and most draws, that proposals are kernels around
 _CENTRES = 1000
 #: largest dimension of a manifold without a uniform law where kernels still say something
@@ -50,48 +54,56 @@ def _spread(manifold: Manifold, data: ManifoldData) -> float:
     return float(manifold.dist(train[:1].expand_as(train), train).square().mean().sqrt())
 
 
-class Draws(NamedTuple):
-    """Draws of a model and their log-densities by its likelihood.
-
-    Fields:
-        points: ``(n, *shape)``, float64
-        log_density: ``(n,)``, nats
-    """
-
-    points: Tensor
-    log_density: Tensor
-
-
 def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -> Integral | None:
-    r"""The integral of a model's density, which must be one; None where there are no kernels, or a context.
+    r"""The integral of a model's density, which must be one; None where there is no way to find it.
 
-    The guide is a kernel density of draws of the model *and* of training points; its widths have the weights that are
-    best for other draws of the model, so that it follows the model as far as kernels can. Up to dimension two on a
-    compact manifold it plans the cells of a quadrature, at no cost, and only what the model differs from it is
-    integrated. Elsewhere, and where the guide is too rough for as many cells as are affordable, by importance
-    sampling, :math:`Z = E_q[p / q]`, with the mixture q of
+    Importance sampling, :math:`Z = E_q[p / q]`. Up to dimension 20 the draws of a flow have a law q that is known
+    exactly (see `rsgm.likelihood.transport`) and close to p; contexts are those of the test points, in turn. Without
+    a flow, and for data without context, see `guided_by_kernels`.
 
-    - 90 %: the guide;
-    - 10 %: the uniform law, evenly spread where there is a chart, or, where there is none, wide kernels around the
-      training points.
-
-    Why not the draws themselves, with the model's own p among the proposals? Their law is p only where the sampler is
-    right and Z is one, which is what Z is to find out. With p in the place of their unknown law a density times one
-    half would come out as one wherever the draws dominate, and mass that the sampler never visits would not count.
-    With the scale as an unknown (bridge sampling) a sampler that is a little too wide still moved Z of a normalised
-    volcano model to 0.926 ± 0.010. All parts of q are known exactly, so the value is right in the mean whatever the
-    sampler does; a poor sampler or a missed mode makes a large standard error. What neither draws nor training points
-    show is found by the last 10 %, if it is not smaller than the distance between them.
+    Why not the samples that are scored, with the model's own p as their density? Their law is p only where the sampler
+    is right and Z is one, which is what Z is to find out: a density times one half would come out as one. With the
+    scale as an unknown (bridge sampling) a sampler that is a little too wide still moved Z of a normalised volcano
+    model to 0.926 ± 0.010.
 
     Arguments:
         model: the law; its `GenerativeModel.rough` likelihood is used
         data: what it was trained on
         draws: of the model
     """
-    manifold = model.manifold
-    if not _has_kernels(manifold, data):
-        return None
-    model, guide = model.rough(), _guide(model, data, draws.points)
+    generator = model.generator(seed_from("transport"))
+
+    def propose(n: int) -> _Proposal | None:
+        context = contexts_like(model, data.test, n)
+        found = model.transported(n, context, generator)
+        return None if found is None else _Proposal(*found, context)
+
+    if model.manifold.dim <= _TANGENTS and (first := propose(_BATCH // 2)) is not None:
+        proposals = itertools.chain([first], (propose(_BATCH) for _ in itertools.count()))
+        return _sampled(model.rough(), proposals, _PRECISE, draws)
+    return guided_by_kernels(model, data, draws) if _has_kernels(model.manifold, data) else None
+
+
+def guided_by_kernels(model: GenerativeModel, data: ManifoldData, draws: Draws) -> Integral:
+    """The integral of a density that may have any form, with a kernel density as a guide.
+
+    The guide has its kernels on draws of the model *and* on training points; its widths have the weights that are best
+    for other draws of the model, so that it follows the model as far as kernels can. Up to dimension two on a compact
+    manifold it plans the cells of a quadrature, at no cost, and only what the model differs from it is integrated.
+    Elsewhere, and where the guide is too rough for as many cells as are affordable, by importance sampling from the
+    mixture of
+
+    - 90 %: the guide;
+    - 10 %: the uniform law, evenly spread where there is a chart, or, where there is none, wide kernels around the
+      training points.
+
+    Both are known exactly, so the value is right in the mean whatever the sampler does; a poor sampler or a missed
+    mode makes a large standard error. What neither draws nor training points show is found by the last 10 %, if it is
+    not smaller than the distance between them.
+
+    Arguments: see `density_integral`
+    """
+    manifold, model, guide = model.manifold, model.rough(), _guide(model, data, draws.points)
     if manifold.unit_cube_extent and manifold.dim <= 2:
         hints = torch.cat([draws.points[:_CENTRES], data.train.points[:_CENTRES].double()])
 
@@ -101,19 +113,36 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         plan = integral(near, manifold, (hints, near(hints)), max_nodes=_CELLS)
         if plan.standard_error <= _ENOUGH:
             return guided_integral(model.log_prob, plan, manifold.dim)
-    (draw_far, log_far), share, nodes, values, proposals = _anywhere(manifold, data), round(0.9 * _BATCH), [], [], []
+    (draw_far, log_far), share = _anywhere(manifold, data), round(0.9 * _BATCH)
+
+    def propose(k: int) -> _Proposal:
+        x = torch.cat([guide.sample(share, seed=seed_from("near", k)).double(), draw_far(_BATCH - share)])
+        x = manifold.projx(x)
+        return _Proposal(x, torch.logaddexp(guide.likelihood(x).value + math.log(0.9), log_far(x) + math.log(0.1)))
+
+    return _sampled(model, map(propose, itertools.count()), LARGEST_ERROR / 2, draws)
+
+
+class _Proposal(NamedTuple):
+    points: Tensor
+    log_density: Tensor
+    context: Tensor | None = None
+
+
+def _sampled(model: GenerativeModel, proposals: Iterator[_Proposal], enough: float, draws: Draws) -> Integral:
+    """By importance sampling, until the standard error is ``enough`` or hopeless, or `_NODES` are spent."""
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    spent = 0
     with bar("integral of the density", _NODES, "nodes") as shown:
-        for k in range(_NODES // _BATCH):
-            x = torch.cat([guide.sample(share, seed=seed_from("near", k)).double(), draw_far(_BATCH - share)])
-            x = manifold.projx(x)
-            proposals.append(torch.logaddexp(guide.likelihood(x).value + math.log(0.9), log_far(x) + math.log(0.1)))
-            nodes.append(x)
-            values.append(model.log_prob(x).double().cpu())
-            found = sampled_integral(*map(torch.cat, (nodes, values, proposals)))
-            shown.update(_BATCH)
+        while spent < _NODES:
+            x, log_proposal, context = next(proposals)
+            parts.append((x.cpu(), model.log_prob(x, context).double().cpu(), log_proposal.cpu()))
+            found = sampled_integral(*map(torch.cat, zip(*parts, strict=True)))
+            spent += len(x)
+            shown.update(len(x))
             # what the error would be with all nodes is far from small enough
-            hopeless = k > 0 and found.standard_error * ((k + 1) * _BATCH / _NODES) ** 0.5 > 2 * LARGEST_ERROR
-            if found.standard_error <= LARGEST_ERROR / 2 or hopeless:
+            hopeless = len(parts) > 1 and found.standard_error * (spent / _NODES) ** 0.5 > 2 * LARGEST_ERROR
+            if found.standard_error <= enough or hopeless:
                 break
     # for the picture of the density
     points, known = torch.cat([found.nodes, draws.points]), torch.cat([found.log_density, draws.log_density])

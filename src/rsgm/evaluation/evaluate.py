@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from rsgm.data import ManifoldData
 from rsgm.description import build
-from rsgm.evaluation.baseline import Draws, density_integral, kernel_density
+from rsgm.evaluation.baseline import density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
+from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint

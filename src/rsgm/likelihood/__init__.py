@@ -1,12 +1,14 @@
 """Exact log-densities by an ODE, and lower bounds on them."""
 
 from rsgm.likelihood.bounds import DenoisingBound, DivergenceBound, EvidenceLowerBound
+from rsgm.likelihood.draws import Draws, transport
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.likelihood.solver import LogProb, ODESolver, ScoreLikelihood, SolveError, integrate, log_prob
 
 __all__ = [
     "DenoisingBound",
     "DivergenceBound",
+    "Draws",
     "EvidenceLowerBound",
     "FieldFlow",
     "Flow",
@@ -17,4 +19,5 @@ __all__ = [
     "SolveError",
     "integrate",
     "log_prob",
+    "transport",
 ]

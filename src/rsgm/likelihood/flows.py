@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -40,6 +41,12 @@ class Flow(nn.Module, ABC):
     @abstractmethod
     def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The velocity, and its divergence ``(B,)`` but for the total derivative of `boundary`."""
+
+    def velocity_along(
+        self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The velocity, and its derivative along one tangent vector at each point; by forward differentiation."""
+        return torch.func.jvp(lambda y: self.velocity(t, y, context), (x,), (tangents,))
 
     def boundary(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """What `rate` leaves out of the integral from the data points ``x``, ``(B,)``; nothing by default."""

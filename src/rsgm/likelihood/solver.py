@@ -54,6 +54,7 @@ def integrate(
     tolerance: float,
     max_steps: int = 2000,
     reached: Callable[[float], None] = lambda share: None,
+    accepted: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     r"""Solve :math:`\dot x = f(t, x)` with :math:`\int \mathrm{div} f` by Dormand-Prince 5(4).
 
@@ -68,6 +69,7 @@ def integrate(
         tolerance: relative and absolute
         max_steps: after which the solve has failed
         reached: is told at each evaluation which share of the way lies behind it
+        accepted: is told the time to which each step leads
 
     Returns:
         the points at ``end``, the integral of the divergence ``(B,)`` and the number of evaluations
@@ -86,6 +88,9 @@ def integrate(
         velocity, divergence = slope(t, manifold.projx(state[:, :-1].reshape(shape)))
         return torch.cat([velocity.reshape(len(state), -1), divergence[:, None]], -1)
 
+    if accepted is not None:
+        # torchdiffeq's own name; its steps are positive in either direction
+        augmented.callback_accept_step = lambda t, y, dt: accepted(float(t + (dt if end > start else -dt)))
     times = torch.tensor([start, end], dtype=x.dtype, device=x.device)
     state = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), 1)], -1)
     options = {"norm": lambda y: y.abs().max(), "step_t": times[1:], "max_num_steps": max_steps}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rsgm.arguments import check_arguments
 from rsgm.description import build, describe_call
-from rsgm.likelihood import LogProb
+from rsgm.likelihood import Draws, LogProb
 from rsgm.manifolds import Manifold, require_manifold
 from rsgm.models.checkpoint import read_checkpoint, write_checkpoint
 from rsgm.models.dynamics import Dynamics
@@ -111,6 +111,11 @@ class GenerativeModel(nn.Module, ABC):
 
     def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
         """A lower bound on the log-density, reported beside `likelihood`; None where there is none."""
+        return None
+
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws | None:
+        """``n`` draws near the model's law with the log-densities of the law that they do have; None where that is not
+        known. They owe nothing to `likelihood`, whose integral they measure: see `rsgm.likelihood.transport`."""
         return None
 
     def resolution(self) -> float | None:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from rsgm.charts import Chart, Stereographic
 from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
+from rsgm.likelihood import Draws, EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
 from rsgm.models.base import GenerativeModel
@@ -111,6 +111,14 @@ class ChartSGM(GenerativeModel):
         centre = torch.zeros(self.manifold.dim, device=self.device)
         scale = float(self.chart.log_det(centre)) / self.manifold.dim
         return self.flat.resolution() * math.exp(scale)
+
+    @override
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
+        y, log_density = self.flat.transported(n, context, generator)
+        x = self.chart.forward(y)
+        # the likelihood knows one of the coordinates of a point; what has others adds nothing to its integral
+        known = (self.chart.inverse(x) - y).norm(dim=-1) <= 1e-6 * (1 + y.norm(dim=-1))
+        return Draws(x, torch.where(known, log_density - self.chart.log_det(y), torch.inf))
 
     @override
     def rough(self) -> GenerativeModel:

@@ -11,7 +11,7 @@ from typing_extensions import override
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import LogProb, ODESolver, log_prob
+from rsgm.likelihood import Draws, LogProb, ODESolver, log_prob, transport
 from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
@@ -80,6 +80,10 @@ class CNF(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the ODE."""
         return self.solver.log_prob(self.flow, x, context)
+
+    @override
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
+        return transport(self.flow, n, context, generator)
 
     @override
     def rough(self) -> GenerativeModel:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
-from rsgm.likelihood import LogProb, ODESolver, ScoreLikelihood
+from rsgm.likelihood import Draws, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
 from rsgm.models.dynamics import Dynamics, dynamics_of
@@ -100,6 +100,10 @@ class ExactScore(GenerativeModel):
     @override
     def fitted(self) -> bool:
         return type(self.process.schedule).fit is Schedule.fit
+
+    @override
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
+        return transport(ScoreFlow(self.score), n, context, generator)
 
     @override
     def rough(self) -> GenerativeModel:

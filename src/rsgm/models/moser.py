@@ -11,7 +11,7 @@ from typing_extensions import override
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import LogProb, ODESolver
+from rsgm.likelihood import Draws, LogProb, ODESolver, transport
 from rsgm.likelihood.flows import Flow
 from rsgm.manifolds import Manifold, expand
 from rsgm.models.base import GenerativeModel
@@ -54,6 +54,13 @@ class MoserFlow(Flow):
     def rate(self, t: Tensor, x: Tensor, directions: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The velocity and ``(r - r+) / g``; r is exact whatever the ``directions``, for it defines the flow."""
         return self._both(t, x, context)
+
+    @override
+    def velocity_along(
+        self, t: Tensor, x: Tensor, tangents: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        # by differentiating backward twice, for the fused derivatives of networks have no forward one
+        return torch.autograd.functional.jvp(lambda y: self.velocity(t, y, context), x, tangents)
 
     @override
     def boundary(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -139,6 +146,10 @@ class Moser(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density by the ODE."""
         return self.solver.log_prob(self.flow, x, context)
+
+    @override
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
+        return transport(self.flow, n, context, generator)
 
     @override
     def rough(self) -> GenerativeModel:

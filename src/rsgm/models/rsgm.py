@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
+from rsgm.likelihood import Draws, EvidenceLowerBound, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
@@ -103,6 +103,10 @@ class RSGM(GenerativeModel):
     @override
     def resolution(self) -> float:
         return self.process.resolution()
+
+    @override
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
+        return transport(ScoreFlow(self.score), n, context, generator)
 
     @override
     def rough(self) -> GenerativeModel:
