@@ -167,6 +167,7 @@ def test_density_integrates_to_one(manifold):
     assert float((model.log_prob(x).exp() * volume).sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_density_integrates_to_one_in_the_plane():
     model = fitted(Euclidean(2))
     assert model.uniform == 0

@@ -311,6 +311,7 @@ def test_no_network_and_no_data(folder, nowhere, capsys):
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 def test_stand_in_for_volcano_is_recorded(folder, nowhere, plain):
     pytest.importorskip("pyvolcans")
     with pytest.warns(UserWarning, match="SUBSTITUTION.*volcano set.*out of reach.*Smithsonian list"):
@@ -565,6 +566,7 @@ def test_device_that_is_not_there(trained, folder, capsys):
     assert "CUDA" in line
 
 
+@pytest.mark.slow
 def test_data_that_have_gone(folder, plain, capsys):
     path = points(folder)
     assert run(*EARTH, f"--data.path={path}") == 0
@@ -614,6 +616,18 @@ def test_parts_of_ones_own(folder, plain, monkeypatch, capsys):
     assert "my_module" not in sys.modules
     assert evaluate_command([f"--ckpt={path}", "--import=my_modul"]) == 1
     assert "my_modul" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_parts_of_ones_own_in_another_process(folder, plain, monkeypatch, capsys):
+    (folder / "my_module.py").write_text(MY_MODULE)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (folder / "mine.yaml").write_text(TINY + "name: mine\n")
+    try:
+        assert run("--model.loss=my_module.MyLoss", "--trainer.max_steps=2", config="mine.yaml") == 0
+    finally:
+        sys.modules.pop("my_module", None)
+    path, (first,) = best("mine"), re.findall(r"test NLL.*", capsys.readouterr().out)
     done = subprocess.run(
         [sys.executable, ROOT / "evaluate.py", f"--ckpt={path}", "--import", "my_module"],
         capture_output=True,

@@ -15,6 +15,9 @@ from rsgm.models import read_checkpoint
 from rsgm.seeding import seed_from
 from tiny import METRICS, ROOT, compose, enter, printed_nll, run, same, weights
 
+#: half a minute: each process starts a program of its own
+pytestmark = pytest.mark.slow
+
 STEPS, WORLD = 6, 2
 #: gradient descent, which a gradient that is summed instead of averaged leads elsewhere; Adam would not notice
 ARGS = [

@@ -9,9 +9,11 @@ import copy
 import inspect
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_fake_temporarily
 
@@ -263,8 +265,17 @@ def fitted(cls: type, folder: Path, **arguments) -> Path:
 
 
 CONDITIONAL = {"network": partial(MLP, hidden=[4, 4], context_features=2)}
-KINDS = [pytest.param(cls, CHEAP.get(cls.__name__, {}), id=cls.__name__) for cls in concrete(GenerativeModel)] + [
-    pytest.param(cls, CONDITIONAL, id=f"{cls.__name__} with context")
+#: what is evaluated in its own way: a score model and its pictures, kernels, an estimate by draws, a context
+QUICK = {"RSGM", "KernelDensity", "LatentEBM", "FlowMatching with context"}
+
+
+def kind(cls: type[GenerativeModel], arguments: dict[str, Any], suffix: str = "") -> ParameterSet:
+    name = cls.__name__ + suffix
+    return pytest.param(cls, arguments, id=name, marks=[] if name in QUICK else pytest.mark.slow)
+
+
+KINDS = [kind(cls, CHEAP.get(cls.__name__, {})) for cls in concrete(GenerativeModel)] + [
+    kind(cls, CONDITIONAL, " with context")
     for cls in concrete(GenerativeModel)
     if "network" in inspect.signature(cls).parameters
 ]

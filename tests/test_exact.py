@@ -85,9 +85,13 @@ def test_every_lambda_gives_the_same_law(lmbd):
     [
         pytest.param(SDE, ReverseDiffusion(10, Heun(), SQUARES), id="Heun in ten steps"),
         pytest.param(SDE, ReverseDiffusion(100, PredictorCorrector(GaussianBridge()), SQUARES), id="corrected"),
-        pytest.param(preserving(DiscreteLinear(1000), 1e-3), chain(1000), id="DDPM in 1000 steps"),
+        pytest.param(
+            preserving(DiscreteLinear(1000), 1e-3), chain(1000), id="DDPM in 1000 steps", marks=pytest.mark.slow
+        ),
         pytest.param(exploding(0.01, 5.0), ReverseDiffusion(200, GaussianBridge(), UniformTimeGrid()), id="exploding"),
-        pytest.param(exploding(0.03, 5.0), AnnealedLangevin(GridLadder(100)), id="annealed Langevin"),
+        pytest.param(
+            exploding(0.03, 5.0), AnnealedLangevin(GridLadder(100)), id="annealed Langevin", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_samplers_at_the_floor(process, sampler):

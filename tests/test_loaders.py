@@ -270,6 +270,7 @@ def test_a_checkpoint_written_by_an_exception_continues_and_again(tmp_path):
     assert torch.equal(resumed.weight, whole.weight)
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_an_epoch(tmp_path):
     script = (
         "import os, signal, sys, test_loaders\n"

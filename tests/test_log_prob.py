@@ -51,7 +51,11 @@ def points(manifold: Manifold, n: int) -> torch.Tensor:
     return manifold.expmap(x, manifold.random_tangent(x, seeded()))
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: whose derivatives take longest, in the same code as those of the sphere's
+LONG = {"score, hyperbolic", "score, SO(3)"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else []) for n in MODELS])
 def test_log_prob_is_differentiable_in_the_point(name):
     """Along geodesics, against differences; by every point alone, whatever the shape of the batch."""
     torch.manual_seed(0)

@@ -238,7 +238,7 @@ def test_points_that_are_matrices(cls, manifold, tmp_path):
 
 
 @pytest.mark.parametrize("field", each(NetworkField))
-@pytest.mark.parametrize("manifold", [Torus(2), SpecialOrthogonal()], ids=str)
+@pytest.mark.parametrize("manifold", [Torus(2), pytest.param(SpecialOrthogonal(), marks=pytest.mark.slow)], ids=str)
 def test_score_models_learn_on_tori_and_rotations(manifold, field):
     """In 150 steps two thirds of the way from the uniform law's likelihood to the data's."""
     torch.manual_seed(0)

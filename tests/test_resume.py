@@ -116,9 +116,7 @@ def test_epoch_boundary_that_is_also_a_write(folder):
     assert_same_run("tiny")
 
 
-@pytest.mark.parametrize(
-    "where, at, saved", [("validation_step", 1, True), ("on_train_batch_start", 6, False), ("training_step", 8, False)]
-)
+@pytest.mark.parametrize("where, at, saved", [("validation_step", 1, True), ("training_step", 8, False)])
 def test_the_best_checkpoint_is_not_replaced_by_less(where, at, saved, folder):
     """A model that gets worse, interrupted after the validation that found its best weights, or during it."""
     args = ["--training.optimizer=torch.optim.SGD", "--training.optimizer.lr=0.01"]
@@ -251,6 +249,7 @@ def signalled_run(number: signal.Signals) -> int:
             process.kill()
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_an_epoch(folder):
     assert run(*STEPS, "--name=whole") == 0
     assert signalled_run(signal.SIGKILL) == -signal.SIGKILL
@@ -260,6 +259,7 @@ def test_kill_in_the_middle_of_an_epoch(folder):
     assert_same_run("tiny")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_with_143(folder):
     assert run(*STEPS, "--name=whole") == 0
     assert signalled_run(signal.SIGTERM) == 128 + signal.SIGTERM == 143

@@ -122,7 +122,7 @@ TABLE = {
 }
 
 
-QUICK = {"moons 0.05", "8 gaussians"}
+QUICK = {"8 gaussians"}
 
 
 @pytest.mark.parametrize(
