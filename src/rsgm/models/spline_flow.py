@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
-from typing_extensions import override
 
 from rsgm.charts import ExponentialWrap
 from rsgm.likelihood import LogProb
@@ -156,9 +155,7 @@ class _Splines(nn.Module):
         hidden, bins, context_features: see `SplineFlow`
     """
 
-    def __init__(
-        self, circles: Tensor, order: Tensor, hidden: Sequence[int], bins: int, context_features: int
-    ) -> None:
+    def __init__(self, circles: Tensor, order: Tensor, hidden: Sequence[int], bins: int, context_features: int) -> None:
         super().__init__()
         lines, angles = (~circles).nonzero()[:, 0], circles.nonzero()[:, 0]
         for name, index in {"circles": circles, "lines": lines, "angles": angles}.items():
@@ -167,7 +164,7 @@ class _Splines(nn.Module):
         before = order[:, None] > order[torch.cat([lines, angles, angles])]
         mask = torch.cat([before, torch.ones(len(order), 1 + context_features, dtype=torch.bool)], 1)
         masked_network, _ = _zuko()
-        self.network = masked_network(mask.repeat_interleave(3 * bins - 1, 0), hidden, activation=nn.SiLU)
+        self.network = masked_network(mask.repeat_interleave(3 * bins - 1, 0), hidden)
 
     def forward(self, y: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """The image of ``y``, and the logarithm of the determinant ``(B,)``."""
