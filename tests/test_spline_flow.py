@@ -171,6 +171,22 @@ def test_learns_a_mixture(tmp_path):
     assert torch.equal(again.log_prob(x), model.log_prob(x))
 
 
+def test_dropout():
+    """Of the loss alone, and with the neurons that the global generator says."""
+    model = flow(Torus(2), dropout=0.5, transforms=1, hidden=[16, 16, 16])
+    x = anywhere(Torus(2), 50)
+    losses = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        losses.append(model.loss(x.float())["loss"])
+    assert torch.equal(losses[0], losses[1])
+    assert not torch.equal(losses[0], losses[2])
+    assert torch.equal(model.log_prob(x), model.log_prob(x))
+    assert torch.allclose(model.eval().loss(x.float())["loss"], -model.log_prob(x).float(), atol=1e-4)
+    names = [type(part).__name__ for part in model.splines[0].network]
+    assert names == [*["MaskedLinear", "ReLU", "Dropout"] * 3, "MaskedLinear"]
+
+
 def test_copies():
     """By pickle and by `copy.deepcopy`, with the coordinates of lines standardised as before."""
     model = flow(CYLINDER)
@@ -189,7 +205,9 @@ def test_curved_manifolds_are_refused(manifold):
 
 
 @pytest.mark.parametrize(
-    "options", [{"transforms": 0}, {"hidden": []}, {"hidden": [4, 0]}, {"bins": 1}, {"context_features": -1}], ids=str
+    "options",
+    [{"transforms": 0}, {"hidden": []}, {"hidden": [4, 0]}, {"bins": 1}, {"dropout": 1.0}, {"context_features": -1}],
+    ids=str,
 )
 def test_arguments(options):
     with pytest.raises(ValueError, match=r"SplineFlow: transforms >= 1, .* are needed, found"):

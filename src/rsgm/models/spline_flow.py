@@ -48,6 +48,8 @@ class SplineFlow(GenerativeModel):
         transforms: L, the number of autoregressive transforms
         hidden: widths of the layers of each network
         bins: number of pieces of each spline
+        dropout: share of the neurons that a step of training leaves out: on sets of few points it may take much longer
+            to overfit
         context_features: size of the context of a conditional model
 
     Raises:
@@ -67,6 +69,7 @@ class SplineFlow(GenerativeModel):
         transforms: int = 4,
         hidden: Sequence[int] = (256, 256),
         bins: int = 8,
+        dropout: float = 0.0,
         context_features: int = 0,
     ) -> None:
         super().__init__(manifold)
@@ -75,17 +78,17 @@ class SplineFlow(GenerativeModel):
                 "SplineFlow lives on products of circles and lines: Torus, Euclidean, Sphere(1) and Product of these; "
                 f"found {manifold}."
             )
-        if transforms < 1 or not hidden or min(hidden) < 1 or bins < 2 or context_features < 0:
+        if min(transforms, len(hidden), *hidden) < 1 or bins < 2 or not 0 <= dropout < 1 or context_features < 0:
             raise ValueError(
-                "SplineFlow: transforms >= 1, layers of hidden >= 1, bins >= 2 and context_features >= 0 are needed, "
-                f"found {transforms}, {list(hidden)}, {bins} and {context_features}."
+                "SplineFlow: transforms >= 1, layers of hidden >= 1, bins >= 2, 0 <= dropout < 1 and context_features "
+                f">= 0 are needed, found {transforms}, {list(hidden)}, {bins}, {dropout} and {context_features}."
             )
         self.context_features = context_features
         self.chart = ExponentialWrap(manifold)
         circles = torch.tensor([math.isfinite(period) for period in manifold.periods])
         order = torch.arange(manifold.dim)
         self.splines = nn.ModuleList(
-            _Splines(circles, order if k % 2 == 0 else order.flip(0), hidden, bins, context_features)
+            _Splines(circles, order if k % 2 == 0 else order.flip(0), hidden, bins, dropout, context_features)
             for k in range(transforms)
         )
         # all coordinates that are bent are between -pi and pi
@@ -111,7 +114,7 @@ class SplineFlow(GenerativeModel):
         angle, normal = (2 * torch.rand(size, **options) - 1) * math.pi, torch.randn(size, **options) * math.pi / _REACH
         y, points = torch.where(self.circles, angle, normal), []
         with torch.no_grad(), bar("samples", n) as shown:
-            splines = copy.deepcopy(self.splines).double()
+            splines = copy.deepcopy(self.splines).double().eval()
             for part, labels in _batches(y, context):
                 given = self._seen(part, labels)
                 for spline in reversed(splines):
@@ -124,7 +127,7 @@ class SplineFlow(GenerativeModel):
         """The exact log-density, in float64."""
         x, values = self.manifold.projx(x.to(self.shift)), []
         with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()), bar("log-densities", len(x)) as shown:
-            splines = copy.deepcopy(self.splines).double()
+            splines = copy.deepcopy(self.splines).double().eval()
             for part, labels in _batches(x, context):
                 values.append(self._log_prob(splines, part, labels))
                 shown.update(len(part))
@@ -152,10 +155,12 @@ class _Splines(nn.Module):
     Arguments:
         circles: which coordinates are angles, ``(dim,)``
         order: place of each coordinate in the order in which the knots depend on them, ``(dim,)``
-        hidden, bins, context_features: see `SplineFlow`
+        hidden, bins, dropout, context_features: see `SplineFlow`
     """
 
-    def __init__(self, circles: Tensor, order: Tensor, hidden: Sequence[int], bins: int, context_features: int) -> None:
+    def __init__(
+        self, circles: Tensor, order: Tensor, hidden: Sequence[int], bins: int, dropout: float, context_features: int
+    ) -> None:
         super().__init__()
         lines, angles = (~circles).nonzero()[:, 0], circles.nonzero()[:, 0]
         for name, index in {"circles": circles, "lines": lines, "angles": angles}.items():
@@ -165,6 +170,9 @@ class _Splines(nn.Module):
         mask = torch.cat([before, torch.ones(len(order), 1 + context_features, dtype=torch.bool)], 1)
         masked_network, _ = _zuko()
         self.network = masked_network(mask.repeat_interleave(3 * bins - 1, 0), hidden)
+        if dropout:
+            for k in range(len(hidden)):  # after each activation
+                self.network.insert(3 * k + 2, nn.Dropout(dropout))
 
     def forward(self, y: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """The image of ``y``, and the logarithm of the determinant ``(B,)``."""
