@@ -65,7 +65,7 @@ FACTORIES = {Process: "process", Network: "network", NetworkField: "field", Pred
 
 
 #: where a model lives, if not on the sphere
-HOMES = dict.fromkeys(["ExactScore", "FlowMatching", "LatentEBM"], Euclidean(2))
+HOMES = dict.fromkeys(["ExactScore", "FlowMatching", "LatentEBM", "SplineFlow"], Euclidean(2))
 
 
 def plain(description: Any) -> Any:

@@ -241,11 +241,12 @@ def elsewhere(monkeypatch) -> Elsewhere:
     return prepare(monkeypatch)
 
 
-FLAT = {"LatentEBM": Euclidean(2), "ExactScore": Euclidean(2)}
+FLAT = dict.fromkeys(["ExactScore", "LatentEBM", "SplineFlow"], Euclidean(2))
 #: where the defaults cost more than they show
 CHEAP = {
     "LatentEBM": {"marginal": ImportanceSampling(draws=8, modes=2, prior_draws=64)},
     "ExactScore": {"likelihood": ODESolver(tolerance=1e-2)},
+    "SplineFlow": {"transforms": 2, "hidden": [4]},
 }
 
 

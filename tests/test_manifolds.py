@@ -335,6 +335,23 @@ def test_smooth_frames_do_not_jump(make):
 
 
 @every_manifold
+def test_periods(make):
+    """Where lengths are those of coordinates, and only there, each axis closes after its period, and not before."""
+    manifold = knows(make(), "dist")
+    origin = points(manifold, 1)
+    at = origin.expand(20, *manifold.shape)
+    y = 0.5 * torch.randn(2, 20, manifold.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one, other = (manifold.expmap(at, manifold.from_frame(at, part)) for part in y)
+    distance = manifold.dist(one, other)
+    assert len(manifold.periods) == manifold.dim * torch.allclose(distance, (y[0] - y[1]).norm(dim=-1), atol=1e-6)
+    for axis, period in zip(manifold.frame(origin), manifold.periods, strict=bool(manifold.periods)):
+        turn = min(period, 30.0)
+        closed, half = (float(manifold.dist(origin, manifold.expmap(origin, t * axis))) for t in (turn, turn / 2))
+        assert half == pytest.approx(turn / 2)
+        assert closed == pytest.approx(0 if math.isfinite(period) else turn, abs=1e-6)
+
+
+@every_manifold
 def test_kept_dimensions_multiply_points(make):
     manifold = make()
     x = points(manifold, 6).reshape(2, 3, *manifold.shape)

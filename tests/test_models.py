@@ -48,13 +48,14 @@ SMALL = {
     "ExactScore": {"law": GaussianMixture([[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]], 0.5, [0.7, 0.3])},
     "KentMixture": {"components": 4, "restarts": 2, "iterations": 50, "min_width": 0.05},
     "LatentEBM": {"marginal": ImportanceSampling(draws=16, modes=2)},
+    "SplineFlow": {"transforms": 2, "hidden": [16]},
     "NeuralKernelDensity": {"hidden": 8, "widths": (0.2,), "min_width": 0.15},
     "KernelDensity": {"widths": 6, "min_width": 0.05, "iterations": 50},
     "AdaptiveKernelDensity": {"widths": 4, "min_width": 0.05, "iterations": 50},
 }
 SPHERE = Sphere(2)  # of the points; each model has its own
 #: where a model lives, if not on the sphere; points of three numbers
-HOMES = {"ExactScore": Euclidean(3), "LatentEBM": Euclidean(3)}
+HOMES = dict.fromkeys(["ExactScore", "LatentEBM", "SplineFlow"], Euclidean(3))
 
 every_model = pytest.mark.parametrize("cls", each(GenerativeModel))
 every_compact_model = pytest.mark.parametrize("cls", [p for p in each(GenerativeModel) if p.id not in HOMES])

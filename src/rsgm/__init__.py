@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.models import ModelMixture as ModelMixture
     from rsgm.models import Moser as Moser
     from rsgm.models import NeuralKernelDensity as NeuralKernelDensity
+    from rsgm.models import SplineFlow as SplineFlow
     from rsgm.models import load as load
     from rsgm.training import Training as Training
     from rsgm.training import fit as fit
@@ -88,6 +89,7 @@ _HOMES = {
         "ModelMixture",
         "Moser",
         "NeuralKernelDensity",
+        "SplineFlow",
         "load",
     ],
     "rsgm.training": ["Training", "fit"],

@@ -56,6 +56,8 @@ class Manifold(geoopt.Manifold, ABC):
     smooth_frame: bool = False
     #: lengths of the axes of `from_unit_cube`'s chart, where there is one
     unit_cube_extent: tuple[float, ...] = ()
+    #: of a product of circles and lines, the length after which each axis of `frame` closes, inf for that of a line
+    periods: tuple[float, ...] = ()
     #: the manifolds that this one is the product of; none where it is no product
     factors: tuple[Manifold, ...] = ()
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample

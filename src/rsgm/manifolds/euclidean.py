@@ -32,7 +32,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Euclidean", dim)
         super().__init__(dim, (dim,))
-        self.killing_field_count = dim
+        self.killing_field_count, self.periods = dim, (math.inf,) * dim
 
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""

@@ -49,7 +49,7 @@ class Hyperbolic(Manifold):
     def __init__(self, dim: int = 2) -> None:
         check_dimension("Hyperbolic", dim)
         super().__init__(dim, (dim + 1,))
-        self.killing_field_count = dim * (dim + 1) // 2
+        self.killing_field_count, self.periods = dim * (dim + 1) // 2, (math.inf,) if dim == 1 else ()
 
     # conversions
 

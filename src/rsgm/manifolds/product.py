@@ -56,6 +56,8 @@ class Product(Manifold):
         if all(factor.killing_field_count for factor in factors):
             self.killing_field_count = sum(factor.killing_field_count for factor in factors)
         self.smooth_frame = all(factor.smooth_frame for factor in factors)
+        if all(factor.periods for factor in factors):
+            self.periods = tuple(itertools.chain(*(factor.periods for factor in factors)))
         if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
             self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
 

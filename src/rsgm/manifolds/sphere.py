@@ -44,6 +44,7 @@ class Sphere(Manifold, geoopt.Sphere):
         check_dimension("Sphere", dim)
         super().__init__(dim, (dim + 1,))
         self.unit_cube_extent = {1: (2 * math.pi,), 2: (2.0, 2 * math.pi), 3: (1.5, 5.0, 5.0)}.get(dim, ())
+        self.periods = (2 * math.pi,) if dim == 1 else ()
         self.injectivity_radius, self.killing_field_count = math.pi, dim * (dim + 1) // 2
         self.log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
 

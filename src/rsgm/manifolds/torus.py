@@ -47,6 +47,7 @@ class Torus(Manifold):
         check_dimension("Torus", dim)
         super().__init__(dim, (dim, 2))
         self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
+        self.periods = (2 * math.pi,) * dim
         self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
 
     def angles(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from rsgm.models.mixture import ModelMixture
 from rsgm.models.moser import Moser
 from rsgm.models.neural_kernels import NeuralKernelDensity
 from rsgm.models.rsgm import RSGM
+from rsgm.models.spline_flow import SplineFlow
 
 __all__ = [
     "CNF",
@@ -40,6 +41,7 @@ __all__ = [
     "Moser",
     "NeuralKernelDensity",
     "NonFiniteLossError",
+    "SplineFlow",
     "load",
     "read_checkpoint",
     "record",
