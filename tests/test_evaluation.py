@@ -22,7 +22,7 @@ from rsgm.evaluation import evaluate, load_data, report, score
 from rsgm.evaluation.figures import draw, sample_figure, sample_like
 from rsgm.likelihood import LogProb, SolveError
 from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
-from rsgm.metrics import summary
+from rsgm.metrics import compare_points, summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
 from rsgm.seeding import generator_from
 from rsgm.training import SampleFigure, Training
@@ -62,6 +62,7 @@ KEYS = {
     "solver": {"method", "tolerance", "dtype"},
     "resolution": {"radians", "degrees"},
     "baselines": {"uniform", "kernel_density"},
+    "sample_metrics": {"n", "sets", "mmd", "squared_mmd", "nearest_neighbour_accuracy", "coverage", "w2"},
     "latents": dict,
     "seconds": {"training", "evaluation"},
     "peak_memory_mb": float,
@@ -210,6 +211,18 @@ def test_perfect_model_stands_beside_a_known_law(folder):
     assert metrics()["perfect_model"] == pytest.approx(summary(-data.law.log_prob(data.test.points)))
 
 
+def test_samples_stand_beside_fresh_data_and_the_kernel_density(trained):
+    """Of the samples that were scored, and of as many of a kernel density, which repeats the training points."""
+    found = json.loads((trained / METRICS).read_text())["sample_metrics"]
+    model, data = rsgm.load(trained / best()), load_data(read_checkpoint(trained / best()))
+    kde = KernelDensity(data.manifold)
+    kde.fit_points(data.train.points, data.val.points)
+    x, others = model.sample(2000, seed=0), {"kernel_density": kde.sample(2000, seed=0)}
+    assert found == compare_points(data.manifold, x, data.test.points, data.fresh_points, others)
+    assert (found["n"], found["sets"]) == (6, {"samples": 10, "fresh": 10})
+    assert found["w2"].keys() == {"value", "floor", "floor_sd", "kernel_density"}
+
+
 def test_json_is_what_is_returned_and_printed(path, capsys):
     found = evaluate(path)
     written = json.loads((path.parent / "metrics.json").read_text())
@@ -222,6 +235,8 @@ def test_json_is_what_is_returned_and_printed(path, capsys):
         assert re.search(
             rf"{value:.10f} ± {error:.4f}  \({found[key]['n']} points( of {found[key]['places']} places)?\)$", line
         )
+    row = found["sample_metrics"]["w2"]
+    assert f"W2 {row['value']:.3f} ({row['floor']:.3f})" in report(found)
     for words in ("60 rows, 40 distinct", "points.csv", "split random, seed 0", "kernel density", "uniform", "degrees"):
         assert words in "\n".join(lines)
     assert printed_nll(report(found)) == pytest.approx(found["nll"]["mean"], abs=1e-9)
@@ -523,6 +538,10 @@ def test_a_perfect_model_of_a_known_law(tmp_path):
         row = samples[key]
         assert abs(row["value"] - row["floor"]) < 5 * row["floor_sd"]
     assert samples["mode_weights"]["value"] == pytest.approx([0.95, 0.05], abs=0.05)
+    against = found["sample_metrics"]
+    assert (against["n"], against["sets"]) == (50, {"samples": 10, "fresh": 10})
+    for key in ("mmd", "squared_mmd", "nearest_neighbour_accuracy", "coverage", "w2"):
+        assert abs(against[key]["value"] - against[key]["floor"]) < 3 * against[key]["floor_sd"]
     assert found["bits_per_dim"] is found["bits_per_dim_bound"] is None
     lines = report(found).splitlines()
     assert lines[-9:] == report(json.loads((tmp_path / "metrics.json").read_text())).splitlines()[-9:]
@@ -748,6 +767,8 @@ def test_each_point_and_sample_is_scored_under_its_own_context(conditional):
     exact = math.log(2 * math.pi * 0.01) + 1
     assert abs(entropy["mean"] - exact) < 4 * entropy["standard_error"]
     assert entropy["n"] == 100
+    assert found["sample_metrics"]["n"] == len(test.points)
+    assert "kernel_density" not in found["sample_metrics"]["mmd"]
     assert found["normalisation"] is found["normalisation_error"] is None
 
 

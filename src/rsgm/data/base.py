@@ -122,6 +122,15 @@ class ManifoldData(LightningDataModule, ABC):
         x, context = self.train.rows(torch.randint(len(self.train.points), (n,), generator=generator))
         return x, context
 
+    def fresh_points(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` points, without contexts, as a perfect model would draw them: they know nothing of the test part.
+
+        Where the law of the data is known they are its draws, else rows of `train`, each at most once; there may be
+        fewer.
+        """
+        order = torch.randperm(len(self.train.points), generator=generator)
+        return self.train.points[order[:n]]
+
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor | None:
         """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""
         return None

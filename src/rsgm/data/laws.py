@@ -108,6 +108,10 @@ class LawData(ManifoldData):
         return self.draw(n, generator) if self.fresh else super().batch(generator, n)
 
     @override
+    def fresh_points(self, n: int, generator: torch.Generator) -> Tensor:
+        return self.law.draw(n, generator)
+
+    @override
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         if context is None:
             return self.law.log_prob(x.double())

@@ -24,7 +24,7 @@ from rsgm.evaluation.baseline import density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
-from rsgm.metrics import Integral, bits_per_dim, compare, summary
+from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint
 from rsgm.progress import visible
 
@@ -76,7 +76,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         model: the law, on the device where it is to be computed
         data: whose train part the baselines see
         samples: at least two, of pictures 64 at most; they are scored by the model's own density, make the picture,
-            and are held against a known law
+            and are held against the test points and against a known law
 
     Raises:
         SolveError: if a likelihood could not be computed
@@ -96,6 +96,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     draws = _score(model, drawn, data)
     kde = kernel_density(model.manifold, data)
     density = density_integral(model, data, draws)
+    others = {} if kde is None else {"kernel_density": kde.sample(len(drawn), seed=0)}
     truth, law = data.true_log_prob(data.test.points, data.test.context), data.reference_law
     bits = None if data.levels is None else partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
     latents = model.latents(data.test.points[:samples], seed=0)
@@ -123,6 +124,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "nll_gap": None if truth is None else summary(truth - found.value.cpu(), places),
         "bits_per_dim": None if bits is None else summary(bits(-found.value), places),
         "bits_per_dim_bound": None if bits is None or bound is None else summary(bits(-bound.value), places),
+        "sample_metrics": compare_points(model.manifold, draws.points, data.test.points, data.fresh_points, others),
         "samples": None if law is None else compare(drawn, law),
         "latents": {
             name: {"std": float(some.z.std()), "samples": None if law is None else compare(some.x, law)}

@@ -14,6 +14,14 @@ NAMES = {
     "median_gap": "median -log p - entropy (nats)",
 }
 
+#: how a report calls those of samples against test points
+POINT_NAMES = {
+    "mmd": "MMD",
+    "nearest_neighbour_accuracy": "1-NN accuracy",
+    "coverage": "coverage",
+    "w2": "W2",
+}
+
 
 def report(metrics: dict[str, Any]) -> str:
     """The lines that the commands print."""
@@ -71,6 +79,10 @@ def report(metrics: dict[str, Any]) -> str:
     if metrics["solver"]:
         solver = ", ".join(str(value) for value in metrics["solver"].values())
         lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
+    if metrics["sample_metrics"]:
+        rows = {name: metrics["sample_metrics"][key] for key, name in POINT_NAMES.items()}
+        text = ", ".join(f"{name} {row['value']:.3f} ({row['floor']:.3f})" for name, row in rows.items())
+        lines.append(f"{'samples; in brackets fresh data':<34} {text}")
     lines += [] if metrics["samples"] is None else sample_report(metrics["samples"])
     for name, row in metrics["latents"].items():
         made = "" if row["samples"] is None else f"; sliced W2 of the points {row['samples']['sliced_w2']['value']:.5f}"

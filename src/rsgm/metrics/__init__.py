@@ -9,6 +9,7 @@ from rsgm.metrics.density import (
     sampled_integral,
     summary,
 )
+from rsgm.metrics.geodesic import compare_points
 from rsgm.metrics.samples import compare
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Integral",
     "bits_per_dim",
     "compare",
+    "compare_points",
     "guided_integral",
     "integral",
     "sampled_integral",
