@@ -80,6 +80,9 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     patch.chdir(folder)
     patch.setattr(sys, "argv", ["train.py"])
     patch.delenv("RSGM_DEBUG", raising=False)
+    # of a tiny model as good as thousands
+    patch.setattr("rsgm.evaluation.baseline._BATCH", 60)
+    patch.setattr("rsgm.evaluation.baseline._NODES", 300)
     (folder / "tiny.yaml").write_text(TINY)
     return folder
 
