@@ -86,8 +86,8 @@ def _integral(found: dict[str, Any]) -> Iterator[Claim]:
         yield Claim(
             "open",
             f"{what}: log-densities of single points do not tell. Give the density itself (log_prob) with samples, or "
-            "its values all over the manifold with the volume of each point (grid). Of conditional densities only flows "
-            f"are integrated, and in infinite volume others up to six dimensions. {_UNTIL}",
+            "its values all over the manifold with the volume of each point (grid). Of conditional densities only "
+            f"flows are integrated, and in infinite volume others up to six dimensions. {_UNTIL}",
         )
         return
     value, error = integral["value"], integral["standard_error"]
