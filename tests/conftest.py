@@ -79,8 +79,8 @@ STATE_SPACES = dict.fromkeys(
     Euclidean(3),
 ) | {"ProductProcess": Product(), "UNet": Euclidean(64)}
 
-#: what holds points, or a model, that no configuration can name, and so is tested by itself
-IN_MEMORY = {"PointsData", "ModelDistribution"}
+#: what holds points, a model or a function that no configuration can name, and so is tested by itself
+IN_MEMORY = {"PointsData", "ModelDistribution", "Claimed"}
 
 
 @functools.cache

@@ -618,6 +618,7 @@ def test_dihedral_tables(name):
     # the most common conformation of a backbone is the alpha helix, of a side chain the rotamer mt
     low, high = {"ramachandran": (-60, -30), "janin": (160, 180)}[name]
     first, second = data.to_units(data.test.points)[data.true_log_prob(data.test.points).argmax()]
+    torch.testing.assert_close(data.from_units(data.to_units(data.test.points)), data.test.points)
     assert -80 < first < -50
     assert low < second < high
 

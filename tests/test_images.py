@@ -65,6 +65,7 @@ def test_points_are_grey_levels_in_the_cube(make):
         assert part.points.amax() <= 1
         assert torch.equal(levels(data, part.points), data._pixels[rows].long())
         np.testing.assert_array_equal(data.to_units(part.points), data._pixels[rows])
+        np.testing.assert_array_equal(data.to_units(data.from_units(data.to_units(part.points))), data._pixels[rows])
     # the place in the level is uniform
     u = (data.test.points * data.levels) % 1
     assert within(u.flatten(), 0.5)

@@ -11,7 +11,7 @@ import torch
 import rsgm
 from conftest import variants
 from helpers import learned, without_figures
-from rsgm.data import EarthData, PointsData, RotationData, TorusData
+from rsgm.data import EarthData, PointsData, RotationData, TorusData, read_points
 from rsgm.evaluation import report
 from rsgm.manifolds import Euclidean, Manifold, SpecialOrthogonal, Sphere, Torus
 from rsgm.manifolds.so3 import quaternion_to_matrix
@@ -118,6 +118,17 @@ def test_other_units_are_read_as_from_a_file(cls, make, values, names, tmp_path)
     assert units.shape == values.shape
     assert len(data.header) == values.shape[1]
     torch.testing.assert_close(make(units).points(), data.points(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(data.from_units(units), data.points(), rtol=0, atol=1e-12)
+    # and read again beside other numbers, with names in any order, or without names
+    for own, columns in ((data, data.header), (file, file.header)):
+        rows = np.column_stack([np.arange(len(units)), own.to_units(own.points())])
+        np.savetxt(path, rows, delimiter=",", header=",".join(["log_prob", *columns]), comments="", fmt="%.17g")
+        points, (numbers, volume) = read_points(own, path, "log_prob", "volume")
+        torch.testing.assert_close(points, own.points(), rtol=0, atol=1e-12)
+        assert numbers.tolist() == list(range(len(units)))
+        assert volume is None
+        np.savetxt(path, rows[:, 1:], delimiter=",", fmt="%.17g")
+        torch.testing.assert_close(read_points(own, path)[0], own.points(), rtol=0, atol=1e-12)
 
 
 def test_columns_of_a_frame():

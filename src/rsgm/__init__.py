@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.data import PointsData as PointsData
     from rsgm.data import RotationData as RotationData
     from rsgm.data import TorusData as TorusData
+    from rsgm.evaluation import audit as audit
     from rsgm.evaluation import evaluate as evaluate
     from rsgm.manifolds import Adapted as Adapted
     from rsgm.manifolds import Euclidean as Euclidean
@@ -63,7 +64,7 @@ _HOMES = {
         "RotationData",
         "TorusData",
     ],
-    "rsgm.evaluation": ["evaluate"],
+    "rsgm.evaluation": ["audit", "evaluate"],
     "rsgm.manifolds": [
         "Adapted",
         "Euclidean",

@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from typing_extensions import override
 
 from rsgm.cli import runs
+from rsgm.cli.audit import audit_command
 from rsgm.cli.explain import UsageError, explain
 from rsgm.cli.parser import Parser, mended
 from rsgm.data import ManifoldData
@@ -167,7 +168,7 @@ class TrainCLI(LightningCLI):
 
 def main(args: list[str] | None = None) -> int:
     """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
-    verbs = {"train": train, "evaluate": evaluate_command}
+    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command}
     given = sys.argv[1:] if args is None else args
     if given and given[0] in verbs:
         return verbs[given[0]](given[1:], f"rsgm {given[0]}")

@@ -148,6 +148,10 @@ class ManifoldData(LightningDataModule, ABC):
         """Points (B, *shape) in data units (B, columns)."""
         return x.detach().double().flatten(1).cpu().numpy()
 
+    def from_units(self, values: NDArray[np.float64]) -> Tensor:
+        """The points (B, *shape), float64, of rows (B, columns) in data units: what `to_units` was given."""
+        return torch.from_numpy(values).reshape(-1, *self.manifold.shape)
+
     # ---- splits
 
     def setup(self, stage: str | None = None) -> None:

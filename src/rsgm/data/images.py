@@ -88,6 +88,10 @@ class ImageData(ManifoldData, ABC):
     def to_units(self, x: Tensor) -> Floats:
         return np.floor(super().to_units(x) * self.levels).clip(0, self.levels - 1)
 
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        return super().from_units((values + 0.5) / self.levels)
+
     def provenance(self) -> dict[str, Any]:
         """As the base class, with the source; the hash is that of the grey levels."""
         sha256 = hashlib.sha256(self._pixels.numpy().tobytes()).hexdigest()

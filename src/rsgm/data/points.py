@@ -7,7 +7,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ from rsgm.manifolds.so3 import (
 )
 
 _OFF = 1e-4  # how far off the manifold points may be, as for `log_prob`
+
+
+class Units(NamedTuple):
+    """Names of columns, what makes them of points, and what makes points of them."""
+
+    header: tuple[str, ...]
+    of_points: Callable[[Tensor], Tensor | Floats]
+    to_points: Callable[[Tensor], Tensor]
 
 
 class PointsData(ManifoldData):
@@ -95,7 +103,7 @@ class PointsData(ManifoldData):
             self._context = c[:, None] if c.dim() == 1 else c
             if self._context.dim() != 2 or len(c) != len(x):
                 raise ValueError(f"PointsData: found a context of shape {tuple(c.shape)}, expected ({len(x)}, c).")
-        self._units: tuple[tuple[str, ...], Callable[[Tensor], Tensor | Floats]] | None = None
+        self._units: Units | None = None
 
     @classmethod
     def of(
@@ -124,7 +132,7 @@ class PointsData(ManifoldData):
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
         if x.abs().max() <= math.pi / 2 and y.min() >= -math.pi:
             _warn_of_radians(degrees)
-        data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(("lat", "lon"), to_lat_lon)
+        data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(("lat", "lon"), to_lat_lon, from_lat_lon)
         data.earth = True
         return data
 
@@ -135,7 +143,11 @@ class PointsData(ManifoldData):
         _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
         _warn_of_radians(x)
         torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
-        return cls(torus, torus.from_angles(x.deg2rad()), **arguments)._given_as(names, _angles)
+
+        def to_points(degrees: Tensor) -> Tensor:
+            return torus.from_angles(degrees.deg2rad())
+
+        return cls(torus, to_points(x), **arguments)._given_as(names, _angles, to_points)
 
     @classmethod
     def from_quaternions(cls, wxyz: ArrayLike | Tensor, **arguments: Any) -> PointsData:
@@ -143,7 +155,7 @@ class PointsData(ManifoldData):
         q = _table(wxyz, "quaternions", 4)
         _refuse((q.norm(dim=1) - 1).abs() > 0.01, q, "quaternions", "the length 1")
         x, names = quaternion_to_matrix(q), ("qw", "qx", "qy", "qz")
-        return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_quaternion)
+        return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_quaternion, quaternion_to_matrix)
 
     @classmethod
     def from_rotation_vectors(cls, radians: ArrayLike | Tensor, **arguments: Any) -> PointsData:
@@ -151,7 +163,8 @@ class PointsData(ManifoldData):
         v = _table(radians, "rotation vectors", 3)
         _refuse(v.norm(dim=1) > 2.001 * math.pi, v, "rotation vectors", "a length of at most a turn, radians")
         x, names = rotation_vector_to_matrix(v), ("rx", "ry", "rz")
-        return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_rotation_vector)
+        data = cls(SpecialOrthogonal(), x, **arguments)
+        return data._given_as(names, matrix_to_rotation_vector, rotation_vector_to_matrix)
 
     @property
     @override
@@ -169,11 +182,17 @@ class PointsData(ManifoldData):
     @property
     @override
     def header(self) -> tuple[str, ...]:
-        return super().header if self._units is None else self._units[0]
+        return super().header if self._units is None else self._units.header
 
     def to_units(self, x: Tensor) -> Floats:
         """Points (B, *shape) in the units that were given."""
-        return super().to_units(x) if self._units is None else np.asarray(self._units[1](x.detach().double().cpu()))
+        if self._units is None:
+            return super().to_units(x)
+        return np.asarray(self._units.of_points(x.detach().double().cpu()))
+
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        return super().from_units(values) if self._units is None else self._units.to_points(torch.from_numpy(values))
 
     def description(self) -> None:
         """None: a checkpoint does not hold the points."""
@@ -183,8 +202,8 @@ class PointsData(ManifoldData):
         sha256 = hashlib.sha256(self._points.numpy().tobytes()).hexdigest()
         return super().provenance() | {"source": "a Python program", "sha256": sha256}
 
-    def _given_as(self, columns: tuple[str, ...], convert: Callable[[Tensor], Tensor | Floats]) -> PointsData:
-        self._units = columns, convert
+    def _given_as(self, *units: Any) -> PointsData:
+        self._units = Units(*units)
         return self
 
 

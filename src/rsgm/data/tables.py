@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
-from rsgm.data.names import Choice, Column, Floats, Names, Unit, Wanted, places_of, unit_in
+from rsgm.data.names import Choice, Column, Floats, Named, Names, Unit, Wanted, places_of, plain, unit_in
 from rsgm.data.sources import Found, locate
 from rsgm.data.text import Rows, is_number, read_rows, shown
 from rsgm.manifolds.places import label_places
@@ -107,6 +107,36 @@ def read_table(
         warnings.warn(f"{path}: {count} and left out:{_listed(lines)}", stacklevel=2)
     values = np.array([row for _, row, _ in good])
     return Table(values, [text for *_, text in good], choice.columns, names, skipped=tuple(lines))
+
+
+def read_points(data: ManifoldData, path: Path, *others: str) -> tuple[Tensor, list[Tensor | None]]:
+    """Points in a table of data units, such as samples that `evaluate.py` wrote, and further columns of numbers.
+
+    Arguments:
+        data: whose `ManifoldData.header` names the columns
+        path: the file; without names it holds these columns in this order
+        others: names of further columns
+
+    Returns:
+        points ``(n, *shape)``, float64, and of each of the others its numbers ``(n,)``, or None where it is not there
+
+    Raises:
+        ValueError: see `read_table`
+    """
+
+    def wanted(*further: str) -> Named:
+        kinds = data._table.columns if isinstance(data, TableData) else ()
+        kinds = kinds or [Column(name, name, "coordinates") for name in data.header]
+        columns = [column._replace(role=name) for column, name in zip(kinds, data.header, strict=True)]
+        columns += [Column(name, name, "numbers") for name in further]
+        return Named({}, tuple(columns), (tuple((plain(column.role).replace("_", ""),) for column in columns),))
+
+    names = read_rows(path, wanted()).names or ()
+    there = [name for name in others if places_of(names, name)]
+    values = read_table(path, wanted(*there)).values
+    width = len(data.header)
+    found = dict(zip(there, torch.from_numpy(values[:, width:]).unbind(1), strict=True))
+    return data.from_units(values[:, :width]), [found.get(name) for name in others]
 
 
 def like_radians(values: Floats) -> bool:

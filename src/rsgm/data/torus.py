@@ -165,6 +165,10 @@ class DihedralTableData(ManifoldData):
         return np.degrees(self.manifold.angles(x.detach().double()).cpu().numpy())
 
     @override
+    def from_units(self, values: Floats) -> Tensor:
+        return self.manifold.from_angles(torch.from_numpy(np.radians(values)))
+
+    @override
     def provenance(self) -> dict[str, Any]:
         return super().provenance() | {"name": self.name, "source": self._file.source, "sha256": self._file.sha256}
 

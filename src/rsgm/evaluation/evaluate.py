@@ -118,7 +118,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "normalisation_method": None if density is None else density.method,
         "nfe": found.nfe,
         "solver": found.solver,
-        "resolution": _resolution(model),
+        "resolution": resolution(model),
         "baselines": _baselines(model.manifold, data, kde),
         "perfect_model": None if truth is None else summary(-truth, places),
         "nll_gap": None if truth is None else summary(truth - found.value.cpu(), places),
@@ -205,7 +205,8 @@ def _effective(draws: Tensor) -> dict[str, float]:
     return {"mean": float(draws.mean()), "least": float(draws.min())}
 
 
-def _resolution(model: GenerativeModel) -> dict[str, float] | None:
+def resolution(model: GenerativeModel) -> dict[str, float] | None:
+    """The smallest scale that a model resolves, in the units of its manifold; None where there is no such limit."""
     finest = model.resolution()
     if finest is None:
         return None

@@ -79,10 +79,7 @@ def report(metrics: dict[str, Any]) -> str:
     if metrics["solver"]:
         solver = ", ".join(str(value) for value in metrics["solver"].values())
         lines.append(f"{'field evaluations':<34} {metrics['nfe']:.0f}  ({solver})")
-    if metrics["sample_metrics"]:
-        rows = {name: metrics["sample_metrics"][key] for key, name in POINT_NAMES.items()}
-        text = ", ".join(f"{name} {row['value']:.3f} ({row['floor']:.3f})" for name, row in rows.items())
-        lines.append(f"{'samples; in brackets fresh data':<34} {text}")
+    lines += [] if metrics["sample_metrics"] is None else [points_line(metrics["sample_metrics"])]
     lines += [] if metrics["samples"] is None else sample_report(metrics["samples"])
     for name, row in metrics["latents"].items():
         made = "" if row["samples"] is None else f"; sliced W2 of the points {row['samples']['sliced_w2']['value']:.5f}"
@@ -95,6 +92,13 @@ def _kind(metrics: dict[str, Any]) -> str:
     if metrics["nll_exact"]:
         return ""
     return ", at most" if metrics["effective_draws"] is None else ", estimate"
+
+
+def points_line(found: dict[str, Any]) -> str:
+    """What `compare_points` found, in a line, with the floor beside each value."""
+    rows = {name: found[key] for key, name in POINT_NAMES.items()}
+    text = ", ".join(f"{name} {row['value']:.3f} ({row['floor']:.3f})" for name, row in rows.items())
+    return f"{'samples; in brackets fresh data':<34} {text}"
 
 
 def sample_report(found: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from rsgm.metrics.density import (
     sampled_integral,
     summary,
 )
-from rsgm.metrics.geodesic import compare_points
+from rsgm.metrics.geodesic import compare_points, distances
 from rsgm.metrics.samples import compare
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "bits_per_dim",
     "compare",
     "compare_points",
+    "distances",
     "guided_integral",
     "integral",
     "sampled_integral",

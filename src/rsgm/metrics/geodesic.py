@@ -42,10 +42,10 @@ class Distances(NamedTuple):
     @classmethod
     def of(cls, manifold: Manifold, samples: Tensor, reference: Tensor) -> Distances:
         """Those of points ``(n, *shape)`` and ``(m, *shape)``."""
-        return cls(within(manifold, samples), within(manifold, reference), between(manifold, samples, reference))
+        return cls(within(manifold, samples), within(manifold, reference), distances(manifold, samples, reference))
 
 
-def between(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
+def distances(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
     """The geodesic distances ``(n, m)`` of points ``(n, *shape)`` from points ``(m, *shape)``."""
     return torch.cat([manifold.dist(part[:, None], y) for part in x.split(_rows(y))])
 
@@ -212,7 +212,7 @@ def compare_points(
             rows = []
             for part in parts:
                 x = manifold.projx(part.double().cpu())
-                d = Distances(within(manifold, x), known, between(manifold, x, reference))
+                d = Distances(within(manifold, x), known, distances(manifold, x, reference))
                 rows.append([metric(d) for metric in METRICS.values()])
                 shown.update()
             found[name] = torch.tensor(rows, dtype=torch.float64)

@@ -1,0 +1,107 @@
+"""The verb `rsgm audit`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from rsgm.cli.explain import UsageError, explain
+from rsgm.cli.parser import Parser, mended
+from rsgm.data import ManifoldData, read_points
+from rsgm.evaluation import Audit, audit, load_data
+from rsgm.models import load, read_checkpoint
+
+
+def audit_command(args: list[str] | None = None, command: str = "rsgm audit") -> int:
+    """Say what may be claimed of a model, or of others' log-densities and samples; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=command,
+        description=audit_command.__doc__,
+        epilog="Data are named as for training: --data=EarthData --data.name=flood, or --config FILE.yaml.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt", help="A checkpoint; its data are named in it.")
+    parser.add_argument("--scored", type=Path, help="Table of test points with a column log_prob: nats, by volume.")
+    parser.add_argument("--grid", type=Path, help="Table of points all over with columns log_prob and volume.")
+    parser.add_argument("--samples", type=Path, help="Table of samples, perhaps with a column log_prob.")
+    parser.add_argument("--config", type=Path, help="A configuration, of which the data are taken.")
+    parser.add_argument("--out", type=Path, help="JSON file for all that was found.")
+    parser.add_argument("--device", default="cpu", help="Where to compute, e.g. cuda.")
+    parser.add_argument("--import", dest="modules", action="append", default=[], help="Module with parts of your own.")
+    options, rest = parser.parse_known_args(args)
+    sys.path.insert(0, os.getcwd())
+    try:
+        for module in options.modules:
+            importlib.import_module(module)
+        if options.out is not None and options.out.exists():
+            raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
+        found = _audit(options, _data(options.config, rest))
+        print(found.text)
+        if options.out is not None:
+            options.out.write_text(json.dumps(found.findings, indent=2) + "\n")
+    # torch asserts that it was compiled for the device
+    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
+        if os.environ.get("RSGM_DEBUG"):
+            raise
+        text = str(error)
+        if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
+            text = explain(text, [])
+        print(f"{command}: {text}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _audit(options: argparse.Namespace, data: ManifoldData | None) -> Audit:
+    files = [options.scored, options.grid, options.samples]
+    if options.ckpt is not None:
+        if data is not None or any(files):
+            raise UsageError("--ckpt is examined alone, on the data that it names: leave the other options out.")
+        return audit(load(options.ckpt, options.device), data=load_data(read_checkpoint(options.ckpt)))
+    if data is None or not any(files):
+        raise UsageError(
+            "expected --ckpt; or --scored, --grid or --samples, and --data or --config, which say of what."
+        )
+    data.prepare_data()
+    data.setup()
+    given: dict[str, Any] = {}
+    if options.scored is not None:
+        given["scored"] = _table(data, options.scored, "log_prob")
+    if options.grid is not None:
+        given["grid"] = _table(data, options.grid, "log_prob", "volume")
+    if options.samples is not None:
+        points, (log_density,) = read_points(data, options.samples, "log_prob")
+        given["sample"] = points if log_density is None else (points, log_density)
+    return audit(**given, data=data)
+
+
+def _table(data: ManifoldData, path: Path, *columns: str) -> tuple[Tensor, ...]:
+    """Points, and columns that have to be there."""
+    points, numbers = read_points(data, path, *columns)
+    missing = [name for name, values in zip(columns, numbers, strict=True) if values is None]
+    if missing:
+        raise ValueError(f"{path}: found no column {' and '.join(missing)} beside {', '.join(data.header)}.")
+    return (points, *numbers)
+
+
+def _data(file: Path | None, args: list[str]) -> ManifoldData | None:
+    """Those of a configuration, with what the command line says otherwise."""
+    if file is not None:
+        configuration = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        if "data" not in configuration:
+            raise UsageError(f"{file}: found no data, expected the configuration of a run.")
+        data = configuration["data"]
+        seed = configuration.get("seed_everything", 0)  # of the split, as in the run
+        data["init_args"] = {"seed": seed} | (data.get("init_args") or {})
+        args = [f"--data={json.dumps(data)}", *args]
+    parser = Parser(parser_mode="omegaconf+", allow_abbrev=False)
+    parser.add_subclass_arguments(ManifoldData, "data", required=False)
+    with mended():
+        return parser.instantiate(parser.parse_args(args)).data
