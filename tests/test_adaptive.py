@@ -33,6 +33,10 @@ MANIFOLDS = [
     Product([Euclidean(1), Sphere(1)]),
 ]
 every_manifold = pytest.mark.parametrize("manifold", MANIFOLDS, ids=str)
+#: compact, with closed and with open factors; the others are among the slow tests
+some_manifolds = pytest.mark.parametrize(
+    "manifold", [pytest.param(m, marks=pytest.mark.slow if k % 3 else []) for k, m in enumerate(MANIFOLDS)], ids=str
+)
 
 
 def points(manifold: Manifold, n: int, seed: int = 0) -> torch.Tensor:
@@ -190,7 +194,7 @@ def test_draws_follow_the_density(manifold):
     assert abs(float(ratio.mean()) - 1) < 5 * error
 
 
-@every_manifold
+@some_manifolds
 def test_narrow_and_wide_groups_have_kernels_of_their_own(manifold):
     """Beside one width for all points the density of fresh points is larger."""
     train, val, test = (points(manifold, n, seed) for seed, n in enumerate((300, 60, 400)))
@@ -320,7 +324,7 @@ def test_without_points():
 LEARNED = {"shapes": (6,), "neighbours": (2,), "widths": (0.3,), "min_width": 0.15, "hidden": 8}
 
 
-@every_manifold
+@some_manifolds
 def test_learned_widths_start_as_they_are_and_learn(manifold):
     """The loss is that of left-out points, and falls; the density of fresh points rises and integrates to one."""
     torch.manual_seed(0)

@@ -122,6 +122,7 @@ def test_saved_config_repeats_the_run(trained, folder, plain):
     assert (best("again").parent / "config.yaml").read_text() == saved.read_text().replace("name: null", "name: again")
 
 
+@pytest.mark.slow
 def test_a_second_run_leaves_the_first_alone(folder, plain):
     assert run("--trainer.max_steps=1") == 0
     before = {path: path.read_bytes() for path in folder.glob("runs/tiny/version_0/*") if path.is_file()}
@@ -445,7 +446,7 @@ def checkpoints() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path("runs/tiny/version_0").glob("*.ckpt*")}
 
 
-@pytest.mark.parametrize("every", [1, 50])
+@pytest.mark.parametrize("every", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_non_finite_loss_stops_and_keeps_the_checkpoints(every, folder, plain, monkeypatch, capsys):
     """Found at once, or, where the loss is not looked at, before the next validation."""
     diverge(monkeypatch, 8)

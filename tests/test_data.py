@@ -111,6 +111,7 @@ def test_rows_hashes_sizes_and_twins(name):
     assert (data.train.points.norm(dim=-1) - 1).abs().max() < 1e-15
 
 
+@pytest.mark.slow
 def test_mean_twin_shares_are_those_of_the_protocol():
     def share(name: str) -> float:
         return np.mean([earth(name, seed=k).twins().double().mean() for k in range(5)])
@@ -547,7 +548,7 @@ def test_wrapped_normal_on_the_torus(dim):
     assert within(data.true_log_prob(data.test.points) / dim, 0.190499379229)
 
 
-@pytest.mark.parametrize("components", [16, 32, 64])
+@pytest.mark.parametrize("components", [16, *(pytest.param(k, marks=pytest.mark.slow) for k in (32, 64))])
 def test_rotation_mixture_has_the_perfect_value_of_the_paper_s_law(components, reference):
     """Within five standard deviations over draws of the law, of the expected value."""
     expected = reference("so3_torus_targets")["perfect_model_so3"][str(components)]

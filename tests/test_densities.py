@@ -154,7 +154,11 @@ def test_entropy_needs_a_lattice():
         GaussianMixture([[0.0] * 4], 1.0, None).entropy()
 
 
-@pytest.mark.parametrize("law", [Moons(0.1), GaussianMixture(**BLOBS), WORST], ids=["moons", "blobs", "worst"])
+@pytest.mark.parametrize(
+    "law",
+    [pytest.param(Moons(0.1), marks=pytest.mark.slow), GaussianMixture(**BLOBS), WORST],
+    ids=["moons", "blobs", "worst"],
+)
 def test_lattice_of_the_entropy_is_fine_enough(law):
     step = law._scales.min().item() / 3
     log_density = law.log_prob(lattice(law._centres, step, 10 * law._scales.max().item()))

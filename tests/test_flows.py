@@ -371,7 +371,11 @@ def bump(n: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "cls, steps, gain",
-    [(CNF, 30, 0.6), (Moser, 300, 0.6), (FlowMatching, 200, 0.6)],
+    [
+        pytest.param(CNF, 30, 0.6, marks=pytest.mark.slow),
+        pytest.param(Moser, 300, 0.6, marks=pytest.mark.slow),
+        (FlowMatching, 200, 0.6),
+    ],
     ids=["CNF", "Moser", "FlowMatching"],
 )
 def test_training_learns(cls, steps, gain):

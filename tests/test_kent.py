@@ -190,7 +190,9 @@ def target(components: int, spread: float, seed: int) -> KentMixture:
     return model
 
 
-@pytest.mark.parametrize(("components", "spread"), [(3, 3.0), (4, 0.1)], ids=["far", "near"])
+@pytest.mark.parametrize(
+    ("components", "spread"), [(3, 3.0), pytest.param(4, 0.1, marks=pytest.mark.slow)], ids=["far", "near"]
+)
 def test_em_recovers_a_mixture(components, spread):
     """Above the truth on the training points, and within 1 % of it on new ones."""
     truth = target(components, spread, seed=7)

@@ -263,7 +263,7 @@ def test_likelihood_against_quadrature():
     assert_unbiased(model, x, exact)
 
 
-@pytest.mark.parametrize("chain", ["prior_chain", "posterior_chain"])
+@pytest.mark.parametrize("chain", ["prior_chain", pytest.param("posterior_chain", marks=pytest.mark.slow)])
 def test_chains_that_leave_the_range_of_numbers(chain):
     """The posterior's can be done without, the prior's are the model."""
     model = small(**{chain: LangevinChain(2000, 1e3)})

@@ -152,6 +152,7 @@ def test_closed_form_with_the_general_divergence():
     assert torch.allclose(found, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tolerance_is_kept():
     process = Brownian(Sphere(2), ConstantBeta(2.5), eps=1e-9)
     score, x = ExactScore(process, 0.4), on_a_meridian(2, [0.1, 0.8, 2.0])

@@ -238,8 +238,9 @@ def test_points_that_are_matrices(cls, manifold, tmp_path):
     assert torch.equal(rsgm.load(tmp_path / "model.ckpt").sample(20, seed=0), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", each(NetworkField))
-@pytest.mark.parametrize("manifold", [Torus(2), pytest.param(SpecialOrthogonal(), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("manifold", [Torus(2), SpecialOrthogonal()], ids=str)
 def test_score_models_learn_on_tori_and_rotations(manifold, field):
     """In 150 steps two thirds of the way from the uniform law's likelihood to the data's."""
     torch.manual_seed(0)

@@ -130,7 +130,7 @@ def test_the_best_checkpoint_is_not_replaced_by_less(where, at, saved, folder):
     assert_same_run("tiny")
 
 
-@pytest.mark.parametrize("at, step_left", [(10, 3), (15, 6)])
+@pytest.mark.parametrize("at, step_left", [(10, 3), pytest.param(15, 6, marks=pytest.mark.slow)])
 def test_accumulated_gradients(at, step_left, folder):
     """Interrupted between two batches of one step as well: the step is repeated as a whole."""
     args = ["--trainer.max_steps=8", "--save_every=3", "--trainer.accumulate_grad_batches=2"]
@@ -142,7 +142,7 @@ def test_accumulated_gradients(at, step_left, folder):
     assert_same_run("tiny")
 
 
-@pytest.mark.parametrize("unit", ["steps", "epochs"])
+@pytest.mark.parametrize("unit", ["steps", pytest.param("epochs", marks=pytest.mark.slow)])
 def test_finished_run_can_be_extended(unit, folder):
     """To twice its length; the learning rate must not depend on the length."""
     rate = "--training.learning_rate=ConstantRate"

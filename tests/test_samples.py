@@ -122,12 +122,8 @@ TABLE = {
 }
 
 
-QUICK = {"8 gaussians"}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in TABLE]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
 def test_floors_and_normal_fits(name):
     law, sw2, sw2_sd, sw1, sw1_p95, mmd_p95, ed_p95, fits = TABLE[name]
     moments = law.draw(20_000, generator_from("moments"))

@@ -70,7 +70,9 @@ def test_weights_that_are_not_finite_do_not_become_the_best(off, folder, capsys)
     assert not best().exists()
 
 
-@pytest.mark.parametrize(("rate", "warned"), [("WarmupCosine", True), ("ConstantRate", False)])
+@pytest.mark.parametrize(
+    ("rate", "warned"), [("WarmupCosine", True), pytest.param("ConstantRate", False, marks=pytest.mark.slow)]
+)
 def test_a_run_may_end_by_the_clock(rate, warned, folder):
     """Its length is not known: a rate that depends on it says so, and stays up."""
     with warnings.catch_warnings(record=True) as found:
