@@ -21,7 +21,7 @@ from rsgm.evaluation.baseline import integral
 from rsgm.evaluation.figures import sample_like
 from rsgm.models import read_checkpoint
 from rsgm.training import Training
-from tiny import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, smaller, without_figures
+from tiny import CONFIGS, EVERY_CONFIG, ROOT, best, compose, enter, points, run, small_network, smaller, without_figures
 
 OVERLAYS = sorted((ROOT / "configs/trainer").glob("*.yaml"))
 EVERY = pytest.mark.parametrize("config", EVERY_CONFIG)
@@ -34,23 +34,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("rsgm.evaluation.baseline._NODES", 20)
     monkeypatch.setattr("rsgm.evaluation.baseline._BATCH", 20)
     return enter(tmp_path, monkeypatch)
-
-
-#: what costs time: sizes of networks, numbers of slices and of restarts
-SMALL = {"hidden": "[8,8]", "width": "8", "channels": "4", "slices": "2", "restarts": "1"}
-
-
-def small_network(config) -> list[str]:
-    """Overrides for the parts that have a size, at any depth of the model."""
-
-    def find(node, path: str) -> list[str]:
-        if not isinstance(node, dict):
-            return []
-        inner = node.get("init_args", {})
-        own = [f"--{path}.{key}={value}" for key, value in SMALL.items() if key in inner]
-        return own + [found for key, value in inner.items() for found in find(value, f"{path}.{key}")]
-
-    return find(yaml.safe_load(config.read_text())["model"], "model")
 
 
 @EVERY

@@ -9,11 +9,25 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from rsgm.models import read_checkpoint
 from rsgm.training import Training
 from rsgm.training.callbacks import LastCheckpoint
-from tiny import ROOT, best, compose, enter, run, same, weights, without_figures
+from tiny import (
+    CONFIGS,
+    ROOT,
+    best,
+    compose,
+    enter,
+    points,
+    run,
+    same,
+    small_network,
+    smaller,
+    weights,
+    without_figures,
+)
 
 #: what was learned, beside both sets of weights
 STATES = ("optimizer_states", "lr_schedulers", "averaging_state", "global_step")
@@ -64,7 +78,7 @@ class Interrupted(Exception):
     """Nothing that the commands know."""
 
 
-def interrupted_run(*args: str, where: str, at: int, saved: bool = False) -> None:
+def interrupted_run(*args: str, where: str, at: int, saved: bool = False, config: str = "tiny.yaml") -> None:
     """A run that ends at the ``at``-th call of a hook of training; ``saved`` if it may write what it has."""
     calls = 0
     hook = getattr(Training, where)
@@ -81,7 +95,7 @@ def interrupted_run(*args: str, where: str, at: int, saved: bool = False) -> Non
         if not saved:  # as a kill
             patch.setattr(LastCheckpoint, "on_exception", lambda *_: None)
         with pytest.raises(Interrupted):
-            run(*args)
+            run(*args, config=config)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,24 @@ def test_interrupted_run_continues_bit_for_bit(where, at, saved, step_left, fold
     assert_same_run("tiny")
     # and not because nothing was learned
     assert not same(weights(last(), "current_model_state"), compose().law.state_dict())
+
+
+#: the first configuration of each class of models that learns by gradient
+SAID = [(path, yaml.safe_load(path.read_text())) for path in CONFIGS if path.parent.name == "configs"]
+OF_EACH_MODEL = {said["model"]["class_path"]: path for path, said in SAID[::-1] if "max_steps" in said["trainer"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OF_EACH_MODEL)
+def test_every_model_continues_bit_for_bit(name, folder):
+    config = OF_EACH_MODEL[name]
+    args = [*small_network(config), *smaller(config, points(folder)), "--data.steps_per_epoch=6", "--save_every=2"]
+    args += ["--trainer.max_steps=6", "--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"]
+    assert run(*args, "--name=whole", config=str(config)) == 0
+    interrupted_run(*args, "--name=tiny", where="training_step", at=4, config=str(config))
+    assert step(last()) == 2
+    assert run(*args, "--name=tiny", "--ckpt_path=last", config=str(config)) == 0
+    assert_same_run("tiny")
 
 
 def test_epoch_boundary_that_is_also_a_write(folder):

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,3 +156,20 @@ def smaller(config: Path, file: Path) -> list[str]:
         np.save(file, np.ones((6, 7), dtype=np.int32)[:, :6])
     own = {"synthetic": "true"} if "synthetic" in known else {"path": file}
     return [f"--data.{key}={value}" for key, value in (own | sizes).items() if key in known]
+
+
+#: what costs time: sizes of networks, numbers of slices and of restarts
+SMALL = {"hidden": "[8,8]", "width": "8", "channels": "4", "slices": "2", "restarts": "1"}
+
+
+def small_network(config: Path) -> list[str]:
+    """Overrides for the parts that have a size, at any depth of the model."""
+
+    def find(node: Any, path: str) -> list[str]:
+        if not isinstance(node, dict):
+            return []
+        inner = node.get("init_args", {})
+        own = [f"--{path}.{key}={value}" for key, value in SMALL.items() if key in inner]
+        return own + [found for key, value in inner.items() for found in find(value, f"{path}.{key}")]
+
+    return find(yaml.safe_load(config.read_text())["model"], "model")
