@@ -27,7 +27,7 @@ _ENOUGH = 0.005
 #: standard error that is enough for a flow, and most tangent vectors along which its map is derived
 _PRECISE, _TANGENTS = 0.002, 20
 #: most training points, and most draws, that proposals are kernels around
-_CENTRES = 1000
+_CENTRES = 4000
 #: largest dimension of a manifold without a uniform law where kernels still say something
 _KERNEL_DIM = 6
 
@@ -112,7 +112,9 @@ def guided_by_kernels(model: GenerativeModel, data: ManifoldData, draws: Draws) 
 
         plan = integral(near, manifold, (hints, near(hints)), max_nodes=_CELLS)
         if plan.standard_error <= _ENOUGH:
-            return guided_integral(model.log_prob, plan, manifold.dim)
+            found = guided_integral(model.log_prob, plan, manifold.dim)
+            if found.measured:
+                return found
     (draw_far, log_far), share = _anywhere(manifold, data), round(0.9 * _BATCH)
 
     def propose(k: int) -> _Proposal:
