@@ -32,8 +32,8 @@ LAYERS = [
     {"losses", "samplers", "likelihood"},
     {"models", "data"},
     {"metrics", "plots", "evaluation"},
-    {"training"},
-    {"cli"},
+    {"training", "sweeps"},
+    {"cli", "__main__"},
     {"train.py", "evaluate.py"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
