@@ -6,11 +6,12 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rsgm.sweeps.plan import Sweep, SweepError, load_yaml
-from rsgm.sweeps.records import NUMBERS, Record
+from rsgm.sweeps.records import NO_QUANTITIES, NUMBERS, Record
 from rsgm.sweeps.statistics import Interval, Row, candidates, rows
 from rsgm.sweeps.trial import as_text
 
@@ -107,7 +108,9 @@ def overview(sweep: Sweep, found: Sequence[Row]) -> str:
 
 def summary_csv(sweep: Sweep, records: Mapping[str, Record]) -> str:
     """The rows as CSV: of every number the mean over seeds, the half-width of its interval, and the count of seeds."""
-    places = [*dict.fromkeys([place for place in NUMBERS if place != "versions.git"] + list(sweep.columns.values()))]
+    places = [
+        place for place in dict.fromkeys([*NUMBERS, *sweep.further]) if place not in ("nll_exact", "versions.git")
+    ]
     measures = [*places, f"nll minus {sweep.reference}"] if sweep.reference else places
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -145,7 +148,7 @@ def _case_table(sweep: Sweep, here: Sequence[Row], published: Sequence[Published
         f"minus {label}": lambda row: _cell(row.difference),
         "perfect model": lambda row: _cell(row.over_seeds("perfect_model.mean")),
         "gap": lambda row: _cell(row.over_seeds("nll_gap.mean")),
-        **{name: lambda row, place=place: _cell(row.over_seeds(place)) for name, place in sweep.columns.items()},
+        **{name: partial(_further, places) for name, places in sweep.columns.items()},
         "smallest scale": _scale,
         "field evaluations": lambda row: _mean(row, "nfe") if any(row.values("nfe")) else "",
         "CPU-s": lambda row: f"{_mean(row, 'seconds.training.cpu')} + {_mean(row, 'seconds.evaluation.cpu')}",
@@ -170,6 +173,11 @@ def _nll(row: Row) -> str:
         seeds = ", ".join(map(str, row.failures))
         value = f"{value or 'none'}; failed: seed {seeds}"
     return value
+
+
+def _further(places: Sequence[str], row: Row) -> str:
+    value, *floors = (_cell(row.over_seeds(place)) for place in places)
+    return value + "".join(f" ({floor})" for floor in floors if value)
 
 
 def _without_twins(row: Row) -> str:

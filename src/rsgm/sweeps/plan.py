@@ -41,8 +41,8 @@ class Sweep:
     - ``seeds``: of the runs, by default 0.
     - ``select``: the number on validation points, of ``metrics.json``, by which the best candidate is chosen.
     - ``selection_seeds``: those that candidates are compared on; the others are run of the best one only.
-    - ``title``, ``notes``, ``reference`` (the method that others are compared with, seed by seed), ``columns`` (further
-      numbers of ``metrics.json``, by heading): how results are shown.
+    - ``title``, ``notes``, ``reference`` (the method that others are compared with, seed by seed), ``columns`` (by
+      heading further numbers of ``metrics.json``, each alone or with its floor): how results are shown.
 
     Arguments:
         name: the file's stem
@@ -62,9 +62,14 @@ class Sweep:
     select: str = "validation.nll"
     selection_seeds: frozenset[int] | None = None
     reference: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     title: str = ""
     notes: str = ""
+
+    @property
+    def further(self) -> list[str]:
+        """The places in ``metrics.json`` of the numbers that it asks for."""
+        return [self.select, *(place for places in self.columns.values() for place in places)]
 
     @property
     def trials(self) -> Iterator[Trial]:
@@ -91,7 +96,8 @@ class Sweep:
             own = {key: said.pop(key) for key in _METHOD if key in said and key != "seeds"}
             said["methods"] = {Path(_list(own["config"])[0]).stem: own}
         _only(said, _SWEEP, where)
-        methods, cases = _mapping(said["methods"], f"{where}: methods"), said.get("cases") or {"": {}}
+        methods = _named(said["methods"], f"{where}: methods")
+        cases = _named(said.get("cases") or {"": {}}, f"{where}: cases")
         select, reference = str(said.get("select", "validation.nll")), said.get("reference")
         if not select.startswith("validation."):
             raise SweepError(
@@ -104,23 +110,22 @@ class Sweep:
         groups = []
         for method, inner in methods.items():
             place = f"{where}: methods.{method}"
-            _only(_mapping(inner, place), _METHOD, place)
-            for case, setting in _mapping(cases, f"{where}: cases").items():
-                if any(fnmatchcase(case, pattern) for pattern in _list(inner.get("only", "*"))):
-                    setting = _mapping(setting, f"{where}: cases.{case}")
-                    groups.append(_group(str(case), str(method), setting, _at(inner, str(case), place), seeds, place))
+            _only(inner, _METHOD, place)
+            for case, setting in cases.items():
+                if any(fnmatchcase(case, str(pattern)) for pattern in _list(inner.get("only", "*"))):
+                    groups.append(_group(case, method, setting, _at(inner, case, place), seeds, place))
         if not groups:
             raise SweepError(f"{where}: no method has a case.")
-        chosen = said.get("selection_seeds")
+        chosen, columns = said.get("selection_seeds"), _mapping(said.get("columns") or {}, f"{where}: columns")
         found = cls(
             path.stem,
             tuple(groups),
-            tuple(map(str, cases)),
-            {str(name): str(inner.get("label", name)) for name, inner in methods.items()},
+            tuple(cases),
+            {name: str(inner.get("label", name)) for name, inner in methods.items()},
             select,
             None if chosen is None else frozenset(_seeds(chosen, f"{where}: selection_")),
             reference,
-            _mapping(said.get("columns") or {}, f"{where}: columns"),
+            {name: tuple(_list(places)) for name, places in columns.items()},
             str(said.get("title", path.stem)),
             str(said.get("notes", "")),
         )
@@ -150,7 +155,7 @@ def _group(
     cpus, gpus = said.get("cpus", 1), said.get("gpus", 0)
     if type(cpus) is not int or cpus < 1 or not isinstance(gpus, int | float) or gpus < 0:
         raise SweepError(
-            f"{where}: cpus is {cpus!r} and gpus is {gpus!r}, expected a whole number from 1 on, and a number from 0 on."
+            f"{where}: cpus is {cpus!r} and gpus is {gpus!r}, expected a whole number from 1 on, and one from 0."
         )
     contents, candidates = [load_yaml(Path(name)) for name in config], []
     for settings in _candidates(said, where):
@@ -185,7 +190,8 @@ def _candidates(said: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         {key: _draw(draws, choice, f"{where}.search.keys.{key}") for key, choice in keys.items()}
         for _ in range(int(search.get("count", 1)))
     ]
-    return [one | other for one in combined for other in drawn]
+    # what was drawn twice is tried once
+    return [one | other for one in combined for k, other in enumerate(drawn) if other not in drawn[:k]]
 
 
 def _draw(draws: random.Random, choice: Any, where: str) -> Any:
@@ -225,6 +231,10 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise SweepError(f"{where}: found {value!r}, expected keys with values.")
     return value
+
+
+def _named(value: Any, where: str) -> dict[str, Mapping[str, Any]]:
+    return {str(name): _mapping(inner, f"{where}.{name}") for name, inner in _mapping(value, where).items()}
 
 
 def _only(said: Mapping[str, Any], known: list[str] | tuple[str, ...], where: str) -> None:

@@ -33,6 +33,8 @@ NUMBERS = (
     "seconds.evaluation.cpu",
     "versions.git",
 )
+#: those of them that have no mean
+NO_QUANTITIES = ("nll_exact", "versions.git")
 
 
 class Record(NamedTuple):
@@ -74,7 +76,7 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
             return None
         return Record(trial.key, trial.digest, {}, failure.read_text().strip().splitlines()[-1])
     metrics = json.loads(path.read_text())
-    places = [*NUMBERS, *sweep.columns.values(), sweep.select]
+    places = [*NUMBERS, *sweep.further]
     return Record(trial.key, trial.digest, {place: _short(_at(metrics, place)) for place in places})
 
 

@@ -43,7 +43,7 @@ class Trial:
         """What the file calls it: case, method, settings and seed, fit to name a folder."""
         settings = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in self.settings.items()]
         parts = [self.case, self.method, "-".join(settings)[:100], f"seed{self.seed}"]
-        return "-".join(re.sub(r"[^\w=.+]+", "_", part) for part in parts if part)
+        return "-".join(re.sub(r"[^\w=.+-]+", "_", part) for part in parts if part)
 
     @cached_property
     def digest(self) -> str:
