@@ -201,7 +201,7 @@ def test_killed_runs_are_continued_and_failures_stop_nothing(folder, capsys):
         assert starts(f"dies-seed{seed}") == ["begun", "last", "last"]
         assert starts(f"fails-seed{seed}") == ["begun"]  # what goes wrong once goes wrong again
     assert error.count("exit status 1\nSeed set\nrsgm train: it went wrong") == 2
-    assert "dies, seed 1: NLL 0.100" in error
+    assert "dies-seed1: nll.mean 0.100" in error
     assert "| dies | 0.050 ± 0.635 |" in out
     assert "| fails | none; failed: seed 0, 1 |" in out
     # what is finished is not run again, what failed is
@@ -230,7 +230,7 @@ def test_a_run_that_goes_on_elsewhere_is_waited_for(folder):
     job = Job.of(trial, Path("runs/s"), retries=0)
     job.folder.mkdir(parents=True)
     assert not is_running(job.folder)
-    with (job.folder / "lock").open("w") as lock:
+    with (job.folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         work = "import pathlib, sys, time; time.sleep(0.5); pathlib.Path(sys.argv[1]).write_text('{}')"
         (job.folder / "version_0").mkdir()
@@ -294,7 +294,10 @@ def test_the_best_on_validation_is_chosen_and_its_tests_alone_are_shown(folder, 
     """By the fake, x = 1 is best on validation points, and x = 0 on test points."""
     (folder / "s.yaml").write_text(GRID)
     assert main(["sweep", "s.yaml", "--serial"]) == 0
-    assert "| net | 1.100 ± 0.248 |" in capsys.readouterr().out
+    out, error = capsys.readouterr()
+    assert "| net | 1.100 ± 0.248 |" in out
+    assert "net-x=0-seed2: validation.nll 3.000" in error
+    assert "base-seed2: nll.mean 5.200" in error
     plan = Sweep.read("s.yaml")
     records = sweeps.collect(plan, Path("runs/s"))
     net, base = rows(plan, records)

@@ -41,6 +41,7 @@ def bar(what: str, total: float, unit: str = "points") -> tqdm:
         bar_format=form,
         delay=2,
         mininterval=pause,
+        miniters=0,  # also where nothing is done for long
         leave=False,
         disable=not _VISIBLE.get(),
     )

@@ -21,10 +21,6 @@ from rsgm.sweeps import Job, Outcome, Record, Sweep, SweepError, Trial
 _RESULTS, _PAGE = Path("results"), Path("RESULTS.md")
 
 
-class Stopped(Exception):
-    """A signal that asks for an end."""
-
-
 def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     """Run the trials of a file, or what is left of them, and tabulate them; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=sweep.__doc__, allow_abbrev=False)
@@ -42,16 +38,15 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     parser.add_argument("--retries", type=int, default=3, help="How often a run that is killed is continued.")
     given = sys.argv[1:] if args is None else args
     options = parser.parse_args(given)
-    try:
-        plan = Sweep.read(options.file)
-        with _signals():
-            return _sweep(plan, options)
-    except (SweepError, FileNotFoundError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return 2
-    except (Stopped, KeyboardInterrupt) as stop:
-        print(f"\nStopped. To go on: {command} {shlex.join(given)}", file=sys.stderr)
-        return 128 + (stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT)
+    with _as_interrupts() as signals:
+        try:
+            return _sweep(Sweep.read(options.file), options)
+        except (SweepError, FileNotFoundError) as error:
+            print(f"{command}: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"\nStopped. To go on: {command} {shlex.join(given)}", file=sys.stderr)
+            return 128 + (signals[0] if signals else signal.SIGINT)
 
 
 def results(args: list[str] | None = None, command: str = "rsgm results") -> int:
@@ -158,21 +153,25 @@ def _record(plan: Sweep, trial: Trial, folder: Path, outcome: Outcome, failures:
 
 
 def _line(trial: Trial, record: Record, seconds: float) -> str:
-    found = record.number("nll.mean")
-    result = "failed" if record.failure is not None else "scored" if found is None else f"NLL {found:.3f}"
-    return f"{', '.join(filter(None, (trial.case, trial.method)))}, seed {trial.seed}: {result}, {seconds:.0f} s"
+    """One of the grid shows no number of the test points, by which nobody is to choose."""
+    place = "validation.nll" if trial.settings else "nll.mean"
+    value = record.number(place)
+    result = "failed" if record.failure is not None else "scored" if value is None else f"{place} {value:.3f}"
+    return f"{trial.key}: {result}, {seconds:.0f} s"
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """What would end the process raises here, so that the runs are ended first."""
+def _as_interrupts() -> Iterator[list[int]]:
+    """What would end the process is as Ctrl-C, so that the runs are ended first; yields the signals that came."""
+    found: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
+        found.append(number)
+        raise KeyboardInterrupt
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield found
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

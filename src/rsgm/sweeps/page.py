@@ -108,9 +108,7 @@ def overview(sweep: Sweep, found: Sequence[Row]) -> str:
 
 def summary_csv(sweep: Sweep, records: Mapping[str, Record]) -> str:
     """The rows as CSV: of every number the mean over seeds, the half-width of its interval, and the count of seeds."""
-    places = [
-        place for place in dict.fromkeys([*NUMBERS, *sweep.further]) if place not in ("nll_exact", "versions.git")
-    ]
+    places = [place for place in dict.fromkeys([*NUMBERS, *sweep.further]) if place not in NO_QUANTITIES]
     measures = [*places, f"nll minus {sweep.reference}"] if sweep.reference else places
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from rsgm.sweeps.trial import Trial
 
 #: seconds that a run has to write its checkpoint when the sweep is stopped
 GRACE = 60
+#: seconds between two looks at a run
+_POLL = 0.1
 #: lines of a log that a failure shows
 _TAIL = 12
 #: of a run whose parent dies the kernel asks what Ctrl-C asks of the parent: to write `last.ckpt` and end
@@ -95,7 +98,7 @@ def run(job: Job) -> Outcome:
     start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
     failure, log = job.folder / "failure.txt", job.folder / "log.txt"
-    with (job.folder / "lock").open("w") as lock:
+    with (job.folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         failure.unlink(missing_ok=True)
         for _ in range(1 + job.retries):
@@ -126,7 +129,10 @@ def _train(job: Job, log: Path, lock: int) -> int:
             pass_fds=(lock,),
         )
         try:
-            return process.wait()
+            (job.folder / "lock").write_text(f"{platform.node()} {process.pid}\n")  # for whoever looks for it
+            while process.poll() is None:
+                time.sleep(_POLL)  # which Ray can interrupt, as it cannot a wait
+            return process.returncode
         finally:
             _stop(process)
 
