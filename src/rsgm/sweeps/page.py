@@ -83,7 +83,7 @@ def section(sweep: Sweep, records: Mapping[str, Record], published: Mapping[str,
     """The tables of a sweep in Markdown: all of its cases together, then each, then what was chosen."""
     found = rows(sweep, records)
     lines = [f"## {sweep.title}", "", *([sweep.notes.strip(), ""] if sweep.notes else [])]
-    lines += [f"Made by `rsgm sweep configs/sweep/{sweep.name}.yaml`.", ""]
+    lines += [f"Made by `rsgm sweep {sweep.file}`.", ""]
     if len(sweep.cases) > 1:
         lines += [overview(sweep, found), ""]
     for case in sweep.cases:

@@ -45,7 +45,7 @@ class Sweep:
       heading further numbers of ``metrics.json``, each alone or with its floor): how results are shown.
 
     Arguments:
-        name: the file's stem
+        file: its path
         groups: a method on a case, each
         cases, methods: names in the file's order, and how a method is called in tables
         select: see above
@@ -55,7 +55,7 @@ class Sweep:
         title, notes: text
     """
 
-    name: str
+    file: str
     groups: tuple[Group, ...]
     cases: tuple[str, ...]
     methods: Mapping[str, str]
@@ -65,6 +65,11 @@ class Sweep:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     title: str = ""
     notes: str = ""
+
+    @property
+    def name(self) -> str:
+        """The stem of the file's name."""
+        return Path(self.file).stem
 
     @property
     def further(self) -> list[str]:
@@ -118,7 +123,7 @@ class Sweep:
             raise SweepError(f"{where}: no method has a case.")
         chosen, columns = said.get("selection_seeds"), _mapping(said.get("columns") or {}, f"{where}: columns")
         found = cls(
-            path.stem,
+            path.as_posix(),
             tuple(groups),
             tuple(cases),
             {name: str(inner.get("label", name)) for name, inner in methods.items()},

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from rsgm.sweeps.trial import Trial
 
 #: seconds that a run has to write its checkpoint when the sweep is stopped
 GRACE = 60
-#: seconds between two looks at a run
+#: seconds between two looks at a run or its lock: a call that waits could not be interrupted by Ray
 _POLL = 0.1
 #: lines of a log that a failure shows
 _TAIL = 12
@@ -99,7 +99,8 @@ def run(job: Job) -> Outcome:
     job.folder.mkdir(parents=True, exist_ok=True)
     failure, log = job.folder / "failure.txt", job.folder / "log.txt"
     with (job.folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not _locked(lock):
+            time.sleep(_POLL)
         failure.unlink(missing_ok=True)
         for _ in range(1 + job.retries):
             status = 0 if metrics_file(job.folder) else _train(job, log, lock.fileno())
@@ -111,6 +112,14 @@ def run(job: Job) -> Outcome:
         tail = "\n".join([line for line in lines if line.strip()][-_TAIL:])
         failure.write_text(f"exit status {status}\n{tail}\n")
     return Outcome(job.name, failure.read_text(), time.monotonic() - start)
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _train(job: Job, log: Path, lock: int) -> int:
@@ -131,7 +140,7 @@ def _train(job: Job, log: Path, lock: int) -> int:
         try:
             (job.folder / "lock").write_text(f"{platform.node()} {process.pid}\n")  # for whoever looks for it
             while process.poll() is None:
-                time.sleep(_POLL)  # which Ray can interrupt, as it cannot a wait
+                time.sleep(_POLL)
             return process.returncode
         finally:
             _stop(process)
