@@ -361,15 +361,15 @@ def test_results_are_collected_and_published(folder, capsys):
     (folder / "configs/sweep/s.yaml").write_text(GRID + "title: A title\nnotes: A note.\ncases: {one: {}}\n")
     (folder / "results").mkdir()
     (folder / "results/published.yaml").write_text(
-        "s: [{method: Theirs, source: Somebody 2020, remark: a bound, values: {one: [-0.5, 0.25, misprint of 5]}}]"
+        "s: [{method: Theirs, source: Somebody 2020, remark: a bound, values: {one: [-0.5, 0.067, misprint of 5]}}]"
     )
     assert main(["sweep", "configs/sweep/s.yaml", "--serial"]) == 0
     assert main(["results", "configs/sweep/s.yaml"]) == 0
-    assert "results/s.jsonl: 12 of 12 trials" in capsys.readouterr().out
+    assert "results/s.jsonl: 12 runs; 0 are left" in capsys.readouterr().out
     text = (folder / "RESULTS.md").read_text()
     assert text == page()
     assert "## A title\n\nA note.\n" in text
-    assert "| Theirs, published | −0.500 ± 0.250 |" in text
+    assert "| Theirs, published | −0.50 ± 0.067 |" in text
     assert "Somebody 2020; a bound; misprint of 5 |" in text
     assert "†" not in text.split("## A title")[1]
     # the runs may go, the records stay; what is run again replaces its record
@@ -387,7 +387,7 @@ def test_results_are_collected_and_published(folder, capsys):
     # what the file does not have any more is dropped
     (folder / "configs/sweep/s.yaml").write_text(GRID.replace("[0, 1, 2]}", "[1]}"))
     assert main(["results", "configs/sweep/s.yaml"]) == 0
-    assert "results/s.jsonl: 0 of 6 trials" in capsys.readouterr().out
+    assert "results/s.jsonl: 0 runs; 6 are left" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("said", ["{two: 1.0}", "{one: high}", "{one: [1.0, x]}"])
@@ -477,9 +477,10 @@ def test_published_values_belong_to_sweeps():
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_command_is_understood(path, root, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    monkeypatch.setattr(TrainCLI, "instantiate_classes", lambda self: None)
+    monkeypatch.setattr(TrainCLI, "instantiate_trainer", lambda self: None)
     # cases of a method with the same keys differ in names and numbers
     kinds = {(trial.config, *trial.overrides, *trial.settings.values()): trial for trial in Sweep.read(path).trials}
     for trial in kinds.values():
-        found = TrainCLI([*trial.arguments, f"--seed_everything={trial.seed}"]).config
-        assert found["seed_everything"] == trial.seed
+        found = TrainCLI([*trial.arguments, f"--seed_everything={trial.seed}"])
+        assert found.config["seed_everything"] == trial.seed
+        assert found.law.manifold.dim == trial.overrides.get("data.law.dim", found.law.manifold.dim)

@@ -62,7 +62,8 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
             known = sweeps.read(path) | sweeps.collect(plan, options.runs / plan.name)
             kept = [known[trial.key] for trial in plan.trials if trial.key in known]
             sweeps.write(path, kept)
-            print(f"{path}: {len(kept)} of {sum(1 for _ in plan.trials)} trials")
+            left = len(sweeps.due(plan, {record.key: record for record in kept}))
+            print(f"{path}: {len(kept)} runs; {left} are left")
         _PAGE.write_text(page())
         print(f"{_PAGE} written")
     except (SweepError, FileNotFoundError) as error:

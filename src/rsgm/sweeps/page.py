@@ -156,7 +156,7 @@ def _case_table(sweep: Sweep, here: Sequence[Row], published: Sequence[Published
     }
     body = [[column(row) for column in columns.values()] for row in here]
     for row in published:
-        value = _cell(Interval(row.value, row.error, 1))
+        value = _as_printed(row.value) + ("" if row.error is None else f" ± {_as_printed(row.error)}")
         body.append([f"{row.method}, published", value, *[""] * (len(columns) - 3), row.source])
     kept = [k for k in range(len(columns)) if any(line[k] for line in body)]
     heads = list(columns)
@@ -241,6 +241,11 @@ def _cell(interval: Interval | None) -> str:
         return ""
     value = f"{interval.mean:.3f}".replace("-", "−")
     return value if interval.half is None else f"{value} ± {interval.half:.3f}"
+
+
+def _as_printed(value: float) -> str:
+    """With the two digits that papers have, or more where a value has more."""
+    return max(f"{value:.2f}", f"{value:g}", key=len).replace("-", "−")
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:

@@ -43,7 +43,7 @@ class Record(NamedTuple):
     Fields:
         key: of its trial
         digest: of its trial, when it was run
-        numbers: of ``metrics.json``, by their place in it; None where there is none
+        numbers: of ``metrics.json``, by their place in it, as far as they are there
         failure: the last line of its log, where it failed and has no numbers
     """
 
@@ -53,7 +53,7 @@ class Record(NamedTuple):
     failure: str | None = None
 
     def number(self, place: str) -> float | None:
-        """One of the numbers."""
+        """One of the numbers; None where there is none."""
         return self.numbers.get(place)
 
 
@@ -76,8 +76,8 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
             return None
         return Record(trial.key, trial.digest, {}, failure.read_text().strip().splitlines()[-1])
     metrics = json.loads(path.read_text())
-    places = [*NUMBERS, *sweep.further]
-    return Record(trial.key, trial.digest, {place: _short(_at(metrics, place)) for place in places})
+    found = {place: _short(_at(metrics, place)) for place in (*NUMBERS, *sweep.further)}
+    return Record(trial.key, trial.digest, {place: value for place, value in found.items() if value is not None})
 
 
 def read(path: Path) -> dict[str, Record]:
