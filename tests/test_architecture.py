@@ -32,8 +32,8 @@ LAYERS = [
     {"losses", "samplers", "likelihood"},
     {"models", "data"},
     {"metrics", "plots", "evaluation"},
-    {"training"},
-    {"cli"},
+    {"training", "sweeps"},
+    {"cli", "__main__"},
     {"train.py", "evaluate.py"},
 ]
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
@@ -456,9 +456,10 @@ def test_what_is_imported_is_declared() -> None:
     declared = set(re.findall(r'^    "([A-Za-z][\w-]*)', listed, re.MULTILINE))
     packages = {
         "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
         **dict.fromkeys(["lightning_fabric", "pytorch_lightning"], "pytorch-lightning"),
     }
-    optional = {"pyvolcans", "mlxtend", "zuko"}  # extras, whose absence has an error of its own
+    optional = {"pyvolcans", "mlxtend", "zuko", "ray"}  # extras, whose absence has an error of its own
     found = {name.split(".")[0] for module, source in SOURCES.items() for _, name in imports(module, source)}
     needed = {packages.get(name, name) for name in found - set(sys.stdlib_module_names) - optional - {"rsgm"}}
     assert needed - declared == set()

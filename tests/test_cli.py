@@ -73,6 +73,14 @@ def trained(tmp_path_factory):
 # ---- what a run leaves
 
 
+def test_the_validation_that_chose_the_checkpoint(trained):
+    states = read_checkpoint(trained[0] / best())["callbacks"]
+    (score,) = [float(state["best_model_score"]) for state in states.values() if "best_model_score" in state]
+    found = json.loads((trained[0] / METRICS).read_text())["validation"]
+    assert found["nll"] == pytest.approx(score, rel=1e-6)
+    assert found["nfe"] > 0
+
+
 def test_run_folder(trained):
     run_folder = trained[0] / "runs/tiny/version_0"
     found = sorted(str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file())
@@ -155,7 +163,8 @@ def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
     assert (found["model"], found["parameters"], found["steps"]) == ("rsgm.KernelDensity", 0, 0)
     assert found["nll"] == found["baselines"]["kernel_density"]["nll"]
     assert found["solver"] is None
-    model = rsgm.load(best("kde"))
+    model, points = rsgm.load(best("kde")), rsgm.evaluation.load_data(read_checkpoint(best("kde"))).val.points
+    assert found["validation"] == {"nll": pytest.approx(-float(model.log_prob(points).mean()), rel=1e-9)}
     assert len(model.points) == 60
     assert evaluate_command([f"--ckpt={best('kde')}"]) == 0
     first, second = re.findall(r"test NLL.*", capsys.readouterr().out)

@@ -22,7 +22,7 @@ from rsgm.data import ManifoldData
 from rsgm.models import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "trainer")
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("trainer", "sweep"))
 
 
 def kind(path: Path) -> str:

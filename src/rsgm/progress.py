@@ -41,6 +41,8 @@ def bar(what: str, total: float, unit: str = "points") -> tqdm:
         bar_format=form,
         delay=2,
         mininterval=pause,
+        miniters=0,  # a sign also where nothing is done for long
+        smoothing=0,  # what is left is estimated from all that was done
         leave=False,
         disable=not _VISIBLE.get(),
     )

@@ -26,6 +26,7 @@ from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
 from rsgm.cli.explain import UsageError, explain
 from rsgm.cli.parser import Parser, mended
+from rsgm.cli.sweep import results, sweep
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, report, sample_like
 from rsgm.likelihood import SolveError
@@ -168,7 +169,7 @@ class TrainCLI(LightningCLI):
 
 def main(args: list[str] | None = None) -> int:
     """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
-    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command}
+    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command, "sweep": sweep, "results": results}
     given = sys.argv[1:] if args is None else args
     if given and given[0] in verbs:
         return verbs[given[0]](given[1:], f"rsgm {given[0]}")
@@ -246,7 +247,10 @@ def _fit_in_one_pass(cli: TrainCLI) -> None:
     data.setup()
     law, seed = cli.law.to(device), cli.config.seed_everything
     spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), seed)
-    record = {"seed": seed, "training": spent, "data": data.description(), "fingerprint": data.fingerprint}
+    context = None if data.val.context is None else data.val.context.to(device)
+    nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
+    record = {"seed": seed, "training": spent, "validation": None if nll is None else {"nll": float(nll)}}
+    record |= {"data": data.description(), "fingerprint": data.fingerprint}
     for name in ("best", "last"):
         write_checkpoint(law, cli.run / f"{name}.ckpt", **record)
 

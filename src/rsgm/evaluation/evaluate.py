@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -181,6 +182,7 @@ def evaluate(
         "steps": training.get("steps"),
         "training_points": {"model": training.get("points"), "kernel_density": len(data.train.points)},
         "seed": checkpoint["rsgm"].get("seed"),
+        "validation": checkpoint["rsgm"].get("validation"),
         "checkpoint": path.name,
         "seconds": {
             "training": {key: training.get(key) for key in ("wall", "cpu")},
@@ -236,13 +238,19 @@ def _versions() -> dict[str, str | None]:
 
 
 def write(folder: Path, metrics: dict[str, Any], figures: dict[str, Figure]) -> None:
-    """Into ``metrics.json`` and ``figures``, or, where they exist, the first free number."""
+    """Into ``figures`` and ``metrics.json``, or, where they exist, the first free number.
+
+    The numbers come last, and under their name only when they are whole: where they are, the evaluation was finished.
+    """
     k, suffix = 0, ""
     while (folder / f"metrics{suffix}.json").exists() or (folder / f"figures{suffix}").exists():
         k += 1
         suffix = f"_{k}"
-    (folder / f"metrics{suffix}.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if figures:
         (folder / f"figures{suffix}").mkdir()
         for name, figure in figures.items():
             figure.savefig(folder / f"figures{suffix}" / f"{name}.png")
+    whole = folder / f"metrics{suffix}.json"
+    partial = whole.with_suffix(".json.part")
+    partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    os.replace(partial, whole)

@@ -27,7 +27,8 @@ def record(model: GenerativeModel, **more: Any) -> dict[str, Any]:
 
     Arguments:
         model: the law
-        more: of its training: ``seed``, ``training`` (cost), ``data`` and ``fingerprint``
+        more: of its training: ``seed``, ``training`` (cost), ``validation`` (numbers by name, such as ``nll``),
+            ``data`` and ``fingerprint``
     """
     return {"format": FORMAT, "version": version("rsgm"), "model": model.description, **more}
 

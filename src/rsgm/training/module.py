@@ -165,8 +165,10 @@ class Training(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the record of the model, and of its data where they can be built again; plain data only."""
-        more: dict[str, Any] = {"seed": self.seed}
+        """Add the record of the model, of its data where they can be built again, and of its last validation."""
+        found = self.trainer.callback_metrics
+        validation = {name[4:]: float(value) for name, value in found.items() if name.startswith("val/")}
+        more: dict[str, Any] = {"seed": self.seed, "validation": validation or None}
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ManifoldData):
             more |= {"data": data.description(), "fingerprint": data.fingerprint}

@@ -1,0 +1,32 @@
+"""Many runs of `train.py`: what is run, where, and the tables that are made of it."""
+
+from rsgm.sweeps.engines import on_ray, one_by_one
+from rsgm.sweeps.page import overview, read_published, results_page, section, summary_csv
+from rsgm.sweeps.plan import Sweep, SweepError
+from rsgm.sweeps.records import Record, collect, collect_one, read, write
+from rsgm.sweeps.run import Job, Outcome, is_running
+from rsgm.sweeps.statistics import due, rows
+from rsgm.sweeps.trial import Trial
+
+__all__ = [
+    "Job",
+    "Outcome",
+    "Record",
+    "Sweep",
+    "SweepError",
+    "Trial",
+    "collect",
+    "collect_one",
+    "due",
+    "is_running",
+    "on_ray",
+    "one_by_one",
+    "overview",
+    "read",
+    "read_published",
+    "results_page",
+    "rows",
+    "section",
+    "summary_csv",
+    "write",
+]

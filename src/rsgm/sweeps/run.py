@@ -1,0 +1,158 @@
+"""A trial as a process of its own, which is `train.py`'s command: begun, continued, or found to be finished."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from rsgm.sweeps.trial import Trial
+
+#: seconds that a run has to write its checkpoint when the sweep is stopped
+GRACE = 60
+#: seconds between two looks at a run or its lock: a call that waits could not be interrupted by Ray
+_POLL = 0.1
+#: lines of a log that a failure shows
+_TAIL = 12
+#: of a run whose parent dies the kernel asks what Ctrl-C asks of the parent: to write `last.ckpt` and end
+_CHILD = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, "-m", "rsgm", "train", *sys.argv[1:]])
+"""
+
+
+class Job(NamedTuple):
+    """What it takes to run a trial, wherever that is.
+
+    Fields:
+        name: of the trial, and of its folder
+        arguments: of `train.py`
+        folder: of the run, with its versions
+        cwd: where the command is given
+        cpus: threads
+        gpus: devices
+        retries: how often a run that was killed is continued
+    """
+
+    name: str
+    arguments: list[str]
+    folder: Path
+    cwd: Path
+    cpus: int
+    gpus: float
+    retries: int
+
+    @classmethod
+    def of(cls, trial: Trial, runs: Path, retries: int) -> Job:
+        """The job of a trial, in the folder of its sweep, for the current directory."""
+        run = [f"--seed_everything={trial.seed}", f"--runs={runs}", f"--name={trial.name}"]
+        cwd = Path.cwd()
+        return cls(trial.name, [*trial.arguments, *run], cwd / runs / trial.name, cwd, trial.cpus, trial.gpus, retries)
+
+
+class Outcome(NamedTuple):
+    """How a job ended.
+
+    Fields:
+        name: of the trial
+        failure: the last lines of its log; None where it was finished
+        seconds: that it took here
+    """
+
+    name: str
+    failure: str | None
+    seconds: float
+
+
+def metrics_file(folder: Path) -> Path | None:
+    """What the newest version of a run was scored as; None where the run is not finished."""
+    return max(folder.glob("version_*/metrics*.json"), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether somebody, this sweep or another, is at work on a run."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def run(job: Job) -> Outcome:
+    """Run a job to its end, unless it is finished; continue it from its last checkpoint, if it has one.
+
+    The process of the run holds a lock on its folder. Whoever comes later, after this sweep or this process was killed,
+    waits until that process has ended as well: no run is ever in two hands.
+    """
+    start = time.monotonic()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    failure, log = job.folder / "failure.txt", job.folder / "log.txt"
+    with (job.folder / "lock").open("a") as lock:
+        while not _locked(lock):
+            time.sleep(_POLL)
+        failure.unlink(missing_ok=True)
+        for _ in range(1 + job.retries):
+            status = 0 if metrics_file(job.folder) else _train(job, log, lock.fileno())
+            if 0 <= status < 128:  # not by a signal
+                break
+        if metrics_file(job.folder):
+            return Outcome(job.name, None, time.monotonic() - start)
+        lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+        tail = "\n".join([line for line in lines if line.strip()][-_TAIL:])
+        failure.write_text(f"exit status {status}\n{tail}\n")
+    return Outcome(job.name, failure.read_text(), time.monotonic() - start)
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _train(job: Job, log: Path, lock: int) -> int:
+    """The exit status of `train.py`, negative or above 128 where a signal ended it."""
+    continued = ["--ckpt_path=last"] if any(job.folder.glob("version_*/last.ckpt")) else []
+    threads = str(job.cpus)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, *job.arguments, *continued],
+            cwd=job.cwd,
+            env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the sweep, which passes it on once
+            pass_fds=(lock,),
+        )
+        try:
+            (job.folder / "lock").write_text(f"{platform.node()} {process.pid}\n")  # for whoever looks for it
+            while process.poll() is None:
+                time.sleep(_POLL)
+            return process.returncode
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a run that is still going: first it may write its checkpoint."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,82 @@
+"""One run of a sweep: its name, its command, and what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of ``train.py``.
+
+    Arguments:
+        case: what it is trained on, by its name in the file
+        method: with what, by its name in the file
+        settings: of the grid or of the search, by key
+        seed: of the run, and of its data
+        config: the files that ``--config`` names
+        overrides: all further keys of the command line, those of ``settings`` among them
+        cpus: cores, each with a thread
+        gpus: devices
+        contents: of the files of ``config``
+    """
+
+    case: str
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    config: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    cpus: int = 1
+    gpus: float = 0
+    contents: Any = field(default=None, repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """What the file calls it: case, method, settings and seed, fit to name a folder."""
+        settings = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in self.settings.items()]
+        parts = [self.case, self.method, "-".join(settings)[:100], f"seed{self.seed}"]
+        return "-".join(re.sub(r"[^\w=.+-]+", "_", part) for part in parts if part)
+
+    @cached_property
+    def digest(self) -> str:
+        """Eight digits of what the run depends on: the contents of its files, but for comments, and its overrides."""
+        known = json.dumps([self.contents, self.overrides, self.seed], sort_keys=True, default=str)
+        return hashlib.sha256(known.encode()).hexdigest()[:8]
+
+    @property
+    def name(self) -> str:
+        """The name of the run: with another digest it is another run."""
+        return f"{self.key}-{self.digest}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """Those of ``train.py``, but for the seed and the run's folder."""
+        given = [f"--{key}={as_text(value)}" for key, value in self.overrides.items()]
+        return [*(f"--config={path}" for path in self.config), *given]
+
+    @property
+    def shown(self) -> str:
+        """The arguments as a shell takes them."""
+        return shlex.join(self.arguments).replace("--config=", "--config ")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A method on a case: its candidates, which differ in their settings, each with a trial for every seed."""
+
+    case: str
+    method: str
+    candidates: tuple[tuple[Trial, ...], ...]
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value)

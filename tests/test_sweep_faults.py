@@ -1,0 +1,160 @@
+"""Sweeps on Ray whose workers, nodes and drivers are killed: the numbers of one that nobody disturbed, none twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rsgm.models import read_checkpoint
+from tiny import ROOT, TINY, same
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+#: long enough to be killed in the middle, with a checkpoint to go on from
+SWEEP = {
+    "config": "tiny.yaml",
+    "set": {"trainer.max_steps": 1500, "data.steps_per_epoch": 500, "save_every": 100},
+    "seeds": [0, 1],
+}
+#: what tells runs apart that are the same
+PASSING = {"seconds", "peak_memory_mb", "versions"}
+
+
+def start(folder: Path, *args: str) -> subprocess.Popen[str]:
+    """`rsgm sweep` in a process of its own."""
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    return subprocess.Popen(
+        [sys.executable, "-m", "rsgm", "sweep", "s.yaml", *args],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def end(driver: subprocess.Popen[str], status: int = 0) -> str:
+    """What it printed."""
+    printed, _ = driver.communicate(timeout=400)
+    assert driver.returncode == status, printed
+    return printed
+
+
+def wait_for(found, seconds: float = 200) -> Path:
+    """The first that there is."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for path in found():
+            return path
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def begun(folder: Path) -> Path:
+    """The folder of a trial that has a checkpoint, and no result."""
+    return wait_for(
+        lambda: [
+            path.parent.parent
+            for path in folder.glob("runs/s/*/version_0/last.ckpt")
+            if not path.with_name("metrics.json").exists()
+        ]
+    )
+
+
+def process_of(trial: Path) -> int:
+    return int((trial / "lock").read_text().split()[-1])
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def starts(trial: Path) -> int:
+    return (trial / "log.txt").read_text().count("Run folder:")
+
+
+def trials(folder: Path) -> list[Path]:
+    return sorted((folder / "runs/s").glob("tiny-*"))
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """A sweep that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("calm")
+    end(start(folder, "--cpus=2"))
+    assert [starts(trial) for trial in trials(folder)] == [1, 1]
+    return folder
+
+
+def assert_same_sweep(folder: Path, calm: Path) -> None:
+    """The same trials, each to its end once, with the same numbers and weights."""
+    assert [path.name for path in trials(folder)] == [path.name for path in trials(calm)]
+    for one, other in zip(trials(folder), trials(calm), strict=True):
+        assert [str(path.relative_to(one)) for path in one.rglob("metrics*.json")] == ["version_0/metrics.json"]
+        assert (one / "log.txt").read_text().count("test NLL") == 1
+        numbers = [json.loads((path / "version_0/metrics.json").read_text()) for path in (one, other)]
+        assert numbers[0].keys() == numbers[1].keys()
+        for key in numbers[0].keys() - PASSING:
+            assert numbers[0][key] == numbers[1][key], key
+        weights = [read_checkpoint(path / "version_0/best.ckpt")["state_dict"] for path in (one, other)]
+        assert same(*weights)
+
+
+def test_a_worker_is_killed(tmp_path, calm):
+    driver = start(tmp_path, "--cpus=1")
+    trial = begun(tmp_path)
+    pid = process_of(trial)
+    os.kill(parent_of(pid), signal.SIGKILL)
+    end(driver)
+    assert starts(trial) == 2
+    assert_same_sweep(tmp_path, calm)
+
+
+def test_the_driver_is_killed_and_started_again(tmp_path, calm):
+    driver = start(tmp_path, "--cpus=1")
+    done = wait_for(lambda: list(tmp_path.glob("runs/s/*/version_0/metrics.json"))).parent.parent
+    trial = begun(tmp_path)
+    driver.kill()
+    driver.communicate()
+    end(start(tmp_path, "--cpus=1"))
+    assert [starts(done), starts(trial)] == [1, 2]
+    assert_same_sweep(tmp_path, calm)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_leaves_checkpoints(number, tmp_path, calm):
+    driver = start(tmp_path, "--cpus=2")
+    trial = begun(tmp_path)
+    pid = process_of(trial)
+    driver.send_signal(number)
+    assert "To go on: rsgm sweep s.yaml --cpus=2" in end(driver, 128 + number)
+    assert not Path(f"/proc/{pid}").exists()
+    end(start(tmp_path, "--cpus=2"))
+    assert starts(trial) == 2
+    assert_same_sweep(tmp_path, calm)
+
+
+def test_a_node_is_killed(tmp_path, calm, monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))  # of the nodes
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        driver = start(tmp_path, f"--address={cluster.address}")
+        trial = begun(tmp_path)
+        raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+        cluster.remove_node(raylets[parent_of(parent_of(process_of(trial)))], allow_graceful=False)
+        end(driver)
+        assert starts(trial) == 2
+        assert_same_sweep(tmp_path, calm)
+    finally:
+        cluster.shutdown()
