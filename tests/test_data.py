@@ -168,6 +168,31 @@ def test_groups_fill_the_parts_in_random_order():
         split_rows(torch.arange(9), (7, 0), generator_from("split", 0))
 
 
+def test_a_large_group_leaves_each_part_its_rows(monkeypatch):
+    """By another order where the first would put it across a small part; where the first does, that one."""
+    groups = torch.arange(1000).clamp_min(400)
+
+    def parts(seed: int) -> list[list[int]]:
+        return [part.tolist() for part in split_rows(groups, (800, 100), generator_from("split", seed))]
+
+    found = [parts(seed) for seed in range(20)]
+    for drawn in found:
+        assert sorted(row for part in drawn for row in part) == list(range(1000))
+        assert min(len(part) / size for part, size in zip(drawn, (800, 100, 100), strict=True)) >= 0.5
+    monkeypatch.setattr("rsgm.data.splits._DRAWS", 1)
+    poor = [seed for seed in range(20) if min(map(len, parts_or_none(parts, seed))) < 50]
+    assert 0 < len(poor) < 20
+    assert all((parts_or_none(parts, seed) == found[seed]) == (seed not in poor) for seed in range(20))
+
+
+def parts_or_none(parts, seed: int) -> list[list[int]]:
+    """The parts; three without rows where one of them is, which is an error."""
+    try:
+        return parts(seed)
+    except ValueError:
+        return [[], [], []]
+
+
 # ---- the reader
 
 TABLE = [[38.1, -122.5], [-5.0, 10.0]]
