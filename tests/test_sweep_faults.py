@@ -27,10 +27,10 @@ SWEEP = {
 PASSING = {"seconds", "peak_memory_mb", "versions"}
 
 
-def start(folder: Path, *args: str) -> subprocess.Popen[str]:
+def start(folder: Path, *args: str, text: dict = SWEEP) -> subprocess.Popen[str]:
     """`rsgm sweep` in a process of its own."""
     (folder / "tiny.yaml").write_text(TINY)
-    (folder / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    (folder / "s.yaml").write_text(yaml.safe_dump(text))
     return subprocess.Popen(
         [sys.executable, "-m", "rsgm", "sweep", "s.yaml", *args],
         cwd=folder,
@@ -106,6 +106,11 @@ def assert_same_sweep(folder: Path, calm: Path) -> None:
             assert numbers[0][key] == numbers[1][key], key
         weights = [read_checkpoint(path / "version_0/best.ckpt")["state_dict"] for path in (one, other)]
         assert same(*weights)
+
+
+def test_what_no_node_has_is_not_waited_for(tmp_path):
+    driver = start(tmp_path, "--cpus=1", text=SWEEP | {"cpus": 3})
+    assert "asks for 3 CPU, and there are 1; lower its cpus" in end(driver, 2)
 
 
 def test_a_worker_is_killed(tmp_path, calm):

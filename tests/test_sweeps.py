@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -277,6 +278,16 @@ def test_without_ray_a_sentence(folder, monkeypatch, capsys):
     (folder / "s.yaml").write_text("config: a.yaml")
     assert main(["sweep", "s.yaml"]) == 2
     assert 'pip install "rsgm[sweep]"' in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there(folder, capsys):
+    pytest.importorskip("ray")
+    with socket.socket() as free:  # bound, and nobody listens
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        (folder / "s.yaml").write_text("config: a.yaml")
+        assert main(["sweep", "s.yaml", f"--address={address}"]) == 2
+    assert f"No Ray cluster at {address}" in capsys.readouterr().err
 
 
 # ---- what is chosen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterable, Iterator
 
 from rsgm.sweeps.plan import SweepError
@@ -46,9 +47,10 @@ def on_ray(jobs: Iterable[Job], address: str | None = None, cpus: int | None = N
     here = {"num_cpus": cpus, "object_store_memory": _STORE, "include_dashboard": False} if address is None else {}
     on_sigterm, waiting = signal.getsignal(signal.SIGTERM), {}
     try:
+        _reach(address)
         ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **here)
         signal.signal(signal.SIGTERM, on_sigterm)  # which Ray takes
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SweepError(f"No Ray cluster at {address}: {error}") from None
     try:
         there = ray.cluster_resources()
@@ -71,8 +73,15 @@ def on_ray(jobs: Iterable[Job], address: str | None = None, cpus: int | None = N
         for reference in waiting:
             ray.cancel(reference)
         if waiting:
-            ray.wait(list(waiting), num_returns=len(waiting), timeout=GRACE)
+            ray.wait(list(waiting), num_returns=len(waiting), timeout=GRACE + 10)
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Knock at ``HOST:PORT``, for which Ray would wait for minutes."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _require(job: Job, there: dict[str, float]) -> None:
