@@ -51,6 +51,14 @@ def test_density_integrates_to_one(manifold):
     assert float(weights @ log_prob.exp()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("manifold", HOMES, ids=str)
+def test_transported_draws_have_the_density_of_the_flow(manifold):
+    """By the determinant of the inverse splines, for which their slopes are not asked."""
+    model = flow(manifold)
+    draws = model.transported(50, None, seeded(1))
+    assert draws.log_density == pytest.approx(model.log_prob(draws.points), abs=1e-6)
+
+
 @pytest.mark.parametrize("manifold", [Torus(3), Euclidean(3), Product([Euclidean(2), Torus(2)])], ids=str)
 def test_density_is_that_of_the_change_of_variables(manifold):
     """The law of z at the image, times the determinant of the Jacobian, by autograd and all of it."""

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Transform
+from typing_extensions import override
 
 from rsgm.charts import ExponentialWrap
-from rsgm.likelihood import LogProb
+from rsgm.likelihood import Draws, LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel
 from rsgm.networks.features import with_context
@@ -109,19 +110,26 @@ class SplineFlow(GenerativeModel):
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """``n`` points: draws of uniform and normal laws, through the inverse splines."""
-        options = {"generator": generator, "dtype": torch.float64, "device": self.device}
-        size = (n, self.manifold.dim)
-        angle, normal = (2 * torch.rand(size, **options) - 1) * math.pi, torch.randn(size, **options) * math.pi / _REACH
-        y, points = torch.where(self.circles, angle, normal), []
+        points = []
         with torch.no_grad(), bar("samples", n) as shown:
             splines = copy.deepcopy(self.splines).double().eval()
-            for part, labels in _batches(y, context):
-                given = self._seen(part, labels)
-                for spline in reversed(splines):
-                    part = spline.inverse(part, given)
-                points.append(self.chart(self.shift + self.scale * part))
+            for part, labels in _batches(self._noise(n, generator), context):
+                points.append(self._point(_back(splines, part, self._seen(part, labels))))
                 shown.update(len(part))
-        return self.manifold.projx(torch.cat(points)).float()
+        return torch.cat(points).float()
+
+    @override
+    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
+        with torch.inference_mode(False), torch.no_grad():
+            splines, z = copy.deepcopy(self.splines).double().eval(), self._noise(n, generator)
+            given = self._seen(z, context)
+            columns = [
+                torch.func.jvp(lambda y: _back(splines, y, given), (z,), (axis.expand_as(z).contiguous(),))
+                for axis in torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+            ]
+            log_det = torch.linalg.slogdet(torch.stack([column for _, column in columns], -1)).logabsdet
+            log_density = self._noise_log_prob(z) - log_det - self.scale.log().sum()
+            return Draws(self._point(columns[0][0]), log_density)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The exact log-density, in float64."""
@@ -140,8 +148,21 @@ class SplineFlow(GenerativeModel):
         for spline in splines:
             y, log_slope = spline(y, given)
             value = value + log_slope
-        normal = -0.5 * (y * _REACH / math.pi).square() - 0.5 * math.log(2 * math.pi) - math.log(math.pi / _REACH)
-        return value + torch.where(self.circles, -math.log(2 * math.pi), normal).sum(-1)
+        return value + self._noise_log_prob(y)
+
+    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draws of the law that the splines end in, ``(n, dim)``."""
+        options = {"generator": generator, "dtype": torch.float64, "device": self.device}
+        size = (n, self.manifold.dim)
+        angle, normal = (2 * torch.rand(size, **options) - 1) * math.pi, torch.randn(size, **options) * math.pi / _REACH
+        return torch.where(self.circles, angle, normal)
+
+    def _noise_log_prob(self, z: Tensor) -> Tensor:
+        normal = -0.5 * (z * _REACH / math.pi).square() - 0.5 * math.log(2 * math.pi) - math.log(math.pi / _REACH)
+        return torch.where(self.circles, -math.log(2 * math.pi), normal).sum(-1)
+
+    def _point(self, y: Tensor) -> Tensor:
+        return self.manifold.projx(self.chart(self.shift + self.scale * y))
 
     def _seen(self, y: Tensor, context: Tensor | None) -> Tensor:
         """What all networks see beside the coordinates ``(B, dim)``: the context, and a one where there is nothing."""
@@ -196,6 +217,13 @@ class _Splines(nn.Module):
     def _turned(self, y: Tensor) -> Tensor:
         """Angles turned by pi: the ends of each spline, which stay, are in the middle of the next one."""
         return torch.where(self.circles, torch.remainder(y, 2 * math.pi) - math.pi, y)
+
+
+def _back(splines: nn.ModuleList, z: Tensor, given: Tensor) -> Tensor:
+    """What the splines, one after the other, map to ``z``."""
+    for spline in reversed(splines):
+        z = spline.inverse(z, given)
+    return z
 
 
 def _batches(x: Tensor, context: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
