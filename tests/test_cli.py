@@ -153,6 +153,7 @@ def test_name_and_runs(folder):
     assert (folder / "elsewhere/deep/other/version_0").is_dir()
 
 
+@pytest.mark.slow
 def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
     """A model without parameters, without steps and without an average: nothing but a checkpoint, twice."""
     text = TINY.replace("RSGM", "KernelDensity").split("    process:")[0] + "data:" + TINY.split("data:")[1]

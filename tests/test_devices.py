@@ -289,6 +289,7 @@ def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
     monkeypatch.setattr("rsgm.evaluation.baseline.integral", partial(integral, levels=0))
     monkeypatch.setattr("rsgm.evaluation.baseline._NODES", 20)
     monkeypatch.setattr("rsgm.evaluation.baseline._BATCH", 20)
+    monkeypatch.setattr("rsgm.likelihood.draws._TOLERANCE", 1e-2)
     if cls is not RSGM:  # whose figures, samples and the density, are those of the others
         without_figures(monkeypatch)
     path = fitted(cls, tmp_path, **arguments)

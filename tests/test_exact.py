@@ -162,7 +162,11 @@ def test_annealing_finds_the_weights():
 
 @pytest.mark.parametrize(
     "process",
-    [preserving(LinearBeta(0.1, 40.0), 1e-4), exploding(0.01, 1e4), preserving(DiscreteLinear(100, 0.1, 40.0), 0.01)],
+    [
+        preserving(LinearBeta(0.1, 40.0), 1e-4),
+        exploding(0.01, 1e4),
+        pytest.param(preserving(DiscreteLinear(100, 0.1, 40.0), 0.01), marks=pytest.mark.slow),
+    ],
     ids=["preserving", "exploding", "chain"],
 )
 def test_probability_flow_against_the_law(process):

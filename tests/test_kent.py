@@ -229,6 +229,7 @@ def test_fit_stays_within_a_bound_near_the_precision_of_the_data(kappa, beta):
         assert float(found.concentration + 2 * found.ovalness) <= bound * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_validation_chooses_among_the_starts():
     truth = target(5, 3.0, seed=2)
     train, val = truth.sample(400, seed=0), truth.sample(400, seed=1)

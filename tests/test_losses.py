@@ -95,7 +95,13 @@ every_compact = pytest.mark.parametrize("manifold", COMPACT, ids=str)
 def loss_cases() -> list:
     """Each loss on each manifold, and each weighting, which is a factor in front of any loss, with one of them."""
     found = [
-        pytest.param(make.values[0], manifold, NoiseWeighting, id=f"{make.id}-{manifold}")
+        pytest.param(
+            make.values[0],
+            manifold,
+            NoiseWeighting,
+            id=f"{make.id}-{manifold}",
+            marks=pytest.mark.slow if manifold is COMPACT[2] else [],
+        )
         for make in variants(ScoreMatching)
         for manifold in COMPACT
     ]

@@ -127,7 +127,10 @@ def test_seam_is_closed() -> None:
         CENTRES[::-1] + 0.7,  # descending, and neither centres nor edges on the seam
     ],
 )
-@pytest.mark.parametrize("latitude", [NODES, NODES[::-1], np.linspace(-90, 90, 41)])
+@pytest.mark.parametrize(
+    "latitude",
+    [NODES[::-1], *(pytest.param(some, marks=pytest.mark.slow) for some in (NODES, np.linspace(-90, 90, 41)))],
+)
 def test_grids_of_every_kind_agree(longitude: np.ndarray, latitude: np.ndarray) -> None:
     pictures = [
         np.asarray(image(density_map(lon, lat, bump(lat, lon), vmin=-40, vmax=0)).get_array())
@@ -202,6 +205,7 @@ def test_angles_on_the_circle_go_against_the_clock_from_the_first_axis(manifold:
     assert angle[height.argmax()] % (2 * np.pi) == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_flat_and_vanishing_densities() -> None:
     flat = np.full((40, 80), -np.log(4 * np.pi))
     low, high = image(density_map(CENTRES, NODES, flat)).get_clim()

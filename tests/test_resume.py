@@ -105,9 +105,9 @@ def interrupted_run(*args: str, where: str, at: int, saved: bool = False, config
         ("training_step", 9, False, 6),
         # in a validation, which works on the average; at the end of an epoch
         ("validation_step", 1, True, 5),
-        ("on_train_batch_start", 6, False, 5),
+        pytest.param("on_train_batch_start", 6, False, 5, marks=pytest.mark.slow),
         # by an error that leaves time to write
-        ("training_step", 9, True, 8),
+        pytest.param("training_step", 9, True, 8, marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_run_continues_bit_for_bit(where, at, saved, step_left, folder):
@@ -148,7 +148,9 @@ def test_epoch_boundary_that_is_also_a_write(folder):
     assert_same_run("tiny")
 
 
-@pytest.mark.parametrize("where, at, saved", [("validation_step", 1, True), ("training_step", 8, False)])
+@pytest.mark.parametrize(
+    "where, at, saved", [("validation_step", 1, True), pytest.param("training_step", 8, False, marks=pytest.mark.slow)]
+)
 def test_the_best_checkpoint_is_not_replaced_by_less(where, at, saved, folder):
     """A model that gets worse, interrupted after the validation that found its best weights, or during it."""
     args = ["--training.optimizer=torch.optim.SGD", "--training.optimizer.lr=0.01"]
