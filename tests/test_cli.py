@@ -246,6 +246,7 @@ def test_later_files_win_and_the_command_line_over_all(folder):
     assert compose("--trainer.max_steps=7", "--config=tiny.yaml").trainer.max_steps == 10
 
 
+@pytest.mark.slow
 def test_seed_changes_weights_split_and_draws(folder, plain):
     def parts(cli):
         network = torch.cat([p.flatten() for p in cli.model.parameters() if p.any()])

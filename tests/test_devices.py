@@ -267,8 +267,8 @@ def fitted(cls: type, folder: Path, **arguments) -> Path:
 
 
 CONDITIONAL = {"network": partial(MLP, hidden=[4, 4], context_features=2)}
-#: what is evaluated in its own way: a score model and its pictures, kernels, an estimate by draws, a context
-QUICK = {"RSGM", "KernelDensity", "LatentEBM", "FlowMatching with context"}
+#: what is evaluated in its own way: a score model and its pictures, kernels, a context
+QUICK = {"RSGM", "KernelDensity", "FlowMatching with context"}
 
 
 def kind(cls: type[GenerativeModel], arguments: dict[str, Any], suffix: str = "") -> ParameterSet:
