@@ -36,6 +36,7 @@ from rsgm.plots import (
     torus_density,
     trajectories,
 )
+from rsgm.plots.interpolation import scattered
 from rsgm.plots.style import colour_bar, colour_limits, new_figure
 
 NODES = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(40)[0]))  # Gauss-Legendre, not equidistant
@@ -648,3 +649,14 @@ def test_grid_of_images() -> None:
     mosaic = np.asarray(image_grid(colours, vmin=-1).axes[0].images[0].get_array())
     np.testing.assert_allclose(mosaic[:, 7:], (colours[1].transpose(1, 2, 0) + 1) / 2)
     assert draws(image_grid(colours, title="colours"))
+
+
+def test_a_narrow_peak_does_not_swing_beyond_all_values() -> None:
+    """A few near values 12 nats above the rest: the picture has no more than they have, and half a nat."""
+    axis = np.linspace(-1, 1, 15)
+    coarse = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    near = np.random.default_rng(0).normal(0.03, 1e-3, (40, 2))
+    places, values = np.vstack([coarse, near]), np.append(np.full(len(coarse), -2.0), np.full(len(near), 10.0))
+    found = scattered(places, values, np.random.default_rng(1).uniform(-0.9, 0.9, (2000, 2)))
+    assert found.max() <= 10.5
+    assert found.min() >= -2.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.interpolate import CloughTocher2DInterpolator, CubicSpline, NearestNDInterpolator
-from scipy.spatial import QhullError
+from scipy.spatial import Delaunay, QhullError
 
 from rsgm.plots.style import Floats
 
@@ -22,6 +22,9 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
     A target whose nearest value is minus infinity gets minus infinity. Values more than 40 nats below the highest are
     raised to that level: no picture shows them, but a steep edge makes the cubic oscillate where it is shown.
 
+    Beside a peak that is narrower than the places are apart a cubic would swing far beyond all values: it may leave
+    the range of the three values around a target by half a nat.
+
     Raises:
         ValueError: for a target that the places do not surround
     """
@@ -30,7 +33,8 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
         return np.full(len(targets), -np.inf)
     try:
         heights = floored(values[finite], values.max())
-        smooth = CloughTocher2DInterpolator(places[finite], heights)(targets)
+        cubic = CloughTocher2DInterpolator(places[finite], heights)
+        smooth = _within(cubic.tri, heights, targets, cubic(targets))
     except QhullError:  # fewer than three places, or all in one line
         smooth = np.full(len(targets), np.nan)
     outside = np.isnan(smooth)
@@ -43,6 +47,14 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
         return smooth
     nearest = NearestNDInterpolator(places, values)(targets)
     return np.where(outside | np.isneginf(nearest), nearest, smooth)
+
+
+def _within(triangles: Delaunay, heights: Floats, targets: Floats, values: Floats) -> Floats:
+    """Values at targets, held to the range of the corners of their triangles and half a nat more."""
+    corners = heights[triangles.simplices[triangles.find_simplex(targets)]]
+    low, high = corners.min(1), corners.max(1)
+    # a target in no triangle has no value, and keeps none
+    return np.clip(values, low - 0.5, high + 0.5)
 
 
 def around(turn: Floats, values: Floats, cells: int = 1440) -> tuple[Floats, Floats]:
