@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import CloughTocher2DInterpolator, CubicSpline, NearestNDInterpolator
+from scipy.interpolate import CloughTocher2DInterpolator, CubicSpline, LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import Delaunay, QhullError
 
 from rsgm.plots.style import Floats
 
+_STEEP = 8.0  # nats between corners of a triangle, above which no cubic is fitted
 _RELIEF = 40.0  # nats below the highest value, or below the colours, that are still told apart
 
 
@@ -23,7 +24,7 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
     raised to that level: no picture shows them, but a steep edge makes the cubic oscillate where it is shown.
 
     Beside a peak that is narrower than the places are apart a cubic would swing far beyond all values: it may leave
-    the range of the three values around a target by half a nat.
+    the range of the three values around a target by half a nat, and where that is more than 8 nats it is linear.
 
     Raises:
         ValueError: for a target that the places do not surround
@@ -50,11 +51,12 @@ def scattered(places: Floats, values: Floats, targets: Floats) -> Floats:
 
 
 def _within(triangles: Delaunay, heights: Floats, targets: Floats, values: Floats) -> Floats:
-    """Values at targets, held to the range of the corners of their triangles and half a nat more."""
+    """Values at targets, held to the range of the corners of their triangles and half a nat; linear in steep ones."""
     corners = heights[triangles.simplices[triangles.find_simplex(targets)]]
     low, high = corners.min(1), corners.max(1)
     # a target in no triangle has no value, and keeps none
-    return np.clip(values, low - 0.5, high + 0.5)
+    straight = LinearNDInterpolator(triangles, heights)(targets)
+    return np.where(high - low > _STEEP, straight, np.clip(values, low - 0.5, high + 0.5))
 
 
 def around(turn: Floats, values: Floats, cells: int = 1440) -> tuple[Floats, Floats]:
