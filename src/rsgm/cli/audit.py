@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from rsgm.cli.explain import UsageError, explain
-from rsgm.cli.parser import Parser, mended
+from rsgm.cli.parser import Parser, add_loading, import_own, mended
 from rsgm.data import ManifoldData, read_points
 from rsgm.evaluation import Audit, audit, load_data
 from rsgm.models import load, read_checkpoint
@@ -34,13 +33,10 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
     parser.add_argument("--samples", type=Path, help="Table of samples, perhaps with a column log_prob.")
     parser.add_argument("--config", type=Path, help="A configuration, of which the data are taken.")
     parser.add_argument("--out", type=Path, help="JSON file for all that was found.")
-    parser.add_argument("--device", default="cpu", help="Where to compute, e.g. cuda.")
-    parser.add_argument("--import", dest="modules", action="append", default=[], help="Module with parts of your own.")
+    add_loading(parser)
     options, rest = parser.parse_known_args(args)
-    sys.path.insert(0, os.getcwd())
     try:
-        for module in options.modules:
-            importlib.import_module(module)
+        import_own(options.modules)
         if options.out is not None and options.out.exists():
             raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
         found = _audit(options, _data(options.config, rest))

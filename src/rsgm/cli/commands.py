@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import importlib
 import os
 import signal
 import sys
@@ -25,7 +24,7 @@ from typing_extensions import override
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
 from rsgm.cli.explain import UsageError, explain
-from rsgm.cli.parser import Parser, mended
+from rsgm.cli.parser import Parser, add_loading, import_own, mended
 from rsgm.cli.sweep import results, sweep
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, report, sample_like
@@ -262,13 +261,10 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     parser.add_argument("--samples", type=int, help="Draw this many samples instead of scoring.")
     parser.add_argument("--out", type=Path, help="CSV for the samples, in data units.")
     parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
-    parser.add_argument("--device", default="cpu", help="Where to compute, e.g. cuda.")
-    parser.add_argument("--import", dest="modules", action="append", default=[], help="Module with parts of your own.")
+    add_loading(parser)
     options = parser.parse_args(args)
     try:
-        sys.path.insert(0, os.getcwd())
-        for module in options.modules:
-            importlib.import_module(module)
+        import_own(options.modules)
         if options.samples is None:
             print(report(evaluate(options.ckpt, device=options.device)))
         else:

@@ -6,6 +6,10 @@ take the place of private ones of its module ``_typehints``; tests/test_configs.
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,3 +71,16 @@ def mended() -> Iterator[None]:
 
 # a dataclass is named by its class like every other part, which a checkpoint needs to build it again
 set_parsing_settings(subclasses_enabled=["is_pure_dataclass"])
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that loads a checkpoint; see `import_own`."""
+    parser.add_argument("--device", default="cpu", help="Where to compute, e.g. cuda.")
+    parser.add_argument("--import", dest="modules", action="append", default=[], help="Module with parts of your own.")
+
+
+def import_own(modules: list[str]) -> None:
+    """Import modules with parts of one's own, which may lie in the working folder."""
+    sys.path.insert(0, os.getcwd())
+    for module in modules:
+        importlib.import_module(module)
