@@ -600,8 +600,8 @@ def test_rna_splits_by_structure():
     data = TorusData(path=str(local("rna")), split="group")
     data.setup()
     assert data.manifold.dim == 7
-    parts = [{data.rows.labels[k] for k in part.tolist()} for part in data._parts]
-    assert sum(map(len, parts)) == len(set(data.rows.labels)) == 113
+    parts = [{data.rows.beside["pdb"][k] for k in part.tolist()} for part in data._parts]
+    assert sum(map(len, parts)) == len(set(data.rows.beside["pdb"])) == 113
     record = data.provenance()
     assert (record["name"], record["rows"], record["distinct_rows"]) == ("rna", 9478, 9478)
     assert TorusData(path=str(local("rna"))).provenance()["split"]["sizes"] == {"train": 7582, "val": 947, "test": 949}

@@ -225,8 +225,8 @@ def test_labels_stay_with_their_row_where_equal_rows_are_left_out(tmp_path):
     path = write(tmp_path, "phi,psi,pdb", rows)
     data = TorusData(path=path, angles=["phi", "psi"], split="group", dedup=True)
     data.setup()
-    assert data.rows.labels == [chr(65 + k % 20) for k in range(40)]
-    parts = [{data.rows.labels[row] for row in rows.tolist()} for rows in data._parts]
+    assert data.rows.beside["pdb"] == [chr(65 + k % 20) for k in range(40)]
+    parts = [{data.rows.beside["pdb"][row] for row in rows.tolist()} for rows in data._parts]
     assert sum(map(len, parts)) == 20
 
 

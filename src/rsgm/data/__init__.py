@@ -7,7 +7,7 @@ from rsgm.data.laws import LawData
 from rsgm.data.points import PointsData
 from rsgm.data.so3 import RotationData
 from rsgm.data.splits import Split
-from rsgm.data.tables import read_points
+from rsgm.data.tabular import TableData, read_points
 from rsgm.data.torus import DihedralTableData, TorusData
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "PointsData",
     "RotationData",
     "Split",
+    "TableData",
     "TorusData",
     "read_points",
 ]

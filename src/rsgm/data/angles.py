@@ -25,7 +25,6 @@ from rsgm.data.names import (
     places_of,
     plain,
 )
-from rsgm.data.tables import Table
 from rsgm.data.text import is_number
 
 #: names of columns that stand beside angles and are none
@@ -111,20 +110,20 @@ def _no_angles(half: float, values: Floats) -> dict[int, str]:
     }
 
 
-def refuse_counts(path: Path, table: Table) -> None:
+def refuse_counts(path: Path, names: Sequence[str], values: Floats) -> None:
     """A column that nobody named as an angle, and that counts; a warning of one that stands beside angles."""
-    whole = ~(table.values % 1).any(0)
-    steps = np.diff(table.values, axis=0)
+    whole = ~(values % 1).any(0)
+    steps = np.diff(values, axis=0)
     # by one, if it starts again with each chain
     rising = ((steps > 0).all(0) | ((steps == 1).mean(0) > 0.5)) & (len(steps) >= 10)
     for k in np.flatnonzero(whole & (rising | ~whole.all())):
         raise ValueError(
-            f"{path}: the column {table.names[k]!r} holds whole numbers that "
-            f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {table.values[0, k]:g} to "
-            f"{table.values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
+            f"{path}: the column {names[k]!r} holds whole numbers that "
+            f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {values[0, k]:g} to "
+            f"{values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
         )
-    known = [_TORSIONS.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) for name in table.names]
-    strange = [repr(name) for name, match in zip(table.names, known, strict=True) if not match]
+    known = [_TORSIONS.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) for name in names]
+    strange = [repr(name) for name, match in zip(names, known, strict=True) if not match]
     if any(known) and strange:
         warnings.warn(
             f"{path}: the columns {', '.join(strange)} are taken for angles too: --data.angles names those to read.",

@@ -5,9 +5,11 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +18,31 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
-from rsgm.data.splits import PARTS, Split, split_rows
+from rsgm.data.names import Column, Named, plain
+from rsgm.data.splits import PARTS, Split, draw_rows, split_rows
+from rsgm.data.tables import read_table
 from rsgm.description import describe
 from rsgm.distributions import EuclideanLaw
 from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.seeding import generator_from
+
+
+class Rows(NamedTuple):
+    """Rows of a file as they are, and what they are.
+
+    Fields:
+        header: names of the columns
+        cells: of the rows, as text
+        points: ``(N, *shape)``, float64
+        context: ``(N, c)``, or None
+    """
+
+    header: Sequence[str]
+    cells: Sequence[list[str]]
+    points: Tensor
+    context: Tensor | None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -79,6 +99,7 @@ class ManifoldData(LightningDataModule, ABC):
         names = ["batch_size", "steps_per_epoch", "eval_batch_size", *["val_points"] * (self.val_points is not None)]
         require_count(type(self).__name__, **{name: getattr(self, name) for name in names})
         self._parts: list[Tensor] = []  # rows of train, val and test, once set up
+        self._weights: Tensor | None = None
 
     def __str__(self) -> str:
         """Its class; Lightning's would set the data up, and make every loader."""
@@ -94,6 +115,10 @@ class ManifoldData(LightningDataModule, ABC):
         """All points (N, *shape), float64, on the manifold; with their context (N, c) if there is one."""
 
     # ---- what a subclass may say otherwise
+
+    def weights(self) -> Tensor | None:
+        """What each point counts (N,), float64, not negative; None where all count the same."""
+        return None
 
     def locations(self, x: Tensor) -> Tensor:
         """Labels (N,): rows that are one place, the same point of the manifold, share a label; see `label_places`."""
@@ -118,8 +143,12 @@ class ManifoldData(LightningDataModule, ABC):
         return split_rows(groups, self.sizes(len(groups)), generator_from("split", self.seed))
 
     def batch(self, generator: torch.Generator, n: int) -> Batch:
-        """``n`` training rows drawn with replacement; a stream of fresh points overrides this method."""
-        x, context = self.train.rows(torch.randint(len(self.train.points), (n,), generator=generator))
+        """``n`` training rows drawn with replacement, in proportion to their weights.
+
+        A mean over such rows is the weighted mean in expectation, so every loss is weighted by drawing. A stream of
+        fresh points overrides this method.
+        """
+        x, context = self.train.rows(draw_rows(n, len(self.train.points), self.part_weights("train"), generator))
         return x, context
 
     def fresh_points(self, n: int, generator: torch.Generator) -> Tensor:
@@ -128,8 +157,11 @@ class ManifoldData(LightningDataModule, ABC):
         Where the law of the data is known they are its draws, else rows of `train`, each at most once; there may be
         fewer.
         """
-        order = torch.randperm(len(self.train.points), generator=generator)
-        return self.train.points[order[:n]]
+        points, weight = self.train.points, self.part_weights("train")
+        if weight is None:
+            return points[torch.randperm(len(points), generator=generator)[:n]]
+        most = min(n, int((weight > 0).sum()))
+        return points[torch.multinomial(weight, most, generator=generator)]
 
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor | None:
         """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""
@@ -138,6 +170,47 @@ class ManifoldData(LightningDataModule, ABC):
     def description(self) -> dict[str, Any] | None:
         """What a checkpoint says of the data, so that they can be built again from it alone; None where they cannot."""
         return describe(self)
+
+    def reading(self) -> dict[str, Any] | None:
+        """What the file said of its columns, as plain data for a checkpoint: see `recall`."""
+        return None
+
+    def recall(self, reading: dict[str, Any]) -> None:
+        """Take up what `reading` gave, so that points and contexts are read and written without the file."""
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """What a context says of a point, by name; empty where there is none."""
+        return ()
+
+    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
+        """Contexts (N, c), float64, of what is known of N points, as text, by the names of `context_names`."""
+        raise ValueError(f"{type(self).__name__}: the data have no context, found {', '.join(cells)}.")
+
+    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
+        """What contexts (N, c) say, as text in the order of `context_names`: the inverse of `encode_context`."""
+        return [()] * len(context)
+
+    def log_unit(self, x: Tensor) -> Tensor:
+        """What turns the log-densities of points by the manifold's volume into those by the units of `to_units`, to be
+        added, (B,): zero but where numbers are standardised, whose density is one by their own unit then."""
+        return torch.zeros(len(x), dtype=torch.float64)
+
+    def read_rows(self, path: str | Path, skip_bad: bool = False) -> Rows:
+        """The rows of a file whose columns are those of `header` and `context_names`.
+
+        Arguments:
+            path: the file; without names it holds the columns of points, in their order
+            skip_bad: leave out rows that are bad, with a warning
+
+        Raises:
+            ValueError: bad rows, which are named by line
+        """
+        columns = tuple(Column(name, name, "numbers") for name in self.header)
+        tiers = (tuple((plain(name).replace("_", ""),) for name in self.header),)
+        table = read_table(Path(path).expanduser(), Named({}, columns, tiers), self.context_names, skip_bad=skip_bad)
+        context = self.encode_context(table.beside) if self.context_names else None
+        return Rows(table.header or self.header, table.cells, self.from_units(table.values), context)
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -159,10 +232,19 @@ class ManifoldData(LightningDataModule, ABC):
         if self._parts:
             return
         points = self.points()
-        everything = Split(*points) if isinstance(points, tuple) else Split(points)
+        x, context = points if isinstance(points, tuple) else (points, None)
+        everything, self._weights = Split(x, context), self.weights()
         self._locations = self.locations(everything.points)
         self._parts = self.parts()
-        self.train, self.val, self.test = (everything.rows(part) for part in self._parts)
+        self.train, self.val, self.test = map(everything.rows, self._parts)
+        for name in PARTS:
+            if (weight := self.part_weights(name)) is not None and not bool(weight.any()):
+                raise ValueError(f"All weights of the {name} part are zero. Expected some that are positive.")
+
+    def part_weights(self, name: str) -> Tensor | None:
+        """What each point of ``train``, ``val`` or ``test`` counts (N,), float64; None where all count the same."""
+        self.setup()
+        return None if self._weights is None else self._weights[self._parts[PARTS.index(name)]]
 
     def twins(self) -> Tensor:
         """Which test points are the same place as a train point: bool (N_test,)."""
@@ -188,7 +270,7 @@ class ManifoldData(LightningDataModule, ABC):
                 "protocol": self.split,
                 "seed": self.seed,
                 "sizes": dict(zip(PARTS, map(len, self._parts), strict=True)),
-                "val_points": len(self._scored("val").points),
+                "val_points": len(self._scored("val")),
                 "twin_share": twins.double().mean().item(),
             },
         }
@@ -235,23 +317,29 @@ class ManifoldData(LightningDataModule, ABC):
 
     def _eval_loader(self, name: str) -> EvalLoader:
         self.setup()
-        part = self._scored(name)
+        rows, weight = self._scored(name), self.part_weights(name)
+        part = getattr(self, name).rows(rows)
         rank, world_size = self._process()
-        n = len(part.points)
+        n = len(rows)
         if n < world_size:
             raise ValueError(f"{n} {name} points are too few for {world_size} processes: use at most {n}.")
         # equal numbers of batches, none empty, on every process: a collective call per batch cannot deadlock
         count = max(1, min(-(-n // self.eval_batch_size), n // world_size))
         share = torch.arange(rank, n, world_size).tensor_split(count)
-        return EvalLoader([(x, context) for x, context in map(part.rows, share)])
+        batches = [tuple(part.rows(some)) for some in share]
+        if weight is not None:
+            # the mean of all batches, each by its size, is the weighted mean
+            weight = weight[rows] / weight[rows].mean()
+            batches = [(*batch, weight[some]) for batch, some in zip(batches, share, strict=True)]
+        return EvalLoader(batches)
 
-    def _scored(self, name: str) -> Split:
-        part: Split = getattr(self, name)
-        n = len(part.points)
+    def _scored(self, name: str) -> Tensor:
+        """The rows of a part that are scored during training."""
+        n = len(getattr(self, name).points)
         if name != "val" or self.val_points is None or self.val_points >= n:
-            return part
+            return torch.arange(n)
         drawn = torch.randperm(n, generator=generator_from("val_points", self.seed))[: self.val_points]
-        return part.rows(drawn.sort().values)
+        return drawn.sort().values
 
     def _process(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

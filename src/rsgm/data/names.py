@@ -46,11 +46,13 @@ def angle(role: str, title: str, unit: Unit | None, low: float, high: float) -> 
 
 
 class Choice(NamedTuple):
-    """Columns and their places in a row; what is wrong with rows of their numbers (N, columns), by row."""
+    """Columns and their places in a row; what is wrong with rows of their numbers (N, columns), by row; and, where
+    they are those of several factors, how many each has."""
 
     columns: tuple[Column, ...]
     places: tuple[int, ...]
     faults: Callable[[Floats], dict[int, str]] = lambda values: {}
+    widths: tuple[int, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:

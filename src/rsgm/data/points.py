@@ -16,8 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
-from rsgm.data.earth import lat_lon
 from rsgm.data.names import Floats, plain
+from rsgm.data.places import lat_lon
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon

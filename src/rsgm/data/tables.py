@@ -1,49 +1,56 @@
-"""Numbers out of a CSV of one's own, with errors that name the line, and data sets made of such files."""
+"""Numbers out of a CSV of one's own, with errors that name the line."""
 
-# Annotations are not postponed: see `rsgm.data.base`.
+from __future__ import annotations
 
 import itertools
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from typing_extensions import override
 
-from rsgm.data.base import ManifoldData
-from rsgm.data.names import Choice, Column, Floats, Named, Names, Unit, Wanted, places_of, plain, unit_in
-from rsgm.data.sources import Found, locate
+from rsgm.data.names import Choice, Column, Floats, Wanted, places_of, unit_in
 from rsgm.data.text import Rows, is_number, read_rows, shown
-from rsgm.manifolds.places import label_places
 
-_SHOWN = 5  # bad lines that an error quotes
+#: bad lines that an error quotes
+SHOWN = 5
+#: cells that stand for a value that is missing
+_MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))
 
 
 class Table(NamedTuple):
-    """Numbers (N, columns), float64, in the file's order, and the label of each row where one was asked for.
+    """The rows of a file that are good.
 
-    Besides the columns that were read, their names in the file, which of them run from 0 to a turn rather than from
-    half a turn below 0, and the lines that were left out, with the reason.
+    Fields:
+        values: numbers of the wanted columns ``(N, columns)``, float64
+        beside: cells of further columns, by name
+        columns: what the numbers are
+        names: of their columns in the file
+        widths: how many columns each factor has, where there are several
+        header: all names in the file, None where it has none
+        cells: all cells of the rows
+        lines: where the rows begin
+        skipped: the lines that were left out, with the reason
     """
 
     values: Floats
-    labels: list[str]
+    beside: dict[str, list[str]]
     columns: tuple[Column, ...] = ()
     names: tuple[str, ...] = ()
-    from_zero: tuple[bool, ...] = ()
+    widths: tuple[int, ...] = ()
+    header: list[str] | None = None
+    cells: Sequence[list[str]] = ()
+    lines: Sequence[int] = ()
     skipped: tuple[str, ...] = ()
 
 
 def read_table(
     path: Path,
     wanted: Wanted,
-    label: str | None = None,
+    beside: Sequence[str] = (),
+    optional: Sequence[str] = (),
     header: Sequence[str] = (),
     skip_rows: int = 0,
     skip_bad: bool = False,
@@ -53,7 +60,8 @@ def read_table(
     Arguments:
         path: the file
         wanted: the columns
-        label: name of a column of text to read besides
+        beside: names of columns to read besides, as they are; a row without one of them is bad
+        optional: such columns whose cells may be empty
         header: names of the columns of a file that is known to come without them
         skip_rows: lines above the table
         skip_bad: leave out rows that are bad, with a warning
@@ -64,14 +72,18 @@ def read_table(
     rows = read_rows(path, wanted, skip_rows, header)
     choice = _choose(path, rows, wanted)
     names = choice.roles if rows.names is None else tuple(rows.names[k] for k in choice.places)
-    label_place = _label_place(path, rows, label)
+    others = {name: _place(path, rows, name) for name in dict.fromkeys([*beside, *optional])}
     cells = _with_points([[cells[k] for k in choice.places] for _, cells in rows.rows])
     if cells:
         _check_columns(path, choice, names, cells, wanted)
     good, bad, outside = [], list(rows.bad), []
     for (line, found), own in zip(rows.rows, cells, strict=True):
         try:
-            good.append((line, _parse(own, choice.columns), "" if label_place is None else found[label_place]))
+            numbers = _parse(own, choice.columns)
+            for name in beside:
+                if found[others[name]].casefold() in _MISSING:
+                    raise ValueError(f"no {name}, found {found[others[name]]!r}")
+            good.append((line, numbers, found))
         except ValueError as error:
             if rows.names != found and sorted(rows.names or ()) == sorted(found):
                 raise ValueError(
@@ -93,50 +105,31 @@ def read_table(
     lines = [f"line {line}: {fault}" for line, fault in bad]
     count = f"{len(bad)} of {len(good) + len(bad)} rows are bad"
     if lines and not (skip_bad and good):
+        units = list(dict.fromkeys(column.unit for column in choice.columns))
         ranges = " and ".join(
-            f"{', '.join(column.title for column in own)} in [{low:.6g}, {high:.6g}]"
-            for (low, high), own in itertools.groupby(choice.columns, lambda column: (column.low, column.high))
+            f"{', '.join(column.title for column in own)} in [{low:.6g}, {high:.6g}]" + f", {unit}" * (len(units) > 1)
+            for (low, high, unit), own in itertools.groupby(choice.columns, lambda c: (c.low, c.high, c.unit))
         )
         raise ValueError(
-            f"{path}: {count}:{_listed(lines)}\nExpected {ranges}, {choice.columns[0].unit}: correct these lines, or "
-            "leave them out with --data.skip_bad=true."
+            f"{path}: {count}:{_listed(lines)}\nExpected {ranges}{f', {units[0]}' * (len(units) == 1)}: correct these "
+            "lines, or leave them out with --data.skip_bad=true."
         )
     if not good:
         raise ValueError(f"{path}: a header but no rows. Expected rows of {', '.join(names)}.")
     if lines:
         warnings.warn(f"{path}: {count} and left out:{_listed(lines)}", stacklevel=2)
-    values = np.array([row for _, row, _ in good])
-    return Table(values, [text for *_, text in good], choice.columns, names, skipped=tuple(lines))
-
-
-def read_points(data: ManifoldData, path: Path, *others: str) -> tuple[Tensor, list[Tensor | None]]:
-    """Points in a table of data units, such as samples that `evaluate.py` wrote, and further columns of numbers.
-
-    Arguments:
-        data: whose `ManifoldData.header` names the columns
-        path: the file; without names it holds these columns in this order
-        others: names of further columns
-
-    Returns:
-        points ``(n, *shape)``, float64, and of each of the others its numbers ``(n,)``, or None where it is not there
-
-    Raises:
-        ValueError: see `read_table`
-    """
-
-    def wanted(*further: str) -> Named:
-        kinds = data._table.columns if isinstance(data, TableData) else ()
-        kinds = kinds or [Column(name, name, "coordinates") for name in data.header]
-        columns = [column._replace(role=name) for column, name in zip(kinds, data.header, strict=True)]
-        columns += [Column(name, name, "numbers") for name in further]
-        return Named({}, tuple(columns), (tuple((plain(column.role).replace("_", ""),) for column in columns),))
-
-    names = read_rows(path, wanted()).names or ()
-    there = [name for name in others if places_of(names, name)]
-    values = read_table(path, wanted(*there)).values
-    width = len(data.header)
-    found = dict(zip(there, torch.from_numpy(values[:, width:]).unbind(1), strict=True))
-    return data.from_units(values[:, :width]), [found.get(name) for name in others]
+    cells = [found for *_, found in good]
+    return Table(
+        np.array([row for _, row, _ in good]),
+        {name: [row[place] for row in cells] for name, place in others.items()},
+        choice.columns,
+        names,
+        choice.widths or (len(choice.columns),),
+        rows.names,
+        cells,
+        [line for line, *_ in good],
+        tuple(lines),
+    )
 
 
 def like_radians(values: Floats) -> bool:
@@ -182,13 +175,11 @@ def _choose(path: Path, rows: Rows, wanted: Wanted) -> Choice:
     return choice
 
 
-def _label_place(path: Path, rows: Rows, label: str | None) -> int | None:
-    if label is None:
-        return None
-    places = places_of(rows.names or (), label)
+def _place(path: Path, rows: Rows, name: str) -> int:
+    places = places_of(rows.names or (), name)
     if len(places) != 1:
         found = "no header" if rows.names is None else f"the header {shown(rows.names)}"
-        raise ValueError(f"{path}: found {found}, expected one with one column {label!r}.")
+        raise ValueError(f"{path}: found {found}, expected one with one column {name!r}.")
     return places[0]
 
 
@@ -239,101 +230,5 @@ def _fits(cells: list[str], columns: Sequence[Column]) -> bool:
 
 
 def _listed(lines: Sequence[str]) -> str:
-    more = [f"and {len(lines) - _SHOWN} more"] * (len(lines) > _SHOWN)
-    return "".join(f"\n  {line}" for line in [*lines[:_SHOWN], *more])
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class TableData(ManifoldData, ABC):
-    """A data set in a table of text: a named one that is looked for and verified, or the user's own file.
-
-    A subclass says which columns it reads and what point a row is. Samples are written as the file was: with its names,
-    in its unit, and from 0 to a turn if its angles were so.
-
-    Arguments:
-        name: the named set
-        path: a CSV of one's own, or the folder or file of the named set; None looks for the named set
-        dedup: keep only the first row of each place
-        columns: the names in the file, by what they are, such as ``{lat: y, lon: x}``; places from 0 in a file without
-            names
-        skip_rows: lines of the file above the table
-        skip_bad: leave out rows that are bad; they are counted in `provenance`
-        unit: of the file's angles; None takes the usual unit and refuses numbers that look like the other
-        batch_size, split, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
-
-    Raises:
-        FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
-    """
-
-    name: str
-    path: str | None = None
-    dedup: bool = False
-    columns: Names | None = None
-    skip_rows: int = 0
-    skip_bad: bool = False
-    unit: Unit | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.columns = None if self.columns is None else dict(self.columns)
-        if self.skip_rows < 0:
-            raise ValueError(f"{type(self).__name__}: skip_rows must not be negative, found {self.skip_rows}.")
-
-    @abstractmethod
-    def read(self, path: Path) -> Table:
-        """The rows of the file, in data units."""
-
-    @abstractmethod
-    def from_units(self, values: Floats) -> Tensor:
-        """The points (N, *shape), float64, of rows in data units."""
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        """Names of the columns of `to_units`: the file's, or their roles in a named set, of which there are copies."""
-        table = self._table
-        return tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
-
-    def prepare_data(self) -> None:
-        """Find or download the file: on one process per machine, before the others look."""
-        _ = self.file
-
-    @override
-    def points(self) -> Tensor:
-        return self.from_units(self.rows.values)
-
-    def locations(self, x: Tensor) -> Tensor:
-        """As the base class, of the points in the file; numbered by their units, on which published splits depend."""
-        return label_places(self.from_units(self.rows.values), torch.from_numpy(self.rows.values))
-
-    @override
-    def provenance(self) -> dict[str, Any]:
-        return super().provenance() | {
-            "name": self.file.name,
-            "source": self.file.source,
-            "sha256": self.file.sha256,
-            "rows": len(self._table.values),
-            "dedup": self.dedup,
-            "columns": list(self.header),
-            "skipped": {"rows": len(self._table.skipped), "first": list(self._table.skipped[:_SHOWN])},
-        }
-
-    @cached_property
-    def file(self) -> Found:
-        """The verified file."""
-        return locate(self.name, self.path)
-
-    @cached_property
-    def rows(self) -> Table:
-        """The rows that are used."""
-        if not self.dedup:
-            return self._table
-        _, first = np.unique(label_places(self.from_units(self._table.values)), return_index=True)
-        kept = np.sort(first)
-        return Table(self._table.values[kept], [self._table.labels[k] for k in kept if self._table.labels])
-
-    @cached_property
-    def _table(self) -> Table:
-        table = self.read(self.file.path)
-        if self.file.rows not in (None, len(table.values)):
-            raise ValueError(f"{self.file.path}: found {len(table.values)} rows, expected {self.file.rows}.")
-        return table
+    more = [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
+    return "".join(f"\n  {line}" for line in [*lines[:SHOWN], *more])

@@ -124,6 +124,11 @@ def is_number(cell: str) -> bool:
     return _NUMBER.fullmatch(cell) is not None
 
 
+def number(cell: str) -> float:
+    """The number in a cell, also with a decimal comma."""
+    return float(cell.replace(",", "."))
+
+
 _OPEN = "a quote opens here that does not close as a cell does: close it, or write it twice within a quoted cell"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +12,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
 from rsgm.data.base import ManifoldData
-from rsgm.data.names import Floats, from_radians, half_turn, not_named_twice, plain, to_radians
+from rsgm.data.factors import Factor
+from rsgm.data.names import Column, Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
-from rsgm.data.tables import Table, TableData, read_table, refuse_radians
+from rsgm.data.tables import refuse_radians
+from rsgm.data.tabular import Tabular
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
 
@@ -26,8 +28,77 @@ from rsgm.seeding import generator_from
 RNA = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "chi")
 
 
+@dataclass(frozen=True)
+class AngleFactor(Factor):
+    """Angles on :math:`T^n`.
+
+    Arguments:
+        angles: names of the columns; None for all but those of usual names that are no angles, such as ``resid``
+        columns: the names of the angles in a file that calls them otherwise
+        unit: of the file; None is degrees, and refuses numbers that look like radians
+        others: names of columns that are no angles
+        names: of the columns; learned
+        from_zero: which of them run from 0 rather than from half a turn below it; learned
+    """
+
+    angles: Sequence[str] | None = None
+    columns: Names | None = None
+    unit: Unit | None = None
+    others: Sequence[str] = ()
+    names: Sequence[str] = ()
+    from_zero: Sequence[bool] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            not_named_twice(self.angles or ())
+        except ValueError as error:
+            raise ValueError(f"angles: {error}") from None
+        if self.angles and (strange := set(self.columns or ()) - set(self.angles)):
+            raise ValueError(f"columns names {', '.join(sorted(strange))}, expected some of the angles.")
+
+    @property
+    @override
+    def wanted(self) -> Angles:
+        names = self.angles or tuple(self.columns or self.names)
+        return Angles(self.columns or {}, tuple(names), self.unit, NO_ANGLES | set(map(plain, self.others)))
+
+    @override
+    def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
+        if not (self.angles or self.columns):
+            refuse_counts(path, names, values)
+        if self.unit is None:
+            refuse_radians(path, values)
+        from_zero = (values.max(0) > half_turn(self.unit)) & (values.min(0) >= 0)
+        return replace(self, names=tuple(names), from_zero=tuple(from_zero.tolist()))
+
+    @property
+    @override
+    def header(self) -> tuple[str, ...]:
+        return tuple(self.names)
+
+    @property
+    @override
+    def manifold(self) -> Torus:
+        return Torus(len(self.names))
+
+    @override
+    def normal(self, values: Floats) -> Floats:
+        """Angles from -180 to below 180 degrees, in the file's unit."""
+        half = half_turn(self.unit)
+        return (values + half) % (2 * half) - half
+
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
+
+    @override
+    def to_units(self, x: Tensor) -> Floats:
+        values = from_radians(self.manifold.angles(x).numpy(), self.unit)
+        return np.where(self.from_zero, values % (2 * half_turn(self.unit)), values)
+
+
 @dataclass(eq=False, repr=False)
-class TorusData(TableData):
+class TorusData(Tabular):
     r"""Angles on :math:`T^n` from a CSV: the torsion angles of RNA, or a file of one's own.
 
     ``rna`` are the 9,478 nucleotides of 113 structures of Huang et al. 2022 (arXiv:2208.07949), on :math:`T^7`. Two
@@ -40,10 +111,11 @@ class TorusData(TableData):
         angles: the columns to read; by default the seven of ``rna``, and in a file of one's own all columns but the
             group's, an index without a name, and those of usual names that are no angles, such as ``resid``
         group: the column that names the structure or group of a row, for ``split: group``
-        split: ``random`` permutes the rows; ``location`` keeps a place in one part, ``group`` equal groups
+        split: ``random`` permutes the rows; ``location`` keeps a place in one part, ``group`` equal groups; ``time``
+            as of `Tabular`
         dedup: keep only the first row of each place
         columns: the names of the angles in a file that calls them otherwise, such as ``{phi: PHI1, psi: PSI1}``
-        skip_rows, skip_bad: see `TableData`
+        numbers, log, context, categories, weight, time, val, test, skip_rows, skip_bad: see `Tabular`
         unit: of a file of one's own; None is degrees, and refuses numbers that look like radians
         batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
@@ -57,55 +129,24 @@ class TorusData(TableData):
     angles: Sequence[str] | None = None
     group: str = "pdb"
     _: KW_ONLY
-    split: Literal["random", "location", "group"] = "random"
-
-    protocols = ("random", "location", "group")
+    split: Literal["random", "location", "time", "group"] = "random"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.angles = None if self.angles is None else list(self.angles)
         try:
-            not_named_twice(self.angles or ())
+            AngleFactor(self.angles, self.columns)
         except ValueError as error:
-            raise ValueError(f"TorusData: angles: {error}") from None
-        if self.angles and (strange := set(self.columns or ()) - set(self.angles)):
-            raise ValueError(f"TorusData: columns names {', '.join(sorted(strange))}, expected some of the angles.")
-
-    @cached_property
-    @override
-    def manifold(self) -> Torus:
-        return Torus(len(self._table.columns))
-
-    def read(self, path: Path) -> Table:
-        """Angles from -180 to below 180 degrees, in the file's unit."""
-        rna = self.file.name == "rna"
-        names = self.angles or list(self.columns or (RNA if rna else ()))
-        wanted = Angles(self.columns or {}, tuple(names), self.unit, NO_ANGLES | {plain(self.group)})
-        label = self.group if self.split == "group" else None
-        header = ("pdb", "base", *RNA) if rna else ()
-        table = read_table(path, wanted, label, header, self.skip_rows, self.skip_bad)
-        if not names:
-            refuse_counts(path, table)
-        if self.unit is None:
-            refuse_radians(path, table.values)
-        half = half_turn(self.unit)
-        from_zero = tuple(map(bool, (table.values.max(0) > half) & (table.values.min(0) >= 0)))
-        return table._replace(values=(table.values + half) % (2 * half) - half, from_zero=from_zero)
+            raise ValueError(f"TorusData: {error}") from None
 
     @override
-    def from_units(self, values: Floats) -> Tensor:
-        return self.manifold.from_angles(torch.from_numpy(to_radians(values, self.unit)))
+    def factors_in_file(self) -> Sequence[Factor]:
+        names = self.angles or (RNA if self.file.name == "rna" and not self.columns else None)
+        return [AngleFactor(names, self.columns, self.unit, [self.group, *self.spoken_for])]
 
-    def to_units(self, x: Tensor) -> Floats:
-        """Angles (B, n), in the unit and the range of the file."""
-        values = from_radians(self.manifold.angles(x.detach().double()).cpu().numpy(), self.unit)
-        return np.where(self._table.from_zero, values % (2 * half_turn(self.unit)), values)
-
-    def groups(self, locations: Tensor) -> Tensor:
-        """As the base class; ``group`` labels the groups."""
-        if self.split != "group":
-            return super().groups(locations)
-        return torch.from_numpy(np.unique(self.rows.labels, return_inverse=True)[1])
+    @override
+    def names_without_header(self) -> Sequence[str]:
+        return ("pdb", "base", *RNA) if self.file.name == "rna" else ()
 
 
 @dataclass(eq=False, repr=False)

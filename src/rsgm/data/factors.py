@@ -1,0 +1,256 @@
+"""What the columns of a table are: factors, each a point of one manifold, and how its rows become points and back."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self, override
+
+from rsgm.data.names import Choice, Column, Floats, Wanted, not_named_twice, only, places_of
+from rsgm.data.text import is_number
+from rsgm.manifolds import Euclidean, Manifold
+
+
+@dataclass(frozen=True)
+class Factor(ABC):
+    """Columns of a table that are a point of one manifold.
+
+    What is learned of a file is an argument too: a factor that knows its file is the same class with more arguments,
+    which a checkpoint keeps, so that points can be read and written without the file.
+    """
+
+    @property
+    @abstractmethod
+    def wanted(self) -> Wanted:
+        """The columns, as they are looked for in a file."""
+
+    @abstractmethod
+    def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
+        """This factor with what a file says of it.
+
+        Arguments:
+            path: the file, for errors
+            columns: that were found
+            names: theirs in the file
+            values: the rows ``(N, columns)``
+
+        Raises:
+            ValueError: numbers that are not what they should be
+        """
+
+    @property
+    @abstractmethod
+    def header(self) -> tuple[str, ...]:
+        """Names of the columns of `to_units`, once a file is known."""
+
+    @property
+    @abstractmethod
+    def manifold(self) -> Manifold:
+        """Where the points lie."""
+
+    @abstractmethod
+    def from_units(self, values: Floats) -> Tensor:
+        """Points ``(N, *shape)``, float64, of rows ``(N, columns)``."""
+
+    @abstractmethod
+    def to_units(self, x: Tensor) -> Floats:
+        """Rows ``(N, columns)`` of points."""
+
+    def normal(self, values: Floats) -> Floats:
+        """Rows with one number for what is written in several ways, as 181 and -179 degrees."""
+        return values
+
+    def scaled(self, values: Floats) -> Self:
+        """This factor with a scale by rows of training; curved ones have theirs."""
+        return self
+
+    def log_unit(self, values: Floats) -> Tensor:
+        """What turns a log-density by the manifold's volume into one by the units of the columns, to be added,
+        ``(N,)``: zero where the manifold has a volume that everybody uses, such as steradian."""
+        return torch.zeros(len(values), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class NumberFactor(Factor):
+    r"""Numbers on :math:`\mathbb R^n`, each standardised by its mean and standard deviation in training.
+
+    Arguments:
+        names: of the columns; none for all that no other option reads
+        log: those whose logarithm is taken before
+        others: of columns that are no numbers of this factor
+        shift, scale: by which numbers, or their logarithms, become standardised; learned where they are empty
+
+    Raises:
+        ValueError: a name twice, or a logarithm of a column that is not read
+    """
+
+    names: Sequence[str] = ()
+    log: Sequence[str] = ()
+    others: Sequence[str] = field(default=(), repr=False)
+    shift: Sequence[float] = ()
+    scale: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        not_named_twice(self.names)
+        if self.names and (strange := set(self.log) - set(self.names)):
+            raise ValueError(f"log names {', '.join(sorted(strange))}, expected some of {', '.join(self.names)}.")
+
+    @property
+    @override
+    def wanted(self) -> Wanted:
+        return Numbers({}, tuple(self.names), tuple(self.log), frozenset(self.others))
+
+    @override
+    def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
+        roles = [column.role for column in columns]
+        if strange := set(self.log) - set(roles):
+            raise ValueError(f"{path}: log names {', '.join(sorted(strange))}, expected some of {', '.join(roles)}.")
+        for name, column in zip(roles, values.T, strict=True):
+            if not np.ptp(column):
+                raise ValueError(
+                    f"{path}: the column {name!r} holds {column[0]:g} in all rows. Expected numbers that vary: "
+                    f"{self.wanted.option} says which to read."
+                )
+        return replace(self, names=tuple(roles))
+
+    @property
+    @override
+    def header(self) -> tuple[str, ...]:
+        return tuple(self.names)
+
+    @property
+    @override
+    def manifold(self) -> Euclidean:
+        return Euclidean(len(self.names))
+
+    @override
+    def scaled(self, values: Floats) -> Self:
+        values = self._logged(values)
+        spread = values.std(0)
+        spread = np.where(spread > 0, spread, 1.0)  # one number in all rows of training
+        return replace(self, shift=tuple(values.mean(0).tolist()), scale=tuple(spread.tolist()))
+
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        values = self._logged(values)
+        if self.scale:
+            values = (values - np.array(self.shift)) / np.array(self.scale)
+        return torch.from_numpy(values)
+
+    @override
+    def to_units(self, x: Tensor) -> Floats:
+        values = x.detach().double().cpu().numpy()
+        if self.scale:
+            values = values * np.array(self.scale) + np.array(self.shift)
+        return np.where(self._is_log, np.exp(np.where(self._is_log, values, 0.0)), values)
+
+    @override
+    def log_unit(self, values: Floats) -> Tensor:
+        logs = np.where(self._is_log, np.log(np.where(self._is_log, values, 1.0)), 0.0)
+        return -torch.from_numpy(logs.sum(1) + np.log(self.scale or (1.0,)).sum())
+
+    @property
+    def _is_log(self) -> np.ndarray:
+        return np.array([name in self.log for name in self.names], dtype=bool)
+
+    def _logged(self, values: Floats) -> Floats:
+        return np.where(self._is_log, np.log(np.where(self._is_log, values, 1.0)), values)
+
+
+@dataclass(frozen=True)
+class Numbers(Wanted):
+    """Named numbers; without names, all columns but others.
+
+    Arguments:
+        names: of the numbers
+        log: those that must be positive
+        others: names of columns that are something else
+    """
+
+    names: tuple[str, ...]
+    log: tuple[str, ...]
+    others: frozenset[str]
+
+    option = "--data.numbers"
+
+    @property
+    @override
+    def expected(self) -> str:
+        return f"a header that names {', '.join(self.names) or 'columns of numbers'}"
+
+    @override
+    def find(self, names: Sequence[str]) -> Choice | None:
+        if self.names:
+            columns = tuple(map(self._column, self.names))
+            found = [places_of(names, name) for name in self.names]
+            return Choice(columns, only(names, columns, found)) if all(found) else None
+        if any(map(is_number, names)):
+            return None
+        not_named_twice(names)
+        places = tuple(k for k, name in enumerate(names) if (k or name) and name not in self.others)
+        return Choice(tuple(self._column(names[k]) for k in places), places) if places else None
+
+    @override
+    def nameless(self, width: int) -> Choice | None:
+        return None
+
+    @override
+    def known(self) -> Collection[str]:
+        return self.names
+
+    def _column(self, name: str) -> Column:
+        smallest = np.finfo(float).tiny
+        return Column(name, name, "numbers", smallest) if name in self.log else Column(name, name, "numbers")
+
+
+@dataclass(frozen=True)
+class Combined(Wanted):
+    """The columns of several factors, each another one.
+
+    Arguments:
+        parts: the columns of each
+    """
+
+    parts: tuple[Wanted, ...]
+
+    @property
+    @override
+    def option(self) -> str:  # type: ignore[override]
+        return " and ".join(dict.fromkeys(part.option for part in self.parts))
+
+    @property
+    @override
+    def expected(self) -> str:
+        return ", and besides ".join(part.expected for part in self.parts)
+
+    @override
+    def find(self, names: Sequence[str]) -> Choice | None:
+        found = [part.find(names) for part in self.parts]
+        if not all(found):
+            return None
+        columns = tuple(itertools.chain(*(choice.columns for choice in found)))
+        places = only(names, columns, [(place,) for choice in found for place in choice.places])
+        stops = list(itertools.accumulate(len(choice.columns) for choice in found))
+
+        def faults(values: Floats) -> dict[int, str]:
+            parts = np.split(values, stops[:-1], 1)
+            every = [choice.faults(part) for choice, part in zip(found, parts, strict=True)]
+            return {k: text for own in reversed(every) for k, text in own.items()}
+
+        return Choice(columns, places, faults, tuple(len(choice.columns) for choice in found))
+
+    @override
+    def nameless(self, width: int) -> Choice | None:
+        """None: which columns are which factor has to be named."""
+        return None
+
+    @override
+    def known(self) -> Collection[str]:
+        return [name for part in self.parts for name in part.known()]

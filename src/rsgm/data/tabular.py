@@ -1,0 +1,446 @@
+"""Data sets in tables of text: columns that are points, their contexts, weights, and how they are split."""
+
+# Annotations are not postponed: see `rsgm.data.base`.
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from rsgm.data.base import ManifoldData, Rows
+from rsgm.data.covariates import Covariates
+from rsgm.data.factors import Combined, Factor, NumberFactor
+from rsgm.data.names import Floats, Names, Unit, places_of
+from rsgm.data.places import PlaceFactor
+from rsgm.data.reading import Reading
+from rsgm.data.sources import Found, locate
+from rsgm.data.splits import PARTS, split_rows
+from rsgm.data.tables import SHOWN, Table, read_table
+from rsgm.data.text import is_number, number
+from rsgm.description import build, describe
+from rsgm.manifolds import Manifold
+from rsgm.manifolds.places import label_places
+from rsgm.seeding import generator_from
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Tabular(ManifoldData, ABC):
+    """A data set in a table of text: a named one that is looked for and verified, or the user's own file.
+
+    A subclass says which columns are a point. Samples are written as the file was: with its names, in its unit, and
+    from 0 to a turn if its angles were so.
+
+    Arguments:
+        name: the named set
+        path: a CSV of one's own, or the folder or file of the named set; None looks for the named set
+        dedup: keep only the first row of each place
+        columns: the names in the file, by what they are, such as ``{lat: y, lon: x}``; places from 0 in a file without
+            names
+        skip_rows: lines of the file above the table
+        skip_bad: leave out rows that are bad; they are counted in `provenance`
+        unit: of the file's angles; None takes the usual unit and refuses numbers that look like the other
+        numbers: further columns, a flat factor of the point, such as a depth; each is standardised by the training rows
+        log: those of them whose logarithm is taken before
+        context: columns that are given to the model rather than learned: numbers, which are standardised; names, which
+            are one-hot; a latitude and a longitude, which are a unit vector
+        categories: those of the context whose numbers are names, such as codes
+        weight: column of what each row counts, in training, in kernel densities and in the NLL
+        split: ``time`` tests on the last rows by the column `time`, ``group`` keeps rows of one `group` in one part
+        time: column of numbers or of ISO dates
+        group: column that names the group of a row
+        val, test: files of one's own for these parts, in place of a split
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
+
+    Raises:
+        ValueError: options that need others
+        FileNotFoundError, ValueError: from `setup`: no file, other bytes than known, bad rows (named by line)
+    """
+
+    name: str
+    path: str | None = None
+    dedup: bool = False
+    columns: Names | None = None
+    skip_rows: int = 0
+    skip_bad: bool = False
+    unit: Unit | None = None
+    numbers: Sequence[str] | None = None
+    log: Sequence[str] | None = None
+    context: Sequence[str] | None = None
+    categories: Sequence[str] | None = None
+    weight: str | None = None
+    time: str | None = None
+    group: str | None = None
+    val: str | None = None  # type: ignore[assignment]
+    test: str | None = None  # type: ignore[assignment]
+
+    protocols = ("random", "location", "time", "group")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.columns = None if self.columns is None else dict(self.columns)
+        for name in ("numbers", "log", "context", "categories"):
+            given = getattr(self, name)
+            setattr(self, name, None if given is None else list(given))
+        owner = type(self).__name__
+        if self.skip_rows < 0:
+            raise ValueError(f"{owner}: skip_rows must not be negative, found {self.skip_rows}.")
+        for name, among in (("log", "numbers"), ("categories", "context")):
+            # without names, numbers are all columns that are left
+            given = getattr(self, name) or ()
+            if strange := set(given) - set(getattr(self, among) or given):
+                raise ValueError(f"{owner}: {name} names {', '.join(sorted(strange))}, expected some of {among}.")
+        for name in ("time", "group"):
+            if self.split == name and getattr(self, name) is None:
+                raise ValueError(f"{owner}: split={name} needs the column: --data.{name}=COLUMN.")
+        if both := set(self.numbers or ()) & set(self.context_names):
+            raise ValueError(f"{owner}: {', '.join(sorted(both))} cannot be of the point and its context. Choose one.")
+        # `val` and `test` become the parts themselves
+        self._files = {name: getattr(self, name) for name in PARTS[1:]}
+        self._arguments: dict[str, Any] | None = None
+
+    @abstractmethod
+    def factors_in_file(self) -> Sequence[Factor]:
+        """What the columns of a point are, but for `numbers`."""
+
+    def names_without_header(self) -> Sequence[str]:
+        """Names of the columns, where the file is known to come without them."""
+        return ()
+
+    # ---- what the file is
+
+    @property
+    @override
+    def manifold(self) -> Manifold:
+        return self._learned.manifold
+
+    @property
+    @override
+    def header(self) -> tuple[str, ...]:
+        return self._learned.header
+
+    @property
+    @override
+    def context_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*(self.context or ()), *(self.categories or ())]))
+
+    @override
+    def description(self) -> dict[str, Any] | None:
+        return self._arguments or describe(self)
+
+    @override
+    def reading(self) -> dict[str, Any]:
+        return describe(self._reading)
+
+    @override
+    def recall(self, reading: dict[str, Any]) -> None:
+        self._learned = self._reading = build(reading, Reading)
+
+    @override
+    def prepare_data(self) -> None:
+        """Find or download the file: on one process per machine, before the others look."""
+        _ = self.file
+
+    @override
+    def setup(self, stage: str | None = None) -> None:
+        self._arguments = self.description()
+        super().setup(stage)
+
+    @override
+    def provenance(self) -> dict[str, Any]:
+        skipped = [line for table in self._tables for line in table.skipped]
+        return super().provenance() | {
+            "name": self.file.name,
+            "source": self.file.source,
+            "sha256": self.file.sha256,
+            "rows": sum(len(table.values) for table in self._tables),
+            "dedup": self.dedup,
+            "columns": list(self.header),
+            "context": list(self.context_names),
+            "weight": self.weight,
+            "skipped": {"rows": len(skipped), "first": skipped[:SHOWN]},
+        }
+
+    @cached_property
+    def file(self) -> Found:
+        """The verified file."""
+        return locate(self.name, self.path)
+
+    # ---- points, contexts, weights
+
+    @override
+    def points(self) -> Tensor | tuple[Tensor, Tensor]:
+        x, covariates = self.from_units(self.rows.values), self._reading.covariates
+        return x if covariates is None else (x, covariates.encode(self.rows.beside))
+
+    @override
+    def weights(self) -> Tensor | None:
+        if self.weight is None:
+            return None
+        for line, cell in zip(self.rows.lines, self.rows.beside[self.weight], strict=True):
+            if not is_number(cell) or not 0 <= number(cell) < np.inf:
+                raise ValueError(
+                    f"{self.file.path}: line {line}: {self.weight} {cell} is no weight. Expected a number that is not "
+                    "negative: correct the line, or choose another column with --data.weight."
+                )
+        return torch.tensor(list(map(number, self.rows.beside[self.weight])), dtype=torch.float64)
+
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        """The points (N, *shape), float64, of rows in data units."""
+        return self._reading.points(values)
+
+    @override
+    def to_units(self, x: Tensor) -> Floats:
+        """Points (B, *shape) as rows of the file, (B, columns): in its unit and range."""
+        return self._reading.values(x)
+
+    @override
+    def log_unit(self, x: Tensor) -> Tensor:
+        return sum(factor.log_unit(own) for factor, own in self._reading.each(self.to_units(x)))
+
+    @override
+    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
+        covariates = self._reading.covariates
+        return super().encode_context(cells) if covariates is None else covariates.encode(cells)
+
+    @override
+    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
+        covariates = self._reading.covariates
+        return super().decode_context(context) if covariates is None else covariates.decode(context)
+
+    @override
+    def read_rows(self, path: str | Path, skip_bad: bool = False) -> Rows:
+        reading = self._reading
+        # a file without names has the columns of the other; places that the user gave are of it too
+        header = () if self.columns else reading.header
+        table = self._read(
+            Path(path).expanduser(), reading.factors, self.context_names, header=header, skip_bad=skip_bad
+        )
+        context = None if reading.covariates is None else reading.covariates.encode(table.beside)
+        return Rows(table.header or reading.header, table.cells, reading.points(table.values), context)
+
+    # ---- splits
+
+    @override
+    def locations(self, x: Tensor) -> Tensor:
+        """As the base class, of the points in the file; numbered by their units, on which published splits depend."""
+        return self._places
+
+    @override
+    def groups(self, locations: Tensor) -> Tensor:
+        """As the base class; ``group`` labels the groups, ``time`` the times."""
+        if self.split == "group":
+            return torch.from_numpy(np.unique(self.rows.beside[self.group], return_inverse=True)[1])
+        if self.split == "time":
+            return torch.from_numpy(np.unique(self._times(), return_inverse=True)[1])
+        return super().groups(locations)
+
+    @override
+    def parts(self) -> list[Tensor]:
+        """Rows of train, val and test: of files of their own, or by the protocol `split`."""
+        return self._split
+
+    @cached_property
+    def _places(self) -> Tensor:
+        values = self.rows.values
+        return label_places(self._learned.points(values), torch.from_numpy(values))
+
+    @cached_property
+    def _split(self) -> list[Tensor]:
+        file = torch.from_numpy(self._used[1])
+        rows = {name: (file == k).nonzero()[:, 0] for k, name in enumerate(self._given, 1)}
+        names, own = [name for name in PARTS if name not in rows], (file == 0).nonzero()[:, 0]
+        if names == ["train"]:
+            rows["train"] = own
+        else:
+            sizes = self.sizes(len(own)) if not rows else (len(own) - len(own) // 9,)
+            generator = None if self.split == "time" else generator_from("split", self.seed)
+            parts = split_rows(self.groups(self._places)[own], sizes, generator, names)
+            rows |= {name: own[part] for name, part in zip(names, parts, strict=True)}
+        return [rows[name] for name in PARTS]
+
+    def _times(self) -> np.ndarray:
+        cells = self.rows.beside[self.time]
+        if all(map(is_number, cells)):
+            return np.array(list(map(number, cells)))
+        times = []
+        for line, cell in zip(self.rows.lines, cells, strict=True):
+            try:
+                times.append(np.datetime64(cell.removesuffix("Z"), "ns"))
+            except ValueError:
+                raise ValueError(
+                    f"{self.file.path}: line {line}: {self.time} {cell!r} is no time. Expected numbers in all rows, or "
+                    "dates such as 2024-01-31 and 2024-01-31T12:00:00."
+                ) from None
+        return np.array(times)
+
+    # ---- how the file is read
+
+    @property
+    def spoken_for(self) -> tuple[str, ...]:
+        """Columns that are something else than a point."""
+        named = (*(self.numbers or ()), *self.context_names, self.weight, self.time, self.group)
+        return tuple(name for name in named if name is not None)
+
+    @property
+    def rows(self) -> Table:
+        """The rows that are used, of all files."""
+        return self._used[0]
+
+    @property
+    def _given(self) -> list[str]:
+        """The parts that have files of their own."""
+        return [name for name, path in self._files.items() if path]
+
+    @cached_property
+    def _used(self) -> tuple[Table, np.ndarray]:
+        """The rows that are used, and the number of the file of each."""
+        tables = self._tables
+        values = np.concatenate([table.values for table in tables])
+        file = np.repeat(np.arange(len(tables)), [len(table.values) for table in tables])
+        kept = np.arange(len(values))
+        if self.dedup:
+            kept = np.sort(np.unique(label_places(self._learned.points(values)), return_index=True)[1])
+        beside = {name: [cell for table in tables for cell in table.beside[name]] for name in tables[0].beside}
+        lines = [line for table in tables for line in table.lines]
+        return Table(
+            values[kept],
+            {name: [cells[k] for k in kept] for name, cells in beside.items()},
+            lines=[lines[k] for k in kept],
+        ), file[kept]
+
+    @cached_property
+    def _tables(self) -> list[Table]:
+        """Of the file, and of those of parts."""
+        further = [
+            self._read(Path(self._files[name]).expanduser(), self._learned.factors, *self._beside)
+            for name in self._given
+        ]
+        return [self._first[0], *further]
+
+    @cached_property
+    def _learned(self) -> Reading:
+        """What the file says, without scales."""
+        return self._first[1]
+
+    @cached_property
+    def _reading(self) -> Reading:
+        """What the file says, with the scales of the training rows."""
+        learned = self._learned
+        plain = all(type(factor).scaled is Factor.scaled for factor in learned.factors) and not learned.covariates
+        return learned if plain else learned.scaled(self.rows, self._split[0])
+
+    @property
+    def _beside(self) -> tuple[list[str], list[str]]:
+        """Columns beside those of points, without and with empty cells."""
+        used = [self.weight] * (self.weight is not None) + [self.time] * (self.split == "time")
+        return [*self.context_names, *used], [self.group] * (self.split == "group")
+
+    @cached_property
+    def _first(self) -> tuple[Table, Reading]:
+        """The file of training, and what it says."""
+        path, factors = self.file.path, list(self.factors_in_file())
+        if self.numbers or not factors:
+            factors.append(NumberFactor(self.numbers or (), self.log or (), self.spoken_for))
+        table = self._read(path, factors, *self._beside, self.names_without_header())
+        if self.file.rows not in (None, len(table.values)):
+            raise ValueError(f"{path}: found {len(table.values)} rows, expected {self.file.rows}.")
+        # of named sets there are copies with other names
+        names = tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
+        learned, start = [], 0
+        for factor, width in zip(factors, table.widths, strict=True):
+            own = slice(start, start + width)
+            learned.append(factor.learn(path, table.columns[own], names[own], table.values[:, own]))
+            start += width
+        covariates = None
+        if self.context_names:
+            covariates = Covariates.learn(self.context_names, self.categories or (), table.beside, PlaceFactor())
+        reading = Reading(learned, covariates)
+        return table._replace(values=reading.normal(table.values)), reading
+
+    def _read(
+        self,
+        path: Path,
+        factors: Sequence[Factor],
+        beside: Sequence[str],
+        optional: Sequence[str] = (),
+        header: Sequence[str] = (),
+        skip_bad: bool | None = None,
+    ) -> Table:
+        wanted = [factor.wanted for factor in factors]
+        return read_table(
+            path,
+            wanted[0] if len(wanted) == 1 else Combined({}, tuple(wanted)),
+            beside,
+            optional,
+            header,
+            self.skip_rows,
+            self.skip_bad if skip_bad is None else skip_bad,
+        )
+
+
+@dataclass(eq=False, repr=False)
+class TableData(Tabular):
+    r"""Rows of a table: numbers on :math:`\mathbb R^n`, and factors of any kind, each of which is a point of its own.
+
+    Arguments:
+        path: the file
+        factors: places, angles, rotations and numbers, in this order; none for `numbers` alone
+        numbers: columns that are a flat factor, the last one; without them and without factors all that are not used
+            otherwise
+        log, context, categories, weight, time, group, val, test, dedup, skip_rows, skip_bad, unit: see `Tabular`
+        split: ``random`` permutes the rows; ``location`` keeps equal rows in one part; ``time``, ``group`` as above
+        batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
+
+    Raises:
+        FileNotFoundError, ValueError: from `setup`: no file, bad rows (named by line)
+
+    Example:
+        >>> data = TableData("catalogue.csv", [PlaceFactor()], numbers=["depth"], log=["depth"])
+        >>> data.manifold  # doctest: +SKIP
+        Product(dim=3, factors=[Sphere(dim=2), Euclidean(dim=1)])
+    """
+
+    path: str | None = None
+    factors: Sequence[Factor] | None = None
+    _: KW_ONLY
+    split: Literal["random", "location", "time", "group"] = "random"
+    name: str = field(default="table", init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.factors = None if self.factors is None else list(self.factors)
+
+    @override
+    def factors_in_file(self) -> Sequence[Factor]:
+        return self.factors or ()
+
+
+def read_points(data: ManifoldData, path: str | Path, *others: str) -> tuple[Tensor, list[Tensor | None]]:
+    """Points in a table of data units, such as samples that `evaluate.py` wrote, and further columns of numbers.
+
+    Arguments:
+        data: whose `ManifoldData.header` names the columns
+        path: the file; without names it holds these columns in this order
+        others: names of further columns
+
+    Returns:
+        points ``(n, *shape)``, float64, and of each of the others its numbers ``(n,)``, or None where it is not there
+
+    Raises:
+        ValueError: see `read_table`
+    """
+    rows = data.read_rows(path)
+    places = [places_of(rows.header, name) for name in others]
+    found = [[cells[place[0]] for cells in rows.cells] if place else None for place in places]
+    for name, cells in zip(others, found, strict=True):
+        if wrong := [cell for cell in cells or () if not is_number(cell)]:
+            raise ValueError(f"{path}: {name} {wrong[0]!r} is no number, and {len(wrong)} cells in all are none.")
+    return rows.points, [cells and torch.tensor(list(map(number, cells)), dtype=torch.float64) for cells in found]
