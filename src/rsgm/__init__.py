@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
+    from rsgm.cli import from_data as from_data
     from rsgm.data import Cifar10Data as Cifar10Data
     from rsgm.data import DigitsData as DigitsData
     from rsgm.data import DihedralTableData as DihedralTableData
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from rsgm.data import MnistData as MnistData
     from rsgm.data import PointsData as PointsData
     from rsgm.data import RotationData as RotationData
+    from rsgm.data import TableData as TableData
     from rsgm.data import TorusData as TorusData
     from rsgm.evaluation import audit as audit
     from rsgm.evaluation import evaluate as evaluate
@@ -52,6 +54,7 @@ __version__ = version("rsgm")
 
 #: where each public name lives
 _HOMES = {
+    "rsgm.cli": ["from_data"],
     "rsgm.data": [
         "Cifar10Data",
         "DigitsData",
@@ -62,6 +65,7 @@ _HOMES = {
         "MnistData",
         "PointsData",
         "RotationData",
+        "TableData",
         "TorusData",
     ],
     "rsgm.evaluation": ["audit", "evaluate"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
@@ -23,13 +23,15 @@ from typing_extensions import override
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
+from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.explain import UsageError, explain
-from rsgm.cli.parser import Parser, add_loading, import_own, mended
+from rsgm.cli.from_data import fill_in
+from rsgm.cli.parser import Parser, mended
 from rsgm.cli.sweep import results, sweep
 from rsgm.data import ManifoldData
-from rsgm.evaluation import evaluate, load_data, report, sample_like
+from rsgm.evaluation import evaluate, report
 from rsgm.likelihood import SolveError
-from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, load, read_checkpoint, write_checkpoint
+from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
 from rsgm.training import (
     AtomicCheckpointIO,
     FinalValidation,
@@ -106,9 +108,15 @@ class TrainCLI(LightningCLI):
             arguments["seed"] = self.config.seed_everything
 
     def instantiate_classes(self) -> None:
-        """Make everything that the configuration describes."""
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.law, self.datamodule = self.config_init["model"], self.config_init["data"]
+        """Make everything that the configuration describes: the data first, which say what the model leaves open."""
+        parts = dict(vars(self.config))
+        self.datamodule = self.parser.instantiate_classes(Namespace(data=parts.pop("data")))["data"]
+        # a data set that is missing or wrong must not leave an empty run folder behind
+        self.datamodule.prepare_data()
+        self.datamodule.setup()
+        fill_in(self.config.model, self.datamodule)
+        self.config_init = self.parser.instantiate_classes(Namespace(parts))
+        self.config_init["data"], self.law = self.datamodule, self.config_init["model"]
         self.model = Training(self.law, **self.config_init["training"]) if self.law.trainable else None
         self.trainer = self.instantiate_trainer()
 
@@ -118,16 +126,13 @@ class TrainCLI(LightningCLI):
         if str(places[0]) != str(places[1]):
             raise UsageError(
                 f"The model is on {places[0]}, with points of shape {tuple(places[0].shape)}, and the data are on "
-                f"{places[1]}, with points of shape {tuple(places[1].shape)}; give both the same manifold."
+                f"{places[1]}, with points of shape {tuple(places[1].shape)}; give both the same manifold, or "
+                "--model.manifold=rsgm.from_data."
             )
         for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
             if self.config_init["trainer"].get(name) == 0:  # by which Lightning divides
                 without = "" if name.startswith("acc") else "; without validation: trainer.limit_val_batches=0"
                 raise UsageError(f"trainer.{name} is 0, expected at least 1{without}.")
-        if runs.is_first():
-            # a data set that is missing or wrong must not leave an empty run folder behind
-            self.datamodule.prepare_data()
-            self.datamodule.setup()
         self.run = self._run_folder()
         self._dump_config()
         self.law.description = self.config_dump["model"]
@@ -245,52 +250,15 @@ def _fit_in_one_pass(cli: TrainCLI) -> None:
     data.prepare_data()
     data.setup()
     law, seed = cli.law.to(device), cli.config.seed_everything
-    spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), seed)
+    weights = data.weights_to_fit()
+    weights = None if weights is None else tuple(part.to(device) for part in weights)
+    spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), weights, seed)
     context = None if data.val.context is None else data.val.context.to(device)
     nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
     record = {"seed": seed, "training": spent, "validation": None if nll is None else {"nll": float(nll)}}
-    record |= {"data": data.description(), "fingerprint": data.fingerprint}
+    record |= data.record()
     for name in ("best", "last"):
         write_checkpoint(law, cli.run / f"{name}.ckpt", **record)
-
-
-def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py") -> int:
-    """Score a checkpoint, or draw samples from it; the exit status."""
-    parser = argparse.ArgumentParser(prog=command, description=evaluate_command.__doc__, allow_abbrev=False)
-    parser.add_argument("--ckpt", required=True, help="A checkpoint; its data are named in it.")
-    parser.add_argument("--samples", type=int, help="Draw this many samples instead of scoring.")
-    parser.add_argument("--out", type=Path, help="CSV for the samples, in data units.")
-    parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
-    add_loading(parser)
-    options = parser.parse_args(args)
-    try:
-        import_own(options.modules)
-        if options.samples is None:
-            print(report(evaluate(options.ckpt, device=options.device)))
-        else:
-            _sample(options)
-    # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
-        if os.environ.get("RSGM_DEBUG"):
-            raise
-        print(f"{command}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _sample(options: argparse.Namespace) -> None:
-    if options.out is None:
-        raise ValueError("--samples needs --out FILE.csv to write to.")
-    if options.out.exists():
-        raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
-    data = load_data(read_checkpoint(options.ckpt))
-    model = load(options.ckpt, options.device)
-    rows = data.to_units(sample_like(model, data.test, options.samples, options.seed))
-    with options.out.open("x", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(data.header)
-        writer.writerows([f"{value:.7g}" for value in row] for row in rows)
-    print(f"{options.samples} samples in {options.out}")
 
 
 def _as_list(value: Any) -> list[Any]:

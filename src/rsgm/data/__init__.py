@@ -1,6 +1,6 @@
 """Data sets: points on a manifold, split and served for training, validation and test."""
 
-from rsgm.data.base import Batch, ManifoldData
+from rsgm.data.base import Batch, ManifoldData, Rows
 from rsgm.data.earth import EarthData
 from rsgm.data.images import Cifar10Data, DigitsData, MnistData
 from rsgm.data.laws import LawData
@@ -21,6 +21,7 @@ __all__ = [
     "MnistData",
     "PointsData",
     "RotationData",
+    "Rows",
     "Split",
     "TableData",
     "TorusData",

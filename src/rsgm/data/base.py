@@ -28,6 +28,9 @@ from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.seeding import generator_from
 
+#: most training points that a checkpoint keeps
+_KEPT = 1000
+
 
 class Rows(NamedTuple):
     """Rows of a file as they are, and what they are.
@@ -172,11 +175,22 @@ class ManifoldData(LightningDataModule, ABC):
         return describe(self)
 
     def reading(self) -> dict[str, Any] | None:
-        """What the file said of its columns, as plain data for a checkpoint: see `recall`."""
+        """What a file said of its columns, as plain data; None where there is nothing to say."""
         return None
 
-    def recall(self, reading: dict[str, Any]) -> None:
-        """Take up what `reading` gave, so that points and contexts are read and written without the file."""
+    def recall(self, record: dict[str, Any]) -> None:
+        """Take up a `record`: points and contexts are read and written without the file, whatever has become of it.
+
+        Each part is then the training points that the record has kept.
+        """
+        self.train = self.val = self.test = Split(**record["reference"])
+        self._parts = [torch.arange(len(self.train.points))] * len(PARTS)
+        self._locations = self._parts[0]
+
+    @property
+    def title(self) -> str:
+        """What the data are called."""
+        return type(self).__name__
 
     @property
     def context_names(self) -> tuple[str, ...]:
@@ -246,6 +260,11 @@ class ManifoldData(LightningDataModule, ABC):
         self.setup()
         return None if self._weights is None else self._weights[self._parts[PARTS.index(name)]]
 
+    def weights_to_fit(self) -> tuple[Tensor, Tensor] | None:
+        """The weights of train and val; None where all points count the same."""
+        train, val = self.part_weights("train"), self.part_weights("val")
+        return None if train is None or val is None else (train, val)
+
     def twins(self) -> Tensor:
         """Which test points are the same place as a train point: bool (N_test,)."""
         self.setup()
@@ -261,7 +280,7 @@ class ManifoldData(LightningDataModule, ABC):
         """Where the numbers come from, as plain data for ``metrics.json``."""
         twins = self.twins()
         return {
-            "name": type(self).__name__,
+            "name": self.title,
             "source": None,
             "sha256": None,
             "rows": len(self._locations),
@@ -274,6 +293,19 @@ class ManifoldData(LightningDataModule, ABC):
                 "twin_share": twins.double().mean().item(),
             },
         }
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the data: how they are built again, what the file said of its columns, and some
+        training points, against which others are ranked and whose contexts samples can have."""
+        self.setup()
+        kept = None
+        if self.image_shape is None:
+            n, weight = len(self.train.points), self.part_weights("train")
+            generator = generator_from("reference", self.seed)
+            rows = torch.randperm(n, generator=generator) if weight is None else draw_rows(n, n, weight, generator)
+            kept = self.train.rows(rows[:_KEPT])._asdict()
+        described = {"data": self.description(), "reading": self.reading(), "reference": kept}
+        return described | {"fingerprint": self.fingerprint}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -78,6 +78,44 @@ class Factor(ABC):
 
 
 @dataclass(frozen=True)
+class CoordinateFactor(Factor):
+    """Coordinates in the ambient space of a manifold.
+
+    Arguments:
+        space: the manifold
+    """
+
+    space: Manifold
+
+    @property
+    @override
+    def wanted(self) -> Numbers:
+        return Numbers({}, self.header, (), frozenset())
+
+    @override
+    def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
+        return self
+
+    @property
+    @override
+    def header(self) -> tuple[str, ...]:
+        return tuple(f"x{k}" for k in range(torch.Size(self.space.shape).numel()))
+
+    @property
+    @override
+    def manifold(self) -> Manifold:
+        return self.space
+
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        return torch.from_numpy(values).reshape(-1, *self.space.shape)
+
+    @override
+    def to_units(self, x: Tensor) -> Floats:
+        return x.flatten(1).numpy()
+
+
+@dataclass(frozen=True)
 class NumberFactor(Factor):
     r"""Numbers on :math:`\mathbb R^n`, each standardised by its mean and standard deviation in training.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data.base import Batch, ManifoldData
+from rsgm.data.covariates import Category
 from rsgm.distributions import EuclideanLaw, ManifoldDistribution, PolarVonMisesFisher
 from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
@@ -93,6 +95,23 @@ class LawData(ManifoldData):
             return self.law.draw(n, generator), None
         x, component = self.law.draw_with_component(n, generator)
         return x, F.one_hot(component, self.law.count).to(x)
+
+    @property
+    @override
+    def context_names(self) -> tuple[str, ...]:
+        return ("component",) if self.conditional else ()
+
+    @override
+    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
+        return self._component.encode(cells["component"]) if self.conditional else super().encode_context(cells)
+
+    @override
+    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
+        return [(name,) for name in self._component.decode(context)]
+
+    @property
+    def _component(self) -> Category:
+        return Category("component", tuple(map(str, range(self.law.count))))
 
     @override
     def points(self) -> Tensor | tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ import bisect
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,27 +17,21 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
+from rsgm.data.covariates import Covariates
+from rsgm.data.factors import CoordinateFactor, Factor, NumberFactor
 from rsgm.data.names import Floats, plain
-from rsgm.data.places import lat_lon
+from rsgm.data.places import PlaceFactor, lat_lon
+from rsgm.data.reading import Reading
+from rsgm.data.rotations import Quaternions, RotationVectors
+from rsgm.data.so3 import RotationFactor
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
-from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
-from rsgm.manifolds.so3 import (
-    matrix_to_quaternion,
-    matrix_to_rotation_vector,
-    quaternion_to_matrix,
-    rotation_vector_to_matrix,
-)
+from rsgm.data.torus import AngleFactor
+from rsgm.description import describe
+from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon
+from rsgm.manifolds.so3 import quaternion_to_matrix, rotation_vector_to_matrix
 
 _OFF = 1e-4  # how far off the manifold points may be, as for `log_prob`
-
-
-class Units(NamedTuple):
-    """Names of columns, what makes them of points, and what makes points of them."""
-
-    header: tuple[str, ...]
-    of_points: Callable[[Tensor], Tensor | Floats]
-    to_points: Callable[[Tensor], Tensor]
 
 
 class PointsData(ManifoldData):
@@ -52,6 +47,7 @@ class PointsData(ManifoldData):
         manifold: where the points live
         points: (N, *manifold.shape), or each point flattened to a row
         context: what is known of each point and given to the model, (N, c) or (N,) numbers; None for nothing
+        weights: what each point counts, (N,), not negative; None where all count the same
         split: ``random`` permutes the rows; ``location`` keeps all rows of one place in one part
         batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
@@ -73,6 +69,7 @@ class PointsData(ManifoldData):
         manifold: Manifold,
         points: ArrayLike | Tensor,
         context: ArrayLike | Tensor | None = None,
+        weights: ArrayLike | Tensor | None = None,
         split: Literal["random", "location"] = "random",
         batch_size: int = 512,
         seed: int | None = None,
@@ -103,7 +100,10 @@ class PointsData(ManifoldData):
             self._context = c[:, None] if c.dim() == 1 else c
             if self._context.dim() != 2 or len(c) != len(x):
                 raise ValueError(f"PointsData: found a context of shape {tuple(c.shape)}, expected ({len(x)}, c).")
-        self._units: Units | None = None
+        self._row_weights = None if weights is None else _weights(weights, len(x))
+        names = tuple(f"c{k}" for k in range(0 if self._context is None else self._context.shape[1]))
+        covariates = Covariates(names, [NumberFactor(names)], [names]) if names else None
+        self._reading = Reading([CoordinateFactor(manifold)], covariates)
 
     @classmethod
     def of(
@@ -132,7 +132,7 @@ class PointsData(ManifoldData):
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
         if x.abs().max() <= math.pi / 2 and y.min() >= -math.pi:
             _warn_of_radians(degrees)
-        data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(("lat", "lon"), to_lat_lon, from_lat_lon)
+        data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(PlaceFactor())
         data.earth = True
         return data
 
@@ -143,28 +143,27 @@ class PointsData(ManifoldData):
         _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
         _warn_of_radians(x)
         torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
-
-        def to_points(degrees: Tensor) -> Tensor:
-            return torus.from_angles(degrees.deg2rad())
-
-        return cls(torus, to_points(x), **arguments)._given_as(names, _angles, to_points)
+        return cls(torus, torus.from_angles(x.deg2rad()), **arguments)._given_as(
+            AngleFactor(names=names, from_zero=(False,) * len(names))
+        )
 
     @classmethod
     def from_quaternions(cls, wxyz: ArrayLike | Tensor, **arguments: Any) -> PointsData:
         """Rotations from quaternions (N, 4), scalar part first, of length 1 to within a per cent."""
         q = _table(wxyz, "quaternions", 4)
         _refuse((q.norm(dim=1) - 1).abs() > 0.01, q, "quaternions", "the length 1")
-        x, names = quaternion_to_matrix(q), ("qw", "qx", "qy", "qz")
-        return cls(SpecialOrthogonal(), x, **arguments)._given_as(names, matrix_to_quaternion, quaternion_to_matrix)
+        names = Quaternions.roles
+        data = cls(SpecialOrthogonal(), quaternion_to_matrix(q), **arguments)
+        return data._given_as(RotationFactor(names=names, roles=names))
 
     @classmethod
     def from_rotation_vectors(cls, radians: ArrayLike | Tensor, **arguments: Any) -> PointsData:
         """Rotations from vectors (N, 3): about the vector, by its length, at most a turn, in radians."""
         v = _table(radians, "rotation vectors", 3)
         _refuse(v.norm(dim=1) > 2.001 * math.pi, v, "rotation vectors", "a length of at most a turn, radians")
-        x, names = rotation_vector_to_matrix(v), ("rx", "ry", "rz")
-        data = cls(SpecialOrthogonal(), x, **arguments)
-        return data._given_as(names, matrix_to_rotation_vector, rotation_vector_to_matrix)
+        names = RotationVectors.roles
+        data = cls(SpecialOrthogonal(), rotation_vector_to_matrix(v), **arguments)
+        return data._given_as(RotationFactor(names=names, roles=names))
 
     @property
     @override
@@ -179,20 +178,41 @@ class PointsData(ManifoldData):
         """All points, not split."""
         return Split(self._points, self._context)
 
+    @override
+    def weights(self) -> Tensor | None:
+        return self._row_weights
+
     @property
     @override
     def header(self) -> tuple[str, ...]:
-        return super().header if self._units is None else self._units.header
+        return self._reading.header
 
     def to_units(self, x: Tensor) -> Floats:
         """Points (B, *shape) in the units that were given."""
-        if self._units is None:
-            return super().to_units(x)
-        return np.asarray(self._units.of_points(x.detach().double().cpu()))
+        return self._reading.values(x)
 
     @override
     def from_units(self, values: Floats) -> Tensor:
-        return super().from_units(values) if self._units is None else self._units.to_points(torch.from_numpy(values))
+        return self._reading.points(values)
+
+    @property
+    @override
+    def context_names(self) -> tuple[str, ...]:
+        return () if self._reading.covariates is None else tuple(self._reading.covariates.names)
+
+    @override
+    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
+        covariates = self._reading.covariates
+        return super().encode_context(cells) if covariates is None else covariates.encode(cells)
+
+    @override
+    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
+        covariates = self._reading.covariates
+        return super().decode_context(context) if covariates is None else covariates.decode(context)
+
+    @override
+    def reading(self) -> dict[str, Any]:
+        return describe(self._reading)
 
     def description(self) -> None:
         """None: a checkpoint does not hold the points."""
@@ -202,14 +222,17 @@ class PointsData(ManifoldData):
         sha256 = hashlib.sha256(self._points.numpy().tobytes()).hexdigest()
         return super().provenance() | {"source": "a Python program", "sha256": sha256}
 
-    def _given_as(self, *units: Any) -> PointsData:
-        self._units = Units(*units)
+    def _given_as(self, factor: Factor) -> PointsData:
+        self._reading = replace(self._reading, factors=[factor])
         return self
 
 
-def _angles(x: Tensor) -> Tensor:
-    """In (-180, 180], degrees."""
-    return torch.atan2(x[..., 1], x[..., 0]).rad2deg()
+def _weights(values: ArrayLike | Tensor, n: int) -> Tensor:
+    w = _numbers(values, "weights")
+    if w.shape != (n,):
+        raise ValueError(f"PointsData: found weights of shape {tuple(w.shape)}, expected ({n},).")
+    _refuse(w < 0, w, "weights", "numbers that are not negative")
+    return w
 
 
 def _numbers(values: ArrayLike | Tensor, what: str) -> Tensor:

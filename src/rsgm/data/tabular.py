@@ -139,8 +139,14 @@ class Tabular(ManifoldData, ABC):
         return describe(self._reading)
 
     @override
-    def recall(self, reading: dict[str, Any]) -> None:
-        self._learned = self._reading = build(reading, Reading)
+    def recall(self, record: dict[str, Any]) -> None:
+        super().recall(record)
+        self._learned = self._reading = build(record["reading"], Reading)
+
+    @property
+    @override
+    def title(self) -> str:
+        return self.name if self.path is None else Path(self.path).stem
 
     @override
     def prepare_data(self) -> None:
@@ -164,6 +170,7 @@ class Tabular(ManifoldData, ABC):
             "columns": list(self.header),
             "context": list(self.context_names),
             "weight": self.weight,
+            "files": {name: self._files[name] for name in self._given},
             "skipped": {"rows": len(skipped), "first": skipped[:SHOWN]},
         }
 
@@ -246,6 +253,30 @@ class Tabular(ManifoldData, ABC):
     def parts(self) -> list[Tensor]:
         """Rows of train, val and test: of files of their own, or by the protocol `split`."""
         return self._split
+
+    def test_on(self, path: str | Path) -> None:
+        """Take the rows of another file for the test part, as they are; training and its scales stay."""
+        self.setup()
+        train, val, _ = self._split
+        _ = self._reading
+        path, before = Path(path).expanduser(), len(self.rows.values)
+        used, file = self._used
+        table = self._read(path, self._learned.factors, *self._beside)
+        self._tables.append(table)
+        self._used = (
+            Table(
+                np.concatenate([used.values, table.values]),
+                {name: [*cells, *table.beside[name]] for name, cells in used.beside.items()},
+                lines=[*used.lines, *table.lines],
+            ),
+            np.concatenate([file, np.full(len(table.values), file.max() + 1)]),
+        )
+        self._split = [train, val, torch.arange(before, before + len(table.values))]
+        self._files["test"] = str(path)
+        for name in ("_places", "fingerprint"):
+            self.__dict__.pop(name, None)
+        self._parts = []
+        self.setup()
 
     @cached_property
     def _places(self) -> Tensor:

@@ -18,7 +18,7 @@ def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) ->
     return torch.multinomial(weights, n or 1, replacement=True, generator=generator)[..., :n]
 
 
-def fit_weights(log_parts: Tensor, iterations: int) -> Tensor:
+def fit_weights(log_parts: Tensor, iterations: int, count: Tensor | None = None) -> Tensor:
     r"""The weights ``(K,)`` with which known laws mix best, by EM from equal ones; the problem is convex.
 
     .. math:: w \leftarrow \frac1n \sum_i \frac{w_k p_k(x_i)}{\sum_j w_j p_j(x_i)}
@@ -26,6 +26,7 @@ def fit_weights(log_parts: Tensor, iterations: int) -> Tensor:
     Arguments:
         log_parts: log-densities ``(n, K)`` of points under each law, one of them finite for every point
         iterations: of EM
+        count: what each point counts, ``(n,)``; None where all count the same
 
     Example:
         >>> fit_weights(torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]).log(), 100)
@@ -33,7 +34,10 @@ def fit_weights(log_parts: Tensor, iterations: int) -> Tensor:
     """
     log_weights = torch.full_like(log_parts[0], -math.log(log_parts.shape[1]))
     for _ in range(iterations):
-        log_weights = torch.log_softmax(log_parts + log_weights, 1).logsumexp(0) - math.log(len(log_parts))
+        log_share = torch.log_softmax(log_parts + log_weights, 1)
+        if count is not None:
+            log_share = log_share + (count / count.mean()).log()[:, None]
+        log_weights = log_share.logsumexp(0) - math.log(len(log_parts))
     return log_weights.exp()
 
 

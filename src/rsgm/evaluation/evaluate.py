@@ -20,38 +20,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from rsgm.data import ManifoldData
-from rsgm.description import build
 from rsgm.evaluation.baseline import density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
+from rsgm.evaluation.named_data import load_data
 from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
-from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint
+from rsgm.models import GenerativeModel, KernelDensity, Latents, load, read_checkpoint
 from rsgm.progress import visible
-
-
-def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
-    """The data module that a checkpoint was trained on, set up.
-
-    Raises:
-        CheckpointError: where the checkpoint does not say, or the data have changed since
-    """
-    description = checkpoint["rsgm"].get("data")
-    if description is None:
-        raise CheckpointError(
-            "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
-        )
-    data = build(description, ManifoldData)
-    data.prepare_data()
-    data.setup()
-    expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)
-    if data.fingerprint != expected:
-        raise CheckpointError(
-            f"The data or their splits have changed since training: found the fingerprint {data.fingerprint} of "
-            f"{data.provenance()['source']}, expected {expected}. Bring back the file of then, or pass other data to "
-            "rsgm.evaluate."
-        )
-    return data
 
 
 class Evaluation(NamedTuple):
@@ -92,7 +68,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     test = data.test.points.to(model.device)
     context = None if data.test.context is None else data.test.context.to(model.device)
     found, bound = model.likelihood(test, context), model.lower_bound(test, context)
-    twins, places = data.twins().to(model.device), data.test_places()
+    twins, over = data.twins(), _Over(data.test_places(), data.part_weights("test"))
     drawn = sample_like(model, data.test, samples)
     draws = _score(model, drawn, data)
     kde = kernel_density(model.manifold, data)
@@ -108,23 +84,23 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "manifold": str(model.manifold),
         "split": provenance.pop("split"),
         "data": provenance,
-        "nll": summary(-found.value, places),
-        "nll_without_twins": summary(-found.value[~twins], places[~data.twins()]),
+        "nll": over.summary(-found.value),
+        "nll_without_twins": over.summary(-found.value, ~twins),
         "nll_exact": found.exact,
         "effective_draws": None if found.draws is None else _effective(found.draws),
         "sample_nll": summary(-draws.log_density),
-        "nll_bound": None if bound is None else summary(-bound.value, places),
+        "nll_bound": None if bound is None else over.summary(-bound.value),
         "normalisation": density.value if density is not None and density.measured else None,
         "normalisation_error": None if density is None else density.standard_error,
         "normalisation_method": None if density is None else density.method,
         "nfe": found.nfe,
         "solver": found.solver,
         "resolution": resolution(model),
-        "baselines": _baselines(model.manifold, data, kde),
-        "perfect_model": None if truth is None else summary(-truth, places),
-        "nll_gap": None if truth is None else summary(truth - found.value.cpu(), places),
-        "bits_per_dim": None if bits is None else summary(bits(-found.value), places),
-        "bits_per_dim_bound": None if bits is None or bound is None else summary(bits(-bound.value), places),
+        "baselines": _baselines(model.manifold, data, kde, over),
+        "perfect_model": None if truth is None else over.summary(-truth),
+        "nll_gap": None if truth is None else over.summary(truth - found.value.cpu()),
+        "bits_per_dim": None if bits is None else over.summary(bits(-found.value)),
+        "bits_per_dim_bound": None if bits is None or bound is None else over.summary(bits(-bound.value)),
         "sample_metrics": compare_points(model.manifold, draws.points, data.test.points, data.fresh_points, others),
         "samples": None if law is None else compare(drawn, law),
         "latents": {
@@ -215,14 +191,27 @@ def resolution(model: GenerativeModel) -> dict[str, float] | None:
     return {"radians": finest, "degrees": math.degrees(finest)} if model.manifold.angular else {"data_units": finest}
 
 
-def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None) -> dict[str, Any]:
+class _Over(NamedTuple):
+    """What means over test points are taken by: their places and weights."""
+
+    places: Tensor
+    weights: Tensor | None
+
+    def summary(self, values: Tensor, kept: Tensor | None = None) -> dict[str, Any] | None:
+        """That of values (n,), or of those that are kept."""
+        values = values.detach().cpu()
+        kept = torch.ones(len(values), dtype=torch.bool) if kept is None else kept
+        return summary(values[kept], self.places[kept], None if self.weights is None else self.weights[kept])
+
+
+def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None, over: _Over) -> dict[str, Any]:
     uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
     if kde is None:
         return {"uniform": uniform, "kernel_density": None}
-    nll, places, twins = -kde.likelihood(data.test.points).value, data.test_places(), data.twins()
+    nll = -kde.likelihood(data.test.points).value
     row = {
-        "nll": summary(nll, places),
-        "nll_without_twins": summary(nll[~twins], places[~twins]),
+        "nll": over.summary(nll),
+        "nll_without_twins": over.summary(nll, ~data.twins()),
         "min_width_radians" if manifold.angular else "min_width": kde.min_width,
     }
     return {"uniform": uniform, "kernel_density": row}

@@ -13,19 +13,22 @@ from torch import Tensor
 from rsgm.manifolds import Manifold
 
 
-def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | int | None] | None:
+def summary(
+    values: Tensor, places: Tensor | None = None, weights: Tensor | None = None
+) -> dict[str, float | int | None] | None:
     r"""Mean, standard error, median and counts; None where there are no values.
 
-    Values of one place repeat one observation, so the standard error treats places as the independent ones: with n
-    values, G places and D the sum of the deviations from the mean at a place, it is
-    :math:`\tfrac1n \sqrt{\tfrac{G}{G - 1} \sum_g D_g^2}`, which is the standard deviation over :math:`\sqrt n` where
-    all places are distinct; None for one place.
+    Values of one place repeat one observation, so the standard error treats places as the independent ones: with
+    weights w of sum W, each one without them, G places and :math:`D_g` the weighted sum of the deviations from the mean
+    at a place, it is :math:`\tfrac1W \sqrt{\tfrac{G}{G - 1} \sum_g D_g^2}`, which is the standard deviation over
+    :math:`\sqrt n` where all places are distinct and count the same; None for one place.
 
     References: Liang and Zeger 1986, Biometrika 73 (the cluster-robust variance).
 
     Arguments:
         values: (n,)
         places: (n,) labels of the places of the values; None where all are distinct
+        weights: (n,) what each counts: two is the same as the value twice at its place; None where all count the same
 
     Raises:
         ValueError: where values are not finite
@@ -33,6 +36,8 @@ def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | i
     Example:
         >>> round(summary(torch.tensor([1.0, 1.0, 3.0, 3.0]), torch.tensor([0, 0, 1, 1]))["standard_error"], 6)
         1.0
+        >>> summary(torch.tensor([1.0, 3.0]), weights=torch.tensor([2.0, 2.0]))["mean"]
+        2.0
     """
     n = len(values)
     if n == 0:
@@ -41,10 +46,21 @@ def summary(values: Tensor, places: Tensor | None = None) -> dict[str, float | i
     if bad:
         raise ValueError(f"{bad} of {n} log-densities are not finite.")
     labels = torch.arange(n) if places is None else torch.unique(places.cpu(), return_inverse=True)[1]
-    count, mean = int(labels.max()) + 1, float(values.mean())
-    deviations = torch.zeros(count, dtype=torch.float64).index_add_(0, labels, values.detach().cpu().double() - mean)
-    error = float(deviations.norm()) * math.sqrt(count / (count - 1)) / n if count > 1 else None
-    return {"mean": mean, "standard_error": error, "median": float(values.median()), "n": n, "places": count}
+    value = values.detach().cpu().double()
+    weight = torch.ones_like(value) if weights is None else weights.detach().cpu().double()
+    count, total = int(labels.max()) + 1, float(weight.sum())
+    mean = float(values.mean()) if weights is None else float(weight @ value) / total
+    deviations = torch.zeros(count, dtype=torch.float64).index_add_(0, labels, weight * (value - mean))
+    error = float(deviations.norm()) * math.sqrt(count / (count - 1)) / total if count > 1 else None
+    median = float(values.median() if weights is None else _median(value, weight))
+    return {"mean": mean, "standard_error": error, "median": median, "n": n, "places": count}
+
+
+def _median(values: Tensor, weights: Tensor) -> Tensor:
+    """The least value that, with those below, has half of the weight."""
+    value, order = values.sort()
+    share = weights[order].cumsum(0)
+    return value[torch.searchsorted(share, 0.5 * share[-1])]
 
 
 def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:

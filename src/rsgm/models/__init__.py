@@ -1,7 +1,7 @@
 """Generative models: laws that are learned, each made of shared parts."""
 
 from rsgm.models.adaptive import AdaptiveKernelDensity
-from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, load
+from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, Weights, load
 from rsgm.models.chart_sgm import ChartSGM
 from rsgm.models.checkpoint import CheckpointError, read_checkpoint, record, write_checkpoint
 from rsgm.models.cnf import CNF
@@ -42,6 +42,7 @@ __all__ = [
     "NeuralKernelDensity",
     "NonFiniteLossError",
     "SplineFlow",
+    "Weights",
     "load",
     "read_checkpoint",
     "record",

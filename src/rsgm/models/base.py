@@ -41,6 +41,10 @@ class NonFiniteLossError(RuntimeError):
     """Training has diverged."""
 
 
+#: what each point of a training and of a validation part counts
+Weights = tuple[Tensor, Tensor]
+
+
 class GenerativeModel(nn.Module, ABC):
     """A probability law on a manifold, learned from points.
 
@@ -87,12 +91,14 @@ class GenerativeModel(nn.Module, ABC):
             f"{type(self).__name__} learns nothing by gradient: call fit_points(train, val), or rsgm.fit, instead."
         )
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Fit in closed form, before the first step of training if there is one; nothing to do by default.
 
         Arguments:
             train, val: points ``(N, *manifold.shape)``
             seed: of random starts
+            weights: what each point of train and of val counts, ``(N,)``; None where all count the same. Scales that
+                only prepare points for a network are those of all points alike.
         """
 
     def parameter_groups(self) -> list[Any]:

@@ -16,7 +16,7 @@ from rsgm.fields import Field, NetworkField, TangentField
 from rsgm.likelihood import Draws, EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Euclidean, Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.rsgm import RSGM
 from rsgm.networks import MLP, Network
 from rsgm.processes import Prediction, Process, Score, VariancePreserving
@@ -94,7 +94,7 @@ class ChartSGM(GenerativeModel):
         result = self.flat.lower_bound(y, context)
         return None if result is None else self._pushed(result, y)
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Fit the chart, then a schedule that leaves its range to the coordinates of the training points.
 
         Raises:

@@ -28,7 +28,7 @@ def record(model: GenerativeModel, **more: Any) -> dict[str, Any]:
     Arguments:
         model: the law
         more: of its training: ``seed``, ``training`` (cost), ``validation`` (numbers by name, such as ``nll``),
-            ``data`` and ``fingerprint``
+            and what `rsgm.data.ManifoldData.record` says of its data
     """
     return {"format": FORMAT, "version": version("rsgm"), "model": model.description, **more}
 

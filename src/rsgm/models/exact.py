@@ -13,7 +13,7 @@ from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
 from rsgm.likelihood import Draws, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.processes import GaussianProcess, ScoreField, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
@@ -75,7 +75,7 @@ class ExactScore(GenerativeModel):
         self.score = LawScore(self.process, law)
         self.law, self.sampler, self.log_density = law, sampler, likelihood
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Let a schedule that leaves its range to the training points see them."""
         if self.process.fit(train):
             self.redescribe(process=describe(self.process, skip=1))

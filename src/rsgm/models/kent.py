@@ -13,7 +13,7 @@ from typing_extensions import override
 from rsgm.distributions import Kent, Mixture, fit_kent
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.progress import bar, visible
 from rsgm.seeding import seed_from
 
@@ -61,15 +61,18 @@ class KentMixture(GenerativeModel):
         for name, shape in {"weights": (), "frames": (3, 3), "concentrations": (), "ovalnesses": ()}.items():
             self.register_buffer(name, torch.zeros(components, *shape, dtype=torch.float64))
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """EM on the training points from each start; the validation points choose."""
         train, val = (self.manifold.projx(x.double()) for x in (train, val))
+        # one in the mean: a component must not stand for less than a point
+        counts = [] if weights is None else [weights[0].to(train) / weights[0].to(train).mean()]
+        val_count = torch.ones_like(val[:, 0]) if weights is None else weights[1].to(val)
         best = -math.inf
         with visible(), bar("Kent mixture", self.restarts, "starts") as shown:
             for restart in range(self.restarts):
                 generator = torch.Generator(train.device).manual_seed(seed_from("kent", seed, restart))
-                law = self._fit(train, generator, shown)
-                score = float(law.log_prob(val).mean())
+                law = self._fit(train, generator, shown, *counts)
+                score = float(val_count @ law.log_prob(val)) / float(val_count.sum())
                 if score > best or not restart:
                     best, parts = score, law.components
                     self.weights, self.frames = law.weights.clone(), parts.frame.clone()
@@ -94,9 +97,10 @@ class KentMixture(GenerativeModel):
     def fitted(self) -> bool:
         return bool(self.weights.any())
 
-    def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm) -> Mixture:
+    def _fit(self, x: Tensor, generator: torch.Generator, shown: tqdm, count: Tensor | None = None) -> Mixture:
         """One run of EM, which moves a bar by one."""
-        share = _start(x, self.components, generator)
+        count = torch.ones_like(x[:, 0]) if count is None else count
+        share = _start(x, count, self.components, generator)
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand(self.components, 3, 3)
         parts = Kent(eye, x.new_ones(self.components), x.new_zeros(self.components))
         last = -math.inf
@@ -107,7 +111,7 @@ class KentMixture(GenerativeModel):
             parts = fit_kent(parts, x, share, self.min_width**-2)
             law = _mixture(parts, share.mean(0))
             joint = law.joint_log_prob(x)
-            share, value = joint.softmax(1), float(joint.logsumexp(1).mean())
+            share, value = joint.softmax(1) * count[:, None], float((count * joint.logsumexp(1)).mean())
             if value - last < self.tolerance and (share.sum(0) >= 1).all():
                 break
             last = value
@@ -126,16 +130,18 @@ def _mixture(components: Kent, weights: Tensor) -> Mixture:
     return Mixture(components, weights.clamp_min(torch.finfo(weights.dtype).tiny))
 
 
-def _start(x: Tensor, components: int, generator: torch.Generator) -> Tensor:
-    """Each point to the nearest of centres drawn far from one another, as shares ``(N, K)``.
+def _start(x: Tensor, count: Tensor, components: int, generator: torch.Generator) -> Tensor:
+    """Each point, as often as it counts, to the nearest of centres drawn far from one another, as shares ``(N, K)``.
 
     References: Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding", SODA.
     """
     seed = int(torch.randint(2**31, (1,), generator=generator, device=x.device))
     # with fewer points than components the others start empty
-    _, index = kmeans_plusplus(x.cpu().numpy(), min(components, len(x)), random_state=seed)
+    _, index = kmeans_plusplus(
+        x.cpu().numpy(), min(components, len(x)), sample_weight=count.cpu().numpy(), random_state=seed
+    )
     nearest = torch.cdist(x, x[torch.as_tensor(index, device=x.device)]).argmin(1)
-    return torch.nn.functional.one_hot(nearest, components).to(x)
+    return torch.nn.functional.one_hot(nearest, components).to(x) * count[:, None]
 
 
 def _refill(share: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:

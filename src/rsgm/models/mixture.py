@@ -15,7 +15,7 @@ from typing_extensions import override
 from rsgm.arguments import require_instance
 from rsgm.distributions.combined import choose, fit_weights
 from rsgm.likelihood import LogProb
-from rsgm.models.base import GenerativeModel, load
+from rsgm.models.base import GenerativeModel, Weights, load
 
 #: of EM; two models with log-densities that differ by a tenth of a nat need some thousands, which take a second
 _ITERATIONS = 5000
@@ -81,20 +81,21 @@ class ModelMixture(GenerativeModel):
         self.register_buffer("weights", shares / shares.sum())
         self.to(parts[0].device)
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Fit the parts that are not fitted yet; then the weights, unless they were given, on the validation points."""
         for part in self.models:
             if not part.fitted:
-                part.fit_points(train, val, seed)
+                part.fit_points(train, val, seed, *([] if weights is None else [weights]))
         if self._given is not None:
             return
         log_parts = torch.stack(
             [part.likelihood(val.to(self.device)).value.to(self.weights) for part in self.models], 1
         )
         # what no part reaches says nothing of their weights
-        log_parts = log_parts[torch.isfinite(log_parts).any(1)]
-        if len(log_parts):
-            self.weights = fit_weights(log_parts, _ITERATIONS)
+        reached = torch.isfinite(log_parts).any(1)
+        if reached.any():
+            count = None if weights is None else weights[1].to(log_parts)[reached]
+            self.weights = fit_weights(log_parts[reached], _ITERATIONS, count)
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A part for each point, then draws from each part."""

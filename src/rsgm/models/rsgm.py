@@ -13,7 +13,7 @@ from rsgm.fields import Field, NetworkField, TangentField
 from rsgm.likelihood import Draws, EvidenceLowerBound, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.dynamics import Dynamics, dynamics_of
 from rsgm.networks import MLP, Network, bind_times
 from rsgm.processes import Brownian, Prediction, Process, Score
@@ -85,7 +85,7 @@ class RSGM(GenerativeModel):
         """By ``bound``, if there is one."""
         return None if self.bound is None else self.bound(self.score, x, context)
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Let a schedule that leaves its range to the training points see them."""
         if self.process.fit(train):
             bind_times(self.score, self.process.schedule)

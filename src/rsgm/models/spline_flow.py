@@ -14,7 +14,7 @@ from typing_extensions import override
 from rsgm.charts import ExponentialWrap
 from rsgm.likelihood import Draws, LogProb
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.networks.features import with_context
 from rsgm.progress import bar
 
@@ -97,7 +97,7 @@ class SplineFlow(GenerativeModel):
         self.register_buffer("shift", torch.zeros(manifold.dim, dtype=torch.float64))
         self.register_buffer("scale", torch.where(circles, 1.0, _REACH / math.pi).double())
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Standardise the coordinates of lines, by the mean and the deviation of the training points."""
         y = self.chart.inverse(train.to(self.shift))
         std = y.std(0, correction=0).clamp_min(1e-6)

@@ -19,9 +19,10 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from rsgm.arguments import require_instance
-from rsgm.data import Batch, ManifoldData, PointsData, Split
+from rsgm.data import Batch, ManifoldData, PointsData
 from rsgm.data.loaders import TrainLoader
-from rsgm.models import GenerativeModel
+from rsgm.data.splits import draw_rows
+from rsgm.models import GenerativeModel, Weights
 from rsgm.progress import visible
 from rsgm.seeding import generator_from
 from rsgm.training.learning import LearningRate, WarmupCosine
@@ -64,6 +65,7 @@ def fit(
     model: GenerativeModel,
     points: ArrayLike | Tensor | LightningDataModule | DataLoader,
     context: ArrayLike | Tensor | None = None,
+    weights: ArrayLike | Tensor | None = None,
     steps: int = 2000,
     batch_size: int = 512,
     optimizer: OptimizerFactory | None = None,
@@ -83,6 +85,7 @@ def fit(
         points: a tensor or an array of coordinates ``(N, *manifold.shape)``; of the globe, a DataFrame with columns of
             latitudes and longitudes in degrees; or a data module, or a loader, which makes its own batches
         context: what is known of each point and given to the model, ``(N, features)``
+        weights: what each point counts, ``(N,)``: it is drawn for a batch as often
         steps: of the optimiser
         batch_size: points of one step
         optimizer: factory of the optimiser from the parameters; None for Adam at a rate of 1e-3
@@ -109,13 +112,14 @@ def fit(
     if batch_size < 1 or steps < 0:
         raise ValueError(f"fit: expected steps >= 0 and batch_size >= 1, found {steps} and {batch_size}.")
     loaded = isinstance(points, LightningDataModule | DataLoader)
-    if loaded and context is not None:
-        raise ValueError(f"fit: a {type(points).__name__} brings its own context; found another one beside it.")
+    for name, own in (("context", context), ("weights", weights)):
+        if loaded and own is not None:
+            raise ValueError(f"fit: a {type(points).__name__} brings its own {name}; found another one beside it.")
     if context is not None and not model.trainable:
         raise ValueError(f"fit: {type(model).__name__} knows no context; leave it out, or fit one model for each.")
-    rows = None if loaded else PointsData.of(model.manifold, points, context).rows()
+    given = None if loaded else PointsData.of(model.manifold, points, context, weights=weights)
     if not model.trainable:
-        fit_in_one_pass(model, *_parts(points if rows is None else rows, seed), seed)
+        fit_in_one_pass(model, *(_parts(points) if given is None else _held_out(given, seed)), seed)
         return model.eval()
     training = Training(model, optimizer or partial(Adam, lr=1e-3, fused=True), learning_rate, averaging)
     training.seed = seed
@@ -123,42 +127,48 @@ def fit(
     with quiet(), torch.random.fork_rng():
         loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
         training.train()  # a model that was loaded or fitted before is in evaluation mode
-        loop.fit(training, points if rows is None else _stream(rows, batch_size, steps, seed))
+        loop.fit(training, points if given is None else _stream(given, batch_size, steps, seed))
     return model.eval()
 
 
-def fit_in_one_pass(model: GenerativeModel, train: Tensor, val: Tensor, seed: int = 0) -> dict[str, Any]:
+def fit_in_one_pass(
+    model: GenerativeModel, train: Tensor, val: Tensor, weights: Weights | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Fit a model that learns nothing by gradient; what it has cost, as a checkpoint says it."""
     wall, cpu = time.perf_counter(), time.process_time()
     with visible():
-        model.fit_points(train, val, seed)
+        model.fit_points(train, val, seed, *([] if weights is None else [weights]))
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     return {**spent, "steps": 0, "points": len(train)}
 
 
-def _parts(data: LightningDataModule | Split, seed: int) -> tuple[Tensor, Tensor]:
-    """Training and validation points: of a data module its own, of others a tenth for the latter."""
-    if isinstance(data, ManifoldData):
-        data.prepare_data()
-        data.setup()
-        return data.train.points, data.val.points
-    if not isinstance(data, Split):
+def _parts(data: LightningDataModule) -> tuple[Tensor, Tensor, Weights | None]:
+    """Training and validation points of a data module, and their weights."""
+    if not isinstance(data, ManifoldData):
         raise ValueError(f"fit: a model that is fitted in one pass needs a ManifoldData, found {type(data).__name__}.")
-    if len(data.points) < 2:
+    data.prepare_data()
+    data.setup()
+    return data.train.points, data.val.points, data.weights_to_fit()
+
+
+def _held_out(data: PointsData, seed: int) -> tuple[Tensor, Tensor, Weights | None]:
+    """The same of points in memory, of which a tenth are for validation."""
+    points, weights = data.rows().points, data.weights()
+    if len(points) < 2:
         raise ValueError("fit: a model that is fitted in one pass holds points out, so it needs two or more; found 1.")
-    order = torch.randperm(len(data.points), generator=generator_from("fit", seed))
+    order = torch.randperm(len(points), generator=generator_from("fit", seed))
     held_out = max(1, len(order) // 10)
-    return data.points[order[held_out:]], data.points[order[:held_out]]
+    val, train = order[:held_out], order[held_out:]
+    return points[train], points[val], None if weights is None else (weights[train], weights[val])
 
 
-def _stream(rows: Split, batch_size: int, steps: int, seed: int) -> TrainLoader:
+def _stream(data: PointsData, batch_size: int, steps: int, seed: int) -> TrainLoader:
     """Batches of rows drawn with replacement, each a function of the seed and its place."""
+    rows, weights = data.rows(), data.weights()
 
     def batch(step: int, micro_step: int) -> Batch:
-        index = torch.randint(
-            len(rows.points), (batch_size,), generator=generator_from("batch", seed, step, micro_step)
-        )
-        x, context = rows.rows(index)
+        generator = generator_from("batch", seed, step, micro_step)
+        x, context = rows.rows(draw_rows(batch_size, len(rows.points), weights, generator))
         return x.float(), None if context is None else context.float()
 
     return TrainLoader(batch, steps)

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from rsgm.arguments import require_factory, require_instance
 from rsgm.data import ManifoldData
-from rsgm.models import GenerativeModel, NonFiniteLossError, load, record
+from rsgm.models import GenerativeModel, NonFiniteLossError, Weights, load, record
 from rsgm.seeding import StepCounter, seed_from
 from rsgm.training.callbacks import EMA, Cost
 from rsgm.training.learning import LearningRate, WarmupCosine
@@ -35,9 +35,9 @@ Batch = Tensor | Sequence[Tensor | None]
 class Training(LightningModule):
     """How a model is learned by gradient: what a `pytorch_lightning.Trainer` fits, validates and tests.
 
-    A batch is a tensor of points, or a pair of points and their context, as a `torch.utils.data.DataLoader` of a
-    `TensorDataset` yields them; or it comes from a `rsgm.ManifoldData`. Every random number of training is a function
-    of (seed, step, rank), which makes an interrupted run continue bit for bit.
+    A batch is a tensor of points, or points, their context and their weights, of which the latter may be left out, as a
+    `torch.utils.data.DataLoader` of a `TensorDataset` yields them; or it comes from a `rsgm.ManifoldData`. Every random
+    number of training is a function of (seed, step, rank), which makes an interrupted run continue bit for bit.
 
     Arguments:
         model: what is learned
@@ -106,8 +106,9 @@ class Training(LightningModule):
         if self.seed is None:
             self.seed = torch.initial_seed() % 2**63
         if self.model.needs_points:
-            train, val = (points.to(self.device) for points in self._points())
-            self.model.fit_points(train, val, self.seed)
+            train, val, weights = self._points()
+            more = [] if weights is None else [weights]
+            self.model.fit_points(train.to(self.device), val.to(self.device), self.seed, *more)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make every draw of this step a function of (seed, step, rank)."""
@@ -120,8 +121,8 @@ class Training(LightningModule):
 
         With 0, which is Lightning's "off", it is checked as often as by default.
         """
-        x, context = unpack(batch)
-        terms = {name: value.mean() for name, value in self.model.loss(x, context).items()}
+        x, context, weight = unpack(batch)
+        terms = {name: mean(value, weight) for name, value in self.model.loss(x, context).items()}
         loss = terms["loss"]
         if self.global_step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0:
             if not torch.isfinite(loss):
@@ -149,7 +150,7 @@ class Training(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The log-density of each point."""
-        return self(*unpack(batch))
+        return self(*unpack(batch)[:2])
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser with its learning-rate schedule."""
@@ -171,7 +172,7 @@ class Training(LightningModule):
         more: dict[str, Any] = {"seed": self.seed, "validation": validation or None}
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ManifoldData):
-            more |= {"data": data.description(), "fingerprint": data.fingerprint}
+            more |= data.record()
         checkpoint.setdefault("rsgm", {}).update(record(self.model, **more))
 
     @classmethod
@@ -185,32 +186,42 @@ class Training(LightningModule):
         self.seed = checkpoint["rsgm"]["seed"]
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
-        x, context = unpack(batch)
+        x, context, weight = unpack(batch)
         self.model.require_points(x, f"a batch of {part}")
         result = self.model.likelihood(x, context)
         options: dict[str, Any] = {"batch_size": len(x), "sync_dist": True}
-        self.log(f"{part}/nll", -result.value.mean(), prog_bar=True, **options)
+        # weights are one in the mean of all batches, not of each
+        nll = -(result.value if weight is None else result.value * weight).mean()
+        self.log(f"{part}/nll", nll, prog_bar=True, **options)
         self.log(f"{part}/nfe", float(result.nfe), **options)
 
-    def _points(self) -> tuple[Tensor, Tensor]:
-        """The training points and the validation points; of a plain loader the former twice."""
+    def _points(self) -> tuple[Tensor, Tensor, Weights | None]:
+        """The training points, the validation points and their weights; of a plain loader the former twice."""
         data = self.trainer.datamodule
         if isinstance(data, ManifoldData):
-            return data.train.points, data.val.points
+            weights = data.weights_to_fit()
+            weights = None if weights is None else tuple(part.to(self.device) for part in weights)
+            return data.train.points, data.val.points, weights
         self.trainer.fit_loop.setup_data()
         train = torch.cat([unpack(batch)[0].cpu() for batch in self.trainer.train_dataloader])
         # each process has its share, and all need the same model
-        return (self.trainer.strategy.broadcast(train),) * 2
+        train = self.trainer.strategy.broadcast(train)
+        return train, train, None
 
 
-def unpack(batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """The points of a batch, and their context if it has one.
+def unpack(batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The points of a batch, their context and their weights, if it has them.
 
     Raises:
         ValueError: for a batch of another form
     """
     if isinstance(batch, Tensor):
-        return batch, None
-    if isinstance(batch, Sequence) and 1 <= len(batch) <= 2 and isinstance(batch[0], Tensor):
-        return batch[0], batch[1] if len(batch) == 2 else None
+        return batch, None, None
+    if isinstance(batch, Sequence) and 1 <= len(batch) <= 3 and isinstance(batch[0], Tensor):
+        return (*batch, None, None)[:3]
     raise ValueError(f"expected a batch of points, or of points and their context, found {type(batch).__name__}.")
+
+
+def mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """The mean of values ``(B,)``, or their weighted mean."""
+    return values.mean() if weight is None else (values * weight).sum() / weight.sum()

@@ -1,0 +1,51 @@
+"""The data that a checkpoint names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rsgm.data import ManifoldData, TableData
+from rsgm.description import build
+from rsgm.models import CheckpointError
+
+
+def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
+    """The data module that a checkpoint was trained on, set up.
+
+    Raises:
+        CheckpointError: where the checkpoint does not say, or the data have changed since
+    """
+    description = checkpoint["rsgm"].get("data")
+    if description is None:
+        raise CheckpointError(
+            "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
+        )
+    data = build(description, ManifoldData)
+    data.prepare_data()
+    data.setup()
+    expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)
+    if data.fingerprint != expected:
+        raise CheckpointError(
+            f"The data or their splits have changed since training: found the fingerprint {data.fingerprint} of "
+            f"{data.provenance()['source']}, expected {expected}. Bring back the file of then, or pass other data to "
+            "rsgm.evaluate."
+        )
+    return data
+
+
+def load_reader(checkpoint: dict[str, Any]) -> ManifoldData:
+    """The data module of a checkpoint as far as that itself knows the data: to read and write points and contexts.
+
+    Its parts are the training points that the checkpoint has kept; no file is looked for. A checkpoint of a former
+    version has kept none: its data are loaded.
+
+    Raises:
+        CheckpointError: where the checkpoint says nothing of its data, or see `load_data`
+    """
+    record = checkpoint["rsgm"]
+    if record.get("reference") is None:
+        return load_data(checkpoint)
+    # of points that a program held there are the columns alone
+    data = TableData() if record.get("data") is None else build(record["data"], ManifoldData)
+    data.recall(record)
+    return data
