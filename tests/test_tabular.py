@@ -1,0 +1,356 @@
+"""Columns of a table: factors of a point, contexts, weights, and how rows are parted."""
+
+import math
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import LogNormal, Normal
+
+import rsgm
+from rsgm.data import EarthData, LawData, PointsData, RotationData, TableData, TorusData, read_points
+from rsgm.data.covariates import Category
+from rsgm.data.places import PlaceFactor
+from rsgm.data.so3 import RotationFactor
+from rsgm.data.torus import AngleFactor
+from rsgm.manifolds import Euclidean, Product, SpecialOrthogonal, Sphere, Torus, from_lat_lon
+
+HEADER = "time,lat,lon,depth,mag,kind"
+N = 200
+
+
+def rows(n: int = N, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [
+        f"2020-{1 + k % 12:02d}-{1 + k % 28:02d}T00:00:{k % 60:02d}Z,{rng.uniform(-90, 90):.4f},{rng.uniform(0, 360):.4f},"
+        f"{rng.lognormal(2, 1):.5f},{rng.uniform(3, 8):.2f},{'abc'[k % 3]}"
+        for k in range(n)
+    ]
+
+
+@pytest.fixture
+def quakes(tmp_path):
+    return write(tmp_path / "quakes.csv", rows())
+
+
+def write(path, lines, header=HEADER):
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return str(path)
+
+
+def made(data):
+    data.setup()
+    return data
+
+
+# ---- factors
+
+
+def test_numbers_join_a_place(quakes):
+    data = made(EarthData(path=quakes, numbers=["depth", "mag"], log=["depth"]))
+    assert str(data.manifold) == str(Product([Sphere(2), Euclidean(2)]))
+    assert data.header == ("lat", "lon", "depth", "mag")
+    cells = np.array([row.split(",")[1:5] for row in rows()], dtype=float)
+    place, numbers = data.manifold.split(data.points())
+    np.testing.assert_allclose(place, from_lat_lon(cells[:, :2]), atol=1e-14)
+    raw = np.stack([np.log(cells[:, 2]), cells[:, 3]], 1)
+    train = raw[data._parts[0].numpy()]
+    np.testing.assert_allclose(numbers, (raw - train.mean(0)) / train.std(0), atol=1e-12)
+    np.testing.assert_allclose(data.to_units(data.points()), cells, rtol=1e-12)
+
+
+@pytest.mark.parametrize("log", [[], ["depth"]])
+def test_the_density_by_the_unit_of_a_column(quakes, log):
+    """A normal law of the standardised numbers is a normal law, or a lognormal one, of the column."""
+    data = made(TableData(path=quakes, numbers=["depth"], log=log))
+    x = data.test.points
+    (factor,) = data._reading.factors
+    law = (LogNormal if log else Normal)(torch.tensor(factor.shift).double(), torch.tensor(factor.scale).double())
+    standard = Normal(torch.zeros(1).double(), torch.ones(1).double())
+    expected = law.log_prob(torch.from_numpy(data.to_units(x)))[:, 0]
+    torch.testing.assert_close(standard.log_prob(x)[:, 0] + data.log_unit(x), expected)
+
+
+def test_scales_are_those_of_training_rows(tmp_path):
+    lines = [f"{k},{k if k < 80 else 1e6}" for k in range(100)]
+    data = made(TableData(path=write(tmp_path / "x.csv", lines, "t,x"), numbers=["x"], split="time", time="t"))
+    torch.testing.assert_close(data.train.points.mean(), torch.zeros(()).double())
+    torch.testing.assert_close(data.train.points.std(correction=0), torch.ones(()).double())
+    assert data.test.points.min() > 1e4
+
+
+@pytest.mark.parametrize(
+    "make, manifold",
+    [
+        (lambda path: RotationData(path, numbers=["x", "y", "z"]), Product([SpecialOrthogonal(), Euclidean(3)])),
+        (
+            lambda path: TableData(path, [AngleFactor(["phi", "psi"]), RotationFactor()], numbers=["bond"]),
+            Product([Torus(2), SpecialOrthogonal(), Euclidean(1)]),
+        ),
+        (lambda path: TorusData(path, angles=["phi"], numbers=["bond"]), Product([Torus(1), Euclidean(1)])),
+        (
+            lambda path: TableData(path),
+            Euclidean(10),
+        ),
+    ],
+    ids=["pose", "three factors", "angle and length", "all columns"],
+)
+def test_products(tmp_path, make, manifold):
+    rng = np.random.default_rng(0)
+    q = rng.standard_normal((50, 4))
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    q *= np.sign(q[:, 3:])
+    values = np.concatenate([rng.standard_normal((50, 3)), q, rng.uniform(-180, 180, (50, 2)), q[:, :1] + 2], 1)
+    path = tmp_path / "poses.csv"
+    np.savetxt(path, values, delimiter=",", header="x,y,z,qx,qy,qz,qw,phi,psi,bond", comments="", fmt="%.12f")
+    data = made(make(str(path)))
+    assert str(data.manifold) == str(manifold)
+    names = ["x", "y", "z", "qx", "qy", "qz", "qw", "phi", "psi", "bond"]
+    expected = values[:, [names.index(name) for name in data.header]]
+    np.testing.assert_allclose(data.to_units(data.points()), expected, atol=1e-9)
+    # and once more through a file of its own rows
+    other = tmp_path / "again.csv"
+    np.savetxt(other, expected[:5], delimiter=",", header=",".join(data.header), comments="", fmt="%.12f")
+    torch.testing.assert_close(read_points(data, other)[0], data.points()[:5], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"numbers": ["nothing"]}, "a header that names nothing"),
+        ({"numbers": ["kind"]}, "the column 'kind' holds no numbers"),
+        ({"numbers": ["depth", "depth"]}, "'depth' is there more than once"),
+        ({"numbers": ["lat"]}, "both to be read from column 2"),
+        ({"numbers": ["depth"], "log": ["mag"]}, "log names mag, expected some of numbers"),
+        ({"numbers": ["depth"], "dequantize_deg": 1.0}, "dequantize_deg is for places alone"),
+        ({"context": ["nothing"]}, "expected one with one column 'nothing'"),
+        ({"context": ["mag"], "numbers": ["mag"]}, "mag cannot be of the point and its context"),
+        ({"context": ["mag"], "categories": ["kind"]}, "categories names kind, expected some of context"),
+        ({"split": "time"}, "split=time needs the column: --data.time=COLUMN"),
+        ({"split": "group"}, "split=group needs the column: --data.group=COLUMN"),
+        ({"split": "time", "time": "kind"}, "line 2: kind 'a' is no time"),
+        ({"weight": "kind"}, "line 2: kind a is no weight"),
+    ],
+)
+def test_wrong_options(quakes, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        EarthData(path=quakes, **arguments).setup()
+
+
+def test_a_logarithm_needs_positive_numbers(tmp_path):
+    path = write(tmp_path / "x.csv", ["1,2", "2,0", "3,1"], "a,b")
+    with pytest.raises(ValueError, match="line 3: b 0 is outside"):
+        TableData(path, numbers=["a", "b"], log=["b"]).setup()
+
+
+def test_a_column_of_one_number(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k},7" for k in range(20)], "a,b")
+    with pytest.raises(ValueError, match="the column 'b' holds 7 in all rows"):
+        TableData(path).setup()
+
+
+# ---- contexts
+
+
+def test_numbers_and_names_are_a_context(quakes):
+    data = made(EarthData(path=quakes, context=["kind", "depth"]))
+    assert data.context_names == ("kind", "depth")
+    depth, kind = data.train.context[:, :1], data.train.context[:, 1:]
+    torch.testing.assert_close(depth.mean(), torch.zeros(()).double())
+    assert (kind.sum(1) == 1).all() and kind.shape[1] == 3
+    cells = [rows()[k].split(",") for k in data._parts[2].tolist()]
+    assert [name for name, _ in data.decode_context(data.test.context)] == [row[5] for row in cells]
+    found = [float(value) for _, value in data.decode_context(data.test.context)]
+    assert found == pytest.approx([float(row[3]) for row in cells], rel=1e-6)
+    again = data.encode_context({"depth": [row[3] for row in cells], "kind": [row[5] for row in cells]})
+    torch.testing.assert_close(again, data.test.context)
+
+
+def test_a_place_is_a_context_as_a_unit_vector(quakes):
+    data = made(TableData(path=quakes, numbers=["mag"], context=["lat", "lon"]))
+    assert data.manifold == Euclidean(1)
+    cells = np.array([rows()[k].split(",")[1:3] for k in data._parts[1].tolist()], dtype=float)
+    np.testing.assert_allclose(data.val.context, from_lat_lon(cells), atol=1e-14)
+
+
+def test_codes_are_names_where_they_are_said_to_be(tmp_path):
+    lines = [f"{k % 7}.5,{k % 4}" for k in range(60)]
+    path = write(tmp_path / "x.csv", lines, "x,code")
+    assert made(TableData(path, numbers=["x"], context=["code"])).train.context.shape[1] == 1
+    assert made(TableData(path, numbers=["x"], context=["code"], categories=["code"])).train.context.shape[1] == 4
+    assert made(TableData(path, numbers=["x"], categories=["code"])).context_names == ("code",)
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "NA"])
+def test_a_missing_context_is_refused(tmp_path, cell):
+    lines = rows()
+    lines[4] = lines[4].rpartition(",")[0] + f",{cell}"
+    path = write(tmp_path / "x.csv", lines)
+    with pytest.raises(ValueError, match=re.escape(f"line 6: no kind, found {cell!r}")):
+        EarthData(path=path, context=["kind"]).setup()
+    with pytest.warns(UserWarning, match="1 of 200 rows are bad and left out"):
+        assert len(made(EarthData(path=path, context=["kind"], skip_bad=True)).points()[0]) == N - 1
+
+
+def test_an_unknown_name_is_told():
+    with pytest.raises(ValueError, match=r"kind: found 'd', which training has not seen. Expected 'a', 'b'"):
+        Category("kind", ("a", "b")).encode(["d"])
+
+
+def test_the_component_of_a_law_is_a_context():
+    data = made(LawData(rsgm.distributions.Moons().__class__(), train_size=10, val_size=10, test_size=10))
+    assert data.context_names == ()
+    with pytest.raises(ValueError, match="the data have no context, found kind"):
+        data.encode_context({"kind": ["a"]})
+
+
+# ---- without the file
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"numbers": ["depth"], "log": ["depth"]},
+        {"context": ["depth", "kind"]},
+        {"split": "time", "time": "time", "weight": "mag"},
+    ],
+    ids=["places", "numbers", "context", "weights"],
+)
+def test_a_record_reads_and_writes_without_the_file(quakes, tmp_path, options):
+    data = made(EarthData(path=quakes, **options))
+    record = data.record()
+    again = EarthData(path=str(tmp_path / "gone.csv"), **options)
+    again.recall(record)
+    x = data.test.points
+    assert (again.header, again.context_names) == (data.header, data.context_names)
+    np.testing.assert_array_equal(again.to_units(x), data.to_units(x))
+    torch.testing.assert_close(again.log_unit(x), data.log_unit(x), rtol=0, atol=0)
+    assert str(again.manifold) == str(data.manifold)
+    found = again.read_rows(quakes)
+    torch.testing.assert_close(found.points, data.read_rows(quakes).points, rtol=0, atol=0)
+    assert found.cells == [row.split(",") for row in rows()]
+    assert len(again.train.points) == 160
+    kept = {tuple(row) for row in data.train.points.tolist()}
+    assert all(tuple(row) in kept for row in again.train.points.tolist())
+
+
+def test_points_in_memory_are_written_in_their_units():
+    data = made(PointsData.from_angles(np.random.default_rng(0).uniform(-180, 180, (60, 2)), context=np.arange(60.0)))
+    again = TableData()
+    again.recall(data.record())
+    np.testing.assert_array_equal(again.to_units(data.test.points), data.to_units(data.test.points))
+    assert again.header == ("angle0", "angle1")
+    torch.testing.assert_close(again.encode_context({"c0": ["3.5"]}), torch.tensor([[3.5]]).double())
+
+
+# ---- weights
+
+
+def test_weights_are_how_often_a_row_is_drawn():
+    n, draws = 60, 40_000
+    weights = torch.arange(n).double()
+    data = made(PointsData(Euclidean(1), torch.arange(n).double()[:, None], weights=weights, batch_size=draws))
+    x, _ = data.train_batch(0)
+    counts = torch.bincount(x[:, 0].long(), minlength=n).double()
+    share = torch.zeros(n).double()
+    share[data._parts[0]] = data.part_weights("train")
+    expected = draws * share / share.sum()
+    assert (counts[expected == 0] == 0).all()
+    chi = ((counts - expected).square() / expected)[expected > 0].sum()
+    degrees = int((expected > 0).sum()) - 1
+    assert abs(chi - degrees) < 4 * math.sqrt(2 * degrees)
+
+
+def test_the_mean_of_weighted_batches_is_the_weighted_mean():
+    n = 100
+    data = PointsData(Euclidean(1), torch.arange(n).double()[:, None], weights=torch.arange(n), eval_batch_size=3)
+    batches = list(made(data).test_dataloader())
+    total = sum(float((weight * x[:, 0]).mean()) * len(x) for x, _, weight in batches) / len(data.test.points)
+    weight = data.part_weights("test")
+    assert total == pytest.approx(float(weight @ data.test.points[:, 0] / weight.sum()))
+
+
+def test_wrong_weights():
+    x = torch.rand(30, 1)
+    with pytest.raises(ValueError, match=r"weights of shape \(29,\), expected \(30,\)"):
+        PointsData(Euclidean(1), x, weights=torch.ones(29))
+    with pytest.raises(ValueError, match="1 of 30 rows of weights are bad, first row 3"):
+        PointsData(Euclidean(1), x, weights=torch.ones(30).index_fill(0, torch.tensor([3]), -1.0))
+    with pytest.raises(ValueError, match="All weights of the train part are zero"):
+        PointsData(Euclidean(1), x, weights=torch.zeros(30)).setup()
+
+
+# ---- parts
+
+
+@pytest.mark.parametrize("column, times", [("time", None), ("depth", None)])
+def test_the_last_rows_are_tested(quakes, column, times):
+    data = made(EarthData(path=quakes, split="time", time=column))
+    place = HEADER.split(",").index(column)
+    cells = [row.split(",")[place] for row in rows()]
+    order = sorted(cells, key=float if column == "depth" else str)
+    parts = [[cells[k] for k in part.tolist()] for part in data._parts]
+    key = float if column == "depth" else str
+    assert max(map(key, parts[0])) < min(map(key, parts[1])) and max(map(key, parts[1])) < min(map(key, parts[2]))
+    assert sorted(sum(parts, []), key=key) == order
+
+
+def test_equal_times_stay_together(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k % 10},{k}.5" for k in range(100)], "year,x")
+    data = made(TableData(path, numbers=["x"], split="time", time="year"))
+    assert [sorted({k % 10 for k in part.tolist()}) for part in data._parts] == [list(range(8)), [8], [9]]
+
+
+def test_groups_stay_together(quakes):
+    lines = [f"{k % 20},{k}.5" for k in range(100)]
+    data = made(
+        TableData(
+            write(quakes_path := __import__("pathlib").Path(quakes).parent / "g.csv", lines, "g,x"),
+            numbers=["x"],
+            split="group",
+            group="g",
+        )
+    )
+    groups = [{k % 20 for k in part.tolist()} for part in data._parts]
+    assert sum(map(len, groups)) == 20
+    assert quakes_path.exists()
+
+
+@pytest.mark.parametrize(
+    "files, sizes", [(["test"], (178, 22, 30)), (["val"], (178, 30, 22)), (["val", "test"], (200, 30, 31))]
+)
+def test_parts_in_files_of_their_own(quakes, tmp_path, files, sizes):
+    paths = {name: write(tmp_path / f"{name}.csv", rows(30 + k, seed=k + 1)) for k, name in enumerate(files)}
+    data = made(EarthData(path=quakes, numbers=["depth"], **paths))
+    assert tuple(len(part.points) for part in (data.train, data.val, data.test)) == sizes
+    for k, name in enumerate(files):
+        cells = np.array([row.split(",")[1:4] for row in rows(30 + k, seed=k + 1)], dtype=float)
+        np.testing.assert_allclose(data.to_units(getattr(data, name).points), cells, rtol=1e-12)
+    assert data.provenance()["files"] == paths
+    assert data.description()["init_args"]["test"] == paths.get("test")
+
+
+def test_another_file_takes_the_place_of_the_test_part(quakes, tmp_path):
+    data = made(EarthData(path=quakes, numbers=["depth"]))
+    train, scale = data.train.points.clone(), data.reading()
+    data.test_on(write(tmp_path / "other.csv", [*rows(7, seed=5), rows()[0]]))
+    torch.testing.assert_close(data.train.points, train, rtol=0, atol=0)
+    assert data.reading() == scale
+    assert len(data.test.points) == 8
+    assert data.twins().tolist() == [False] * 7 + [bool((data._parts[0] == 0).any())]
+
+
+def test_the_parts_of_fits_know_their_weights(quakes):
+    data = made(EarthData(path=quakes, weight="mag"))
+    train, val = data.weights_to_fit()
+    mags = np.array([float(row.split(",")[4]) for row in rows()])
+    np.testing.assert_array_equal(train, mags[data._parts[0].numpy()])
+    np.testing.assert_array_equal(val, mags[data._parts[1].numpy()])
+
+
+@pytest.mark.parametrize("make", [partial(PlaceFactor), partial(RotationFactor), partial(AngleFactor, ["phi", "psi"])])
+def test_factors_are_values(make):
+    assert make() == make() and hash(make().__class__) == hash(make().__class__)
