@@ -16,13 +16,12 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
-from typing_extensions import override
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
+from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError, explain
 from rsgm.cli.parser import Parser, add_loading, import_own, mended
 from rsgm.cli.sweep import results, sweep
@@ -32,21 +31,15 @@ from rsgm.likelihood import SolveError
 from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, load, read_checkpoint, write_checkpoint
 from rsgm.training import (
     AtomicCheckpointIO,
+    DensityFigure,
     FinalValidation,
     LastCheckpoint,
+    Outlook,
     SampleFigure,
     Training,
     fit_in_one_pass,
     quiet,
 )
-
-
-class Events(TensorBoardLogger):
-    """TensorBoard's events, without the empty hparams.yaml that Lightning puts beside them."""
-
-    @override
-    def save(self) -> None:
-        self.experiment.flush()
 
 
 class TrainCLI(LightningCLI):
@@ -133,7 +126,8 @@ class TrainCLI(LightningCLI):
         self.law.description = self.config_dump["model"]
         config = self.config_init["trainer"]
         if config.get("logger") in (None, True):
-            kwargs["logger"] = Events(self.run.parent.parent, name=self.run.parent.name, version=self.run.name)
+            folder = {"name": self.run.parent.name, "version": self.run.name}
+            kwargs["logger"] = Events(self.run.parent.parent, **folder, default_hp_metric=False)
         best = ModelCheckpoint(
             self.run,
             "best",
@@ -143,7 +137,7 @@ class TrainCLI(LightningCLI):
             enable_version_counter=False,
         )
         last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
-        callbacks = [SampleFigure(), FinalValidation(), best, last]
+        callbacks = [SampleFigure(), DensityFigure(), Outlook(), FinalValidation(), best, last]
         if config.get("enable_progress_bar") is not False:
             callbacks.append(TQDMProgressBar(refresh_rate=50))
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
@@ -235,7 +229,9 @@ def _train(cli: TrainCLI) -> int:
             trainer.save_checkpoint(best)
         if not trainer.is_global_zero:
             return 0
-    print(report(evaluate(best)))
+    metrics = evaluate(best)
+    print(report(metrics))
+    log_result(trainer, cli.config_dump, metrics)
     return 0
 
 

@@ -176,7 +176,8 @@ def evaluate(
             file=sys.stderr,
         )
         found = score(model, data, samples)
-        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"))
+        nll = found.metrics["nll"]["mean"]
+        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"), nll)
     metrics = found.metrics | {
         "model": checkpoint["rsgm"]["model"]["class_path"],
         "steps": training.get("steps"),

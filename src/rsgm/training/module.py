@@ -22,6 +22,7 @@ from rsgm.models import GenerativeModel, NonFiniteLossError, load, record
 from rsgm.seeding import StepCounter, seed_from
 from rsgm.training.callbacks import EMA, Cost
 from rsgm.training.learning import LearningRate, WarmupCosine
+from rsgm.training.monitor import Curves
 
 _REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
 
@@ -81,10 +82,14 @@ class Training(LightningModule):
         self._position = StepCounter()
 
     def configure_callbacks(self) -> list[Callback]:
-        """The averaged weights, and what training costs; nothing where nothing is trained."""
+        """The averaged weights, what training costs and, with a logger, `Curves`; nothing where nothing is trained."""
         if self.trainer.state.fn != "fit":
             return []
-        return [Cost(), *([] if self.averaging is None else [EMA(self.averaging)])]
+        return [
+            Cost(),
+            *([Curves()] if self.trainer.loggers else []),
+            *([] if self.averaging is None else [EMA(self.averaging)]),
+        ]
 
     def setup(self, stage: str) -> None:
         """Fail before training, not at its first checkpoint, where the model cannot be described."""
@@ -116,14 +121,11 @@ class Training(LightningModule):
         torch.manual_seed(seed_from("step", self.seed, *self._position(self.global_step), self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss; logged and checked every ``log_every_n_steps``, for both cost time.
-
-        With 0, which is Lightning's "off", it is checked as often as by default.
-        """
+        """The mean loss; checked at the first step and where `logs`, for both cost time."""
         x, context = unpack(batch)
         terms = {name: value.mean() for name, value in self.model.loss(x, context).items()}
         loss = terms["loss"]
-        if self.global_step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0:
+        if self.logs or not self.global_step:
             if not torch.isfinite(loss):
                 raise NonFiniteLossError(f"The loss is {loss.item()} at step {self.global_step}; {_REMEDIES}")
             means = {name: value.detach() for name, value in terms.items()}
@@ -132,6 +134,15 @@ class Training(LightningModule):
                 logged = {f"train/{name}": value for name, value in means.items()}
                 self.log_dict(logged, prog_bar=True, batch_size=len(x))
         return loss
+
+    @property
+    def logs(self) -> bool:
+        """Whether Lightning writes what this step logs: each ``log_every_n_steps``-th, and the last.
+
+        With 0, which is Lightning's "off", it is every 50th, at which the loss is checked.
+        """
+        step = self.global_step + 1
+        return step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0 or step == self.trainer.max_steps
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
