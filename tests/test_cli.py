@@ -86,7 +86,7 @@ def test_run_folder(trained):
     run_folder = trained[0] / "runs/tiny/version_0"
     found = sorted(str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file())
     events = [name for name in found if name.startswith("events.out.tfevents")]
-    assert len(events) == 1
+    assert len(events) == 2  # the curves of training, and the row of HParams after it
     assert sorted(set(found) - set(events)) == [
         "best.ckpt",
         "config.yaml",

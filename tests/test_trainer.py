@@ -69,7 +69,7 @@ def test_every_run_is_validated_at_its_last_step(steps, every, validated, folder
 
 def test_validation_by_the_clock(folder, monkeypatch):
     """Lightning's ``val_check_interval`` as a time; and at the end. It changes nothing of what is learned."""
-    assert compose("--trainer.val_check_interval=00:00:01:00").trainer._val_check_time_interval == 60
+    assert compose("--name=asked", "--trainer.val_check_interval=00:00:01:00").trainer._val_check_time_interval == 60
     Path("clock.yaml").write_text(Path("tiny.yaml").read_text() + "  val_check_interval: {milliseconds: 100}\n")
     assert run("--trainer.max_steps=8") == 0
     late = Outlook.on_train_batch_end
