@@ -502,7 +502,9 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["samples (24)", "validation (12)"]
-    assert "Samples: Echo on RandomVonMisesFisherMixture, step 7, validation NLL 1.250" in [text.get_text() for text in figure.texts]
+    assert "Samples: Echo on RandomVonMisesFisherMixture, step 7, validation NLL 1.250" in [
+        text.get_text() for text in figure.texts
+    ]
 
 
 def test_a_density_after_validation_is_drawn_where_it_is_cheap():

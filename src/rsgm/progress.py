@@ -85,7 +85,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> [duration(seconds) for seconds in (0.3, 42, 100, 4000, 200000)]
-        ['1 s', '42 s', '2 min', '1 h 7 min', '2 d 8 h']
+        ['1 s', '42 s', '2 min', '1 h 7 min', '2 d 7 h']
     """
     if seconds < 90:
         return f"{max(1, round(seconds))} s"

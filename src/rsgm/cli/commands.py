@@ -29,6 +29,7 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, report, sample_like
 from rsgm.likelihood import SolveError
 from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, load, read_checkpoint, write_checkpoint
+from rsgm.progress import patience, visible
 from rsgm.training import (
     AtomicCheckpointIO,
     DensityFigure,
@@ -119,8 +120,9 @@ class TrainCLI(LightningCLI):
                 raise UsageError(f"trainer.{name} is 0, expected at least 1{without}.")
         if runs.is_first():
             # a data set that is missing or wrong must not leave an empty run folder behind
-            self.datamodule.prepare_data()
-            self.datamodule.setup()
+            with patience("Reading the data …"):
+                self.datamodule.prepare_data()
+                self.datamodule.setup()
         self.run = self._run_folder()
         self._dump_config()
         self.law.description = self.config_dump["model"]
@@ -243,7 +245,8 @@ def _fit_in_one_pass(cli: TrainCLI) -> None:
     law, seed = cli.law.to(device), cli.config.seed_everything
     spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), seed)
     context = None if data.val.context is None else data.val.context.to(device)
-    nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
+    with visible():
+        nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
     record = {"seed": seed, "training": spent, "validation": None if nll is None else {"nll": float(nll)}}
     record |= {"data": data.description(), "fingerprint": data.fingerprint}
     for name in ("best", "last"):
@@ -281,7 +284,8 @@ def _sample(options: argparse.Namespace) -> None:
         raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
     data = load_data(read_checkpoint(options.ckpt))
     model = load(options.ckpt, options.device)
-    rows = data.to_units(sample_like(model, data.test, options.samples, options.seed))
+    with visible():
+        rows = data.to_units(sample_like(model, data.test, options.samples, options.seed))
     with options.out.open("x", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(data.header)
