@@ -22,7 +22,7 @@ from rsgm.data import ManifoldData
 from rsgm.description import build
 from rsgm.evaluation.baseline import density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
-from rsgm.likelihood import Draws
+from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
 from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint
@@ -91,7 +91,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     test = data.test.points.to(model.device)
     context = None if data.test.context is None else data.test.context.to(model.device)
     say(f"1/6 likelihood of {len(test):,} test points")
-    found, bound = model.likelihood(test, context), model.lower_bound(test, context)
+    found, bound = in_parts(model.likelihood, test, context), model.lower_bound(test, context)
     twins, places = data.twins().to(model.device), data.test_places()
     say(f"2/6 {samples:,} samples, and their likelihood by a rougher solve")
     drawn = sample_like(model, data.test, samples)

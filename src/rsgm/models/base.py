@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rsgm.arguments import check_arguments
 from rsgm.description import build, describe_call
-from rsgm.likelihood import Draws, LogProb
+from rsgm.likelihood import PART, Draws, LogProb, in_parts
 from rsgm.manifolds import Manifold, require_manifold
 from rsgm.models.checkpoint import read_checkpoint, write_checkpoint
 from rsgm.models.dynamics import Dynamics
@@ -161,8 +161,8 @@ class GenerativeModel(nn.Module, ABC):
     def log_prob(self, x: Tensor | ArrayLike, context: Tensor | ArrayLike | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.
 
-        Points and context may be on any device and of any dtype. It is differentiable in x, but for `LatentEBM`, whose
-        value is an estimate by draws.
+        Points and context may be on any device and of any dtype, and any number of points are no matter of memory. It
+        is differentiable in x, but for `LatentEBM`, whose value is an estimate by draws.
 
         Arguments:
             x: points, a tensor or an array
@@ -184,7 +184,7 @@ class GenerativeModel(nn.Module, ABC):
         given = self.given(context, batch)
         if not len(points):
             return torch.zeros(batch, dtype=torch.float64, device=self.device)
-        return self.likelihood(points.to(self.device), given).value.reshape(batch)
+        return in_parts(lambda x, given: self.likelihood(x.to(self.device), given), points, given).value.reshape(batch)
 
     def distribution(self, context: Tensor | None = None) -> ModelDistribution:
         """The model as a `torch.distributions.Distribution`, whose support is the manifold.
@@ -258,9 +258,10 @@ class GenerativeModel(nn.Module, ABC):
             raise ValueError(
                 f"{where}: {len(bad)} of {len(points)} points are not finite (rows {rows}); leave them out."
             )
-        ok, reason = self.manifold.check_point_on_manifold(points, explain=True, atol=1e-4, rtol=1e-4)
-        if not ok:
-            raise ValueError(f"{where}: the points are not on {self.manifold} ({reason}); project them with projx.")
+        for part in points.split(PART):
+            ok, reason = self.manifold.check_point_on_manifold(part, explain=True, atol=1e-4, rtol=1e-4)
+            if not ok:
+                raise ValueError(f"{where}: the points are not on {self.manifold} ({reason}); project them with projx.")
 
     def given(self, context: Tensor | ArrayLike | None, batch: Sequence[int]) -> Tensor | None:
         """A context ``(n, features)`` on the model's device, of one that broadcasts to ``(*batch, features)``.
