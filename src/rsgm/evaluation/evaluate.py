@@ -25,7 +25,7 @@ from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
-from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint
+from rsgm.models import CheckpointError, GenerativeModel, KernelDensity, Latents, load, read_checkpoint, written_by
 from rsgm.progress import say, visible
 
 
@@ -40,7 +40,8 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
         raise CheckpointError(
             "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
         )
-    data = build(description, ManifoldData)
+    with written_by(checkpoint, "The checkpoint's record of its data"):
+        data = build(description, ManifoldData)
     data.prepare_data()
     data.setup()
     expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)

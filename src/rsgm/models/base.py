@@ -18,7 +18,7 @@ from rsgm.arguments import check_arguments
 from rsgm.description import build, describe_call
 from rsgm.likelihood import PART, Draws, LogProb, in_parts
 from rsgm.manifolds import Manifold, require_manifold
-from rsgm.models.checkpoint import read_checkpoint, write_checkpoint
+from rsgm.models.checkpoint import read_checkpoint, require_weights, write_checkpoint, written_by
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.law import ModelDistribution
 
@@ -334,13 +334,15 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeMode
         device: where to put the model
 
     Raises:
-        FileNotFoundError, CheckpointError: see `read_checkpoint`
-        ValueError: for a class that is not admitted
+        FileNotFoundError, CheckpointError: see `read_checkpoint`; the latter also for a class that is not admitted, and
+            arguments or weights that the model does not have here
     """
     checkpoint = read_checkpoint(path)
-    model = build(checkpoint["rsgm"]["model"], GenerativeModel)
-    model.description = checkpoint["rsgm"]["model"]
     weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+    with written_by(checkpoint, path):
+        model = build(checkpoint["rsgm"]["model"], GenerativeModel)
+        require_weights(model, weights)
+    model.description = checkpoint["rsgm"]["model"]
     for name, value in itertools.chain(model.named_parameters(), model.named_buffers()):
         # a model that was trained in double precision keeps its digits
         if name in weights:

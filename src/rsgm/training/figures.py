@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ from rsgm.models import GenerativeModel
 _PROBE = 256
 
 
-class ValidationFigure(Callback):
+class ValidationFigure(Callback, ABC):
     """Draws into TensorBoard after each validation, on the first process, while the averaged weights are in place."""
 
     #: of the figure in TensorBoard

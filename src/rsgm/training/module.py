@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from rsgm.arguments import require_factory, require_instance
 from rsgm.data import ManifoldData
-from rsgm.models import GenerativeModel, NonFiniteLossError, load, record
+from rsgm.models import GenerativeModel, NonFiniteLossError, load, record, require_weights, written_by
 from rsgm.seeding import StepCounter, seed_from
 from rsgm.training.callbacks import EMA, Cost
 from rsgm.training.learning import LearningRate, WarmupCosine
@@ -193,6 +193,14 @@ class Training(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with its seed.
+
+        Raises:
+            CheckpointError: for weights of another model, or of another version of this one
+        """
+        with written_by(checkpoint, "The checkpoint"):
+            weights = checkpoint["state_dict"].items()
+            require_weights(self.model, {name.removeprefix("model."): value for name, value in weights})
         self.seed = checkpoint["rsgm"]["seed"]
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
