@@ -25,6 +25,7 @@ from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError, explain
 from rsgm.cli.parser import Parser, add_loading, import_own, mended
 from rsgm.cli.sweep import results, sweep
+from rsgm.cli.table import runs_command
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, load_data, report, sample_like
 from rsgm.likelihood import SolveError
@@ -145,7 +146,10 @@ class TrainCLI(LightningCLI):
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         trainer_config = {**config, **kwargs}
         try:
-            return self._instantiate_trainer(trainer_config, callbacks)
+            trainer = self._instantiate_trainer(trainer_config, callbacks)
+            if self.model is not None:
+                self.model.require_precision(trainer.precision)
+            return trainer
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             for folder in (self.run, *self.run.parents[:2]):
                 with contextlib.suppress(OSError):  # not empty
@@ -164,7 +168,8 @@ class TrainCLI(LightningCLI):
 
 def main(args: list[str] | None = None) -> int:
     """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
-    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command, "sweep": sweep, "results": results}
+    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command}
+    verbs |= {"sweep": sweep, "results": results, "runs": runs_command}
     given = sys.argv[1:] if args is None else args
     if given and given[0] in verbs:
         return verbs[given[0]](given[1:], f"rsgm {given[0]}")

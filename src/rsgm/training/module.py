@@ -94,7 +94,10 @@ class Training(LightningModule):
     def setup(self, stage: str) -> None:
         """Fail before training, not at its first checkpoint, where the model cannot be described."""
         _ = self.model.description
-        precision = self.trainer.precision
+        self.require_precision(self.trainer.precision)
+
+    def require_precision(self, precision: str) -> None:
+        """Raise a ValueError for numbers, named as by ``Trainer.precision``, that are too coarse for this model."""
         if precision in ("32-true", "64-true"):
             return
         if not precision.endswith("mixed"):
