@@ -17,6 +17,7 @@ import requests
 import torch
 from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 import rsgm
 from conftest import concrete
@@ -85,7 +86,7 @@ def test_run_folder(trained):
     run_folder = trained[0] / "runs/tiny/version_0"
     found = sorted(str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file())
     events = [name for name in found if name.startswith("events.out.tfevents")]
-    assert len(events) == 1
+    assert len(events) == 2  # the curves of training, and the row of HParams after it
     assert sorted(set(found) - set(events)) == [
         "best.ckpt",
         "config.yaml",
@@ -109,10 +110,32 @@ def test_tensorboard_events(trained):
     assert sorted(nlls) == [4, 9]
     assert all(map(math.isfinite, [*losses.values(), *nlls.values()]))
     assert "val/nfe" in tags["scalars"]
-    assert tags["images"] == ["samples"]
+    assert tags["images"] == ["samples", "density"]
+    # at the same steps as the loss, but for the first step, which has no speed
+    for name, first in (("lr", 0), ("gradient_norm", 0), ("steps_per_second", 1)):
+        curve = {event.step: event.value for event in events.Scalars(f"train/{name}")}
+        assert min(curve) == first
+        assert set(curve) <= set(losses)
+        assert min(curve.values()) > 0
     # the best checkpoint is the one with the lowest of these values
     step = read_checkpoint(trained[0] / "runs/tiny/version_0/best.ckpt")["global_step"]
     assert min(nlls, key=nlls.get) == step - 1
+
+
+def test_a_row_of_hparams(trained):
+    """Of the run's settings and its test metrics."""
+    events = EventAccumulator(str(trained[0] / "runs/tiny/version_0")).Reload()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    row = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert row["model"].string_value == "RSGM"
+    assert row["model.network.hidden"].string_value == "[16, 16]"
+    assert (row["training.optimizer.lr"].number_value, row["seed"].number_value) == (1e-2, 0)
+    assert row["trainer.max_steps"].number_value == 10
+    assert not any("foreach" in name or "logger" in name for name in row)
+    found = json.loads((trained[0] / "runs/tiny/version_0/metrics.json").read_text())
+    for tag, value in (("test/nll", found["nll"]["mean"]), ("test/normalisation", found["normalisation"])):
+        (event,) = events.Scalars(tag)
+        assert (event.step, event.value) == (10, pytest.approx(value))
 
 
 def test_checkpoints_open_without_pickle(trained):

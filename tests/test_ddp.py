@@ -159,6 +159,7 @@ def test_one_process_is_its_own_reference(tmp_path, monkeypatch):
     """The loop above, for a world of one, is what the command does, bit for bit."""
     enter(tmp_path, monkeypatch)
     monkeypatch.setattr("rsgm.cli.commands.evaluate", lambda path: {})
+    monkeypatch.setattr("rsgm.cli.commands.log_result", lambda *_: None)
     monkeypatch.setattr("rsgm.cli.commands.report", str)
     assert run(*ARGS) == 0
     monkeypatch.setattr(sys.modules[__name__], "WORLD", 1)

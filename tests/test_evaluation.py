@@ -25,7 +25,7 @@ from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
 from rsgm.metrics import compare_points, summary
 from rsgm.models import RSGM, CheckpointError, GenerativeModel, KernelDensity, read_checkpoint
 from rsgm.seeding import generator_from
-from rsgm.training import SampleFigure, Training
+from rsgm.training import DensityFigure, SampleFigure, Training
 from tiny import (
     EARTH,
     METRICS,
@@ -487,9 +487,16 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
         monkeypatch.setattr(model, "draw", lambda n, *_: torch.full((n, 3), math.nan))
     logger = SimpleNamespace(experiment=SimpleNamespace(add_figure=lambda *args: drawn.append(args)))
     trainer = SimpleNamespace(
-        sanity_checking=False, is_global_zero=True, logger=logger, datamodule=conditional, global_step=7
+        sanity_checking=False,
+        is_global_zero=True,
+        logger=logger,
+        datamodule=conditional,
+        global_step=7,
+        callback_metrics={"val/nll": torch.tensor(1.25)},
     )
-    SampleFigure(count=24).on_validation_end(trainer, SimpleNamespace(model=model))
+    SampleFigure(count=24).on_validation_epoch_end(trainer, SimpleNamespace(model=model))
+    # a density of each context would be a picture each
+    DensityFigure().on_validation_epoch_end(trainer, SimpleNamespace(model=model))
     if bad:
         assert drawn == []
         return
@@ -498,6 +505,28 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
     assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["samples (24)", "validation (12)"]
+    assert "Samples: Echo on RandomVonMisesFisherMixture, step 7, validation NLL 1.250" in [
+        text.get_text() for text in figure.texts
+    ]
+
+
+def test_a_density_after_validation_is_drawn_where_it_is_cheap():
+    """What all of its points would take is known from the first 256."""
+    data, scored = LawData(train_size=20, val_size=10, test_size=12), []
+    data.setup()
+
+    class Slow(Echo):
+        def likelihood(self, x, context=None):
+            scored.append(len(x))
+            time.sleep(1e-4 * len(x))
+            return LogProb(x.new_zeros(len(x)), 0.0)
+
+    assert DensityFigure(seconds=0.1).draw(Slow(), data, "") is None
+    assert scored == [256]
+    figure = DensityFigure(seconds=60).draw(Slow(), data, "here")
+    assert scored[1:3] == [256, 3600 - 256]
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["train (20)", "validation (10)"]
 
 
 # ---- known laws and pictures

@@ -1,14 +1,16 @@
 """What every model's public log-density keeps: derivatives with respect to the point, and contexts that broadcast."""
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
 import torch
 
 from helpers import seeded
-from rsgm import CNF, RSGM, ChartSGM, ExactScore, FlowMatching, KentMixture, KernelDensity, Moser
+from rsgm import CNF, RSGM, ChartSGM, ExactScore, FlowMatching, KentMixture, KernelDensity, Moser, progress
 from rsgm.distributions import GaussianMixture
-from rsgm.likelihood import ODESolver
+from rsgm.likelihood import ODESolver, parts
 from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.models import GenerativeModel
 from rsgm.networks import MLP
@@ -140,3 +142,82 @@ def test_contexts_that_do_not_broadcast(conditional, shape):
 def test_a_context_is_finite(conditional):
     with pytest.raises(ValueError, match="expected a context of finite numbers"):
         conditional.log_prob(points(SPHERE, 2), [1.0, float("nan")])
+
+
+# ---- many points
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_many_points_are_scored_part_by_part(given, monkeypatch):
+    """With what the model says of each part, its context, gradient and cost; as many as fit in one part at once."""
+    torch.manual_seed(0)
+    network = partial(MLP, hidden=[8], context_features=2 if given else 0)
+    model = FlowMatching(Sphere(2), network=network, solver=ODESolver(tolerance=1e-3))
+    x, context = points(model.manifold, 25), torch.randn(25, 2) if given else None
+    whole = model.log_prob(x, context)
+    asked, likelihood = [], FlowMatching.likelihood
+
+    def watched(self, y, labels=None):
+        found = likelihood(self, y, labels)
+        asked.append((len(y), found.nfe))
+        return found
+
+    monkeypatch.setattr(FlowMatching, "likelihood", watched)
+    assert torch.equal(model.log_prob(x, context), whole)
+    assert [n for n, _ in asked] == [25]
+    asked.clear()
+    monkeypatch.setattr(parts, "PART", 10)
+    y = x.clone().requires_grad_()
+    value = model.log_prob(y, context)
+    assert [n for n, _ in asked] == [10, 10, 5]
+    rows = [slice(0, 10), slice(10, 20), slice(20, 25)]
+    expected = [likelihood(model, x[row], None if context is None else context[row]).value for row in rows]
+    assert torch.equal(value, torch.cat(expected))
+    (gradient,) = torch.autograd.grad(value.sum(), y)
+    z = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(likelihood(model, z[:10], None if context is None else context[:10]).value.sum(), z)
+    assert torch.equal(gradient[:10], first[:10])
+    found = parts.in_parts(model.likelihood, x, context)
+    assert found.nfe == pytest.approx(sum(n * nfe for n, nfe in asked[:3]) / 25)
+    assert (found.exact, found.solver) == (True, model.solver.settings())
+
+
+def test_a_million_points_show_how_far_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(parts, "PART", 10)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+    model = KernelDensity(Sphere(2), widths=2)
+    x = points(model.manifold, 25)
+    model.fit_points(x, x)
+    capsys.readouterr()
+    model.log_prob(x)
+    assert capsys.readouterr().err == ""
+    with progress.visible():
+        model.log_prob(x)
+    assert "log-densities of all points" in capsys.readouterr().err
+
+
+#: the most memory that the process has had, after one part and after all of them
+_MEMORY = """
+import resource, sys, torch, rsgm
+from functools import partial
+from rsgm.likelihood import PART, ODESolver
+from rsgm.networks import MLP
+x = rsgm.Sphere(2).random_uniform(10**6, 3)
+if sys.argv[1] == "kernels":
+    model = rsgm.KernelDensity(rsgm.Sphere(2), widths=4)
+    model.fit_points(x[:50], x[50:60])
+else:
+    solver = ODESolver(tolerance=0.1, dtype="float32", batch_size=PART)
+    model = rsgm.FlowMatching(rsgm.Sphere(2), network=partial(MLP, hidden=[4]), solver=solver)
+for n in (PART, len(x)):
+    model.log_prob(x[:n])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["kernels", "flow"])
+def test_a_million_points_need_the_memory_of_one_part(law):
+    done = subprocess.run([sys.executable, "-c", _MEMORY, law], capture_output=True, text=True, check=True)
+    one, all_of_them = map(int, done.stdout.split())
+    assert all_of_them < 1.1 * one

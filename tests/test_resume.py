@@ -41,6 +41,7 @@ def folder(tmp_path, monkeypatch):
     """For training alone, without scores and figures."""
     without_figures(monkeypatch)
     monkeypatch.setattr("rsgm.cli.commands.evaluate", lambda path: {"checkpoint": str(path)})
+    monkeypatch.setattr("rsgm.cli.commands.log_result", lambda *_: None)
     monkeypatch.setattr("rsgm.cli.commands.report", str)
     return enter(tmp_path, monkeypatch)
 

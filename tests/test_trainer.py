@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+import re
+import time
 import warnings
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rsgm.models import read_checkpoint
-from tiny import best, enter, run, same, weights, without_figures
+from rsgm.seeding import seed_from
+from rsgm.training import Outlook, Training, monitor
+from tiny import best, compose, enter, run, same, weights, without_figures
 
 #: the points of the plane in the place of the sphere's
 FLAT = [
@@ -32,14 +36,21 @@ def folder(tmp_path, monkeypatch):
     """Without an evaluation: it is training that is looked at."""
     without_figures(monkeypatch)
     monkeypatch.setattr("rsgm.cli.commands.evaluate", lambda path: None)
+    monkeypatch.setattr("rsgm.cli.commands.log_result", lambda *_: None)
     monkeypatch.setattr("rsgm.cli.commands.report", lambda metrics: "")
     return enter(tmp_path, monkeypatch)
 
 
-def logged(tag: str) -> list[int]:
-    """The steps, counted from 0, of a curve of TensorBoard."""
-    events = EventAccumulator(str(best().parent)).Reload()
-    return [event.step for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
+def values(tag: str, name: str = "tiny") -> dict[int, float]:
+    """A curve of TensorBoard by its steps, counted from 0."""
+    events = EventAccumulator(str(best(name).parent)).Reload()
+    found = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
+    return {event.step: event.value for event in found}
+
+
+def logged(tag: str, name: str = "tiny") -> list[int]:
+    """The steps of a curve."""
+    return list(values(tag, name))
 
 
 @pytest.mark.parametrize(("steps", "every", "validated"), [(3, 1, [2]), (7, 1, [4, 6]), (10, 4, [9]), (10, 1, [4, 9])])
@@ -56,6 +67,61 @@ def test_every_run_is_validated_at_its_last_step(steps, every, validated, folder
     assert ("ends this run before the first of its regular validations" in caplog.text) == (steps < 5)
 
 
+def test_validation_by_the_clock(folder, monkeypatch):
+    """Lightning's ``val_check_interval`` as a time; and at the end. It changes nothing of what is learned."""
+    assert compose("--name=asked", "--trainer.val_check_interval=00:00:01:00").trainer._val_check_time_interval == 60
+    Path("clock.yaml").write_text(Path("tiny.yaml").read_text() + "  val_check_interval: {milliseconds: 100}\n")
+    assert run("--trainer.max_steps=8") == 0
+    late = Outlook.on_train_batch_end
+    monkeypatch.setattr(Outlook, "on_train_batch_end", lambda *args: (time.sleep(0.04), late(*args)))
+    assert run("--trainer.max_steps=8", config="clock.yaml") == 0
+    validated = logged("val/nll", "clock")
+    assert validated[-1] == 7
+    assert 2 <= len(validated) <= 4
+    last = (best(name).with_name("last.ckpt") for name in ("clock", "tiny"))
+    assert same(*(weights(path, "current_model_state") for path in last))
+
+
+def test_curves_hold_what_was_at_their_step(folder, monkeypatch):
+    """Loss, learning rate, and the gradient's norm before it is clipped; every third step of seven, and the last."""
+    losses, norms, rates, step = [], [], [], Training.training_step
+
+    def watched(self, batch, index):
+        losses.append(float(step(self, batch, index).detach()))
+        # the step itself has to return what has a history
+        torch.manual_seed(seed_from("step", self.seed, self.global_step, 0, 0))
+        return step(self, batch, index)
+
+    def clipped(self, optimizer, gradient_clip_val, gradient_clip_algorithm):
+        gradients = [p.grad.flatten() for p in self.model.parameters()]
+        norms.append(float(torch.cat(gradients).norm()))
+        rates.append(optimizer.param_groups[0]["lr"])
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+
+    monkeypatch.setattr(Training, "training_step", watched)
+    monkeypatch.setattr(Training, "configure_gradient_clipping", clipped)
+    args = ["--trainer.max_steps=7", "--trainer.log_every_n_steps=3", "--trainer.gradient_clip_val=0.1"]
+    assert run(*args, "--data.steps_per_epoch=20") == 0
+    assert min(norms) > 0.1
+    for name, expected in (("loss", losses), ("gradient_norm", norms), ("lr", rates)):
+        found = values(f"train/{name}")
+        assert list(found) == [2, 5, 6]
+        assert [found[k] for k in found] == pytest.approx([expected[k] for k in found], rel=1e-5)
+
+
+def test_a_run_says_what_it_will_do_and_for_how_long(folder, monkeypatch, capsys):
+    monkeypatch.setattr(monitor, "_STEPS", 3)
+    monkeypatch.setattr(monitor, "_SHORT", 0.0)
+    assert run("--data.fresh=false", "--data.steps_per_epoch=10", "--trainer.check_val_every_n_epoch=2") == 0
+    printed = capsys.readouterr().out
+    assert "RSGM on Sphere(dim=2), 403 parameters; 60 points to train on, 32 a step, and 20 to validate on" in printed
+    assert "10 steps, validated every 20 and at the end." in printed
+    assert re.findall("About 1 s to go for the (.*) steps that are left", printed) == ["6"]
+    # a run that goes on says how much is behind it
+    assert run("--data.fresh=false", "--ckpt_path=last", "--trainer.max_steps=12") == 0
+    assert "12 steps, of which 10 are done, validated every 5 and at the end." in capsys.readouterr().out
+
+
 def test_a_run_without_validation_says_so(folder):
     with pytest.warns(UserWarning, match="never validated: best.ckpt holds the weights of its end"):
         assert run("--trainer.max_steps=3", "--trainer.limit_val_batches=0") == 0
@@ -65,7 +131,9 @@ def test_a_run_without_validation_says_so(folder):
 @pytest.mark.parametrize("off", [[], ["--trainer.limit_val_batches=0"]])
 def test_weights_that_are_not_finite_do_not_become_the_best(off, folder, capsys):
     diverging = ["--training.optimizer=torch.optim.SGD", "--training.optimizer.lr=1e38"]
-    assert run("--trainer.max_steps=3", "--trainer.log_every_n_steps=50", *diverging, *off) == 1
+    # the loss is looked at in the first step, and in the last where that is known
+    length = ["--trainer.max_steps=-1", "--trainer.max_epochs=1", "--data.steps_per_epoch=3"]
+    assert run(*length, "--trainer.log_every_n_steps=50", *diverging, *off) == 1
     assert "weights are not finite at" in capsys.readouterr().err
     assert not best().exists()
 
@@ -134,9 +202,10 @@ def test_double_precision(folder):
     ],
 )
 def test_coarse_numbers_are_refused_before_training(precision, where, expected, folder, capsys):
-    assert run(f"--trainer.precision={precision}", *where) == 1
+    """Nor is there a folder of the run."""
+    assert run(f"--trainer.precision={precision}", *where) == 2
     assert expected in capsys.readouterr().err
-    assert not best().with_name("last.ckpt").exists()
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("loss", ["DenoisingScoreMatching", "SlicedScoreMatching", "ImplicitScoreMatching"])
@@ -159,4 +228,3 @@ def test_what_is_fitted_in_one_pass_makes_no_step(model, folder):
     )
     assert run(config="fitted.yaml") == 0
     assert read_checkpoint(best("fitted"))["rsgm"]["training"]["steps"] == 0
-    assert not list(best("fitted").parent.glob("events*"))

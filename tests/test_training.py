@@ -440,5 +440,47 @@ def test_a_checkpoint_of_another_format_is_met_with_a_sentence(found, writer, tm
         assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "a renamed weight",
+            "none for score.field.network.layers.0.weight; beside them score.field.network.first.weight",
+        ),
+        ("another size", r"of another shape score.field.network.layers.0.weight \(17, 4\) for \(16, 4\)"),
+        ("an unknown argument", "RSGM has no argument 'temperature'; it knows manifold, process"),
+    ],
+)
+@pytest.mark.parametrize("writer", ["9.0.0", None])
+def test_what_another_version_has_changed_is_named_with_its_writer(change, said, writer, tmp_path):
+    """By `load`, and where a run goes on; files that do not name their version are read like the others."""
+    model, path = small(), tmp_path / "model.ckpt"
+    trainer, training = quiet_trainer(tmp_path, max_steps=1), Training(model)
+    trainer.fit(training, DataLoader(points(), batch_size=16))
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    record, weights = checkpoint["rsgm"], checkpoint["state_dict"]
+    record.pop("version")
+    torch.save(checkpoint, path)
+    assert same(rsgm.load(path).state_dict(), model.state_dict())
+    if writer is not None:
+        record["version"] = writer
+    name = "model.score.field.network.layers.0.weight"
+    if change == "a renamed weight":
+        weights[name.replace("layers.0", "first")] = weights.pop(name)
+    elif change == "another size":
+        weights[name] = torch.zeros(17, 4)
+    else:
+        record["model"]["init_args"]["temperature"] = 1.0
+    torch.save(checkpoint, path)
+    expected = f"of version {writer or 'unknown'} of rsgm .*{said}.* Install the version that wrote it, or train again."
+    with pytest.raises(CheckpointError, match=expected):
+        rsgm.load(path)
+    if change != "an unknown argument":  # a run goes on with the model of its configuration
+        again = quiet_trainer(tmp_path, max_steps=2)
+        with pytest.raises(CheckpointError, match=expected):
+            again.fit(Training(small()), DataLoader(points(), batch_size=16), ckpt_path=path, weights_only=True)
+
+
 def test_the_average_of_the_command_is_the_default():
     assert Training(small()).averaging == 0.999

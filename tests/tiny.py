@@ -91,7 +91,7 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     """They take half of the time of a tiny run."""
-    patch.setattr("rsgm.training.callbacks.SampleFigure.on_validation_end", lambda *_: None)
+    patch.setattr("rsgm.training.figures.ValidationFigure.on_validation_epoch_end", lambda *_: None)
     helpers.without_figures(patch)
 
 

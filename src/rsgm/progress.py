@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 from tqdm import tqdm
+
+T = TypeVar("T")
+#: seconds that need no sign of life
+_PATIENCE = 2.0
 
 _VISIBLE: ContextVar[bool] = ContextVar("visible", default=False)
 
@@ -39,10 +45,52 @@ def bar(what: str, total: float, unit: str = "points") -> tqdm:
         desc=what,
         unit=unit,
         bar_format=form,
-        delay=2,
+        delay=_PATIENCE,
         mininterval=pause,
         miniters=0,  # a sign also where nothing is done for long
         smoothing=0,  # what is left is estimated from all that was done
         leave=False,
         disable=not _VISIBLE.get(),
     )
+
+
+def each(items: Iterable[T], total: int, what: str, unit: str) -> Iterator[T]:
+    """The items one after the other, with a `bar` of those that are done."""
+    with bar(what, total, unit) as shown:
+        for item in items:
+            yield item
+            shown.update()
+
+
+def say(text: str) -> None:
+    """A line on stderr, where bars are `visible`."""
+    if _VISIBLE.get():
+        tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def patience(text: str) -> Iterator[None]:
+    """A line on stderr if this block, which cannot say how far it is, takes more than two seconds."""
+    timer = threading.Timer(_PATIENCE, print, [text], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one would say it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.3, 42, 100, 4000, 200000)]
+        ['1 s', '42 s', '2 min', '1 h 7 min', '2 d 7 h']
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

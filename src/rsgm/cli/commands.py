@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +17,34 @@ from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
-from typing_extensions import override
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
 from rsgm.cli.evaluate import evaluate_command
+from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError, explain
 from rsgm.cli.from_data import fill_in
 from rsgm.cli.parser import Parser, mended
 from rsgm.cli.sweep import results, sweep
+from rsgm.cli.table import runs_command
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
 from rsgm.likelihood import SolveError
 from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
+from rsgm.progress import patience, visible
 from rsgm.training import (
     AtomicCheckpointIO,
+    DensityFigure,
     FinalValidation,
     LastCheckpoint,
+    Outlook,
     SampleFigure,
     Training,
     fit_in_one_pass,
     quiet,
 )
-
-
-class Events(TensorBoardLogger):
-    """TensorBoard's events, without the empty hparams.yaml that Lightning puts beside them."""
-
-    @override
-    def save(self) -> None:
-        self.experiment.flush()
 
 
 class TrainCLI(LightningCLI):
@@ -112,8 +108,9 @@ class TrainCLI(LightningCLI):
         parts = dict(vars(self.config))
         self.datamodule = self.parser.instantiate_classes(Namespace(data=parts.pop("data")))["data"]
         # a data set that is missing or wrong must not leave an empty run folder behind
-        self.datamodule.prepare_data()
-        self.datamodule.setup()
+        with patience("Reading the data …") if runs.is_first() else nullcontext():
+            self.datamodule.prepare_data()
+            self.datamodule.setup()
         fill_in(self.config.model, self.datamodule)
         self.config_init = self.parser.instantiate_classes(Namespace(parts))
         self.config_init["data"], self.law = self.datamodule, self.config_init["model"]
@@ -138,7 +135,8 @@ class TrainCLI(LightningCLI):
         self.law.description = self.config_dump["model"]
         config = self.config_init["trainer"]
         if config.get("logger") in (None, True):
-            kwargs["logger"] = Events(self.run.parent.parent, name=self.run.parent.name, version=self.run.name)
+            folder = {"name": self.run.parent.name, "version": self.run.name}
+            kwargs["logger"] = Events(self.run.parent.parent, **folder, default_hp_metric=False)
         best = ModelCheckpoint(
             self.run,
             "best",
@@ -148,13 +146,16 @@ class TrainCLI(LightningCLI):
             enable_version_counter=False,
         )
         last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
-        callbacks = [SampleFigure(), FinalValidation(), best, last]
+        callbacks = [SampleFigure(), DensityFigure(), Outlook(), FinalValidation(), best, last]
         if config.get("enable_progress_bar") is not False:
             callbacks.append(TQDMProgressBar(refresh_rate=50))
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
         trainer_config = {**config, **kwargs}
         try:
-            return self._instantiate_trainer(trainer_config, callbacks)
+            trainer = self._instantiate_trainer(trainer_config, callbacks)
+            if self.model is not None:
+                self.model.require_precision(trainer.precision)
+            return trainer
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             for folder in (self.run, *self.run.parents[:2]):
                 with contextlib.suppress(OSError):  # not empty
@@ -173,7 +174,8 @@ class TrainCLI(LightningCLI):
 
 def main(args: list[str] | None = None) -> int:
     """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
-    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command, "sweep": sweep, "results": results}
+    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command}
+    verbs |= {"sweep": sweep, "results": results, "runs": runs_command}
     given = sys.argv[1:] if args is None else args
     if given and given[0] in verbs:
         return verbs[given[0]](given[1:], f"rsgm {given[0]}")
@@ -240,7 +242,9 @@ def _train(cli: TrainCLI) -> int:
             trainer.save_checkpoint(best)
         if not trainer.is_global_zero:
             return 0
-    print(report(evaluate(best)))
+    metrics = evaluate(best)
+    print(report(metrics))
+    log_result(trainer, cli.config_dump, metrics)
     return 0
 
 
@@ -254,7 +258,8 @@ def _fit_in_one_pass(cli: TrainCLI) -> None:
     weights = None if weights is None else tuple(part.to(device) for part in weights)
     spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), weights, seed)
     context = None if data.val.context is None else data.val.context.to(device)
-    nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
+    with visible():
+        nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
     record = {"seed": seed, "training": spent, "validation": None if nll is None else {"nll": float(nll)}}
     record |= data.record()
     for name in ("best", "last"):

@@ -9,7 +9,6 @@ import os
 import platform
 import resource
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation.baseline import density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
-from rsgm.likelihood import Draws
+from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
 from rsgm.models import GenerativeModel, KernelDensity, Latents, load, read_checkpoint
-from rsgm.progress import visible
+from rsgm.progress import say, visible
 
 
 class Evaluation(NamedTuple):
@@ -67,12 +66,17 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         samples = min(samples, IMAGES)
     test = data.test.points.to(model.device)
     context = None if data.test.context is None else data.test.context.to(model.device)
-    found, bound = model.likelihood(test, context), model.lower_bound(test, context)
+    say(f"1/6 likelihood of {len(test):,} test points")
+    found, bound = in_parts(model.likelihood, test, context), model.lower_bound(test, context)
     twins, over = data.twins(), _Over(data.test_places(), data.part_weights("test"))
+    say(f"2/6 {samples:,} samples, and their likelihood by a rougher solve")
     drawn = sample_like(model, data.test, samples)
     draws = _score(model, drawn, data)
+    say("3/6 kernel density of the same points, the baseline")
     kde = kernel_density(model.manifold, data)
+    say("4/6 integral of the density")
     density = density_integral(model, data, draws)
+    say("5/6 metrics of the samples")
     others = {} if kde is None else {"kernel_density": kde.sample(len(drawn), seed=0)}
     truth, law = data.true_log_prob(data.test.points, data.test.context), data.reference_law
     bits = None if data.levels is None else partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
@@ -146,13 +150,10 @@ def evaluate(
     data.setup()
     model, training = load(path, device), checkpoint["rsgm"].get("training") or {}
     with visible():
-        print(
-            f"Scoring {len(data.test.points)} test points, then samples and the integral of the density by a rougher "
-            "solve.",
-            file=sys.stderr,
-        )
         found = score(model, data, samples)
-        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"))
+        say("6/6 figures")
+        nll = found.metrics["nll"]["mean"]
+        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"), nll)
     metrics = found.metrics | {
         "model": checkpoint["rsgm"]["model"]["class_path"],
         "steps": training.get("steps"),

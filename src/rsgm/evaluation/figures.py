@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from matplotlib.figure import Figure
@@ -47,6 +48,32 @@ def sample_figure(
     return plots.image_grid(samples[:IMAGES].unflatten(1, data.image_shape).cpu(), title=title)
 
 
+def density_figure(
+    model: GenerativeModel,
+    data: ManifoldData,
+    log_density: Callable[[Tensor], Tensor],
+    title: str,
+    reference: Tensor,
+    name: str = "test",
+    known: tuple[Tensor, Tensor] | None = None,
+) -> Figure | None:
+    """A density, the train points, and under their name those that it is scored on; None of a conditional model.
+
+    Arguments:
+        model: whose density it is
+        data: what it was trained on
+        log_density: ``(n, *shape) -> (n,)``, nats
+        title: a line above it
+        reference: the points that it is scored on, ``(m, *shape)``
+        name: of these
+        known: see `rsgm.plots.draw_density`
+    """
+    if data.test.context is not None:
+        return None
+    caption = plots.Caption(title, data.header, data.earth, name)
+    return plots.draw_density(model.manifold, log_density, data.train.points, reference, caption, known)
+
+
 def draw(
     model: GenerativeModel,
     data: ManifoldData,
@@ -54,6 +81,7 @@ def draw(
     latents: dict[str, Latents],
     samples: Tensor,
     steps: int | None = None,
+    nll: float | None = None,
 ) -> dict[str, Figure]:
     """All there are, by name; of a conditional model no density and no dynamics.
 
@@ -64,15 +92,16 @@ def draw(
         latents: draws of its latent variable, for the first of the test points
         samples: of the model, as many as the picture shall have
         steps: of the training, for the titles
+        nll: of the test points, nats, for the titles of samples and density
     """
-    manifold, train, test = model.manifold, data.train.points, data.test.points
+    test = data.test.points
     about = f"{type(model).__name__} on {data.provenance()['name']}" + (f", step {steps:,}" if steps else "")
-    figures = {"samples": sample_figure(data, samples, test, f"Samples: {about}")}
+    scored = about if nll is None else f"{about}, test NLL {nll:.3f}"
+    figures = {"samples": sample_figure(data, samples, test, f"Samples: {scored}")}
     if data.test.context is None:
-        known = None if density is None else (density.nodes, density.log_density)
-        caption = plots.Caption(f"Density: {about}", data.header, data.earth)
+        known, law = None if density is None else (density.nodes, density.log_density), model.rough().log_prob
         try:
-            figures["density"] = plots.draw_density(manifold, model.rough().log_prob, train, test, caption, known)
+            figures["density"] = density_figure(model, data, law, f"Density: {scored}", test, known=known)
         except SolveError as error:
             # far from the data, where nothing is scored
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rsgm.data import ManifoldData, TableData
 from rsgm.description import build
-from rsgm.models import CheckpointError
+from rsgm.models import CheckpointError, written_by
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
@@ -20,7 +20,8 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
         raise CheckpointError(
             "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
         )
-    data = build(description, ManifoldData)
+    with written_by(checkpoint, "The checkpoint's record of its data"):
+        data = build(description, ManifoldData)
     data.prepare_data()
     data.setup()
     expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)
@@ -45,7 +46,8 @@ def load_reader(checkpoint: dict[str, Any]) -> ManifoldData:
     record = checkpoint["rsgm"]
     if record.get("reference") is None:
         return load_data(checkpoint)
-    # of points that a program held there are the columns alone
-    data = TableData() if record.get("data") is None else build(record["data"], ManifoldData)
-    data.recall(record)
+    with written_by(checkpoint, "The checkpoint's record of its data"):
+        # of points that a program held there are the columns alone
+        data = TableData() if record.get("data") is None else build(record["data"], ManifoldData)
+        data.recall(record)
     return data

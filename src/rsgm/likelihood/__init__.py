@@ -3,9 +3,11 @@
 from rsgm.likelihood.bounds import DenoisingBound, DivergenceBound, EvidenceLowerBound
 from rsgm.likelihood.draws import Draws, transport
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
+from rsgm.likelihood.parts import PART, in_parts
 from rsgm.likelihood.solver import LogProb, ODESolver, ScoreLikelihood, SolveError, integrate, log_prob
 
 __all__ = [
+    "PART",
     "DenoisingBound",
     "DivergenceBound",
     "Draws",
@@ -17,6 +19,7 @@ __all__ = [
     "ScoreFlow",
     "ScoreLikelihood",
     "SolveError",
+    "in_parts",
     "integrate",
     "log_prob",
     "transport",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rsgm.distributions import EuclideanLaw
+from rsgm.progress import each
 from rsgm.seeding import generator_from
 
 #: lengths of the kernels of `squared_mmd`, in units of the data
@@ -134,7 +135,7 @@ def compare(x: Tensor, law: EuclideanLaw, references: int = 5) -> dict[str, Any]
         "energy_distance": energy_distance,
         "squared_mmd": squared_mmd,
     }
-    for name, metric in two_sample.items():
+    for name, metric in each(two_sample.items(), len(two_sample), "samples against the law", "metrics"):
         value = sum(metric(x, draw) for draw in draws) / references
         result[name] = _row(value, [metric(a, b) for a, b in pairs])
     floors = zip(*(energy_gaps(draw, law) for draw in draws), strict=True)

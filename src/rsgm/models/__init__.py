@@ -3,7 +3,14 @@
 from rsgm.models.adaptive import AdaptiveKernelDensity
 from rsgm.models.base import GenerativeModel, Latents, NonFiniteLossError, Weights, load
 from rsgm.models.chart_sgm import ChartSGM
-from rsgm.models.checkpoint import CheckpointError, read_checkpoint, record, write_checkpoint
+from rsgm.models.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    record,
+    require_weights,
+    write_checkpoint,
+    written_by,
+)
 from rsgm.models.cnf import CNF
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.exact import ExactScore
@@ -46,5 +53,7 @@ __all__ = [
     "load",
     "read_checkpoint",
     "record",
+    "require_weights",
     "write_checkpoint",
+    "written_by",
 ]

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from rsgm.arguments import check_arguments
 from rsgm.description import build, describe_call
-from rsgm.likelihood import Draws, LogProb
+from rsgm.likelihood import PART, Draws, LogProb, in_parts
 from rsgm.manifolds import Manifold, require_manifold
-from rsgm.models.checkpoint import read_checkpoint, write_checkpoint
+from rsgm.models.checkpoint import read_checkpoint, require_weights, write_checkpoint, written_by
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.law import ModelDistribution
 
@@ -167,8 +167,8 @@ class GenerativeModel(nn.Module, ABC):
     def log_prob(self, x: Tensor | ArrayLike, context: Tensor | ArrayLike | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.
 
-        Points and context may be on any device and of any dtype. It is differentiable in x, but for `LatentEBM`, whose
-        value is an estimate by draws.
+        Points and context may be on any device and of any dtype, and any number of points are no matter of memory. It
+        is differentiable in x, but for `LatentEBM`, whose value is an estimate by draws.
 
         Arguments:
             x: points, a tensor or an array
@@ -190,7 +190,7 @@ class GenerativeModel(nn.Module, ABC):
         given = self.given(context, batch)
         if not len(points):
             return torch.zeros(batch, dtype=torch.float64, device=self.device)
-        return self.likelihood(points.to(self.device), given).value.reshape(batch)
+        return in_parts(lambda x, given: self.likelihood(x.to(self.device), given), points, given).value.reshape(batch)
 
     def distribution(self, context: Tensor | None = None) -> ModelDistribution:
         """The model as a `torch.distributions.Distribution`, whose support is the manifold.
@@ -264,9 +264,10 @@ class GenerativeModel(nn.Module, ABC):
             raise ValueError(
                 f"{where}: {len(bad)} of {len(points)} points are not finite (rows {rows}); leave them out."
             )
-        ok, reason = self.manifold.check_point_on_manifold(points, explain=True, atol=1e-4, rtol=1e-4)
-        if not ok:
-            raise ValueError(f"{where}: the points are not on {self.manifold} ({reason}); project them with projx.")
+        for part in points.split(PART):
+            ok, reason = self.manifold.check_point_on_manifold(part, explain=True, atol=1e-4, rtol=1e-4)
+            if not ok:
+                raise ValueError(f"{where}: the points are not on {self.manifold} ({reason}); project them with projx.")
 
     def given(self, context: Tensor | ArrayLike | None, batch: Sequence[int]) -> Tensor | None:
         """A context ``(n, features)`` on the model's device, of one that broadcasts to ``(*batch, features)``.
@@ -339,13 +340,15 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeMode
         device: where to put the model
 
     Raises:
-        FileNotFoundError, CheckpointError: see `read_checkpoint`
-        ValueError: for a class that is not admitted
+        FileNotFoundError, CheckpointError: see `read_checkpoint`; the latter also for a class that is not admitted, and
+            arguments or weights that the model does not have here
     """
     checkpoint = read_checkpoint(path)
-    model = build(checkpoint["rsgm"]["model"], GenerativeModel)
-    model.description = checkpoint["rsgm"]["model"]
     weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+    with written_by(checkpoint, path):
+        model = build(checkpoint["rsgm"]["model"], GenerativeModel)
+        require_weights(model, weights)
+    model.description = checkpoint["rsgm"]["model"]
     for name, value in itertools.chain(model.named_parameters(), model.named_buffers()):
         # a model that was trained in double precision keeps its digits
         if name in weights:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from rsgm.models.base import GenerativeModel
 
 #: of the layout below: ``{"state_dict": {"model.<name>": tensor}, "rsgm": record}``, beside what Lightning writes
 FORMAT = 2
+
+
+_REMEDY = "Install the version that wrote it, or train again."
 
 
 class CheckpointError(ValueError):
@@ -64,6 +70,44 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         writer = checkpoint["rsgm"].get("version", "0.1.0 or a former one")
         raise CheckpointError(
             f"{path} has format {found}, of version {writer} of rsgm; this is version {version('rsgm')}, which reads "
-            f"format {FORMAT}. Install the version that wrote it, or train again."
+            f"format {FORMAT}. {_REMEDY}"
         )
     return checkpoint
+
+
+@contextmanager
+def written_by(checkpoint: dict[str, Any], path: str | Path) -> Iterator[None]:
+    """Within this block what a checkpoint's model cannot be built of is an error that names the file and its writer.
+
+    Raises:
+        CheckpointError: for every ValueError and TypeError
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        writer, here = checkpoint["rsgm"].get("version", "unknown"), version("rsgm")
+        remedy = "" if writer == here else f" {_REMEDY}"
+        raise CheckpointError(f"{path}, of version {writer} of rsgm (this is {here}): {error}{remedy}") from error
+
+
+def require_weights(model: GenerativeModel, weights: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that names the difference, unless weights are those of a model; buffers may grow.
+
+    Arguments:
+        model: that they are for
+        weights: tensors by the names of ``model.state_dict()``
+    """
+    expected, parameters = model.state_dict(), dict(model.named_parameters())
+    shapes = {name: (tuple(p.shape), tuple(weights[name].shape)) for name, p in parameters.items() if name in weights}
+    found = {
+        "none for": [name for name in expected if name not in weights],
+        "beside them": [name for name in weights if name not in expected],
+        "of another shape": [f"{name} {has} for {here}" for name, (here, has) in shapes.items() if here != has],
+    }
+    if any(found.values()):
+        text = "; ".join(f"{what} {_some(names)}" for what, names in found.items() if names)
+        raise ValueError(f"its weights are not those of {type(model).__name__} as it is built here: {text}.")
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join([*names[:most], *([f"and {len(names) - most} more"] if len(names) > most else [])])

@@ -78,6 +78,7 @@ def disk_density(
     title: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    test_name: str = "test",
 ) -> Figure:
     """A log-density in the hyperbolic plane, interpolated between places in polar coordinates.
 
@@ -90,6 +91,7 @@ def disk_density(
         title: a line above the disk.
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the picture's area stays below.
+        test_name: what the legend calls the test points.
 
     Raises:
         ValueError: for shapes that do not fit, a grid that does not start at 0 or go around, points beyond the
@@ -101,7 +103,7 @@ def disk_density(
     gaps = np.diff(turn, append=turn[:1] + 2 * np.pi)
     if gaps.min() <= 0 or gaps.max() > 3 * np.median(gaps):
         raise ValueError(f"angle: expected radians once around, found {turn[0]:.4g} to {turn[-1]:.4g}")
-    points = [None if found is None else _inside(name, found) for name, found in (("train", train), ("test", test))]
+    points = [None if found is None else _inside(name, found) for name, found in (("train", train), (test_name, test))]
     limits = colour_limits(values, np.outer(np.gradient(rows) * rows, gaps), vmin, vmax)
     # one value in the middle, where all angles meet
     places = np.vstack([np.zeros((1, 2)), _cartesian(*np.meshgrid(rows[1:], turn, indexing="ij"))])
@@ -114,7 +116,7 @@ def disk_density(
     picture = floored(picture, limits[0]).reshape(_CANVAS, _CANVAS)
     axes = square_axes(title)
     extent = tuple(rows[-1] * np.array([-1, 1, -1, 1]))
-    image = density_square(axes, picture, values, extent, limits, *points, "hyperbolic unit of area")
+    image = density_square(axes, picture, values, extent, limits, *points, "hyperbolic unit of area", test_name)
     image.set_clip_path(Circle((0, 0), rows[-1], transform=axes.transData))
     _disk(axes, "#ffffff", rows[-1])
     return axes.figure  # type: ignore[return-value]

@@ -69,6 +69,7 @@ def density_map(
     vmin: float | None = None,
     vmax: float | None = None,
     earth: bool = True,
+    test_name: str = "test",
 ) -> Figure:
     """A log-density on the Earth, or on another sphere, with the points that it was fitted to and is scored on.
 
@@ -87,6 +88,7 @@ def density_map(
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
         earth: whether the places are on the Earth, so that there are coasts, North and East.
+        test_name: what the legend calls the test points.
 
     Raises:
         ValueError: for shapes that do not fit, a grid that does not cover the globe, NaN in the density.
@@ -118,9 +120,9 @@ def density_map(
     axes.add_image(image)
 
     colour_bar(figure, image, values, (0.32, 0.088, 0.36, 0.022), "log density per steradian (nats)")
-    named = (("train", train), ("test", test))
+    named = (("train", train), (test_name, test))
     train, test = (None if points is None else _places(name, points) for name, points in named)
-    dots_on_density(axes, train, test, _MOST)
+    dots_on_density(axes, train, test, _MOST, test_name)
     _legend(axes)
     return figure
 

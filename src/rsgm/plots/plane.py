@@ -79,6 +79,7 @@ def plane_density(
     title: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    test_name: str = "test",
 ) -> Figure:
     """A log-density in the plane.
 
@@ -91,6 +92,7 @@ def plane_density(
         title: a line above the picture.
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
+        test_name: what the legend calls the test points.
 
     Raises:
         ValueError: for shapes that do not fit, a grid that is not equidistant, NaN in the density.
@@ -103,13 +105,13 @@ def plane_density(
                 f"{name}: expected equidistant values, found gaps from {gaps.min():.4g} to {gaps.max():.4g}"
             )
     points = [
-        None if found is None else as_points(name, found, 2) for name, found in (("train", train), ("test", test))
+        None if found is None else as_points(name, found, 2) for name, found in (("train", train), (test_name, test))
     ]
     limits = colour_limits(values, np.ones_like(values), vmin, vmax)
     axes = square_axes(title)
     halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     extent = (columns[0] - halves[0], columns[-1] + halves[0], rows[0] - halves[1], rows[-1] + halves[1])
-    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area")
+    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area", test_name)
     labels = check_names(names, 2, "x")
     # the picture fills the square; its scales may differ
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1], aspect="auto")
@@ -153,6 +155,7 @@ def line_density(
     test: ArrayLike | None = None,
     name: str | None = None,
     title: str | None = None,
+    test_name: str = "test",
 ) -> Figure:
     """A density on the line as a curve, over histograms of the train points (filled) and the test points.
 
@@ -162,6 +165,7 @@ def line_density(
         train, test: (n,), (m,).
         name: of the coordinate.
         title: a line above the picture.
+        test_name: what the legend calls the test points.
 
     Raises:
         ValueError: for shapes that do not fit, and for values that are no numbers.
@@ -173,7 +177,7 @@ def line_density(
     if train is not None:
         _line_histogram(axes, as_points("train", train), "train", GREY, limits, filled=True)
     if test is not None:
-        _line_histogram(axes, as_points("test", test), "test", REFERENCE, limits, filled=False)
+        _line_histogram(axes, as_points(test_name, test), "test", REFERENCE, limits, filled=False)
     axes.plot(places, height, color=INK, linewidth=1.5, label="model", zorder=5)
     legend(axes, loc="upper right", handletextpad=0.6)
     return axes.figure  # type: ignore[return-value]

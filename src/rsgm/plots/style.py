@@ -154,6 +154,7 @@ def density_square(
     train: Floats | None,
     test: Floats | None,
     unit: str,
+    test_name: str,
 ) -> AxesImage:
     """A picture (rows from below, columns) over an extent (left, right, bottom, top), points upon it.
 
@@ -170,7 +171,7 @@ def density_square(
         extent=extent,
         zorder=0,
     )
-    dots_on_density(axes, train, test, _MOST_ON_SQUARE)
+    dots_on_density(axes, train, test, _MOST_ON_SQUARE, test_name)
     if axes.get_legend_handles_labels()[0]:
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=2)
     label = f"log density per {unit} (nats)"
@@ -212,9 +213,12 @@ def dots(axes: Axes, x: Floats, y: Floats, label: str, color: str, edge: str, zo
     axes.scatter(x, y, s=size, c=color, edgecolors=edge, linewidths=0.06 * size**0.5 + 0.1, label=label, zorder=zorder)
 
 
-def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None, most: int) -> None:
+def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None, most: int, test_name: str) -> None:
     """Train and test points (n, 2), at most ``most`` of each so that the density stays visible."""
-    for points, name, color, edge, zorder in ((train, "train", TRAIN, INK, 4), (test, "test", REFERENCE, "white", 5)):
+    for points, name, color, edge, zorder in (
+        (train, "train", TRAIN, INK, 4),
+        (test, test_name, REFERENCE, "white", 5),
+    ):
         if points is not None:
             shown, label = few(name, points, most)
             dots(axes, *shown.T, label, color, edge, zorder)

@@ -103,6 +103,7 @@ def circle_density(
     train: ArrayLike | None = None,
     test: ArrayLike | None = None,
     title: str | None = None,
+    test_name: str = "test",
 ) -> Figure:
     """A density on the circle, a curve through its values, over histograms of train (filled) and test points.
 
@@ -111,6 +112,7 @@ def circle_density(
         log_density: (k,), nats per radian.
         train, test: (n,), (m,), radians.
         title: a line above the circle.
+        test_name: what the legend calls the test points.
 
     Raises:
         ValueError: for shapes that do not fit, and for values that are no numbers.
@@ -121,7 +123,7 @@ def circle_density(
     curve = around(turn, values[order])
     parts = [
         _part(name, points, color)
-        for name, points, color in (("train", train, GREY), ("test", test, REFERENCE))
+        for name, points, color in (("train", train, GREY), (test_name, test, REFERENCE))
         if points is not None
     ]
     return _circle(parts, curve, title)
@@ -137,6 +139,7 @@ def torus_density(
     title: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    test_name: str = "test",
 ) -> Figure:
     """A log-density on the torus of two angles, interpolated linearly, across the seams as well.
 
@@ -149,6 +152,7 @@ def torus_density(
         title: a line above the picture.
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
+        test_name: what the legend calls the test points.
 
     Raises:
         ValueError: for shapes that do not fit, angles beyond the circle, NaN in the density.
@@ -158,7 +162,8 @@ def torus_density(
         if np.abs(angle).max() > np.pi + 1e-6:
             raise ValueError(f"{name}: expected radians in (-pi, pi], found {angle[0]:.4g} to {angle[-1]:.4g}")
     points = [
-        None if found is None else wrap(as_points(name, found, 2)) for name, found in (("train", train), ("test", test))
+        None if found is None else wrap(as_points(name, found, 2))
+        for name, found in (("train", train), (test_name, test))
     ]
     limits = colour_limits(values, np.outer(_widths(y), _widths(x)), vmin, vmax)
     pixels = np.radians((np.arange(_CANVAS) + 0.5) / _CANVAS * 360 - 180)
@@ -166,7 +171,7 @@ def torus_density(
     closed = np.pad(floored(values, limits[0]), 1, mode="wrap")
     picture = map_coordinates(closed, (row, column), order=1, mode="nearest")
     axes = square_axes(title)
-    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²")
+    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²", test_name)
     labels = check_names(names, 2, r"\theta")
     axes.set(xlim=(-180, 180), ylim=(-180, 180), xticks=_TICKS, yticks=_TICKS)
     axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")

@@ -44,7 +44,7 @@ class Caption:
         title: a line above it
         columns: names of the data's columns, which the axes bear where there is one for each coordinate
         earth: whether a point of the sphere is a place on the Earth
-        reference: what the points are called that samples should resemble
+        reference: what the points are called that samples should resemble, and that a density is scored on
     """
 
     title: str | None = None
@@ -111,12 +111,16 @@ def _(
         return None
     nodes, values = _everywhere(manifold, log_density, known)
     if manifold.dim == 1:
-        return circle_density(_longitude(nodes), values, _longitude(train), _longitude(test), caption.title)
+        return circle_density(
+            _longitude(nodes), values, _longitude(train), _longitude(test), caption.title, caption.reference
+        )
     # charts and quadratures leave out the poles, which a map shows
     poles = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
     places, heights = np.vstack([_lat_lon(nodes), _lat_lon(poles)]), np.append(values, _array(log_density(poles)))
     points = _lat_lon(train), _lat_lon(test)
-    return density_map(*interpolate(places, heights), *points, caption.title, earth=caption.earth)
+    return density_map(
+        *interpolate(places, heights), *points, caption.title, earth=caption.earth, test_name=caption.reference
+    )
 
 
 @draw_samples.register
@@ -142,9 +146,10 @@ def _(
     nodes, values = _everywhere(manifold, log_density, known)
     angles, fitted, scored = (_angles(manifold, x) for x in (nodes, train, test))
     if manifold.dim == 1:
-        return circle_density(angles[:, 0], values, fitted[:, 0], scored[:, 0], caption.title)
+        return circle_density(angles[:, 0], values, fitted[:, 0], scored[:, 0], caption.title, caption.reference)
     grid = interpolate_angles(angles, values)
-    return torus_density(*grid, fitted, scored, _names(manifold, caption), caption.title)
+    names = _names(manifold, caption)
+    return torus_density(*grid, fitted, scored, names, caption.title, test_name=caption.reference)
 
 
 @draw_samples.register
@@ -177,7 +182,7 @@ def _(
     angle = torch.arange(_SPOKES, dtype=torch.float64) * (2 * math.pi / _SPOKES)
     places = radius[:, None, None] * torch.stack([angle.cos(), angle.sin()], -1)
     values = _array(log_density(manifold.from_ball(places.flatten(0, 1)))).reshape(_RINGS, _SPOKES)
-    return disk_density(radius, angle, values, fitted, scored, caption.title)
+    return disk_density(radius, angle, values, fitted, scored, caption.title, test_name=caption.reference)
 
 
 @draw_samples.register
@@ -207,9 +212,11 @@ def _(
     places = torch.cartesian_prod(*axes).reshape(-1, manifold.dim)
     values = _array(log_density(places))
     if manifold.dim == 1:
-        return line_density(axes[0], values, fitted[:, 0], scored[:, 0], names and names[0], caption.title)
+        return line_density(
+            axes[0], values, fitted[:, 0], scored[:, 0], names and names[0], caption.title, caption.reference
+        )
     grid = values.reshape(_CELLS, _CELLS).T
-    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title)
+    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title, test_name=caption.reference)
 
 
 @draw_samples.register

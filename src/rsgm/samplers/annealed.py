@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.processes import Process, ScoreField
+from rsgm.progress import each
 from rsgm.samplers.base import Sampler
 from rsgm.samplers.langevin import langevin
 from rsgm.schedules import AutomaticLadder, Ladder, langevin_step
@@ -87,7 +88,7 @@ class LangevinDynamics(Sampler):
         x = self.start(score.process, n, generator)
         t = x.new_full((n,), score.process.eps)
         yield x
-        for _ in range(self.steps):
+        for _ in each(range(self.steps), self.steps, "samples", "steps"):
             x = langevin(score.manifold, lambda y: score(t, y, context), x, self.step, 1, generator)
             yield x
 
@@ -135,7 +136,7 @@ class AnnealedLangevin(Sampler):
         x = self.start(process, n, generator)
         yield x
         r = self.step or self._solved(process, levels)
-        for level in levels.to(x):
+        for level in each(levels.to(x), len(levels), "samples", "levels"):
             t = level.expand(n)
             h = r * process.std(t).square()
             x = langevin(process.manifold, lambda y, t=t: score(t, y, context), x, h, self.steps, generator)

@@ -13,6 +13,7 @@ from torch import Tensor
 from rsgm.likelihood import ODESolver, SolveError
 from rsgm.likelihood.flows import ScoreFlow
 from rsgm.processes import ScoreField
+from rsgm.progress import each
 from rsgm.samplers.flow_steps import RungeKutta
 from rsgm.samplers.steppers import Step, Stepper
 from rsgm.schedules import TimeGrid
@@ -101,7 +102,7 @@ class ReverseDiffusion(Sampler):
         x = process.prior.draw(n, generator)
         steps, grid = self.steps or self.stepper.step_count(process.schedule), self.grid or self.stepper.grid
         times = grid(process.schedule, steps, process.eps).to(x)
-        for i in range(steps):
+        for i in each(range(steps), steps, "samples", "steps"):
             t, t_next = times[i].expand(n), times[i + 1].expand(n)
             step = Step(score, t, t_next, context, generator, last=i == steps - 1)
             if i == 0:

@@ -6,9 +6,11 @@ from rsgm.sweeps.plan import Sweep, SweepError
 from rsgm.sweeps.records import Record, collect, collect_one, read, write
 from rsgm.sweeps.run import Job, Outcome, is_running
 from rsgm.sweeps.statistics import due, rows
+from rsgm.sweeps.table import COLUMNS, csv_table, find_runs, require_places, sort_runs, text_table
 from rsgm.sweeps.trial import Trial
 
 __all__ = [
+    "COLUMNS",
     "Job",
     "Outcome",
     "Record",
@@ -17,16 +19,21 @@ __all__ = [
     "Trial",
     "collect",
     "collect_one",
+    "csv_table",
     "due",
+    "find_runs",
     "is_running",
     "on_ray",
     "one_by_one",
     "overview",
     "read",
     "read_published",
+    "require_places",
     "results_page",
     "rows",
     "section",
+    "sort_runs",
     "summary_csv",
+    "text_table",
     "write",
 ]

@@ -76,7 +76,7 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
             return None
         return Record(trial.key, trial.digest, {}, failure.read_text().strip().splitlines()[-1])
     metrics = json.loads(path.read_text())
-    found = {place: _short(_at(metrics, place)) for place in (*NUMBERS, *sweep.further)}
+    found = {place: _short(at(metrics, place)) for place in (*NUMBERS, *sweep.further)}
     return Record(trial.key, trial.digest, {place: value for place, value in found.items() if value is not None})
 
 
@@ -104,7 +104,8 @@ def write(path: Path, records: Iterable[Record]) -> None:
     path.write_text("".join(json.dumps(record._asdict()) + "\n" for record in records))
 
 
-def _at(metrics: Any, place: str) -> Any:
+def at(metrics: Any, place: str) -> Any:
+    """What ``metrics.json`` has at a place, names joined by dots; None where there is nothing."""
     for key in place.split("."):
         metrics = metrics.get(key) if isinstance(metrics, Mapping) else None
     return metrics

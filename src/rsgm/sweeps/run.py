@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -74,7 +75,12 @@ class Outcome(NamedTuple):
 
 def metrics_file(folder: Path) -> Path | None:
     """What the newest version of a run was scored as; None where the run is not finished."""
-    return max(folder.glob("version_*/metrics*.json"), key=lambda path: path.stat().st_mtime, default=None)
+    return newest_metrics(folder.glob("version_*/metrics*.json"))
+
+
+def newest_metrics(paths: Iterable[Path]) -> Path | None:
+    """The one that was written last; None of none."""
+    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def is_running(folder: Path) -> bool:

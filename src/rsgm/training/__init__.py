@@ -1,18 +1,23 @@
 """How models are learned: by a Trainer, or by `fit`."""
 
-from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, FinalValidation, LastCheckpoint, SampleFigure
+from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, FinalValidation, LastCheckpoint
+from rsgm.training.figures import DensityFigure, SampleFigure
 from rsgm.training.fit import fit, fit_in_one_pass, quiet
 from rsgm.training.learning import ConstantRate, LearningRate, WarmupCosine
 from rsgm.training.module import Training
+from rsgm.training.monitor import Curves, Outlook
 
 __all__ = [
     "EMA",
     "AtomicCheckpointIO",
     "ConstantRate",
     "Cost",
+    "Curves",
+    "DensityFigure",
     "FinalValidation",
     "LastCheckpoint",
     "LearningRate",
+    "Outlook",
     "SampleFigure",
     "Training",
     "WarmupCosine",

@@ -16,8 +16,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData
-from rsgm.evaluation.figures import sample_figure, sample_like
-from rsgm.likelihood import SolveError
 
 
 class EMA(WeightAveraging):
@@ -198,31 +196,3 @@ class Cost(Callback):
             self.spent["wall"] += time.perf_counter() - self._start[0]
             self.spent["cpu"] += time.process_time() - self._start[1]
             self._start = None
-
-
-class SampleFigure(Callback):
-    """Draws samples beside validation points into TensorBoard after each validation.
-
-    Arguments:
-        count: number of samples
-    """
-
-    def __init__(self, count: int = 500) -> None:
-        self.count = count
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the figure, on the first process, where the manifold has one."""
-        if trainer.sanity_checking or not trainer.is_global_zero or trainer.logger is None:
-            return
-        data: ManifoldData = trainer.datamodule
-        try:
-            samples = sample_like(pl_module.model, data.val, self.count)
-        except SolveError:
-            # a young model; the evaluation at the end does not forgive it
-            return
-        if not bool(torch.isfinite(samples).all()):
-            return
-        title = f"Samples: {type(pl_module.model).__name__}, step {trainer.global_step:,}"
-        figure = sample_figure(data, samples, data.val.points, title, "validation")
-        if figure is not None:
-            trainer.logger.experiment.add_figure("samples", figure, trainer.global_step)

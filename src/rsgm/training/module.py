@@ -18,10 +18,19 @@ from typing_extensions import override
 
 from rsgm.arguments import require_factory, require_instance
 from rsgm.data import ManifoldData
-from rsgm.models import GenerativeModel, NonFiniteLossError, Weights, load, record
+from rsgm.models import (
+    GenerativeModel,
+    NonFiniteLossError,
+    Weights,
+    load,
+    record,
+    require_weights,
+    written_by,
+)
 from rsgm.seeding import StepCounter, seed_from
 from rsgm.training.callbacks import EMA, Cost
 from rsgm.training.learning import LearningRate, WarmupCosine
+from rsgm.training.monitor import Curves
 
 _REMEDIES = "lower the learning rate, raise the process's eps, or clip gradients (--trainer.gradient_clip_val=1)."
 
@@ -81,15 +90,22 @@ class Training(LightningModule):
         self._position = StepCounter()
 
     def configure_callbacks(self) -> list[Callback]:
-        """The averaged weights, and what training costs; nothing where nothing is trained."""
+        """The averaged weights, what training costs and, with a logger, `Curves`; nothing where nothing is trained."""
         if self.trainer.state.fn != "fit":
             return []
-        return [Cost(), *([] if self.averaging is None else [EMA(self.averaging)])]
+        return [
+            Cost(),
+            *([Curves()] if self.trainer.loggers else []),
+            *([] if self.averaging is None else [EMA(self.averaging)]),
+        ]
 
     def setup(self, stage: str) -> None:
         """Fail before training, not at its first checkpoint, where the model cannot be described."""
         _ = self.model.description
-        precision = self.trainer.precision
+        self.require_precision(self.trainer.precision)
+
+    def require_precision(self, precision: str) -> None:
+        """Raise a ValueError for numbers, named as by ``Trainer.precision``, that are too coarse for this model."""
         if precision in ("32-true", "64-true"):
             return
         if not precision.endswith("mixed"):
@@ -117,14 +133,11 @@ class Training(LightningModule):
         torch.manual_seed(seed_from("step", self.seed, *self._position(self.global_step), self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss; logged and checked every ``log_every_n_steps``, for both cost time.
-
-        With 0, which is Lightning's "off", it is checked as often as by default.
-        """
+        """The mean loss; checked at the first step and where `logs`, for both cost time."""
         x, context, weight = unpack(batch)
         terms = {name: mean(value, weight) for name, value in self.model.loss(x, context).items()}
         loss = terms["loss"]
-        if self.global_step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0:
+        if self.logs or not self.global_step:
             if not torch.isfinite(loss):
                 raise NonFiniteLossError(f"The loss is {loss.item()} at step {self.global_step}; {_REMEDIES}")
             means = {name: value.detach() for name, value in terms.items()}
@@ -133,6 +146,15 @@ class Training(LightningModule):
                 logged = {f"train/{name}": value for name, value in means.items()}
                 self.log_dict(logged, prog_bar=True, batch_size=len(x))
         return loss
+
+    @property
+    def logs(self) -> bool:
+        """Whether Lightning writes what this step logs: each ``log_every_n_steps``-th, and the last.
+
+        With 0, which is Lightning's "off", it is every 50th, at which the loss is checked.
+        """
+        step = self.global_step + 1
+        return step % (self.trainer.log_every_n_steps or _CHECK_EVERY) == 0 or step == self.trainer.max_steps
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -183,6 +205,14 @@ class Training(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with its seed.
+
+        Raises:
+            CheckpointError: for weights of another model, or of another version of this one
+        """
+        with written_by(checkpoint, "The checkpoint"):
+            weights = checkpoint["state_dict"].items()
+            require_weights(self.model, {name.removeprefix("model."): value for name, value in weights})
         self.seed = checkpoint["rsgm"]["seed"]
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
