@@ -378,7 +378,7 @@ def test_factors_run_on_their_own():
 
 def test_default_factors_and_errors():
     process = ProductProcess(Product([Sphere(2), Hyperbolic(2), Euclidean(1)]))
-    assert [type(factor) for factor in process.factors] == [Brownian, Langevin, Langevin]
+    assert [type(factor) for factor in process.factors] == [Brownian, Langevin, VariancePreserving]
     with pytest.raises(ValueError, match=r"expected a Product, found Sphere\(dim=2\)"):
         ProductProcess(SPHERE)
     with pytest.raises(ValueError, match=r"has 2 factors, found 1 processes"):
