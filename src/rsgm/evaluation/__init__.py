@@ -3,12 +3,22 @@
 from rsgm.evaluation.audit import Audit, audit
 from rsgm.evaluation.evaluate import Evaluation, evaluate, load_data, score, write
 from rsgm.evaluation.figures import draw, sample_like
+from rsgm.evaluation.grid import DensityGrid, density_grid
+from rsgm.evaluation.grid_files import write_density_grid
+from rsgm.evaluation.own_draws import tail_probability
+from rsgm.evaluation.region_files import write_regions
+from rsgm.evaluation.regions import Region, Regions, density_regions
 from rsgm.evaluation.report import report, sample_report
 
 __all__ = [
     "Audit",
+    "DensityGrid",
     "Evaluation",
+    "Region",
+    "Regions",
     "audit",
+    "density_grid",
+    "density_regions",
     "draw",
     "evaluate",
     "load_data",
@@ -16,5 +26,8 @@ __all__ = [
     "sample_like",
     "sample_report",
     "score",
+    "tail_probability",
     "write",
+    "write_density_grid",
+    "write_regions",
 ]
