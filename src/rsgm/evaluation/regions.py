@@ -20,7 +20,7 @@ from rsgm.progress import bar
 
 #: cells of the longer axis at first, how often they are halved at least (for smooth outlines) and at most, and most
 #: evaluations of the density
-_CELLS, _LEAST, _HALVINGS, _NODES = 90, 2, 6, 150_000
+_CELLS, _LEAST, _HALVINGS, _NODES = 90, 2, 6, 60_000
 #: how often flat axes are made longer
 _WIDER = 4
 #: points of which log-densities are asked at a time

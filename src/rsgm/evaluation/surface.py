@@ -57,16 +57,18 @@ class Surface:
         return max(rims, default=-np.inf)
 
     def missing(self, levels: Sequence[float], astray: Floats) -> NDArray[np.bool_]:
-        """The cells that a contour crosses, or that hold one of the places ``astray`` ``(n, 2)``, and those around."""
+        """The cells that a contour crosses, and those that hold one of the places ``astray`` ``(n, 2)`` or are beside
+        one."""
         z = self.values
         corners = np.stack([z[:-1, :-1], z[1:, :-1], z[:-1, 1:], z[1:, 1:]])
         low, high = corners.min(0), corners.max(0)
         cells = np.zeros(low.shape, dtype=bool)
-        for level in levels:
-            cells |= (low < level) & (level <= high)
         row, column = np.clip(np.floor(self._indices(astray)).astype(int).T, 0, np.array(cells.shape) - 1).T
         cells[row, column] = True
-        return maximum_filter(cells, 3, mode=["wrap" if axis.closed else "nearest" for axis in self.axes])
+        cells = maximum_filter(cells, 3, mode=["wrap" if axis.closed else "nearest" for axis in self.axes])
+        for level in levels:
+            cells |= (low < level) & (level <= high)
+        return cells
 
     def halve(self, cells: NDArray[np.bool_]) -> None:
         """Half of the step, with values at the nodes of the given cells."""
