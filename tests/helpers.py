@@ -13,8 +13,10 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from rsgm.data import ManifoldData
+from rsgm.data import LawData, ManifoldData
+from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field, TangentField
+from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold, expand
 from rsgm.models import FlowMatching, GenerativeModel, KernelDensity, ModelMixture, write_checkpoint
 from rsgm.networks import MLP
@@ -63,6 +65,27 @@ def model_on(cls: Callable[..., GenerativeModel], manifold: Manifold, **options:
         return cls(manifold, **options)
     flow = FlowMatching(manifold, network=partial(MLP, hidden=[16, 16]))
     return ModelMixture([flow, KernelDensity(manifold, widths=6, min_width=0.1, iterations=50)], **options)
+
+
+class LawModel(GenerativeModel):
+    """A law in the place of a model, for which everything about a density is known."""
+
+    def __init__(self, law: ManifoldDistribution) -> None:
+        super().__init__(law.manifold)
+        self.law = law
+
+    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
+        return self.law.draw(n, generator)
+
+    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        return LogProb(self.law.log_prob(x.double()), 0.0)
+
+
+def law_data(law: ManifoldDistribution, **sizes: int) -> LawData:
+    """Draws of a law, set up."""
+    data = LawData(law, **{"train_size": 200, "val_size": 10, "test_size": 200} | sizes)
+    data.setup()
+    return data
 
 
 def random_score(process: Process, scale: float = 1.0, **options: Any) -> Score:

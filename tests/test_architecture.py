@@ -459,7 +459,15 @@ def test_what_is_imported_is_declared() -> None:
         "yaml": "pyyaml",
         **dict.fromkeys(["lightning_fabric", "pytorch_lightning"], "pytorch-lightning"),
     }
-    optional = {"pyvolcans", "mlxtend", "zuko", "ray"}  # extras, whose absence has an error of its own
+    optional = {
+        "pyvolcans",
+        "mlxtend",
+        "zuko",
+        "ray",
+        "xarray",
+        "astropy",
+        "astropy_healpix",
+    }  # extras, whose absence has an error of its own
     found = {name.split(".")[0] for module, source in SOURCES.items() for _, name in imports(module, source)}
     needed = {packages.get(name, name) for name in found - set(sys.stdlib_module_names) - optional - {"rsgm"}}
     assert needed - declared == set()

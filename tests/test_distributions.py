@@ -11,6 +11,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, kl_divergence
 
 from conftest import concrete, within
+from helpers import seeded
 from rsgm.distributions import (
     BrownianLaw,
     Checkerboard,
@@ -31,6 +32,7 @@ from rsgm.distributions import (
     Uniform,
     VonMisesFisher,
     WrappedNormal,
+    default_prior,
 )
 from rsgm.manifolds import Euclidean, Hyperbolic, Product, SpecialOrthogonal, Sphere, Torus
 from rsgm.seeding import generator_from
@@ -676,3 +678,19 @@ def test_what_is_not_known_is_said(make):
 def test_parameters_fit_the_manifold_and_the_type(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_default_priors():
+    """Uniform where compact, standard normal where flat, wrapped normal elsewhere; products, also nested, of these."""
+    inner = Product([Euclidean(2), SpecialOrthogonal()])
+    product = Product([Sphere(2), Hyperbolic(2), inner])
+    law = default_prior(product)
+    x = law.draw(50, seeded()).double()
+    _, on_plane, nested = product.split(x)
+    flat, rotations = inner.split(nested)
+    assert SpecialOrthogonal().check_point_on_manifold(rotations, atol=1e-5)
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(flat).sum(-1) - math.log(8 * math.pi**2)
+    expected = expected + WrappedNormal(Hyperbolic(2)).log_prob(on_plane) - math.log(4 * math.pi)
+    assert torch.allclose(law.log_prob(x), expected, rtol=0, atol=1e-9)
+    compact = Product([Torus(2), Sphere(2)])
+    assert float(default_prior(compact).log_prob(compact.origin(7))) == pytest.approx(-compact.log_volume)

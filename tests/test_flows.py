@@ -9,12 +9,12 @@ import torch
 from conftest import concrete, quadrature, variants, within
 from helpers import seeded
 from rsgm import CNF, Euclidean, FlowMatching, Moser, Sphere
-from rsgm.distributions import Uniform, VonMisesFisher, WrappedNormal
+from rsgm.distributions import Normal, ProductDistribution, Uniform, VonMisesFisher, WrappedNormal, default_prior
 from rsgm.divergence import Exact, Hutchinson, with_divergence
 from rsgm.fields import Field, FrameField, TangentField
 from rsgm.likelihood import ODESolver, SolveError, integrate, log_prob, transport
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
-from rsgm.manifolds import Hyperbolic, Manifold
+from rsgm.manifolds import Hyperbolic, Manifold, Product, SpecialOrthogonal, Torus
 from rsgm.models.moser import MoserFlow
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, Score, ScoreField
@@ -424,10 +424,49 @@ def test_conditional(cls):
         model.sample(4, seed=0)
 
 
-@every_model
-def test_only_compact_manifolds(cls):
-    with pytest.raises(ValueError, match="infinite volume"):
-        cls(Euclidean(2), network=NETWORK)
+def test_moser_needs_a_uniform_law():
+    with pytest.raises(ValueError, match=r"infinite volume.* or FlowMatching, whose prior may be any law"):
+        Moser(Product(), network=NETWORK)
+
+
+@pytest.mark.parametrize("cls", [CNF, FlowMatching])
+def test_a_flow_on_a_cylinder(cls):
+    """From a prior that is the product of the factors' own; trained for some steps, its density integrates to one."""
+    torch.manual_seed(0)
+    cylinder = Product([Sphere(1), Euclidean(1)])
+    model = cls(cylinder, **MODELS[cls] | {"solver": ODESolver(1e-4)})
+    law = ProductDistribution(
+        cylinder, [VonMisesFisher(Sphere(1), torch.tensor([0.0, 1.0]), 2.0), Normal(Euclidean(1))]
+    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(5):
+        optimiser.zero_grad()
+        model.loss(law.draw(200, seeded()))["loss"].mean().backward()
+        optimiser.step()
+    around, line = torch.arange(24, dtype=torch.float64) * (2 * math.pi / 24), torch.arange(-6, 6, 0.25).double()
+    angle, height = torch.cartesian_prod(around, line).T
+    nodes = torch.stack([angle.cos(), angle.sin(), height], -1)
+    density = model.log_prob(nodes).exp()
+    assert float(density.sum()) * 0.25 * 2 * math.pi / 24 == pytest.approx(1, abs=1e-3)
+    # and is not that of the prior
+    assert (density.log() - model.flow.prior.log_prob(nodes)).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(
+    "manifold",
+    [Product(), Product([Torus(2), Euclidean(1)]), Product([SpecialOrthogonal(), Euclidean(3)]), Euclidean(2)],
+    ids=str,
+)
+def test_flow_matching_without_a_prior_of_its_own(manifold):
+    """Learns, samples and scores."""
+    torch.manual_seed(0)
+    model = FlowMatching(manifold, network=NETWORK, solver=ODESolver(1e-3))
+    x = default_prior(manifold).draw(20, seeded())
+    model.loss(x)["loss"].mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    drawn = model.sample(10, seed=0)
+    assert manifold.check_point_on_manifold(drawn, atol=1e-4, rtol=1e-4)
+    assert torch.isfinite(model.log_prob(drawn)).all()
 
 
 def test_flow_matching_to_another_prior():

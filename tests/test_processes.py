@@ -378,7 +378,12 @@ def test_factors_run_on_their_own():
 
 def test_default_factors_and_errors():
     process = ProductProcess(Product([Sphere(2), Hyperbolic(2), Euclidean(1)]))
-    assert [type(factor) for factor in process.factors] == [Brownian, Langevin, Langevin]
+    assert [type(factor) for factor in process.factors] == [Brownian, Langevin, VariancePreserving]
+    nested = ProductProcess(Product([Product([Sphere(2), Euclidean(2)]), Euclidean(1)]))
+    x = nested.prior.draw(3, seeded()).double()
+    # a transition density of every factor, so that the default loss will do
+    log_prob, score = nested.conditional(x, x, at(0.5, 3))
+    assert bool(log_prob.isfinite().all() & score.isfinite().all())
     with pytest.raises(ValueError, match=r"expected a Product, found Sphere\(dim=2\)"):
         ProductProcess(SPHERE)
     with pytest.raises(ValueError, match=r"has 2 factors, found 1 processes"):

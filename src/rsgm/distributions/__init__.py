@@ -16,6 +16,7 @@ from rsgm.distributions.experiments import (
 from rsgm.distributions.flat import EuclideanLaw, SmoothedLaw
 from rsgm.distributions.kent import Kent
 from rsgm.distributions.kent_fit import fit_kent
+from rsgm.distributions.priors import default_prior
 from rsgm.distributions.toys import Checkerboard, GaussianMixture, Moons, NoisyCurves, SwissRoll
 from rsgm.distributions.wrapped import BrownianLaw, WrappedNormal
 
@@ -44,5 +45,6 @@ __all__ = [
     "Uniform",
     "VonMisesFisher",
     "WrappedNormal",
+    "default_prior",
     "fit_kent",
 ]

@@ -33,7 +33,8 @@ class Uniform(ManifoldDistribution):
         if math.isinf(manifold.log_volume):
             raise ValueError(
                 f"{manifold} has infinite volume, so no uniform law; choose a compact manifold, or where a model wants "
-                "it another process (Langevin, ProductProcess; flat: VariancePreserving) or prior (WrappedNormal)."
+                "it another process (product: ProductProcess; flat: VariancePreserving; else Langevin), or "
+                "FlowMatching, whose prior may be any law."
             )
         self.manifold = manifold
         super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)

@@ -94,11 +94,16 @@ class Manifold(geoopt.Manifold, ABC):
     def __hash__(self) -> int:
         return hash((type(self), self.shape))
 
-    def require_vector_space(self, where: str) -> None:
-        """Raise a ValueError, which begins with ``where``, unless :math:`\\exp_x(u) = x + u` as in `Euclidean`."""
+    @property
+    def vector_space(self) -> bool:
+        """Whether :math:`\\exp_x(u) = x + u`, as in `Euclidean`."""
         x = torch.ones(self.shape)
         # far from zero points add up: not so on a torus, in a ball, or in coordinates of an ambient space
-        if self.dim != x.numel() or not torch.equal(self.expmap(5 * x, 3 * x), 8 * x):
+        return self.dim == x.numel() and torch.equal(self.expmap(5 * x, 3 * x), 8 * x)
+
+    def require_vector_space(self, where: str) -> None:
+        """Raise a ValueError, which begins with ``where``, unless this is a `vector_space`."""
+        if not self.vector_space:
             raise ValueError(f"{where}: {self} is not a vector space; choose Euclidean.")
 
     @abstractmethod

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.distributions import Uniform
+from rsgm.distributions import default_prior
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
 from rsgm.likelihood import Draws, LogProb, ODESolver, log_prob, transport
@@ -19,10 +19,13 @@ from rsgm.networks import MLP, Network
 
 
 class CNF(GenerativeModel):
-    r"""A Riemannian continuous normalising flow, :math:`\dot x = v_\theta(t, x)` from the data to the uniform law.
+    r"""A Riemannian continuous normalising flow, :math:`\dot x = v_\theta(t, x)` from the data to a prior.
 
-    .. math:: \mathcal L = -\log p_\theta(x) = -\log \nu
+    .. math:: \mathcal L = -\log p_\theta(x) = -\log p_{\mathrm{prior}}(x_1)
         - \int_0^1 \mathrm{div}\,v_\theta(t, x_t)\,dt
+
+    The prior is `default_prior`: uniform on a compact manifold, standard normal in flat space, and so for each factor
+    of a product.
 
     Every step of training solves the augmented ODE.
 
@@ -30,7 +33,7 @@ class CNF(GenerativeModel):
     2018, arXiv:1806.07366; Grathwohl et al. 2019, arXiv:1810.01367 (stochastic divergence).
 
     Arguments:
-        manifold: where the points live; compact
+        manifold: where the points live
         network: factory of the network from its input and output sizes
         field: factory of the tangent field from the manifold and the network factory
         tolerance: of the solves of training, relative and absolute
@@ -38,9 +41,6 @@ class CNF(GenerativeModel):
         checkpoint: compute each evaluation again in the backward pass: 1.6 times the cost of a step, and memory
             that does not grow with the number of evaluations
         solver: how log-densities and samples are computed
-
-    Raises:
-        ValueError: for a manifold that is not compact
 
     Example:
         >>> from functools import partial
@@ -61,7 +61,7 @@ class CNF(GenerativeModel):
         solver: ODESolver = ODESolver(),
     ) -> None:
         super().__init__(manifold)
-        self.flow = FieldFlow(field(manifold, network), Uniform(manifold))
+        self.flow = FieldFlow(field(manifold, network), default_prior(manifold))
         self.tolerance, self.divergence, self.checkpoint, self.solver = tolerance, divergence, checkpoint, solver
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
@@ -74,7 +74,7 @@ class CNF(GenerativeModel):
         return {"loss": -value, "nfe": torch.full_like(value, count)}
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """``n`` points: uniform ones, carried back."""
+        """``n`` points: draws of the prior, carried back."""
         return self.solver.sample(self.flow, n, context, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.distributions import ManifoldDistribution, Uniform
+from rsgm.distributions import ManifoldDistribution, default_prior
 from rsgm.fields import NetworkField, TangentField
 from rsgm.likelihood import Draws, LogProb, ODESolver, transport
 from rsgm.likelihood.flows import FieldFlow
@@ -22,8 +22,8 @@ class FlowMatching(GenerativeModel):
 
     .. math:: \mathcal L = \|v_\theta(t, x_t) - \dot x_t\|^2, \qquad x_t = \exp_{x_0}(t \log_{x_0} x_1)
 
-    with :math:`x_0` a data point, :math:`x_1` a draw of the prior (uniform unless it is given) and t a uniform
-    time. No solve while training; the minimum is a flow between the two laws.
+    with :math:`x_0` a data point, :math:`x_1` a draw of the prior and t a uniform time. No solve
+    while training; the minimum is a flow between the two laws.
 
     References: Chen and Lipman 2024, "Flow Matching on General Geometries", arXiv:2302.03660; Lipman et al. 2023,
     arXiv:2210.02747. Their time runs from the prior to the data, here it runs from the data to the prior.
@@ -32,13 +32,11 @@ class FlowMatching(GenerativeModel):
         manifold: where the points live
         network: factory of the network from its input and output sizes
         field: factory of the tangent field from the manifold and the network factory
-        prior: factory of the law at t = 1 from the manifold; where that is not compact, e.g. `WrappedNormal`
+        prior: factory of the law at t = 1 from the manifold; None for `default_prior`: uniform where it is compact,
+            standard normal where it is flat, and so for each factor of a product
         stratified: one time in each of B equal slices of [0, 1] instead of B independent times: the same mean, less
             variance
         solver: how log-densities and samples are computed
-
-    Raises:
-        ValueError: for the uniform law on a manifold that is not compact
 
     Example:
         >>> from functools import partial
@@ -53,12 +51,12 @@ class FlowMatching(GenerativeModel):
         manifold: Manifold,
         network: Callable[[int, int], Network] = MLP,
         field: Callable[[Manifold, Callable[[int, int], Network]], NetworkField] = TangentField,
-        prior: Callable[[Manifold], ManifoldDistribution] = Uniform,
+        prior: Callable[[Manifold], ManifoldDistribution] | None = None,
         stratified: bool = False,
         solver: ODESolver = ODESolver(),
     ) -> None:
         super().__init__(manifold)
-        self.flow = FieldFlow(field(manifold, network), prior(manifold))
+        self.flow = FieldFlow(field(manifold, network), (prior or default_prior)(manifold))
         self.stratified, self.solver = stratified, solver
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from rsgm.distributions import ProductDistribution
 from rsgm.manifolds import Manifold, Product
 from rsgm.processes.base import Process
 from rsgm.processes.brownian import Brownian
+from rsgm.processes.gaussian import VariancePreserving
 from rsgm.processes.langevin import Langevin
 from rsgm.schedules import LinearBeta, Schedule
 
@@ -24,10 +25,10 @@ class ProductProcess(Process):
 
     Arguments:
         manifold: the product
-        schedule: β and its integral, shared
+        schedule: β and its integral, shared; by default that of `VariancePreserving`
         eps: smallest time, shared
         factors: one factory for each factor of the manifold, from the factor, the schedule and eps; None is
-            `Brownian` where the factor is compact and `Langevin` where it is not
+            `Brownian` where the factor is compact, `VariancePreserving` where it is flat, and else `Langevin`
 
     Raises:
         ValueError: where the manifold is no product, or has another number of factors
@@ -41,7 +42,7 @@ class ProductProcess(Process):
     def __init__(
         self,
         manifold: Product,
-        schedule: Schedule = LinearBeta(),
+        schedule: Schedule = LinearBeta(beta_1=20.0),
         eps: float = 1e-3,
         factors: Sequence[Callable[[Manifold, Schedule, float], Process]] | None = None,
     ) -> None:
@@ -49,7 +50,7 @@ class ProductProcess(Process):
         if not manifold.factors:
             raise ValueError(f"ProductProcess: expected a Product, found {manifold}; use Brownian or Langevin.")
         if factors is None:
-            factors = [Brownian if math.isfinite(factor.log_volume) else Langevin for factor in manifold.factors]
+            factors = [_natural(factor) for factor in manifold.factors]
         if len(factors) != len(manifold.factors):
             raise ValueError(
                 f"ProductProcess: {manifold} has {len(manifold.factors)} factors, found {len(factors)} processes."
@@ -103,3 +104,11 @@ class ProductProcess(Process):
 
     def _parts(self, x: Tensor) -> list[tuple[Process, Tensor]]:
         return list(zip(self.factors, self.manifold.split(x), strict=True))
+
+
+def _natural(factor: Manifold) -> Callable[[Manifold, Schedule, float], Process]:
+    if factor.factors:
+        return ProductProcess
+    if math.isfinite(factor.log_volume):
+        return Brownian
+    return VariancePreserving if factor.vector_space else Langevin

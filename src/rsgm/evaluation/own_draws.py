@@ -1,0 +1,93 @@
+"""What a model's own draws say of points: how likely a less likely place is."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rsgm.data import ManifoldData
+from rsgm.likelihood import Draws
+from rsgm.models import GenerativeModel
+
+
+def own_draws(model: GenerativeModel, n: int, context: Tensor | None = None, seed: int = 0) -> Draws:
+    """Draws of a model and their log-densities under it, float64; those of `GenerativeModel.rough`.
+
+    Arguments:
+        model: the law
+        n: how many
+        context: of a conditional model, ``(features,)``, for all draws
+        seed: of the draws
+    """
+    points = model.manifold.projx(model.sample(n, context, seed).double())
+    return Draws(points.cpu(), model.rough().log_prob(points, context).double().cpu())
+
+
+def tail_probability(
+    model: GenerativeModel, log_density: Tensor, draws: int = 2000, context: Tensor | None = None, seed: int = 0
+) -> Tensor:
+    r"""The probability :math:`P(p(X) < p(x))` that the model gives to places of lower density, ``(n,)``, float64.
+
+    It is one less the coverage of the smallest region of highest density that holds the point: of points that the model
+    has drawn itself it is uniform, and near zero it marks outliers. All points are held against the same draws; the
+    standard error is :math:`\sqrt{P(1 - P) / \mathrm{draws}}`.
+
+    References: Hyndman 1996, "Computing and Graphing Highest Density Regions", The American Statistician 50.
+
+    Arguments:
+        model: the law
+        log_density: of the points under it, ``(n,)``, nats
+        draws: how many draws
+        context: of a conditional model, ``(features,)``, under which all points were scored
+        seed: of the draws
+
+    Raises:
+        ValueError: fewer than one draw, a context for each point, log-densities that are not ``(n,)``
+
+    Example:
+        >>> from rsgm.models import KernelDensity
+        >>> from rsgm.manifolds import Sphere
+        >>> model = KernelDensity(Sphere(2), min_width=0.1)
+        >>> points = Sphere(2).random_uniform(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> model.fit_points(points, points)
+        >>> tail_probability(model, torch.tensor([-10.0, 10.0])).tolist()
+        [0.0, 1.0]
+    """
+    if draws < 1:
+        raise ValueError(f"tail_probability: found {draws} draws, expected at least one.")
+    if log_density.dim() != 1:
+        raise ValueError(f"tail_probability: found log-densities of shape {tuple(log_density.shape)}, expected (n,).")
+    if context is not None and context.dim() != 1:
+        raise ValueError(
+            f"tail_probability: found a context of shape {tuple(context.shape)}, expected one of (features,) for all "
+            "points; call it once for each context."
+        )
+    own = own_draws(model, draws, context, seed).log_density.sort().values
+    return torch.searchsorted(own, log_density.detach().double().cpu()) / draws
+
+
+def density_level(own: Tensor, coverage: float) -> tuple[float, float]:
+    """The log-density that the share ``coverage`` of a law's draws exceed, and the standard error of that share.
+
+    Arguments:
+        own: log-densities of the draws, ``(n,)``
+        coverage: in (0, 1)
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"A region of highest density covers a share between 0 and 1, found {coverage}.")
+    return float(own.double().quantile(1 - coverage)), math.sqrt(coverage * (1 - coverage) / len(own))
+
+
+def require_context(data: ManifoldData, context: Tensor | None) -> None:
+    """Raise a ValueError unless there is one context ``(features,)`` if, and only if, the data have contexts."""
+    known = data.test.context
+    if known is None and context is not None:
+        raise ValueError("The model is not conditional; leave the context (--given) out.")
+    if known is not None and (context is None or tuple(context.shape) != tuple(known.shape[1:])):
+        found = "none" if context is None else f"one of shape {tuple(context.shape)}"
+        raise ValueError(
+            f"The model is conditional: found {'no context' if context is None else found}, expected one of "
+            f"{known.shape[1]} numbers for all places (--given)."
+        )
