@@ -152,6 +152,10 @@ def smaller(config: Path, file: Path) -> list[str]:
                 [",".join("abcdefg"), *(",".join(f"{37 * k % 101 + 10 * i}.5" for i in range(7)) for k in range(40))]
             )
         )
+    if name == "RotationData":
+        file, rows = file.with_name("poses.csv"), np.random.default_rng(0).standard_normal((40, 7))
+        rows[:, 3:] /= np.linalg.norm(rows[:, 3:], axis=1, keepdims=True)
+        np.savetxt(file, rows, delimiter=",", header="x,y,z,qw,qx,qy,qz", comments="")
     if name == "DihedralTableData":
         file = file.with_name("counts.npy")
         np.save(file, np.ones((6, 7), dtype=np.int32)[:, :6])

@@ -1,4 +1,4 @@
-"""The command `evaluate.py`: a checkpoint's numbers, and its answers about points, samples, grids and regions."""
+"""The command `evaluate.py`: a checkpoint's numbers, and its answers about rows, samples, grids and regions."""
 
 from __future__ import annotations
 
@@ -8,25 +8,52 @@ import os
 import sys
 from pathlib import Path
 
+from torch import Tensor
+
 from rsgm.cli.parser import add_loading, import_own
 from rsgm.data import ManifoldData
 from rsgm.data.tabular import Tabular
-from rsgm.evaluation import draw_rows, evaluate, load_data, load_reader, report, score_rows
+from rsgm.evaluation import (
+    draw_rows,
+    evaluate,
+    load_data,
+    load_reader,
+    report,
+    score_rows,
+    write_density_grid,
+    write_regions,
+)
+from rsgm.evaluation.files import new_file, require_free
 from rsgm.evaluation.rows import Columns
-from rsgm.models import load, read_checkpoint
+from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
+from rsgm.progress import visible
 
 
 def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py") -> int:
-    """Score a checkpoint, or let it score rows or draw samples; the exit status."""
+    """Score a checkpoint; or have it score rows, draw samples, or say where its density is high; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=evaluate_command.__doc__, allow_abbrev=False)
     parser.add_argument("--ckpt", required=True, help="A checkpoint; its data are named in it.")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--data.path", dest="path", type=Path, help="Test on the rows of this file instead.")
-    what.add_argument("--score", type=Path, metavar="FILE", help="Write the rows of this file with their log-density.")
+    what.add_argument("--data.path", dest="path", metavar="FILE", help="Test on the rows of this file instead.")
+    what.add_argument("--score", metavar="FILE", help="Write the rows of this file with their log-density.")
     what.add_argument("--samples", type=int, metavar="N", help="Write this many samples, in data units.")
-    parser.add_argument("--out", type=Path, help="File to write; none is overwritten.")
+    what.add_argument(
+        "--grid",
+        type=float,
+        nargs="+",
+        metavar="STEP",
+        help="Write the density on a grid of such steps, in data units.",
+    )
+    what.add_argument(
+        "--region", type=float, nargs="+", metavar="SHARE", help="Write the smallest regions that hold such shares."
+    )
     parser.add_argument(
-        "--given", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="The context of all samples."
+        "--out",
+        type=Path,
+        help="File to write: .csv; of a grid .nc or .fits too; of regions .geojson. None is overwritten.",
+    )
+    parser.add_argument(
+        "--given", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="The context, for all of them."
     )
     parser.add_argument("--skip_bad", action="store_true", help="With --score: leave out rows that are bad.")
     parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
@@ -34,7 +61,8 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     options = parser.parse_args(args)
     try:
         import_own(options.modules)
-        _answer(options)
+        with visible():
+            print(_answer(options))
     # torch asserts that it was compiled for the device
     except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
@@ -44,31 +72,54 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     return 0
 
 
-def _answer(options: argparse.Namespace) -> None:
-    if options.samples is None and options.score is None:
+def _answer(options: argparse.Namespace) -> str:
+    """What the command prints."""
+    kinds = {"samples": _samples, "score": _scores, "grid": _grid, "region": _regions}
+    kind = next((name for name in kinds if getattr(options, name) is not None), None)
+    if kind is None:
         if options.out is not None or options.given:
-            raise ValueError("--out and --given are for --samples or --score; an evaluation is written beside --ckpt.")
-        data = None if options.path is None else _other(options)
-        print(report(evaluate(options.ckpt, data, device=options.device)))
-        return
+            raise ValueError(
+                "--out and --given need --samples, --score, --grid or --region; an evaluation is written beside --ckpt."
+            )
+        return report(evaluate(options.ckpt, _other(options), device=options.device))
     if options.out is None:
-        raise ValueError(f"--{'samples' if options.score is None else 'score'} needs --out FILE.csv to write to.")
-    if options.out.exists():
-        raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
-    data = load_reader(read_checkpoint(options.ckpt))
-    model = load(options.ckpt, options.device)
-    if options.score is None:
-        found = draw_rows(model, data, options.samples, _given(options.given, data), options.seed)
-    elif options.given:
-        raise ValueError("--given is for --samples; the rows of --score have their context in columns of their own.")
-    else:
-        found = score_rows(model, data, data.read_rows(options.score, options.skip_bad))
+        raise ValueError(f"--{kind} needs --out FILE to write to.")
+    require_free(options.out)
+    return kinds[kind](options, load(options.ckpt, options.device), load_reader(read_checkpoint(options.ckpt)))
+
+
+def _samples(options: argparse.Namespace, model: GenerativeModel, data: ManifoldData) -> str:
+    _write(options.out, draw_rows(model, data, options.samples, _given(options.given, data), options.seed))
+    return f"{options.samples} samples in {options.out}"
+
+
+def _scores(options: argparse.Namespace, model: GenerativeModel, data: ManifoldData) -> str:
+    if options.given:
+        raise ValueError("--given is not for --score, whose rows have their context in columns of their own.")
+    found = score_rows(model, data, data.read_rows(options.score, options.skip_bad))
     _write(options.out, found)
-    print(f"{len(found.rows)} {'samples' if options.score is None else 'rows'} in {options.out}")
+    return f"{len(found.rows)} rows in {options.out}"
 
 
-def _other(options: argparse.Namespace) -> ManifoldData:
-    """The data that a checkpoint names, tested on another file."""
+def _grid(options: argparse.Namespace, model: GenerativeModel, data: ManifoldData) -> str:
+    found = write_density_grid(options.out, model, data, options.grid, _context(options, data))
+    return f"{found.report()}\nin {options.out}"
+
+
+def _regions(options: argparse.Namespace, model: GenerativeModel, data: ManifoldData) -> str:
+    try:  # the share of test points in a region, where they are at hand
+        data = load_data(read_checkpoint(options.ckpt))
+    except (FileNotFoundError, CheckpointError) as error:
+        print(f"Without the share of test points: {error}", file=sys.stderr)
+    return (
+        f"{write_regions(options.out, model, data, options.region, _context(options, data)).report()}\nin {options.out}"
+    )
+
+
+def _other(options: argparse.Namespace) -> ManifoldData | None:
+    """The data that a checkpoint names, tested on another file; None without one."""
+    if options.path is None:
+        return None
     data = load_data(read_checkpoint(options.ckpt))
     if not isinstance(data, Tabular):
         raise ValueError(f"--data.path is for data in tables; those of {options.ckpt} are {type(data).__name__}.")
@@ -90,8 +141,14 @@ def _given(texts: list[str], data: ManifoldData) -> dict[str, str]:
     return dict(pairs)
 
 
+def _context(options: argparse.Namespace, data: ManifoldData) -> Tensor | None:
+    """One context ``(features,)`` for all places; None where none is given."""
+    given = _given(options.given, data)
+    return data.encode_context({name: [value] for name, value in given.items()})[0].float() if given else None
+
+
 def _write(path: Path, found: Columns) -> None:
-    with path.open("x", newline="") as file:
+    with new_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(found.header)
         writer.writerows(found.rows)

@@ -181,11 +181,12 @@ class ManifoldData(LightningDataModule, ABC):
     def recall(self, record: dict[str, Any]) -> None:
         """Take up a `record`: points and contexts are read and written without the file, whatever has become of it.
 
-        Each part is then the training points that the record has kept.
+        The training part is then the points of it that the record has kept; the others are empty.
         """
-        self.train = self.val = self.test = Split(**record["reference"])
-        self._parts = [torch.arange(len(self.train.points))] * len(PARTS)
-        self._locations = self._parts[0]
+        self.train = Split(**record["reference"])
+        self._locations = torch.arange(len(self.train.points))
+        self._parts = [self._locations, self._locations[:0], self._locations[:0]]
+        self.val = self.test = self.train.rows(self._parts[1])
 
     @property
     def title(self) -> str:

@@ -162,7 +162,7 @@ def density_grid(
             values.append(model.log_prob(part, context).double().cpu())
             shown.update(len(part))
     given = "" if context is None else f", given {', '.join(f'{value:g}' for value in context.tolist())}"
-    about = f"{type(model).__name__} on {data.provenance()['name']}{given}"
+    about = f"{type(model).__name__} on {data.title}{given}"
     rows = data.to_units(cells.points)
     return DensityGrid(cells, torch.cat(values).numpy(), data.header, rows, about)
 

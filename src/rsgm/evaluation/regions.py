@@ -164,7 +164,7 @@ def density_regions(
             )
         )
     x, y = chart.axes
-    about = f"{type(model).__name__} on {data.provenance()['name']}"
+    about = f"{type(model).__name__} on {data.title}"
     return Regions(regions, (x.name, y.name), draws, len(test), about)
 
 
