@@ -981,6 +981,19 @@ def test_bump_on_spheres_is_normalised_at_every_width(sphere, width):
     assert float((torch.from_numpy(weight) * far / 2 * area * density).sum()) == pytest.approx(1, abs=1e-9)
 
 
+@every_manifold
+def test_coordinates_of_bumps_make_no_distance_longer(make):
+    """Than the lengths of bumps, and these not than geodesics; the factors are at most one."""
+    manifold = knows(make(), "bump_sample")
+    x, y = points(manifold, 200), points(manifold, 200, seed=1)
+    y = torch.cat([y[:100], manifold.expmap(x[100:], 1e-5 * tangents(manifold, x[100:]))])
+    square, log_factor = manifold.bump_pair(x, y)
+    gap = (manifold.bump_coordinates(x) - manifold.bump_coordinates(y)).square().sum(-1)
+    assert (gap <= square * (1 + 1e-8) + 1e-28).all()
+    assert (square <= manifold.dist(x, y).square() * (1 + 1e-8) + 1e-28).all()
+    assert (log_factor <= 0).all()
+
+
 @every_dtype
 @every_manifold
 def test_narrow_bumps_are_sampled(make, dtype):

@@ -499,7 +499,7 @@ def test_kernel_density_of_repeated_and_of_far_points():
     ids=str,
 )
 def test_kernel_density_arguments(arguments):
-    with pytest.raises(ValueError, match=r"0 < min_width <= max_width and widths >= 1 are needed, found"):
+    with pytest.raises(ValueError, match=r"0 < min_width <= max_width, and widths >= 1 or None, are needed, found"):
         KernelDensity(Sphere(2), **arguments)
 
 

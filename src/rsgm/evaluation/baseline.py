@@ -156,7 +156,7 @@ def _guide(model: GenerativeModel, data: ManifoldData, draws: Tensor) -> KernelD
     manifold, half = model.manifold, min(_CENTRES, len(draws) // 2)
     widest = _spread(manifold, data) if math.isinf(manifold.log_volume) else 0.7
     finest = min(model.resolution() or 1e-4 * widest, widest)
-    guide = KernelDensity(manifold, widths=12, min_width=finest, max_width=widest)
+    guide = KernelDensity(manifold, min_width=finest, max_width=widest)
     train, draws = data.train.points[:_CENTRES].double(), draws.cpu()
     guide.fit_points(torch.cat([train, draws[:half]]), draws[half:])
     # the weights that suit half of the draws suit all

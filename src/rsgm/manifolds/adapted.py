@@ -200,12 +200,19 @@ class Adapted(Manifold):
         return self.from_frame(x, z.movedim(0, -1))
 
     @override
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        raise self._no_bump()
+
+    @override
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        raise self._no_bump()
 
     @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+        raise self._no_bump()
+
+    def _no_bump(self) -> NotImplementedError:
+        return NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
 
     def _given(self, method: str, *arguments: Tensor, **options: bool) -> Tensor:
         try:

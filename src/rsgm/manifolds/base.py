@@ -16,7 +16,7 @@ from torch import Tensor
 from rsgm.description import describe
 from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.grid import Grid, chart_grid
-from rsgm.manifolds.tensors import expand
+from rsgm.manifolds.tensors import expand, squared_distances
 
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
 RadialFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -217,12 +217,36 @@ class Manifold(geoopt.Manifold, ABC):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A standard normal vector in the tangent space of each point of ``x``."""
 
-    @abstractmethod
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        """Log-density of a cheap normalised bump of scale ``width`` (radians) around ``centre``.
+        r"""Log-density of a cheap normalised bump of scale ``width`` (radians) around ``centre``.
 
-        ``x`` and ``centre`` broadcast to ``(*batch, *shape)``, ``width`` to ``batch``.
+        .. math:: \log k_h(x; c) = A(h) - \frac{r^2(x, c)}{2h^2} + f(x, c)
+
+        What depends on the width, `bump_log_constant` A, and what depends on the pair, `bump_pair` r² and f, are apart,
+        so that the kernels of many widths cost little more than one. ``x`` and ``centre`` broadcast to ``(*batch,
+        *shape)``, ``width`` to ``batch``.
         """
+        square, log_factor = self.bump_pair(x, centre)
+        return self.bump_log_constant(width) - 0.5 * square * width.pow(-2) + log_factor
+
+    @abstractmethod
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        """The log-density of a bump at its centre, nats, of the shape of ``width``."""
+
+    @abstractmethod
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        """Coordinates ``(*batch, k)`` whose Euclidean distances are the r of `bump_pair`, or less where that is
+        overridden; they are at most the geodesic distances."""
+
+    def bump_pair(self, x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared length r² and the log-factor f of `bump_log_prob`, which is at most zero; ``batch`` or scalar."""
+        square = (self.bump_coordinates(x) - self.bump_coordinates(centre)).square().sum(-1)
+        return square, square.new_zeros(())
+
+    def bump_table(self, x: Tensor, centres: Tensor, error: float) -> tuple[Tensor, Tensor]:
+        """`bump_pair` of all pairs ``(B, n)`` of points and centres, r² good to ``error``."""
+        square = squared_distances(self.bump_coordinates(x), self.bump_coordinates(centres), error)
+        return square, square.new_zeros(())
 
     @abstractmethod
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

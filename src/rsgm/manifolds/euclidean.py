@@ -91,11 +91,13 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        """Normal density of standard deviation ``width``."""
-        # one distance for all widths of a pair
-        square = (x - centre).square().sum(-1) / width.square()
-        return -0.5 * square - self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        """Of normal laws of standard deviation ``width``."""
+        return -self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
+
+    @override
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        return x
 
     @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -198,11 +198,25 @@ class Hyperbolic(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._lift(x, torch.randn(x[..., 1:].shape, generator=generator, dtype=x.dtype, device=x.device))
 
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        """Wrapped normal density: of ``exp`` of a normal tangent vector of standard deviation ``width``."""
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        """Of wrapped normal laws: of ``exp`` of a normal tangent vector of standard deviation ``width``."""
+        return -self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
+
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        """Those of the logarithm at the origin, which makes no distance longer."""
+        space = x[..., 1:]
+        length = safe_norm(space, keepdim=True)
+        floor = torch.finfo(x.dtype).tiny
+        return torch.where(length > 0, length.asinh() / length.clamp_min(floor), 1.0) * space
+
+    def bump_pair(self, x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared distance, and minus the logarithm of the determinant of ``exp``."""
         r = self.dist(centre, x)
-        constant = self.dim * (width.log() + 0.5 * math.log(2 * math.pi))
-        return -0.5 * (r / width).square() - constant - (self.dim - 1) * heat_kernels.log_sinhc(r)[0]
+        return r.square(), -(self.dim - 1) * heat_kernels.log_sinhc(r)[0]
+
+    @override
+    def bump_table(self, x: Tensor, centres: Tensor, error: float) -> tuple[Tensor, Tensor]:
+        return self.bump_pair(x[:, None], centres)
 
     @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -210,9 +210,24 @@ class Product(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.join(self._each(lambda m, a: m.random_tangent(a, generator), x))
 
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        """The product of the factors' bumps, of one width."""
-        return sum(self._each(lambda m, a, b: m.bump_log_prob(a, b, width), x, centre))
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        """Of the products of the factors' bumps, of one width."""
+        return sum(factor.bump_log_constant(width) for factor in self.factors)
+
+    @override
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        return torch.cat(self._each(lambda m, a: m.bump_coordinates(a), x), -1)
+
+    @override
+    def bump_pair(self, x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        squares, log_factors = zip(*self._each(lambda m, a, b: m.bump_pair(a, b), x, centre), strict=True)
+        return sum(squares), sum(log_factors)
+
+    @override
+    def bump_table(self, x: Tensor, centres: Tensor, error: float) -> tuple[Tensor, Tensor]:
+        error = error / len(self.factors)
+        squares, log_factors = zip(*self._each(lambda m, a, b: m.bump_table(a, b, error), x, centres), strict=True)
+        return sum(squares), sum(log_factors)
 
     @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

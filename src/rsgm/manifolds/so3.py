@@ -167,14 +167,14 @@ class SpecialOrthogonal(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        r"""The isotropic matrix Fisher law, with :math:`\kappa = \text{width}^{-2}`.
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        r"""Of isotropic matrix Fisher laws, :math:`p = e^{\kappa\cos\omega} / 8\pi^2(I_0(\kappa) - I_1(\kappa))`, with
+        :math:`\kappa = \text{width}^{-2}` (Mardia & Jupp 2000, 13.2.3)."""
+        return -self.log_volume - _log_bessel_difference(width.pow(-2))
 
-        :math:`p = e^{\kappa\cos\omega} / 8\pi^2(I_0(\kappa) - I_1(\kappa))`, written with differences,
-        :math:`\kappa(\cos\omega - 1) = -\kappa|x - \mu|^2/4` (Mardia & Jupp 2000, 13.2.3).
-        """
-        kappa = width.pow(-2)
-        return -0.25 * kappa * (x - centre).square().sum((-2, -1)) - self.log_volume - _log_bessel_difference(kappa)
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        r"""The entries over :math:`\sqrt2`, for :math:`\kappa(\cos\omega - 1) = -\kappa|x - \mu|^2/4`."""
+        return x.flatten(-2) * 0.5**0.5
 
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Exact: turned by Bingham distributed quaternions; the centre at width zero, NaN where the width is NaN."""

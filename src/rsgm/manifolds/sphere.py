@@ -136,14 +136,14 @@ class Sphere(Manifold, geoopt.Sphere):
         """The tangent part of an ambient normal vector."""
         return self.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device))
 
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        r"""Von Mises-Fisher density of concentration :math:`\kappa = \text{width}^{-2}` (Mardia & Jupp 2000, 9.3.4).
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        r"""Of von Mises-Fisher laws of concentration :math:`\kappa = \text{width}^{-2}` (Mardia & Jupp 2000, 9.3.4)."""
+        return log_constant(width.pow(-2), self.dim)
 
-        Written with differences, :math:`-\kappa|x-\mu|^2/2`: exact at widths where :math:`\kappa\langle x, \mu
-        \rangle` would cancel.
-        """
-        kappa = width.pow(-2)
-        return log_constant(kappa, self.dim) - 0.5 * kappa * (x - centre).square().sum(-1)
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        r"""The ambient ones: with chords, :math:`-\kappa|x-\mu|^2/2` is exact at widths where
+        :math:`\kappa\langle x, \mu\rangle` would cancel."""
+        return x
 
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises-Fisher draws; the centre at width zero, NaN where the width is NaN."""

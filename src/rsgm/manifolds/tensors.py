@@ -53,3 +53,33 @@ def log_sinc(r: Tensor) -> Tensor:
     large = torch.where(small, torch.ones_like(r), r)
     series = -square / 6 * (1 + square / 30 * (1 + square * 4 / 63))
     return torch.where(small, series, (large.sin() / large).abs().log())
+
+
+def squared_distances(a: Tensor, b: Tensor, error: float) -> Tensor:
+    """Squared Euclidean distances of all pairs, ``(n, m)``, for small tables of close or of few points.
+
+    By a matrix product about the middle of the second points, or, where its rounding may exceed ``error``, by
+    differences along each axis, whose error is relative.
+
+    Arguments:
+        a: ``(n, k)``
+        b: ``(m, k)``
+        error: that is small enough
+
+    Example:
+        >>> squared_distances(torch.zeros(2, 1), torch.tensor([[1.0], [2.0], [3.0]]), 1e-5)
+        tensor([[1., 4., 9.],
+                [1., 4., 9.]])
+    """
+    middle = b.detach().mean(0)
+    x, y = a - middle, b - middle
+    square_x, square_y = x.square().sum(1, keepdim=True), y.square().sum(1, keepdim=True)
+    largest = float(square_x.detach().amax() + square_y.detach().amax())
+    if (a.shape[1] + 4) * torch.finfo(a.dtype).eps * largest <= error:
+        one_x, one_y = torch.ones_like(square_x), torch.ones_like(square_y)
+        return torch.cat([x, square_x, one_x], 1) @ torch.cat([-2 * y, one_y, square_y], 1).mT
+    total = (a[:, :1] - b[:, 0]).square()
+    for k in range(1, a.shape[1]):
+        gap = a[:, k, None] - b[:, k]
+        total = torch.addcmul(total, gap, gap)
+    return total

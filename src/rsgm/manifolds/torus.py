@@ -136,11 +136,13 @@ class Torus(Manifold):
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.from_frame(x, torch.randn(x.shape[:-1], generator=generator, dtype=x.dtype, device=x.device))
 
-    def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        r"""Product of von Mises densities of concentration :math:`\kappa = \text{width}^{-2}`."""
-        kappa = width.pow(-2)
-        square = (x - centre).square().sum((-2, -1))
-        return -0.5 * kappa * square - self.dim * (torch.special.i0e(kappa).log() + math.log(2 * math.pi))
+    def bump_log_constant(self, width: Tensor) -> Tensor:
+        r"""Of products of von Mises laws of concentration :math:`\kappa = \text{width}^{-2}`."""
+        return -self.dim * (torch.special.i0e(width.pow(-2)).log() + math.log(2 * math.pi))
+
+    def bump_coordinates(self, x: Tensor) -> Tensor:
+        """The ambient ones."""
+        return x.flatten(-2)
 
     @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -148,11 +148,9 @@ class KernelMixture(GenerativeModel):
         law = self.law()
         # narrow kernels tell a point on the manifold from one a little off it
         x = self.manifold.projx(x.to(law.weights))
-        log_sums = law.kernels.log_sums(self.manifold, x, law.weights[..., None]).flatten(1)
-        uniform = log_sums.new_full((len(x), 1), NOTHING)
-        if law.uniform > 0:
-            uniform = (law.uniform.log() - self.manifold.log_volume).expand(len(x), 1)
-        value = torch.cat([uniform, log_sums], 1).logsumexp(1)
+        uniform = float(law.uniform.log() - self.manifold.log_volume) if law.uniform > 0 else NOTHING
+        log_sum = law.kernels.log_sum(self.manifold, x, law.weights.log(), uniform)
+        value = torch.logaddexp(log_sum, torch.full_like(log_sum, uniform))
         return LogProb(torch.where(value > 0.5 * NOTHING, value, -math.inf), 0.0)
 
     @override

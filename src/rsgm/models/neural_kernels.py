@@ -160,7 +160,7 @@ class NeuralKernelDensity(KernelMixture):
         rest, points, count = self._left_out[int(torch.randint(len(self._left_out), ()))]
         points = points[torch.multinomial(count, len(x), replacement=True)]
         kernels, log_weights = self._modulated(rest)
-        value = kernels.log_sums(self.manifold, points, log_weights.exp()[..., None]).flatten(1).logsumexp(1)
+        value = kernels.log_sum(self.manifold, points, log_weights)
         if self.uniform_logit is not None:
             uniform = nn.functional.logsigmoid(self.uniform_logit) - self.manifold.log_volume
             value = torch.logaddexp(value + nn.functional.logsigmoid(-self.uniform_logit), uniform)

@@ -1,0 +1,90 @@
+"""Sums of bumps of many widths over many centres, of which each point sees those within reach."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from rsgm.manifolds import Manifold
+from rsgm.models.blocks import Boxes, spatial_order
+
+#: points and centres whose pairs are held at a time: they stay in the cache
+_ROWS, _COLUMNS = 128, 512
+#: minus the logarithm of the share of a sum that may be left out; exponent beyond which exp is zero
+_LOST, _UNDERFLOW = 30.0, 746.0
+#: rounding of the logarithm of a kernel; squarings in a row, each of which doubles the relative error
+_ROUNDING, _SQUARINGS = 1e-12, 8
+
+
+class BumpSums:
+    r"""The sums :math:`\sum_i e^{-r^2(x, c_i) / 2h^2 + f(x, c_i)}` of `Manifold.bump_log_prob` for many widths h.
+
+    Blocks of near points meet blocks of near centres. Of each pair of blocks those widths are left out for which, by
+    the box around the centres, all terms together are less than e^-30 of the term of a centre that is known; each sum
+    is right to 1e-12 relative where it does not underflow. Where widths follow one another by the factor sqrt 2, the
+    exponentials of the narrower are the squares of those of the wider.
+
+    Time: the widths that reach everywhere see all pairs, the others few; memory does not grow with either number.
+
+    Arguments:
+        manifold: one with bumps
+        centres: ``(n, *shape)``, float64
+        widths: ascending, ``(W,)``
+    """
+
+    def __init__(self, manifold: Manifold, centres: Tensor, widths: Tensor) -> None:
+        self.manifold, self.widths = manifold, widths.flip(0)
+        coordinates = manifold.bump_coordinates(centres)
+        order = spatial_order(coordinates, _COLUMNS)
+        self.centres, self.boxes = centres[order], Boxes.around(coordinates[order], _COLUMNS)
+        self.blocks, self.firsts = self.centres.split(_COLUMNS), self.centres[::_COLUMNS]
+        # of powers of two, for exp itself takes tens of times longer where it underflows
+        self.rates = [-0.5 / (math.log(2) * width**2) for width in self.widths.tolist()]
+        # how often the last kernel that was no square has been squared for each width
+        self.squarings = [0]
+        for wide, narrow in itertools.pairwise(self.rates):
+            last = self.squarings[-1]
+            self.squarings.append(last + 1 if abs(narrow / wide - 2) < 1e-14 and last < _SQUARINGS else 0)
+
+    def __call__(self, x: Tensor, shown: tqdm) -> Tensor:
+        """At points ``(B, *shape)``: the sums ``(B, W)``, which move a bar by one each."""
+        if not len(x):
+            return x.new_zeros(0, len(self.widths))
+        most = max(_ROWS, _ROWS * _COLUMNS // len(self.centres))
+        order, sums = spatial_order(self.manifold.bump_coordinates(x), most), []
+        for rows in order.split(most):
+            sums.append(self._of_near_points(x[rows]))
+            shown.update(len(rows))
+        return torch.cat(sums)[order.argsort()].flip(1)
+
+    def _of_near_points(self, x: Tensor) -> Tensor:
+        total = x.new_zeros(len(self.widths), len(x))
+        for block, count in self._within_reach(x.detach()):
+            error = -_ROUNDING / self.rates[count - 1]
+            square, log_factor = self.manifold.bump_table(x, self.blocks[block], error)
+            total[:count] += torch.stack(list(self._sums(square, log_factor.exp(), count)))
+        return total.T
+
+    def _sums(self, square: Tensor, factor: Tensor, count: int) -> Iterator[Tensor]:
+        """Of one table of pairs, for so many widths from the largest on."""
+        kernel = square
+        for rate, squared in zip(self.rates[:count], self.squarings, strict=False):
+            kernel = kernel * kernel if squared else (square * rate).exp2()
+            yield kernel.sum(1) * factor if factor.dim() == 0 else (kernel * factor).sum(1)
+
+    @torch.no_grad()
+    def _within_reach(self, x: Tensor) -> list[tuple[int, int]]:
+        """The blocks of centres that near points see, each with the number of widths, from the largest on."""
+        gap = self.boxes.gaps(self.manifold.bump_coordinates(x))
+        square, log_factor = self.manifold.bump_table(x, self.firsts, 0.0)
+        nearest, which = square.min(1, keepdim=True)
+        margin = _LOST + math.log(len(self.centres)) - log_factor.expand_as(square).gather(1, which)
+        # the squared width up to which a block is out of reach of a point
+        out = torch.maximum((gap - nearest) / (2 * margin), gap / (2 * _UNDERFLOW)).amin(0)
+        counts = (self.widths.square()[:, None] > out).sum(0).tolist()
+        return [(block, count) for block, count in enumerate(counts) if count]
