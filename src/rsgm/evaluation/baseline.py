@@ -40,7 +40,7 @@ def kernel_density(manifold: Manifold, data: ManifoldData) -> KernelDensity | No
     kde = KernelDensity(manifold)
     if math.isinf(manifold.log_volume):
         kde = KernelDensity(manifold, min_width=1e-4 * unit, max_width=unit)
-    kde.fit_points(data.train.points, data.val.points)
+    kde.fit_points(data.train.points, data.val.points, weights=data.weights_to_fit())
     return kde
 
 

@@ -15,7 +15,7 @@ from rsgm.distributions.combined import choose
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.kernels import NOTHING, Kernels
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
@@ -31,7 +31,7 @@ class Places(NamedTuple):
 
     Fields:
         points: ``(n, *shape)``
-        count: how often each occurs, ``(n,)``
+        count: how often each occurs, or what its points count together, ``(n,)``
         index: of the nearest others, the nearest first, ``(n, k)``
         distance: to them, ``(n, k)``
         offset: their components in the frame of the tangent space, ``(n, k, dim)``
@@ -44,13 +44,14 @@ class Places(NamedTuple):
     offset: Tensor
 
     @classmethod
-    def of(cls, manifold: Manifold, points: Tensor, neighbours: int) -> Places:
-        """The places among points, and up to so many neighbours of each."""
+    def of(cls, manifold: Manifold, points: Tensor, neighbours: int, weights: Tensor | None = None) -> Places:
+        """The places among points that count something, and up to so many neighbours of each."""
+        if weights is not None:
+            points, weights = points[weights > 0], weights[weights > 0].to(points)
         label = label_places(points.cpu()).to(points.device)
-        count = torch.bincount(label)
-        first = torch.full_like(count, len(label)).scatter_reduce(
-            0, label, torch.arange(len(label), device=label.device), "amin"
-        )
+        count = torch.bincount(label, weights)
+        rows = torch.arange(len(label), device=label.device)
+        first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
         places, parts = points[first], []
         k, start = min(neighbours, len(places) - 1), 0
         for chunk in places.split(max(1, _PAIRS // len(places))):
@@ -243,18 +244,20 @@ class AdaptiveKernelDensity(KernelMixture):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.empty(0, *shape, dtype=torch.float64))
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Find the places and their neighbours; fit the weights of the families.
 
         Arguments:
             train: points whose places are the centres of the kernels
             val: further points for the weights
             seed: of the folds
+            weights: what each point of both counts
         """
+        counts, val_counts = (None, torch.ones(len(val))) if weights is None else at_least_one(weights)
         train, val = (self.manifold.projx(x.to(self.centres)) for x in (train, val))
         most = max(self.neighbours, default=1)
         # enough that those of a tenth can be left out
-        places = Places.of(self.manifold, train, 2 * most + 16)
+        places = Places.of(self.manifold, train, 2 * most + 16, counts)
         n = len(places.points)
         folds = min(self.folds, n)
         fold = torch.randperm(n, generator=generator_from("folds", seed)).to(places.index) % folds
@@ -265,14 +268,14 @@ class AdaptiveKernelDensity(KernelMixture):
                 repeats.append(places.count[out])
                 shown.update(int(out.sum()))
             parts.append(self._log_parts(val, places))
-            repeats.append(torch.ones_like(val.flatten(1)[:, 0]))
+            repeats.append(val_counts.to(val))
             shown.update(len(val))
-        weights = self._fit_weights(torch.cat(parts), torch.cat(repeats))
-        of_family = weights[1:].reshape(-1, 2)
+        shares = self._fit_weights(torch.cat(parts), torch.cat(repeats))
+        of_family = shares[1:].reshape(-1, 2)
         kept = of_family.sum(1) >= _NEGLIGIBLE * of_family.sum(1).max()
-        of_family = of_family[kept] * (weights[1:].sum() / of_family[kept].sum())
+        of_family = of_family[kept] * (shares[1:].sum() / of_family[kept].sum())
         kernels = self._kernels(places)
-        self.uniform, self.centres = weights[0], places.points
+        self.uniform, self.centres = shares[0], places.points
         self.kernel_axes = kernels.axes[:, kept].contiguous()
         self.kernel_widths = kernels.widths[:, kept].contiguous()
         self.kernel_weights = (_place_weights(places) @ of_family.mT).contiguous()
@@ -323,6 +326,13 @@ class AdaptiveKernelDensity(KernelMixture):
             share = (log_parts + weights.log()).softmax(1)
             weights = (repeats @ share + prior) / (repeats.sum() + 1)
         return weights
+
+
+def at_least_one(weights: Weights) -> Weights:
+    """Weights as numbers of points: none that are less than one in the mean, beside one observation that is shared."""
+    train, val = weights
+    scale = max(1.0, 1 / float(torch.cat([train, val]).mean()))
+    return train * scale, val * scale
 
 
 def _place_weights(places: Places) -> Tensor:

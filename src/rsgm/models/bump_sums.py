@@ -35,14 +35,20 @@ class BumpSums:
         manifold: one with bumps
         centres: ``(n, *shape)``, float64
         widths: ascending, ``(W,)``
+        counts: what each centre counts in the sums, positive, ``(n,)``; None where all count one
     """
 
-    def __init__(self, manifold: Manifold, centres: Tensor, widths: Tensor) -> None:
+    def __init__(self, manifold: Manifold, centres: Tensor, widths: Tensor, counts: Tensor | None = None) -> None:
         self.manifold, self.widths = manifold, widths.flip(0)
+        counts = centres.new_ones(len(centres)) if counts is None else counts
         coordinates = manifold.bump_coordinates(centres)
         order = spatial_order(coordinates, _COLUMNS)
         self.centres, self.boxes = centres[order], Boxes.around(coordinates[order], _COLUMNS)
         self.blocks, self.firsts = self.centres.split(_COLUMNS), self.centres[::_COLUMNS]
+        counts = counts[order]
+        # None where they are one, for a sum is faster than a product
+        self.counts = None if bool((counts == 1).all()) else counts.split(_COLUMNS)
+        self.log_share = counts.sum().log() - counts[::_COLUMNS].log()
         # of powers of two, for exp itself takes tens of times longer where it underflows
         self.rates = [-0.5 / (math.log(2) * width**2) for width in self.widths.tolist()]
         # how often the last kernel that was no square has been squared for each width
@@ -67,7 +73,8 @@ class BumpSums:
         for block, count in self._within_reach(x.detach()):
             error = -_ROUNDING / self.rates[count - 1]
             square, log_factor = self.manifold.bump_table(x, self.blocks[block], error)
-            total[:count] += torch.stack(list(self._sums(square, log_factor.exp(), count)))
+            factor = log_factor.exp() if self.counts is None else log_factor.exp() * self.counts[block]
+            total[:count] += torch.stack(list(self._sums(square, factor, count)))
         return total.T
 
     def _sums(self, square: Tensor, factor: Tensor, count: int) -> Iterator[Tensor]:
@@ -83,8 +90,10 @@ class BumpSums:
         gap = self.boxes.gaps(self.manifold.bump_coordinates(x))
         square, log_factor = self.manifold.bump_table(x, self.firsts, 0.0)
         nearest, which = square.min(1, keepdim=True)
-        margin = _LOST + math.log(len(self.centres)) - log_factor.expand_as(square).gather(1, which)
+        margin = _LOST + self.log_share[which] - log_factor.expand_as(square).gather(1, which)
         # the squared width up to which a block is out of reach of a point
-        out = torch.maximum((gap - nearest) / (2 * margin), gap / (2 * _UNDERFLOW)).amin(0)
+        out = torch.maximum((gap - nearest) / (2 * margin), gap / (2 * _UNDERFLOW))
+        # where squares overflow nothing is in reach
+        out = out.nan_to_num(nan=math.inf, posinf=math.inf).amin(0)
         counts = (self.widths.square()[:, None] > out).sum(0).tolist()
         return [(block, count) for block, count in enumerate(counts) if count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from typing_extensions import override
 from rsgm.distributions.combined import choose, fit_weights
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.bump_sums import BumpSums
 from rsgm.progress import bar, visible
 
@@ -61,26 +62,36 @@ class KernelDensity(GenerativeModel):
         self.register_buffer("widths", grid)
         self.register_buffer("weights", torch.zeros(len(grid) + 1, dtype=torch.float64))
         self.register_buffer("points", torch.empty(0, *manifold.shape, dtype=torch.float64))
+        # what each point counts; empty where all count the same
+        self.register_buffer("counts", torch.empty(0, dtype=torch.float64))
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
-        """Keep the training points; fit the weights on the validation points."""
-        self.points = self.manifold.projx(train.double())
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
+        """Keep the training points; fit the weights of the widths on the validation points."""
+        self.points, self.counts = self.manifold.projx(train.double()), self.counts[:0]
+        if weights is not None:
+            counts = weights[0].to(self.points)
+            self.points, self.counts = self.points[counts > 0], counts[counts > 0]
         with visible():
             log_parts = self._log_parts(val)
         # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
-        log_parts = log_parts[torch.isfinite(log_parts).any(1)]
+        reached = torch.isfinite(log_parts).any(1)
+        log_parts = log_parts[reached]
         if not len(log_parts):
             self.weights = torch.zeros_like(self.weights).index_fill(
                 0, torch.tensor(len(self.widths), device=self.device), 1.0
             )
             return
-        self.weights = fit_weights(log_parts, self.iterations)
+        count = None if weights is None else weights[1].to(log_parts)[reached]
+        self.weights = fit_weights(log_parts, self.iterations, count)
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
         self._check_fitted()
         component = choose(self.weights, n, generator)
-        index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
+        if len(self.counts):
+            index = choose(self.counts, n, generator)
+        else:
+            index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
         # where there is no uniform law its weight is zero
         near = self.manifold.bump_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
         if math.isinf(self.manifold.log_volume):
@@ -111,10 +122,18 @@ class KernelDensity(GenerativeModel):
         x = self.manifold.projx(x.to(self.points))
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
         with bar("kernel density", len(x)) as shown:
-            sums = BumpSums(self.manifold, self.points, self.widths)(x, shown)
+            counts = self.counts if len(self.counts) else None
+            sums = BumpSums(self.manifold, self.points, self.widths, counts)(x, shown)
+        log_count = math.log(len(self.points) if counts is None else float(counts.sum()))
         # densities underflow to zero harmlessly
-        log_kernels = sums.log() + (self.manifold.bump_log_constant(self.widths) - math.log(len(self.points)))
+        log_kernels = sums.log() + (self.manifold.bump_log_constant(self.widths) - log_count)
         return torch.cat([uniform, log_kernels], 1)
+
+    @override
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # a former version knew no counts
+        state_dict.setdefault(f"{prefix}counts", self.counts[:0])
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_fitted(self) -> None:
         if not self.fitted:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from rsgm.manifolds import Manifold
 from rsgm.models.adaptive import KernelLaw, KernelMixture, Places
+from rsgm.models.base import Weights
 from rsgm.models.kernels import Kernels
 from rsgm.seeding import generator_from
 
@@ -125,18 +126,19 @@ class NeuralKernelDensity(KernelMixture):
             self.register_buffer(name, torch.empty(0, *size, dtype=torch.float64))
         self._left_out: list[tuple[_Neighbourhoods, Tensor, Tensor]] = []
 
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0) -> None:
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Find the places and their neighbours, of all and of each fold's complement; learning is by `loss`.
 
         Arguments:
             train: points whose places are the centres of the kernels
             val: not used: `rsgm.training.Training` keeps the weights that are best on them
             seed: of the folds
+            weights: what each point of both counts
         """
         train = self.manifold.projx(train.to(self.centres))
         most = max(*_SEEN, *self.shapes, *self.neighbours)
         # enough that those of a tenth can be left out
-        places = Places.of(self.manifold, train, 2 * most + 16)
+        places = Places.of(self.manifold, train, 2 * most + 16, None if weights is None else weights[0])
         every, n = self._neighbourhoods(places), len(places.points)
         if n < 2:
             raise ValueError("NeuralKernelDensity: folds of at least 2 distinct training points are needed, found 1.")
