@@ -191,8 +191,12 @@ def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
     assert found["validation"] == {"nll": pytest.approx(-float(model.log_prob(points).mean()), rel=1e-9)}
     assert len(model.points) == 60
     assert evaluate_command([f"--ckpt={best('kde')}"]) == 0
-    first, second = re.findall(r"test NLL.*", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    first, second = re.findall(r"test NLL.*", printed)
     assert first == second
+    # its own number is not printed again as that of its baseline
+    assert len(re.findall(r"kernel density.*the model is this one", printed)) == 2
+    assert "kernel density, without twins" not in printed
 
 
 # ---- overrides
@@ -401,6 +405,11 @@ UNUSABLE = {
     "no YAML": ("model: [", ["parsing"]),
     "no number": (["--training.optimizer.lr=nan"], ["optimizer: lr: Expected a <class 'float'>. Got value: nan"]),
     "former average": (["--ema.decay=0.9"], ["unknown key 'ema.decay'"]),
+    "no module": (
+        ["--model=my_parts.NoSuch"],
+        ["model: no class at my_parts.NoSuch: No module", "in the working folder"],
+    ),
+    "no class": (["--model=rsgm.models.NoSuch"], ["no class at rsgm.models.NoSuch: module", "has no attribute"]),
     "no run to continue": (["--ckpt_path=last"], ["--ckpt_path last: no run below runs/tiny has a last.ckpt"]),
 }
 
@@ -648,6 +657,7 @@ def test_parts_of_ones_own(folder, plain, monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "'my_module.MyLoss'" in line
     assert "not imported" in line
+    assert "--import my_module)" in line
     assert "my_module" not in sys.modules
     assert evaluate_command([f"--ckpt={path}", "--import=my_modul"]) == 1
     assert "my_modul" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_one_run_is_left(finished):
     assert [str(path.relative_to(folder)) for path in folder.glob("runs/*/*")] == ["runs/tiny/version_0"]
     names = sorted(path.name for path in folder.glob("runs/tiny/version_0/*"))
     events = [name for name in names if name.startswith("events.out")]
-    assert len(events) == 1
+    assert len(events) == 2  # the curves of the first process, and its row of HParams
     assert sorted(set(names) - set(events)) == ["best.ckpt", "config.yaml", "figures", "last.ckpt", "metrics.json"]
     assert printed.count("Run folder: ") == printed.count("test NLL (nats)") == 1
     config = yaml.safe_load((folder / "runs/tiny/version_0/config.yaml").read_text())

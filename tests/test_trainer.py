@@ -115,7 +115,7 @@ def test_a_run_says_what_it_will_do_and_for_how_long(folder, monkeypatch, capsys
     assert run("--data.fresh=false", "--data.steps_per_epoch=10", "--trainer.check_val_every_n_epoch=2") == 0
     printed = capsys.readouterr().out
     assert "RSGM on Sphere(dim=2), 403 parameters; 60 points to train on, 32 a step, and 20 to validate on" in printed
-    assert "10 steps, validated every 20 and at the end." in printed
+    assert "10 steps, validated at the end." in printed
     assert re.findall("About 1 s to go for the (.*) steps that are left", printed) == ["6"]
     # a run that goes on says how much is behind it
     assert run("--data.fresh=false", "--ckpt_path=last", "--trainer.max_steps=12") == 0

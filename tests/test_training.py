@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningDataModule
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 import rsgm
@@ -20,6 +21,7 @@ from rsgm.processes import VarianceExploding
 from rsgm.schedules import AutomaticVariance
 from rsgm.seeding import seed_from
 from rsgm.training import ConstantRate, WarmupCosine
+from rsgm.training.figures import ValidationFigure
 
 LABELS = torch.eye(2).repeat(32, 1)
 ADAM = partial(torch.optim.Adam, lr=1e-2)
@@ -120,6 +122,25 @@ def test_test_scores_the_weights_that_are_left(tmp_path):
     (found,) = trainer.test(training, DataLoader(test, batch_size=10), verbose=False)
     result = model.likelihood(test)
     assert found == {"test/nll": pytest.approx(-float(result.value.mean())), "test/nfe": result.nfe}
+
+
+def test_figures_are_of_the_weights_that_are_validated(tmp_path):
+    """That is, of the average: what is left at the end."""
+    seen = []
+
+    class Seen(ValidationFigure):
+        name = "seen"
+
+        def draw(self, model, data, about):
+            seen.append((weights(model), about))
+
+    model, data = small(), LawData(train_size=20, val_size=5, test_size=5, batch_size=8, steps_per_epoch=4)
+    logger = TensorBoardLogger(tmp_path)
+    trainer = quiet_trainer(tmp_path, max_steps=4, callbacks=[Seen()], logger=logger, log_every_n_steps=1)
+    trainer.fit(Training(model, ADAM, averaging=0.9), data)
+    ((found, about),) = seen
+    assert same(found, weights(model))
+    assert about.endswith(f"step 4, validation NLL {float(trainer.callback_metrics['val/nll']):.3f}".replace("-", "−"))
 
 
 class Record(Callback):

@@ -145,7 +145,7 @@ def _resolve(path: Any, admitted: tuple[type, ...], where: str) -> type:
     if module not in sys.modules:
         raise ValueError(
             f"{where} names {path!r}, but the module {module!r} is not imported; import it before loading, if you "
-            "trust it (evaluate.py: --import MODULE)."
+            f"trust it (evaluate.py: --import {module})."
         )
     home = sys.modules[module]
     # a name of this package may not be loaded yet; of other modules nothing is run

@@ -53,6 +53,11 @@ def explain(message: str, keys: list[str]) -> str:
     name = re.search(r"Expected a dot import path string: (\S+)", text)
     if name:
         return _did_you_mean("class", name.group(1), where, [cls.__name__ for cls in _classes()])
+    path = re.search(r"Expected a path but (\S+) either not accessible or invalid - (.*)", text)
+    if path:
+        reason = re.sub(r"Problem with given class_path '[^']*': ", "", path[2])
+        place = "; a module of your own is looked for in the working folder" if "No module" in reason else ""
+        return f"{where}: no class at {path[1]}: {reason}{place}"
     text = text.replace("typing.Literal", "one of ")
     return f"{where}: {text}" if where else text
 

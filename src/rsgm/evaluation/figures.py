@@ -38,6 +38,11 @@ def contexts_like(model: GenerativeModel, reference: Split, n: int) -> Tensor | 
     return context.float() if context.is_floating_point() else context
 
 
+def with_nll(part: str, nll: float) -> str:
+    """What a title says of a score."""
+    return f"{part} NLL {nll:.3f}".replace("-", "−")
+
+
 def sample_figure(
     data: ManifoldData, samples: Tensor, reference: Tensor, title: str | None = None, name: str = "test"
 ) -> Figure | None:
@@ -96,7 +101,7 @@ def draw(
     """
     test = data.test.points
     about = f"{type(model).__name__} on {data.provenance()['name']}" + (f", step {steps:,}" if steps else "")
-    scored = about if nll is None else f"{about}, test NLL {nll:.3f}"
+    scored = about if nll is None else f"{about}, {with_nll('test', nll)}"
     figures = {"samples": sample_figure(data, samples, test, f"Samples: {scored}")}
     if data.test.context is None:
         known, law = None if density is None else (density.nodes, density.log_density), model.rough().log_prob

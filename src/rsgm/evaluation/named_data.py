@@ -26,10 +26,11 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
     data.setup()
     expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)
     if data.fingerprint != expected:
+        provenance = data.provenance()
         raise CheckpointError(
             f"The data or their splits have changed since training: found the fingerprint {data.fingerprint} of "
-            f"{data.provenance()['source']}, expected {expected}. Bring back the file of then, or pass other data to "
-            "rsgm.evaluate."
+            f"{provenance['source'] or provenance['name']}, expected {expected}. Bring back the file of then, or pass "
+            "other data to rsgm.evaluate."
         )
     return data
 

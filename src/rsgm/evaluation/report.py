@@ -36,15 +36,21 @@ def report(metrics: dict[str, Any]) -> str:
     split, data = metrics["split"], metrics["data"]
     kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
     lines = [
-        f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}",
+        f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct"
+        + (f", from {data['source']}" if data["source"] else ""),
         f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
         "also train points",
         line(f"test NLL{_kind(metrics)} (nats)", metrics["nll"]),
         line("  without twins", metrics["nll_without_twins"]),
         line("  mean -log p of the model's samples", metrics["sample_nll"]),
-        line("  kernel density, same points", kde["nll"]),
-        line("  kernel density, without twins", kde["nll_without_twins"]),
     ]
+    if kde["nll"] is not None and kde["nll"] == metrics["nll"]:
+        lines.append(f"{'  kernel density, same points':<34} the same: the model is this one")
+    else:
+        lines += [
+            line("  kernel density, same points", kde["nll"]),
+            line("  kernel density, without twins", kde["nll_without_twins"]),
+        ]
     points = metrics.get("training_points")  # which only a checkpoint says
     if points and kde["nll"] and points["model"] not in (None, points["kernel_density"]):
         lines.append(

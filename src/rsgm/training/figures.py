@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData
-from rsgm.evaluation.figures import density_figure, sample_figure, sample_like
+from rsgm.evaluation.figures import density_figure, sample_figure, sample_like, with_nll
 from rsgm.likelihood import SolveError
 from rsgm.models import GenerativeModel
 
@@ -35,7 +35,7 @@ class ValidationFigure(Callback, ABC):
         about = f"{type(model).__name__} on {data.provenance()['name']}, step {trainer.global_step:,}"
         nll = trainer.callback_metrics.get("val/nll")
         try:
-            figure = self.draw(model, data, about if nll is None else f"{about}, validation NLL {float(nll):.3f}")
+            figure = self.draw(model, data, about if nll is None else f"{about}, {with_nll('validation', float(nll))}")
         except SolveError:
             # a young model; the evaluation at the end does not forgive it
             return

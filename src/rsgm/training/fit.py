@@ -31,7 +31,7 @@ from rsgm.training.module import OptimizerFactory, Training
 #: what Lightning says and a user can do nothing about
 _NOISE = re.compile(
     r"litlogger|TPU available|weights_only|does not have many workers|exists and is not empty|LeafSpec|"
-    r"no `val_dataloader`"
+    r"no `val_dataloader`|LightningCLI's args parameter"
 )
 
 

@@ -132,4 +132,5 @@ def _course(trainer: Trainer) -> str:
         return f"{text}, validated after each epoch and at the end"
     if batches == trainer.num_training_batches:
         batches *= trainer.check_val_every_n_epoch or 1
-    return f"{text}, validated every {batches / trainer.accumulate_grad_batches:,.0f} and at the end"
+    every = batches / trainer.accumulate_grad_batches
+    return f"{text}, validated {f'every {every:,.0f} and ' if every < total else ''}at the end"
