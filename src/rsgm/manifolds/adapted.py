@@ -18,7 +18,7 @@ _STEP, _FIRST, _SECOND = 0.01, (3 / 4, -3 / 20, 1 / 60), (3 / 2, -3 / 20, 1 / 90
 
 
 class Adapted(Manifold):
-    r"""A manifold of geoopt, for implicit score matching.
+    r"""A manifold of geoopt.
 
     It needs `expmap`, `inner`, `proju`, `projx` and `origin`. Frames come from the projected ambient basis, Brownian
     motion from a geodesic random walk, and the divergence of a tangent field v in the ambient coordinates, which
@@ -31,8 +31,10 @@ class Adapted(Manifold):
     with equal singular values). `projx` differentiates to `proju`.
 
     Distances, logarithms and transports are geoopt's where it has them, with its accuracy; else a transport is the
-    tangent projection. There are no bumps, heat kernels, nor volumes of exp; on a compact manifold `Brownian` needs
-    ``volume`` and ``isotropic``.
+    tangent projection. The volume of exp comes from its differences too, so that `WrappedNormal`, and with it
+    `Langevin` and `FlowMatching`, are there where geoopt has logarithms, as on the Poincaré ball and for positive
+    definite matrices. There are no bumps and no heat kernels; on a compact manifold `Brownian` needs ``volume`` and
+    ``isotropic``, and its loss is `ImplicitScoreMatching`.
 
     Arguments:
         manifold: factory of the geoopt manifold
@@ -176,6 +178,18 @@ class Adapted(Manifold):
             gradient = self._volume_gradient(y, self._frame(y)).to(x.dtype)
         return self.inner(x, gradient, v)
 
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        """From first differences of exp along the frame; differentiable in ``u``, where geoopt's exp is."""
+        start, v = torch.broadcast_tensors(x.double(), u.double())
+        with torch.no_grad():
+            frame = self._frame(start)
+        start, moved = start.expand_as(frame), torch.zeros_like(frame)
+        for k, weight in enumerate(_FIRST, start=1):
+            ahead, behind = (self.base.expmap(start, v + sign * k * _STEP * frame) for sign in (1, -1))
+            moved = moved + weight / _STEP * (ahead - behind)
+        gram = self.inner(self.base.expmap(start[0], v), moved[:, None], moved[None]).movedim((0, 1), (-2, -1))
+        return (torch.linalg.slogdet(gram)[1] / 2).to(u.dtype)
+
     def random_uniform(
         self,
         *size: int,
@@ -212,7 +226,7 @@ class Adapted(Manifold):
         raise self._no_bump()
 
     def _no_bump(self) -> NotImplementedError:
-        return NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+        return NotImplementedError(f"{self} has no normalised bump, and so no kernel density.")
 
     def _given(self, method: str, *arguments: Tensor, **options: bool) -> Tensor:
         try:
