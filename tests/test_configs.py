@@ -77,6 +77,7 @@ def test_overlays_fit(overlay, folder, monkeypatch):
 
     def record(self, config, callbacks):
         made.update(config)
+        return SimpleNamespace(precision="32-true")
 
     monkeypatch.setattr("rsgm.cli.commands.TrainCLI._instantiate_trainer", record)
     config = ROOT / "configs/volcano_rsgm.yaml"
