@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import typing
+from types import SimpleNamespace
 
 import pytest
 import yaml
