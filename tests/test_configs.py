@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import typing
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -77,6 +78,7 @@ def test_overlays_fit(overlay, folder, monkeypatch):
 
     def record(self, config, callbacks):
         made.update(config)
+        return SimpleNamespace(precision="32-true")
 
     monkeypatch.setattr("rsgm.cli.commands.TrainCLI._instantiate_trainer", record)
     config = ROOT / "configs/volcano_rsgm.yaml"

@@ -79,7 +79,7 @@ def require_places(runs: Iterable[Scored], places: Iterable[str]) -> None:
             raise SweepError(f"No run's metrics.json has {place}; found {near}. Names are joined by dots: nll.mean.")
 
 
-def text_table(runs: Iterable[Scored], columns: Mapping[str, str] = COLUMNS) -> str:
+def text_table(runs: Iterable[Scored], columns: Mapping[str, str]) -> str:
     """One line for each run: its name and the values at some places, under their heads; unfinished runs are marked."""
     rows = [["run", *columns.values()]]
     rows += [[run.name, *(_cells(run, columns))] for run in runs]
@@ -95,7 +95,7 @@ def text_table(runs: Iterable[Scored], columns: Mapping[str, str] = COLUMNS) -> 
     return "\n".join(line.rstrip() for line in lines)
 
 
-def csv_table(runs: Iterable[Scored], places: Iterable[str] = COLUMNS) -> str:
+def csv_table(runs: Iterable[Scored], places: Iterable[str]) -> str:
     """The same as CSV, under the places' own names and with all digits; empty cells where there is nothing."""
     file, places = io.StringIO(), list(places)
     writer = csv.writer(file, lineterminator="\n")
