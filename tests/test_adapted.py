@@ -11,9 +11,10 @@ from conftest import within
 from helpers import seeded
 from rsgm import RSGM
 from rsgm.description import build, describe
+from rsgm.distributions import WrappedNormal
 from rsgm.divergence import with_divergence
 from rsgm.losses import ImplicitScoreMatching
-from rsgm.manifolds import Adapted, Manifold, Sphere
+from rsgm.manifolds import Adapted, Hyperbolic, Manifold, Sphere
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, Langevin
 
@@ -169,10 +170,10 @@ def test_what_is_missing_is_said():
         BALL.heat_kernel_score(points(BALL), points(BALL), torch.ones(6))
     with pytest.raises(ValueError, match="infinite volume, or none was given"):
         BALL.random_uniform(2, 3)
+    with pytest.raises(ValueError, match=r"infinite volume.*The Poincaré ball is Hyperbolic .*logarithms in Euclidean"):
+        RSGM(SPD)
     with pytest.raises(NotImplementedError, match="say isotropic=True"):
         Adapted(geoopt.Sphere, (3,), volume=4 * math.pi).random_uniform(2, 3)
-    with pytest.raises(NotImplementedError, match="volume distortion"):
-        Langevin(BALL).drift(torch.ones(6), points(BALL).float())
 
 
 def test_a_model_on_the_stiefel_manifold():
@@ -206,3 +207,34 @@ def test_the_default_sampler_needs_no_transport():
 def test_a_factory_is_expected(made):
     with pytest.raises(ValueError, match=r"Adapted: expected a class of geoopt or a factory.*leave out the brackets"):
         Adapted(made)
+
+
+def test_the_volume_of_exp():
+    """On the sphere and the ball of dimension three the closed forms, to the accuracy of differences; zero at zero."""
+    x = points(BALL)
+    u = BALL.random_tangent(x, seeded(3))
+    r = BALL.squared_norm(x, u).sqrt()
+    assert torch.allclose(BALL.log_det_exp(x, u), 2 * (r.sinh() / r).log(), rtol=0, atol=1e-8)
+    assert BALL.log_det_exp(x, 0 * u).abs().max() < 1e-9
+    y = points(SPHERE)
+    v = SPHERE.random_tangent(y, seeded(3))
+    assert torch.allclose(SPHERE.log_det_exp(y, v), Sphere(2).log_det_exp(y, v), rtol=0, atol=1e-8)
+    # GL(3) acts on positive definite matrices by isometries: at the identity, exp is that of matrices, and the product
+    # over pairs of eigenvalues of sinh(d / 2) / (d / 2)
+    z = SPD.origin(6, 3, 3, dtype=torch.float64)
+    w = SPD.random_tangent(z, seeded(3))
+    values = torch.linalg.eigvalsh(w)
+    gaps = torch.stack([values[:, 1] - values[:, 0], values[:, 2] - values[:, 0], values[:, 2] - values[:, 1]]) / 2
+    assert torch.allclose(SPD.log_det_exp(z, w), (gaps.sinh() / gaps).log().sum(0), rtol=0, atol=1e-8)
+
+
+def test_langevin_on_the_ball_is_that_of_the_hyperbolic_space():
+    """The same space in other coordinates: drifts are mapped to one another, and their divergences are equal."""
+    space = Hyperbolic(3)
+    x, t = points(BALL), torch.full((6,), 0.5, dtype=torch.float64)
+    drift, div = Langevin(BALL).drift_with_divergence(t, x, None)
+    expected, expected_div = Langevin(space).drift_with_divergence(t, space.from_ball(x), None)
+    assert torch.allclose(torch.func.jvp(space.from_ball, (x,), (drift,))[1], expected, rtol=0, atol=1e-7)
+    assert torch.allclose(div, expected_div, rtol=0, atol=1e-6)
+    law, other = WrappedNormal(BALL, scale=0.5), WrappedNormal(space, scale=0.5)
+    assert torch.allclose(law.log_prob(x), other.log_prob(space.from_ball(x)), rtol=0, atol=1e-8)

@@ -18,7 +18,7 @@ _STEP, _FIRST, _SECOND = 0.01, (3 / 4, -3 / 20, 1 / 60), (3 / 2, -3 / 20, 1 / 90
 
 
 class Adapted(Manifold):
-    r"""A manifold of geoopt, for implicit score matching.
+    r"""A manifold of geoopt.
 
     It needs `expmap`, `inner`, `proju`, `projx` and `origin`. Frames come from the projected ambient basis, Brownian
     motion from a geodesic random walk, and the divergence of a tangent field v in the ambient coordinates, which
@@ -31,8 +31,14 @@ class Adapted(Manifold):
     with equal singular values). `projx` differentiates to `proju`.
 
     Distances, logarithms and transports are geoopt's where it has them, with its accuracy; else a transport is the
-    tangent projection. There are no bumps, heat kernels, nor volumes of exp; on a compact manifold `Brownian` needs
-    ``volume`` and ``isotropic``.
+    tangent projection. The volume of exp comes from its differences too, so that `WrappedNormal` and `Langevin` are
+    there where geoopt has logarithms. There are no bumps and no heat kernels; on a compact manifold `Brownian` needs
+    ``volume`` and ``isotropic``, and its loss is `ImplicitScoreMatching`.
+
+    In coordinates with an edge, as those of the Poincaré ball and of positive definite matrices, the field of an
+    ambient network does not vanish towards the edge: its flow leaves the manifold, and what it gives far from the data
+    is no density (its integral is not one). There, use `Hyperbolic`, whose `Hyperbolic.from_ball` takes the ball's
+    points, and the matrix logarithms of positive definite matrices in `Euclidean`.
 
     Arguments:
         manifold: factory of the geoopt manifold
@@ -52,6 +58,10 @@ class Adapted(Manifold):
 
     name = "Adapted"
     reversible = False
+    without_uniform = (
+        "if it is compact give its volume. The Poincaré ball is Hyperbolic in other coordinates (from_ball), and "
+        "positive definite matrices have logarithms in Euclidean space: models there have a density"
+    )
 
     def __init__(
         self,
@@ -176,6 +186,18 @@ class Adapted(Manifold):
             gradient = self._volume_gradient(y, self._frame(y)).to(x.dtype)
         return self.inner(x, gradient, v)
 
+    def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
+        """From first differences of exp along the frame; differentiable in ``u``, where geoopt's exp is."""
+        start, v = torch.broadcast_tensors(x.double(), u.double())
+        with torch.no_grad():
+            frame = self._frame(start)
+        start, moved = start.expand_as(frame), torch.zeros_like(frame)
+        for k, weight in enumerate(_FIRST, start=1):
+            ahead, behind = (self.base.expmap(start, v + sign * k * _STEP * frame) for sign in (1, -1))
+            moved = moved + weight / _STEP * (ahead - behind)
+        gram = self.inner(self.base.expmap(start[0], v), moved[:, None], moved[None]).movedim((0, 1), (-2, -1))
+        return (torch.linalg.slogdet(gram)[1] / 2).to(u.dtype)
+
     def random_uniform(
         self,
         *size: int,
@@ -201,11 +223,11 @@ class Adapted(Manifold):
 
     @override
     def bump_log_prob(self, x: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-        raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+        raise NotImplementedError(f"{self} has no normalised bump, and so no kernel density.")
 
     @override
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        raise NotImplementedError(f"{self} has no normalised bump: the volume distortion of its exp is not known.")
+        raise NotImplementedError(f"{self} has no normalised bump, and so no kernel density.")
 
     def _given(self, method: str, *arguments: Tensor, **options: bool) -> Tensor:
         try:
