@@ -79,6 +79,7 @@ def plane_density(
     title: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    levels: Sequence[tuple[str, float]] = (),
 ) -> Figure:
     """A log-density in the plane.
 
@@ -91,6 +92,7 @@ def plane_density(
         title: a line above the picture.
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
+        levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
 
     Raises:
         ValueError: for shapes that do not fit, a grid that is not equidistant, NaN in the density.
@@ -109,7 +111,8 @@ def plane_density(
     axes = square_axes(title)
     halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     extent = (columns[0] - halves[0], columns[-1] + halves[0], rows[0] - halves[1], rows[-1] + halves[1])
-    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area")
+    lines = columns, rows, values, levels
+    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area", lines)
     labels = check_names(names, 2, "x")
     # the picture fills the square; its scales may differ
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1], aspect="auto")

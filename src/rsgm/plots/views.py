@@ -45,12 +45,14 @@ class Caption:
         columns: names of the data's columns, which the axes bear where there is one for each coordinate
         earth: whether a point of the sphere is a place on the Earth
         reference: what the points are called that samples should resemble
+        levels: log-densities of contours on pictures of two coordinates, each after its name
     """
 
     title: str | None = None
     columns: tuple[str, ...] = ()
     earth: bool = False
     reference: str = "test"
+    levels: tuple[tuple[str, float], ...] = ()
 
 
 _PLAIN = Caption()
@@ -116,7 +118,9 @@ def _(
     poles = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
     places, heights = np.vstack([_lat_lon(nodes), _lat_lon(poles)]), np.append(values, _array(log_density(poles)))
     points = _lat_lon(train), _lat_lon(test)
-    return density_map(*interpolate(places, heights), *points, caption.title, earth=caption.earth)
+    return density_map(
+        *interpolate(places, heights), *points, caption.title, earth=caption.earth, levels=caption.levels
+    )
 
 
 @draw_samples.register
@@ -144,7 +148,7 @@ def _(
     if manifold.dim == 1:
         return circle_density(angles[:, 0], values, fitted[:, 0], scored[:, 0], caption.title)
     grid = interpolate_angles(angles, values)
-    return torus_density(*grid, fitted, scored, _names(manifold, caption), caption.title)
+    return torus_density(*grid, fitted, scored, _names(manifold, caption), caption.title, levels=caption.levels)
 
 
 @draw_samples.register
@@ -209,7 +213,7 @@ def _(
     if manifold.dim == 1:
         return line_density(axes[0], values, fitted[:, 0], scored[:, 0], names and names[0], caption.title)
     grid = values.reshape(_CELLS, _CELLS).T
-    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title)
+    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title, levels=caption.levels)
 
 
 @draw_samples.register
