@@ -9,8 +9,9 @@ from matplotlib.image import AxesImage, imread
 from scipy.spatial.transform import Rotation
 from scipy.stats import gaussian_kde
 
-from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus
+from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus, from_lat_lon
 from rsgm.plots import (
+    Caption,
     angle_pairs,
     circle_density,
     circle_samples,
@@ -660,3 +661,33 @@ def test_a_narrow_peak_does_not_swing_beyond_all_values() -> None:
     found = scattered(places, values, np.random.default_rng(1).uniform(-0.9, 0.9, (2000, 2)))
     assert found.max() <= 10.5
     assert found.min() >= -2.5
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Torus(2), Euclidean(2)], ids=lambda m: type(m).__name__)
+def test_contours_lie_at_their_levels(manifold: Manifold) -> None:
+    """Of a smooth bump across a seam: at every vertex the density is the level, and the legend has the names."""
+    centre = {
+        "Sphere": torch.tensor([-0.9, 0.1, 0.4]),
+        "Torus": torch.tensor([[-1.0, 0.02], [0.5, 0.8]]),
+        "Euclidean": torch.zeros(2),
+    }[type(manifold).__name__]
+    centre = manifold.projx(centre.double())
+
+    def log_density(x: torch.Tensor) -> torch.Tensor:
+        return -2 * (x.double() - centre).square().flatten(1).sum(1)
+
+    base = centre.expand(200, *manifold.shape)
+    points = manifold.expmap(base, 0.6 * manifold.random_tangent(base, torch.Generator().manual_seed(0)))
+    caption = Caption("Contours", levels=(("50 %", -0.5), ("90 %", -1.5)))
+    figure = draw_density(manifold, log_density, points, points, caption)
+    axes = figure.axes[0]
+    found = [contour for contour in axes.collections if hasattr(contour, "levels")]
+    assert [float(contour.levels[0]) for contour in found] == [-1.5, -0.5]
+    for contour in found:
+        vertices = np.concatenate([path.vertices for path in contour.get_paths()])
+        if manifold.shape == (3,):
+            x = from_lat_lon(vertices[:, ::-1], "radians")
+        else:
+            x = manifold.from_angles(torch.from_numpy(np.radians(vertices))) if manifold.shape == (2, 2) else vertices
+        assert np.abs(log_density(torch.as_tensor(x)).numpy() - contour.levels[0]).max() < 0.05
+    assert {"50 %", "90 %"} <= {text.get_text() for text in axes.get_legend().get_texts()}

@@ -31,11 +31,7 @@ class Uniform(ManifoldDistribution):
 
     def __init__(self, manifold: Manifold, validate_args: bool | None = None) -> None:
         if math.isinf(manifold.log_volume):
-            raise ValueError(
-                f"{manifold} has infinite volume, so no uniform law; choose a compact manifold, or where a model wants "
-                "it another process (product: ProductProcess; flat: VariancePreserving; else Langevin), or "
-                "FlowMatching, whose prior may be any law."
-            )
+            raise ValueError(f"{manifold} has infinite volume, so no uniform law; {manifold.without_uniform}.")
         self.manifold = manifold
         super().__init__(torch.Size(), torch.Size(manifold.shape), validate_args=validate_args)
 

@@ -31,10 +31,14 @@ class Adapted(Manifold):
     with equal singular values). `projx` differentiates to `proju`.
 
     Distances, logarithms and transports are geoopt's where it has them, with its accuracy; else a transport is the
-    tangent projection. The volume of exp comes from its differences too, so that `WrappedNormal`, and with it
-    `Langevin` and `FlowMatching`, are there where geoopt has logarithms, as on the Poincaré ball and for positive
-    definite matrices. There are no bumps and no heat kernels; on a compact manifold `Brownian` needs ``volume`` and
-    ``isotropic``, and its loss is `ImplicitScoreMatching`.
+    tangent projection. The volume of exp comes from its differences too, so that `WrappedNormal` and `Langevin` are
+    there where geoopt has logarithms. There are no bumps and no heat kernels; on a compact manifold `Brownian` needs
+    ``volume`` and ``isotropic``, and its loss is `ImplicitScoreMatching`.
+
+    In coordinates with an edge, as those of the Poincaré ball and of positive definite matrices, the field of an
+    ambient network does not vanish towards the edge: its flow leaves the manifold, and what it gives far from the data
+    is no density (its integral is not one). There, use `Hyperbolic`, whose `Hyperbolic.from_ball` takes the ball's
+    points, and the matrix logarithms of positive definite matrices in `Euclidean`.
 
     Arguments:
         manifold: factory of the geoopt manifold
@@ -54,6 +58,10 @@ class Adapted(Manifold):
 
     name = "Adapted"
     reversible = False
+    without_uniform = (
+        "if it is compact give its volume. The Poincaré ball is Hyperbolic in other coordinates (from_ball), and "
+        "positive definite matrices have logarithms in Euclidean space: models there have a density"
+    )
 
     def __init__(
         self,

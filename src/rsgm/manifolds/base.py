@@ -60,6 +60,11 @@ class Manifold(geoopt.Manifold, ABC):
     periods: tuple[float, ...] = ()
     #: the manifolds that this one is the product of; none where it is no product
     factors: tuple[Manifold, ...] = ()
+    #: what to do where a uniform law is wanted and the volume is infinite, for the error
+    without_uniform: str = (
+        "choose a compact manifold, or where a model wants it another process (product: ProductProcess; flat: "
+        "VariancePreserving; else Langevin), or FlowMatching, whose prior may be any law"
+    )
     #: steps of the geodesic random walk that stands in for an exact heat-kernel sample
     walk_steps = 100
 

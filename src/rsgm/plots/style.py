@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ Box = tuple[float, float, float, float]  # left, bottom, width, height; shares o
 INK, GREY = "#262626", "#8a8a8a"
 SAMPLES, REFERENCE = "#1f6fb4", "#e8590c"  # told apart by the colour-blind as well
 TRAIN = "#ffffff"
+CONTOUR = "#ff5c8a"  # upon all colours of a density
 
 _DPI = 160
 _TITLE = 12  # points
@@ -154,12 +156,16 @@ def density_square(
     train: Floats | None,
     test: Floats | None,
     unit: str,
+<<<<<<< HEAD
     test_name: str,
+=======
+    lines: tuple[Floats, Floats, Floats, Sequence[tuple[str, float]]] | None = None,
+>>>>>>> answers
 ) -> AxesImage:
     """A picture (rows from below, columns) over an extent (left, right, bottom, top), points upon it.
 
     A colour bar stands on its right, with tips for ``values`` beyond it, the legend below it; the axes are those
-    of `square_axes`. The density is one per ``unit``.
+    of `square_axes`. The density is one per ``unit``; ``lines`` are what `contours` takes.
     """
     image = axes.imshow(
         picture,
@@ -171,12 +177,30 @@ def density_square(
         extent=extent,
         zorder=0,
     )
+<<<<<<< HEAD
     dots_on_density(axes, train, test, _MOST_ON_SQUARE, test_name)
+=======
+    if lines is not None:
+        contours(axes, *lines)
+    dots_on_density(axes, train, test, _MOST_ON_SQUARE)
+>>>>>>> answers
     if axes.get_legend_handles_labels()[0]:
-        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=2)
+        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4)
     label = f"log density per {unit} (nats)"
     colour_bar(axes.figure, image, values, (0.855, 0.14, 0.022, 0.78), label)  # type: ignore[arg-type]
     return image
+
+
+def contours(axes: Axes, x: Floats, y: Floats, values: Floats, levels: Sequence[tuple[str, float]]) -> None:
+    """Lines at named levels of values (rows of y, columns of x), the lowest thinnest, and their names in the legend."""
+    if not levels:
+        return
+    # a density of zero has no slope to interpolate along
+    heights = np.maximum(values, min(level for _, level in levels) - 20.0)
+    for k, (name, level) in enumerate(sorted(levels, key=lambda item: item[1])):
+        style = {"colors": CONTOUR, "linewidths": 0.8 + 0.5 * k, "linestyles": "solid", "zorder": 3}
+        axes.contour(x, y, heights, levels=[level], **style)
+        axes.plot([], [], color=CONTOUR, linewidth=0.8 + 0.5 * k, label=name)
 
 
 def square_axes(title: str | None) -> Axes:
