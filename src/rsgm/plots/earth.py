@@ -71,11 +71,8 @@ def density_map(
     vmin: float | None = None,
     vmax: float | None = None,
     earth: bool = True,
-<<<<<<< HEAD
     test_name: str = "test",
-=======
     levels: Sequence[tuple[str, float]] = (),
->>>>>>> answers
 ) -> Figure:
     """A log-density on the Earth, or on another sphere, with the points that it was fitted to and is scored on.
 
@@ -94,11 +91,8 @@ def density_map(
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
         earth: whether the places are on the Earth, so that there are coasts, North and East.
-<<<<<<< HEAD
         test_name: what the legend calls the test points.
-=======
         levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
->>>>>>> answers
 
     Raises:
         ValueError: for shapes that do not fit, a grid that does not cover the globe, NaN in the density.
@@ -132,12 +126,8 @@ def density_map(
     colour_bar(figure, image, values, (0.32, 0.088, 0.36, 0.022), "log density per steradian (nats)")
     named = (("train", train), (test_name, test))
     train, test = (None if points is None else _places(name, points) for name, points in named)
-<<<<<<< HEAD
-    dots_on_density(axes, train, test, _MOST, test_name)
-=======
     contours(axes, np.radians(lon[1:-1]), np.radians(lat), values[:, 1:-1], levels)
-    dots_on_density(axes, train, test, _MOST)
->>>>>>> answers
+    dots_on_density(axes, train, test, _MOST, test_name)
     _legend(axes)
     return figure
 

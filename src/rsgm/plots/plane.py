@@ -79,11 +79,8 @@ def plane_density(
     title: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
-<<<<<<< HEAD
     test_name: str = "test",
-=======
     levels: Sequence[tuple[str, float]] = (),
->>>>>>> answers
 ) -> Figure:
     """A log-density in the plane.
 
@@ -96,11 +93,8 @@ def plane_density(
         title: a line above the picture.
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
-<<<<<<< HEAD
         test_name: what the legend calls the test points.
-=======
         levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
->>>>>>> answers
 
     Raises:
         ValueError: for shapes that do not fit, a grid that is not equidistant, NaN in the density.
@@ -119,12 +113,8 @@ def plane_density(
     axes = square_axes(title)
     halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     extent = (columns[0] - halves[0], columns[-1] + halves[0], rows[0] - halves[1], rows[-1] + halves[1])
-<<<<<<< HEAD
-    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area", test_name)
-=======
     lines = columns, rows, values, levels
-    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area", lines)
->>>>>>> answers
+    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area", test_name, lines)
     labels = check_names(names, 2, "x")
     # the picture fills the square; its scales may differ
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1], aspect="auto")

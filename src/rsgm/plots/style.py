@@ -156,11 +156,8 @@ def density_square(
     train: Floats | None,
     test: Floats | None,
     unit: str,
-<<<<<<< HEAD
     test_name: str,
-=======
     lines: tuple[Floats, Floats, Floats, Sequence[tuple[str, float]]] | None = None,
->>>>>>> answers
 ) -> AxesImage:
     """A picture (rows from below, columns) over an extent (left, right, bottom, top), points upon it.
 
@@ -177,13 +174,9 @@ def density_square(
         extent=extent,
         zorder=0,
     )
-<<<<<<< HEAD
-    dots_on_density(axes, train, test, _MOST_ON_SQUARE, test_name)
-=======
     if lines is not None:
         contours(axes, *lines)
-    dots_on_density(axes, train, test, _MOST_ON_SQUARE)
->>>>>>> answers
+    dots_on_density(axes, train, test, _MOST_ON_SQUARE, test_name)
     if axes.get_legend_handles_labels()[0]:
         legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4)
     label = f"log density per {unit} (nats)"

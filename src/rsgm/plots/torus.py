@@ -139,11 +139,8 @@ def torus_density(
     title: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
-<<<<<<< HEAD
     test_name: str = "test",
-=======
     levels: Sequence[tuple[str, float]] = (),
->>>>>>> answers
 ) -> Figure:
     """A log-density on the torus of two angles, interpolated linearly, across the seams as well.
 
@@ -156,11 +153,8 @@ def torus_density(
         title: a line above the picture.
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
-<<<<<<< HEAD
         test_name: what the legend calls the test points.
-=======
         levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
->>>>>>> answers
 
     Raises:
         ValueError: for shapes that do not fit, angles beyond the circle, NaN in the density.
@@ -179,13 +173,9 @@ def torus_density(
     closed = np.pad(floored(values, limits[0]), 1, mode="wrap")
     picture = map_coordinates(closed, (row, column), order=1, mode="nearest")
     axes = square_axes(title)
-<<<<<<< HEAD
-    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²", test_name)
-=======
     degrees = np.degrees(pixels)
     lines = degrees, degrees, map_coordinates(np.pad(values, 1, mode="wrap"), (row, column), order=1), levels
-    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²", lines)
->>>>>>> answers
+    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²", test_name, lines)
     labels = check_names(names, 2, r"\theta")
     axes.set(xlim=(-180, 180), ylim=(-180, 180), xticks=_TICKS, yticks=_TICKS)
     axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")

@@ -44,12 +44,8 @@ class Caption:
         title: a line above it
         columns: names of the data's columns, which the axes bear where there is one for each coordinate
         earth: whether a point of the sphere is a place on the Earth
-<<<<<<< HEAD
         reference: what the points are called that samples should resemble, and that a density is scored on
-=======
-        reference: what the points are called that samples should resemble
         levels: log-densities of contours on pictures of two coordinates, each after its name
->>>>>>> answers
     """
 
     title: str | None = None
@@ -125,11 +121,12 @@ def _(
     places, heights = np.vstack([_lat_lon(nodes), _lat_lon(poles)]), np.append(values, _array(log_density(poles)))
     points = _lat_lon(train), _lat_lon(test)
     return density_map(
-<<<<<<< HEAD
-        *interpolate(places, heights), *points, caption.title, earth=caption.earth, test_name=caption.reference
-=======
-        *interpolate(places, heights), *points, caption.title, earth=caption.earth, levels=caption.levels
->>>>>>> answers
+        *interpolate(places, heights),
+        *points,
+        caption.title,
+        earth=caption.earth,
+        test_name=caption.reference,
+        levels=caption.levels,
     )
 
 
@@ -158,12 +155,10 @@ def _(
     if manifold.dim == 1:
         return circle_density(angles[:, 0], values, fitted[:, 0], scored[:, 0], caption.title, caption.reference)
     grid = interpolate_angles(angles, values)
-<<<<<<< HEAD
     names = _names(manifold, caption)
-    return torus_density(*grid, fitted, scored, names, caption.title, test_name=caption.reference)
-=======
-    return torus_density(*grid, fitted, scored, _names(manifold, caption), caption.title, levels=caption.levels)
->>>>>>> answers
+    return torus_density(
+        *grid, fitted, scored, names, caption.title, test_name=caption.reference, levels=caption.levels
+    )
 
 
 @draw_samples.register
@@ -230,11 +225,9 @@ def _(
             axes[0], values, fitted[:, 0], scored[:, 0], names and names[0], caption.title, caption.reference
         )
     grid = values.reshape(_CELLS, _CELLS).T
-<<<<<<< HEAD
-    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title, test_name=caption.reference)
-=======
-    return plane_density(axes[0], axes[1], grid, fitted, scored, names, caption.title, levels=caption.levels)
->>>>>>> answers
+    return plane_density(
+        axes[0], axes[1], grid, fitted, scored, names, caption.title, test_name=caption.reference, levels=caption.levels
+    )
 
 
 @draw_samples.register
