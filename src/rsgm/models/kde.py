@@ -66,7 +66,7 @@ class KernelDensity(GenerativeModel):
         """Keep the training points; fit the weights on the validation points."""
         self.points = self.manifold.projx(train.double())
         with visible():
-            log_parts = self._log_parts(val)
+            log_parts = self.log_parts(val)
         # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
         log_parts = log_parts[torch.isfinite(log_parts).any(1)]
         if not len(log_parts):
@@ -93,7 +93,7 @@ class KernelDensity(GenerativeModel):
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""
-        return LogProb((self._log_parts(x) + self.weights.log()).logsumexp(1), 0.0)
+        return LogProb((self.log_parts(x) + self.weights.log()).logsumexp(1), 0.0)
 
     @override
     def resolution(self) -> float:
@@ -104,8 +104,8 @@ class KernelDensity(GenerativeModel):
     def fitted(self) -> bool:
         return len(self.points) > 0
 
-    def _log_parts(self, x: Tensor) -> Tensor:
-        """Log-density of each component, ``(B, 1 + widths)``, the uniform law first."""
+    def log_parts(self, x: Tensor) -> Tensor:
+        """Log-densities ``(B, 1 + widths)`` in float64: of the uniform law, then of the kernels of each width."""
         self._check_fitted()
         # narrow kernels tell a point on the manifold from one a little off it
         x = self.manifold.projx(x.to(self.points))
