@@ -67,14 +67,14 @@ class KernelDensity(GenerativeModel):
         self.points = self.manifold.projx(train.double())
         with visible():
             log_parts = self.log_parts(val)
-        # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
-        log_parts = log_parts[torch.isfinite(log_parts).any(1)]
-        if not len(log_parts):
-            self.weights = torch.zeros_like(self.weights).index_fill(
-                0, torch.tensor(len(self.widths), device=self.device), 1.0
-            )
-            return
-        self.weights = fit_weights(log_parts, self.iterations)
+            # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
+            log_parts = log_parts[torch.isfinite(log_parts).any(1)]
+            if len(log_parts):
+                self.weights = fit_weights(log_parts, self.iterations)
+                return
+        self.weights = torch.zeros_like(self.weights).index_fill(
+            0, torch.tensor(len(self.widths), device=self.device), 1.0
+        )
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""

@@ -13,6 +13,7 @@ from typing_extensions import override
 from rsgm.manifolds import Manifold
 from rsgm.models.adaptive import KernelLaw, KernelMixture, Places
 from rsgm.models.kernels import Kernels
+from rsgm.progress import visible
 from rsgm.seeding import generator_from
 
 #: the k of the distances to the k-th nearest place that the network sees
@@ -136,7 +137,8 @@ class NeuralKernelDensity(KernelMixture):
         train = self.manifold.projx(train.to(self.centres))
         most = max(*_SEEN, *self.shapes, *self.neighbours)
         # enough that those of a tenth can be left out
-        places = Places.of(self.manifold, train, 2 * most + 16)
+        with visible():
+            places = Places.of(self.manifold, train, 2 * most + 16)
         every, n = self._neighbourhoods(places), len(places.points)
         if n < 2:
             raise ValueError("NeuralKernelDensity: folds of at least 2 distinct training points are needed, found 1.")
