@@ -20,7 +20,7 @@ from rsgm import (
 )
 from rsgm.distributions import WrappedNormal
 from rsgm.models.adaptive import Places
-from rsgm.models.kernels import NOTHING, Kernels
+from rsgm.models.kernels import NOTHING, Kernels, _Tile
 
 SMALL = {"widths": 3, "min_width": 0.1, "neighbours": (2, 4, 6)}
 MANIFOLDS = [
@@ -82,6 +82,46 @@ def test_kernels_of_one_width_are_wrapped_normal_laws(manifold):
     expected = WrappedNormal(manifold, law.centres, 0.3).log_prob(x[:, None]).logsumexp(1) - math.log(5)
     # the normal law has a share of 1e-23 at most beyond the radius
     torch.testing.assert_close(log_prob(manifold, law, x), expected, rtol=0, atol=1e-9)
+
+
+@every_manifold
+def test_sums_within_reach_are_those_of_all_kernels(manifold, monkeypatch):
+    """Of narrow and wide families, anisotropic, at near, repeated and far points; in value and gradient."""
+    for name, size in (("_ROWS", 8), ("_CENTRES", 8), ("_TILE", 400)):
+        monkeypatch.setattr("rsgm.models.kernels." + name, size)
+    n, generator = 60, torch.Generator().manual_seed(5)
+    centres = points(manifold, n)
+    centres[50:] = centres[:10]
+    scale = torch.tensor([1e-4, 3e-3, 0.05, 0.5], dtype=torch.float64)[:, None].expand(n, 4, manifold.dim)
+    scale = scale * (1 + torch.rand(n, 4, manifold.dim, generator=generator, dtype=torch.float64))
+    turn = torch.linalg.qr(torch.randn(n, 4, manifold.dim, manifold.dim, generator=generator, dtype=torch.float64))[0]
+    weights = torch.rand(n, 4, 2, generator=generator, dtype=torch.float64)
+    near = manifold.expmap(centres, 1e-3 * manifold.random_tangent(centres, generator))
+    x = torch.cat([centres[:7], near[:20], points(manifold, 20, seed=3)])
+    scale = scale.clone().requires_grad_()
+    law = Kernels(centres, turn, scale)
+    log_kernel = _Tile(manifold, law).log_prob(x)
+    expected = (log_kernel[..., None] + weights[:, None].log()).logsumexp(0)
+    found = law.log_sums(manifold, x, weights)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    whole, of_all = law.log_sum(manifold, x, weights[..., 0].log()), expected[..., 0].logsumexp(1)
+    torch.testing.assert_close(whole, of_all, rtol=1e-11, atol=1e-11)
+    # at points that narrow kernels do not reach their derivatives are those of nothing
+    seen = expected[..., 0] > -100
+    for one, other in ((found[..., 0][seen], expected[..., 0][seen]), (whole, of_all)):
+        gradients = [torch.autograd.grad(value.sum(), scale, retain_graph=True)[0] for value in (one, other)]
+        torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
+
+
+def test_a_floor_leaves_out_what_is_nothing_beside_it():
+    sphere = Sphere(2)
+    law, x = kernels(sphere, 40, [0.05, 0.05]), points(sphere, 30, seed=1)
+    log_weights = torch.zeros(40, 1, dtype=torch.float64)
+    whole, beside = (law.log_sum(sphere, x, log_weights, more) for more in (NOTHING, 2.0))
+    two = torch.tensor(2.0, dtype=torch.float64)
+    torch.testing.assert_close(torch.logaddexp(beside, two), torch.logaddexp(whole, two), rtol=0, atol=1e-12)
+    # the farthest from all kernels have none beside a large number
+    assert (law.log_sum(sphere, x, log_weights, 1e4) == NOTHING).all()
 
 
 @pytest.mark.parametrize(

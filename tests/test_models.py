@@ -459,6 +459,17 @@ def test_kernel_density_of_many_points():
     assert torch.allclose(model.log_prob(x), (bumps @ model.weights[1:]).log(), rtol=0, atol=1e-12)
 
 
+def test_kernel_density_widths():
+    """Those that grow by the square root of two, as far as the largest allows; or so many from end to end."""
+    widths = KernelDensity(Sphere(2)).widths
+    assert len(widths) == 26
+    torch.testing.assert_close(widths[1:] / widths[:-1], torch.full_like(widths[1:], 2**0.5), rtol=1e-15, atol=0)
+    assert widths[0] == 1e-4
+    assert 0.7 / 2**0.5 < widths[-1] <= 0.7
+    assert KernelDensity(Sphere(2), min_width=0.25, max_width=0.5).widths.tolist() == [0.25, 0.25 * 2**0.5, 0.5]
+    assert KernelDensity(Sphere(2), widths=3, min_width=0.25, max_width=1.0).widths.tolist() == [0.25, 0.5, 1.0]
+
+
 def test_kernel_density_samples_follow_its_density():
     """E log q by samples and by quadrature; 5 standard errors, false alarm 6e-7."""
     model = ready(KernelDensity)

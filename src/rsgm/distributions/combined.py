@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Product
+from rsgm.progress import bar
 
 
 def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -33,11 +34,13 @@ def fit_weights(log_parts: Tensor, iterations: int, count: Tensor | None = None)
         tensor([0.2917, 0.7083])
     """
     log_weights = torch.full_like(log_parts[0], -math.log(log_parts.shape[1]))
-    for _ in range(iterations):
-        log_share = torch.log_softmax(log_parts + log_weights, 1)
-        if count is not None:
-            log_share = log_share + (count / count.mean()).log()[:, None]
-        log_weights = log_share.logsumexp(0) - math.log(len(log_parts))
+    with bar("weights of the parts", iterations, "iterations") as shown:
+        for _ in range(iterations):
+            log_share = torch.log_softmax(log_parts + log_weights, 1)
+            if count is not None:
+                log_share = log_share + (count / count.mean()).log()[:, None]
+            log_weights = log_share.logsumexp(0) - math.log(len(log_parts))
+            shown.update()
     return log_weights.exp()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,12 @@ from rsgm.seeding import generator_from, seed_from
 
 #: most evaluations of the guide that plan a quadrature; most of the model by importance sampling, and at a time
 _CELLS, _NODES, _BATCH = 3000, 3000, 500
+#: most evaluations, and at a time, of a density in closed form, and standard error that is enough for it
+_CLOSED_NODES, _CLOSED_BATCH, _CLOSED_ENOUGH = 100_000, 5000, 0.003
+#: share of the proposals from which on the integral of a part is a control variate
+_CONTROL = 0.01
+#: most evaluations times numbers that such a law consists of
+_CLOSED_COST = 3e10
 #: error of the quadrature of the guide beyond which the model is integrated by importance sampling
 _ENOUGH = 0.005
 #: standard error that is enough for a flow, and most tangent vectors along which its map is derived
@@ -79,8 +85,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         return None if found is None else _Proposal(*found, context)
 
     if model.manifold.dim <= _TANGENTS and (first := propose(_BATCH // 2)) is not None:
-        proposals = itertools.chain([first], (propose(_BATCH) for _ in itertools.count()))
-        return _sampled(model.rough(), proposals, _PRECISE, draws)
+        return _sampled(model.rough(), lambda n: propose(n) or first, draws, _PRECISE, _NODES)
     return guided_by_kernels(model, data, draws) if _has_kernels(model.manifold, data) else None
 
 
@@ -97,13 +102,19 @@ def guided_by_kernels(model: GenerativeModel, data: ManifoldData, draws: Draws) 
     - 10 %: the uniform law, evenly spread where there is a chart, or, where there is none, wide kernels around the
       training points.
 
-    Both are known exactly, so the value is right in the mean whatever the sampler does; a poor sampler or a missed
+    The kernels of each width of the guide that weighs a percent, and the law of the 10 %, integrate to one: what the
+    model's density differs from their best combination is what is left to chance. A density in closed form is evaluated
+    more often, until the standard error is .003.
+
+    All are known exactly, so the value is right in the mean whatever the sampler does; a poor sampler or a missed
     mode makes a large standard error. What neither draws nor training points show is found by the last 10 %, if it is
     not smaller than the distance between them.
 
     Arguments: see `density_integral`
     """
     manifold, model, guide = model.manifold, model.rough(), _guide(model, data, draws.points)
+    closed = model.likelihood(draws.points[:1].to(model.device)).nfe == 0
+    enough, most = (_CLOSED_ENOUGH, _affordable(model)) if closed else (LARGEST_ERROR / 2, _NODES)
     if manifold.unit_cube_extent and manifold.dim <= 2:
         hints = torch.cat([draws.points[:_CENTRES], data.train.points[:_CENTRES].double()])
 
@@ -113,37 +124,55 @@ def guided_by_kernels(model: GenerativeModel, data: ManifoldData, draws: Draws) 
         plan = integral(near, manifold, (hints, near(hints)), max_nodes=_CELLS)
         if plan.standard_error <= _ENOUGH:
             found = guided_integral(model.log_prob, plan, manifold.dim)
-            if found.measured:
+            if found.measured and not (closed and found.standard_error > enough):
                 return found
-    (draw_far, log_far), share = _anywhere(manifold, data), round(0.9 * _BATCH)
+    (draw_far, log_far), seeds = _anywhere(manifold, data), itertools.count()
 
-    def propose(k: int) -> _Proposal:
-        x = torch.cat([guide.sample(share, seed=seed_from("near", k)).double(), draw_far(_BATCH - share)])
+    def propose(n: int) -> _Proposal:
+        share = round(0.9 * n)
+        x = torch.cat([guide.sample(share, seed=seed_from("near", next(seeds))).double(), draw_far(n - share)])
         x = manifold.projx(x)
-        return _Proposal(x, torch.logaddexp(guide.likelihood(x).value + math.log(0.9), log_far(x) + math.log(0.1)))
+        log_parts = torch.cat([guide.log_parts(x), log_far(x)[:, None]], 1)
+        weights = torch.cat([0.9 * guide.weights, guide.weights.new_tensor([0.1])])
+        log_density = (log_parts + weights.log()).logsumexp(1)
+        # of the others too few points would be drawn to know their integrals
+        ratios = log_parts[:, weights >= _CONTROL] - log_density[:, None]
+        return _Proposal(x, log_density, controls=ratios.exp())
 
-    return _sampled(model, map(propose, itertools.count()), LARGEST_ERROR / 2, draws)
+    return _sampled(model, propose, draws, enough, most)
+
+
+def _affordable(model: GenerativeModel) -> int:
+    """Evaluations of a density in closed form."""
+    numbers = sum(part.numel() for part in model.state_dict().values())
+    return round(min(_CLOSED_NODES, max(_NODES, _CLOSED_COST / max(1, numbers))))
 
 
 class _Proposal(NamedTuple):
+    """Draws of a law whose density is known, and ratios to it, ``(n, K)``, of densities that integrate to one."""
+
     points: Tensor
     log_density: Tensor
     context: Tensor | None = None
+    controls: Tensor | None = None
 
 
-def _sampled(model: GenerativeModel, proposals: Iterator[_Proposal], enough: float, draws: Draws) -> Integral:
-    """By importance sampling, until the standard error is ``enough`` or hopeless, or `_NODES` are spent."""
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+def _sampled(
+    model: GenerativeModel, propose: Callable[[int], _Proposal], draws: Draws, enough: float, most: int
+) -> Integral:
+    """By importance sampling, until the standard error is ``enough`` or hopeless, or ``most`` nodes are spent."""
+    parts: list[tuple[Tensor, ...]] = []
     spent = 0
-    with bar("integral of the density", _NODES, "nodes") as shown:
-        while spent < _NODES:
-            x, log_proposal, context = next(proposals)
-            parts.append((x.cpu(), model.log_prob(x, context).double().cpu(), log_proposal.cpu()))
+    with bar("integral of the density", most, "nodes") as shown:
+        while spent < most:
+            x, log_proposal, context, controls = propose(min(max(_BATCH, spent - _NODES), _CLOSED_BATCH, most - spent))
+            value = model.log_prob(x, context).double()
+            parts.append(tuple(part.cpu() for part in (x, value, log_proposal, controls) if part is not None))
             found = sampled_integral(*map(torch.cat, zip(*parts, strict=True)))
             spent += len(x)
             shown.update(len(x))
             # what the error would be with all nodes is far from small enough
-            hopeless = len(parts) > 1 and found.standard_error * (spent / _NODES) ** 0.5 > 2 * LARGEST_ERROR
+            hopeless = len(parts) > 1 and found.standard_error * (spent / most) ** 0.5 > 2 * LARGEST_ERROR
             if found.standard_error <= enough or hopeless:
                 break
     # for the picture of the density

@@ -54,17 +54,19 @@ class Places(NamedTuple):
         first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
         places, parts = points[first], []
         k, start = min(neighbours, len(places) - 1), 0
-        for chunk in places.split(max(1, _PAIRS // len(places))):
-            distance = manifold.dist(chunk[:, None], places[None])
-            own = torch.arange(len(chunk), device=label.device)
-            distance[own, own + start] = math.inf
-            near, index = distance.topk(k, largest=False)
-            offset = near.new_zeros(*near.shape, manifold.dim)
-            if k:  # geoopt's inner products know no empty tensors
-                tangent = manifold.logmap(chunk[:, None], places[index])
-                offset = manifold.inner(chunk[:, None], manifold.frame(chunk)[:, :, None], tangent).movedim(0, -1)
-            parts.append((index, near, offset))
-            start += len(chunk)
+        with bar("neighbours", len(places)) as shown:
+            for chunk in places.split(max(1, _PAIRS // len(places))):
+                distance = manifold.dist(chunk[:, None], places[None])
+                own = torch.arange(len(chunk), device=label.device)
+                distance[own, own + start] = math.inf
+                near, index = distance.topk(k, largest=False)
+                offset = near.new_zeros(*near.shape, manifold.dim)
+                if k:  # geoopt's inner products know no empty tensors
+                    tangent = manifold.logmap(chunk[:, None], places[index])
+                    offset = manifold.inner(chunk[:, None], manifold.frame(chunk)[:, :, None], tangent).movedim(0, -1)
+                parts.append((index, near, offset))
+                start += len(chunk)
+                shown.update(len(chunk))
         return cls(places, count.to(points), *map(torch.cat, zip(*parts, strict=True)))
 
     def without(self, out: Tensor, neighbours: int) -> Places:
@@ -257,7 +259,8 @@ class AdaptiveKernelDensity(KernelMixture):
         train, val = (self.manifold.projx(x.to(self.centres)) for x in (train, val))
         most = max(self.neighbours, default=1)
         # enough that those of a tenth can be left out
-        places = Places.of(self.manifold, train, 2 * most + 16, counts)
+        with visible():
+            places = Places.of(self.manifold, train, 2 * most + 16, counts)
         n = len(places.points)
         folds = min(self.folds, n)
         fold = torch.randperm(n, generator=generator_from("folds", seed)).to(places.index) % folds
@@ -270,7 +273,8 @@ class AdaptiveKernelDensity(KernelMixture):
             parts.append(self._log_parts(val, places))
             repeats.append(val_counts.to(val))
             shown.update(len(val))
-        shares = self._fit_weights(torch.cat(parts), torch.cat(repeats))
+        with visible():
+            shares = self._fit_weights(torch.cat(parts), torch.cat(repeats))
         of_family = shares[1:].reshape(-1, 2)
         kept = of_family.sum(1) >= _NEGLIGIBLE * of_family.sum(1).max()
         of_family = of_family[kept] * (shares[1:].sum() / of_family[kept].sum())
@@ -322,9 +326,11 @@ class AdaptiveKernelDensity(KernelMixture):
         possible = torch.isfinite(log_parts).any(0)
         prior = possible.to(log_parts) / possible.sum()
         weights = prior
-        for _ in range(self.iterations):
-            share = (log_parts + weights.log()).softmax(1)
-            weights = (repeats @ share + prior) / (repeats.sum() + 1)
+        with bar("weights of the families", self.iterations, "iterations") as shown:
+            for _ in range(self.iterations):
+                share = (log_parts + weights.log()).softmax(1)
+                weights = (repeats @ share + prior) / (repeats.sum() + 1)
+                shown.update()
         return weights
 
 

@@ -72,17 +72,16 @@ class KernelDensity(GenerativeModel):
             counts = weights[0].to(self.points)
             self.points, self.counts = self.points[counts > 0], counts[counts > 0]
         with visible():
-            log_parts = self._log_parts(val)
-        # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
-        reached = torch.isfinite(log_parts).any(1)
-        log_parts = log_parts[reached]
-        if not len(log_parts):
-            self.weights = torch.zeros_like(self.weights).index_fill(
-                0, torch.tensor(len(self.widths), device=self.device), 1.0
-            )
-            return
-        count = None if weights is None else weights[1].to(log_parts)[reached]
-        self.weights = fit_weights(log_parts, self.iterations, count)
+            log_parts = self.log_parts(val)
+            # what no kernel reaches says nothing of their weights; if that is all there is, the widest are the nearest
+            reached = torch.isfinite(log_parts).any(1)
+            if reached.any():
+                count = None if weights is None else weights[1].to(log_parts)[reached]
+                self.weights = fit_weights(log_parts[reached], self.iterations, count)
+                return
+        self.weights = torch.zeros_like(self.weights).index_fill(
+            0, torch.tensor(len(self.widths), device=self.device), 1.0
+        )
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
@@ -104,7 +103,7 @@ class KernelDensity(GenerativeModel):
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""
-        return LogProb((self._log_parts(x) + self.weights.log()).logsumexp(1), 0.0)
+        return LogProb((self.log_parts(x) + self.weights.log()).logsumexp(1), 0.0)
 
     @override
     def resolution(self) -> float:
@@ -115,8 +114,8 @@ class KernelDensity(GenerativeModel):
     def fitted(self) -> bool:
         return len(self.points) > 0
 
-    def _log_parts(self, x: Tensor) -> Tensor:
-        """Log-density of each component, ``(B, 1 + widths)``, the uniform law first."""
+    def log_parts(self, x: Tensor) -> Tensor:
+        """Log-densities ``(B, 1 + widths)`` in float64: of the uniform law, then of the kernels of each width."""
         self._check_fitted()
         # narrow kernels tell a point on the manifold from one a little off it
         x = self.manifold.projx(x.to(self.points))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rsgm.manifolds import Manifold
 from rsgm.models.blocks import Boxes, spatial_order
+from rsgm.progress import bar
 
 #: stands for the logarithm of zero where a derivative is taken: that of the logarithm itself would be no number
 NOTHING = -1e30
@@ -57,6 +58,8 @@ class Kernels(NamedTuple):
             x: points ``(B, *shape)``
             weights: of each centre and family, in each of G sums
         """
+        if not len(x):
+            return x.new_zeros(0, *weights.shape[1:])
         blocks = _Blocks(manifold, self, weights)
 
         def sums(chunk: Tensor) -> Tensor:
@@ -81,6 +84,8 @@ class Kernels(NamedTuple):
             log_weights: of each centre and family, ``(n, F)``
             more: logarithm of what will be added to the sum
         """
+        if not len(x):
+            return x.new_zeros(0)
         every = _Every(manifold, self, log_weights)
 
         def sums(chunk: Tensor) -> Tensor:
@@ -173,9 +178,13 @@ def _fall(manifold: Manifold, gap: Tensor, rate: Tensor) -> Tensor:
 
 
 def _of_near_points(function: Callable[[Tensor], Tensor], coordinates: Tensor, x: Tensor, size: int) -> Tensor:
-    """The values of a function of so many points that are near one another."""
-    order = spatial_order(coordinates, size)
-    return torch.cat([function(x[rows]) for rows in order.split(size)])[order.argsort()]
+    """The values of a function of at least one and at most so many points that are near one another."""
+    order, values = spatial_order(coordinates, size), []
+    with bar("kernels", len(x)) as shown:
+        for rows in order.split(size):
+            values.append(function(x[rows]))
+            shown.update(len(rows))
+    return torch.cat(values)[order.argsort()]
 
 
 class _Tile:

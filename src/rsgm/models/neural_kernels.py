@@ -14,6 +14,7 @@ from rsgm.manifolds import Manifold
 from rsgm.models.adaptive import KernelLaw, KernelMixture, Places
 from rsgm.models.base import Weights
 from rsgm.models.kernels import Kernels
+from rsgm.progress import visible
 from rsgm.seeding import generator_from
 
 #: the k of the distances to the k-th nearest place that the network sees
@@ -138,7 +139,8 @@ class NeuralKernelDensity(KernelMixture):
         train = self.manifold.projx(train.to(self.centres))
         most = max(*_SEEN, *self.shapes, *self.neighbours)
         # enough that those of a tenth can be left out
-        places = Places.of(self.manifold, train, 2 * most + 16, None if weights is None else weights[0])
+        with visible():
+            places = Places.of(self.manifold, train, 2 * most + 16, None if weights is None else weights[0])
         every, n = self._neighbourhoods(places), len(places.points)
         if n < 2:
             raise ValueError("NeuralKernelDensity: folds of at least 2 distinct training points are needed, found 1.")
