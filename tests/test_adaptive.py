@@ -20,7 +20,8 @@ from rsgm import (
 )
 from rsgm.distributions import WrappedNormal
 from rsgm.models.adaptive import Places
-from rsgm.models.kernels import NOTHING, Kernels, _Tile
+from rsgm.models.kernels import Kernels
+from rsgm.models.tiles import NOTHING, Tile
 
 SMALL = {"widths": 3, "min_width": 0.1, "neighbours": (2, 4, 6)}
 MANIFOLDS = [
@@ -100,7 +101,7 @@ def test_sums_within_reach_are_those_of_all_kernels(manifold, monkeypatch):
     x = torch.cat([centres[:7], near[:20], points(manifold, 20, seed=3)])
     scale = scale.clone().requires_grad_()
     law = Kernels(centres, turn, scale)
-    log_kernel = _Tile(manifold, law).log_prob(x)
+    log_kernel = Tile(manifold, *law).log_prob(x)
     expected = (log_kernel[..., None] + weights[:, None].log()).logsumexp(0)
     found = law.log_sums(manifold, x, weights)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
@@ -111,6 +112,19 @@ def test_sums_within_reach_are_those_of_all_kernels(manifold, monkeypatch):
     for one, other in ((found[..., 0][seen], expected[..., 0][seen]), (whole, of_all)):
         gradients = [torch.autograd.grad(value.sum(), scale, retain_graph=True)[0] for value in (one, other)]
         torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
+
+
+def test_far_points_do_not_disturb_near_ones():
+    """Not even where the squares of their distances overflow."""
+    plane = Euclidean(2)
+    law, x = kernels(plane, 40, [0.05, 0.02]), points(plane, 30, seed=1)
+    expected = log_prob(plane, law, x)
+    far = torch.cat([torch.full((1, 2), 1e160, dtype=torch.float64), x])
+    for found in (
+        log_prob(plane, law, far),
+        law.log_sum(plane, far, torch.full((40, 1), -math.log(40), dtype=torch.float64)),
+    ):
+        torch.testing.assert_close(found[1:], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_floor_leaves_out_what_is_nothing_beside_it():

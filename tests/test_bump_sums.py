@@ -93,6 +93,17 @@ def test_an_order_holds_all_points_and_near_ones_together():
     assert len(spatial_order(torch.zeros(100, 2), 8)) == 100
 
 
+def test_far_points_do_not_disturb_near_ones():
+    """Not even where the squares of their distances overflow."""
+    plane, generator = Euclidean(2), seeded()
+    centres = torch.randn(700, 2, generator=generator, dtype=torch.float64)
+    far = torch.tensor([[1e160, 0.0], [1e3, 1e3]], dtype=torch.float64)
+    sums = BumpSums(plane, centres, GRIDS["squared"])
+    found = sums(torch.cat([far[:1], centres[:40], far[1:]]), tqdm(disable=True))
+    torch.testing.assert_close(found[1:-1], sums(centres[:40], tqdm(disable=True)), rtol=1e-12, atol=0)
+    assert (found[[0, -1]] == 0).all()
+
+
 def test_no_points_and_few_centres():
     sums = BumpSums(Sphere(2), Sphere(2).origin(1, 3, dtype=torch.float64), GRIDS["apart"])
     assert sums(torch.empty(0, 3, dtype=torch.float64), tqdm(disable=True)).shape == (0, 7)

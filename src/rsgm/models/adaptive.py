@@ -16,7 +16,8 @@ from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.models.base import GenerativeModel, Weights
-from rsgm.models.kernels import NOTHING, Kernels
+from rsgm.models.kernels import Kernels
+from rsgm.models.tiles import NOTHING
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
 

@@ -91,9 +91,8 @@ class BumpSums:
         square, log_factor = self.manifold.bump_table(x, self.firsts, 0.0)
         nearest, which = square.min(1, keepdim=True)
         margin = _LOST + self.log_share[which] - log_factor.expand_as(square).gather(1, which)
-        # the squared width up to which a block is out of reach of a point
+        # the squared width up to which a block is out of reach of a point; where squares overflow there is no other
         out = torch.maximum((gap - nearest) / (2 * margin), gap / (2 * _UNDERFLOW))
-        # where squares overflow nothing is in reach
-        out = out.nan_to_num(nan=math.inf, posinf=math.inf).amin(0)
+        out = out.masked_fill(gap.isinf(), math.inf).amin(0)
         counts = (self.widths.square()[:, None] > out).sum(0).tolist()
         return [(block, count) for block, count in enumerate(counts) if count]
