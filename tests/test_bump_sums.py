@@ -65,6 +65,19 @@ def test_sums_are_those_over_all_pairs(manifold, widths, monkeypatch):
     assert (found[expected < -760] == 0).all()
 
 
+@every_manifold
+def test_sums_of_an_accelerator_are_the_same(manifold, monkeypatch):
+    monkeypatch.setattr(bump_sums, "_FAR", 2_000)
+    centres, x = case(manifold)
+    widths = GRIDS["squared"][6:]
+    counts = torch.arange(len(centres)).double() % 3 + 1
+    for own in (None, counts):
+        found = bump_sums.all_pairs(manifold, centres, widths, own, x, tqdm(disable=True))
+        expected = BumpSums(manifold, centres, widths, own)(x, tqdm(disable=True))
+        normal = expected > 1e-250
+        torch.testing.assert_close(found[normal], expected[normal], rtol=1e-9, atol=0)
+
+
 def test_narrow_bumps_see_few_pairs(monkeypatch):
     """The pairs grow with the number of centres within reach, not with that of all."""
     seen, sphere = [], Sphere(2)

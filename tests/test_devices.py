@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_f
 from conftest import STATE_SPACES, concrete, each, variants
 from elsewhere import AWAY, Elsewhere, MismatchError, prepare
 from helpers import learned, model_on, without_figures
-from rsgm import RSGM, FlowMatching, Moser, Sphere, heat_kernels
+from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels
 from rsgm.charts import Logit, Standardise
 from rsgm.data import LawData
 from rsgm.distributions import GaussianMixture, RandomVonMisesFisherMixture, Uniform
@@ -200,6 +200,14 @@ def test_samplers(sampler, far_away):
         *_, x = model.sampler.states(model.score, N)
         assert x.device.type == "meta"
         assert x.shape == (N, 3)
+
+
+def test_kernel_density(far_away):
+    model = KernelDensity(Sphere(2), widths=3)
+    model.points = torch.ones(5, 3, dtype=torch.float64)
+    model.to("meta")
+    with far_away():
+        assert model.likelihood(points()).value.device.type == "meta"
 
 
 @pytest.mark.parametrize("make", variants(Manifold))

@@ -13,7 +13,7 @@ from rsgm.distributions.combined import choose, fit_weights
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, Weights
-from rsgm.models.bump_sums import BumpSums
+from rsgm.models.bump_sums import bump_sums
 from rsgm.progress import bar, visible
 
 
@@ -122,7 +122,7 @@ class KernelDensity(GenerativeModel):
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
         with bar("kernel density", len(x)) as shown:
             counts = self.counts if len(self.counts) else None
-            sums = BumpSums(self.manifold, self.points, self.widths, counts)(x, shown)
+            sums = bump_sums(self.manifold, self.points, self.widths, counts, x, shown)
         log_count = math.log(len(self.points) if counts is None else float(counts.sum()))
         # densities underflow to zero harmlessly
         log_kernels = sums.log() + (self.manifold.bump_log_constant(self.widths) - log_count)
