@@ -24,9 +24,9 @@ def fill_in(model: Namespace, data: ManifoldData) -> None:
 
     Arguments:
         model: the configuration of a model, which is changed
-        data: set up
+        data: set up; the context of those that do not name theirs is up to the configuration
     """
-    context = data.train.context
+    context = data.train.context if data.context_names else None
     _fill(model, dict_to_namespace(describe(data.manifold)), 0 if context is None else context.shape[1])
 
 

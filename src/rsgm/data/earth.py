@@ -16,6 +16,7 @@ from rsgm.data.factors import Factor
 from rsgm.data.names import half_turn
 from rsgm.data.places import PlaceFactor
 from rsgm.data.tabular import Tabular
+from rsgm.manifolds import Manifold, Sphere
 from rsgm.seeding import generator_from
 
 
@@ -70,6 +71,12 @@ class EarthData(Tabular):
             raise ValueError(f"EarthData: dequantize_deg must not be negative, and finite, found {width}.")
         if width and self.numbers:
             raise ValueError("EarthData: dequantize_deg is for places alone; leave it out, or the numbers.")
+
+    @property
+    @override
+    def manifold(self) -> Manifold:
+        """Known without the file, but for numbers."""
+        return super().manifold if self.numbers else Sphere(2)
 
     @override
     def factors_in_file(self) -> Sequence[Factor]:

@@ -15,7 +15,7 @@ from rsgm.data.factors import Factor
 from rsgm.data.names import Column, Floats, Names, Unit
 from rsgm.data.rotations import Layout, Rotations
 from rsgm.data.tabular import Tabular
-from rsgm.manifolds import SpecialOrthogonal
+from rsgm.manifolds import Manifold, SpecialOrthogonal
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,12 @@ class RotationData(Tabular):
             RotationFactor(self.order, self.columns, self.unit)
         except ValueError as error:
             raise ValueError(f"RotationData: {error}") from None
+
+    @property
+    @override
+    def manifold(self) -> Manifold:
+        """Known without the file, but for numbers."""
+        return super().manifold if self.numbers else SpecialOrthogonal()
 
     @override
     def factors_in_file(self) -> Sequence[Factor]:
