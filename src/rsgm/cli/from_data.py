@@ -27,19 +27,19 @@ def fill_in(model: Namespace, data: ManifoldData) -> None:
         data: set up; the context of those that do not name theirs is up to the configuration
     """
     context = data.train.context if data.context_names else None
-    _fill(model, dict_to_namespace(describe(data.manifold)), 0 if context is None else context.shape[1])
+    _fill(model, data, 0 if context is None else context.shape[1])
 
 
-def _fill(part: Any, manifold: Namespace, context: int) -> None:
+def _fill(part: Any, data: ManifoldData, context: int) -> None:
     if isinstance(part, list):
         for item in part:
-            _fill(item, manifold, context)
+            _fill(item, data, context)
     if not isinstance(part, Namespace):
         return
     for key, value in list(vars(part).items()):
         if isinstance(value, Namespace) and str(vars(value).get("class_path")).rpartition(".")[2] == from_data.__name__:
-            part[key] = manifold
+            part[key] = dict_to_namespace(describe(data.manifold))
         elif key == "context_features" and value == 0:
             part[key] = context
         else:
-            _fill(value, manifold, context)
+            _fill(value, data, context)
