@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 
 import helpers
 from conftest import concrete
-from rsgm.cli import TrainCLI, train
+from rsgm.cli import TrainCLI, runs, train
 from rsgm.data import ManifoldData
 from rsgm.models import read_checkpoint
 
@@ -105,7 +104,8 @@ def compose(*args: str, config: str = "tiny.yaml") -> TrainCLI:
     try:
         return TrainCLI([f"--config={config}", *args])
     finally:
-        os.environ.pop("RSGM_RUN_FOLDER", None)
+        runs.keep()
+        runs.release()
 
 
 def best(name: str = "tiny", version: int = 0) -> Path:

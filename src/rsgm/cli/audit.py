@@ -12,10 +12,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from rsgm.cli.explain import UsageError, explain
+from rsgm.cli.explain import UsageError, explain, told
 from rsgm.cli.parser import Parser, add_loading, import_own, mended
 from rsgm.data import ManifoldData, read_points
 from rsgm.evaluation import Audit, audit, load_data
+from rsgm.files import new_file, require_free
 from rsgm.models import load, read_checkpoint
 
 
@@ -37,17 +38,18 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
     options, rest = parser.parse_known_args(args)
     try:
         import_own(options.modules)
-        if options.out is not None and options.out.exists():
-            raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
+        if options.out is not None:
+            require_free(options.out)
         found = _audit(options, _data(options.config, rest))
         print(found.text)
         if options.out is not None:
-            options.out.write_text(json.dumps(found.findings, indent=2) + "\n")
+            with new_file(options.out) as partial:
+                partial.write_text(json.dumps(found.findings, indent=2) + "\n")
     # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, RuntimeError, AssertionError, OSError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
-        text = str(error)
+        text = told(error)
         if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
             text = explain(text, [])
         print(f"{command}: {text}", file=sys.stderr)

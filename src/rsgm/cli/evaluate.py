@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from rsgm.cli.explain import told
 from rsgm.cli.parser import add_loading, import_own
 from rsgm.data import ManifoldData
 from rsgm.data.tabular import Tabular
@@ -23,8 +24,8 @@ from rsgm.evaluation import (
     write_density_grid,
     write_regions,
 )
-from rsgm.evaluation.files import new_file, require_free
 from rsgm.evaluation.rows import Columns
+from rsgm.files import new_file, require_free
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.progress import visible
 
@@ -64,10 +65,10 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
         with visible():
             print(_answer(options))
     # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, RuntimeError, AssertionError, OSError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
-        print(f"{command}: {error}", file=sys.stderr)
+        print(f"{command}: {told(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -15,6 +15,8 @@ from types import FrameType
 from jsonargparse.typing import PositiveInt
 
 from rsgm import sweeps
+from rsgm.cli.explain import told
+from rsgm.files import write_text
 from rsgm.progress import bar, visible
 from rsgm.sweeps import Job, Outcome, Record, Sweep, SweepError, Trial
 
@@ -41,8 +43,8 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     with _as_interrupts() as signals:
         try:
             return _sweep(Sweep.read(options.file), options)
-        except (SweepError, FileNotFoundError) as error:
-            print(f"{command}: {error}", file=sys.stderr)
+        except (SweepError, OSError) as error:
+            print(f"{command}: {told(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"\nStopped. To go on: {command} {shlex.join(given)}", file=sys.stderr)
@@ -64,10 +66,10 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
             sweeps.write(path, kept)
             left = len(sweeps.due(plan, {record.key: record for record in kept}))
             print(f"{path}: {len(kept)} runs; {left} are left")
-        _PAGE.write_text(page())
+        write_text(_PAGE, page())
         print(f"{_PAGE} written")
-    except (SweepError, FileNotFoundError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
+    except (SweepError, OSError) as error:
+        print(f"{command}: {told(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -112,8 +114,8 @@ def _sweep(plan: Sweep, options: argparse.Namespace) -> int:
                     shown.update(0)
     folder.mkdir(parents=True, exist_ok=True)
     if options.trial is None:
-        (folder / "summary.md").write_text(sweeps.section(plan, records, {}))
-        (folder / "summary.csv").write_text(sweeps.summary_csv(plan, records))
+        write_text(folder / "summary.md", sweeps.section(plan, records, {}))
+        write_text(folder / "summary.csv", sweeps.summary_csv(plan, records))
         print(sweeps.overview(plan, sweeps.rows(plan, records)))
         print(f"\nThe rest is in summary.md and summary.csv of {folder}; rsgm results {options.file} publishes it.")
     for name, failure in failures.items():
