@@ -270,7 +270,7 @@ def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
             trainer.save_checkpoint(best)
         watch.part()
     except RuntimeError as error:
-        gone = watch.lost()
+        gone = watch.lost(error)
         if gone is None:
             raise
         number = watch.status()

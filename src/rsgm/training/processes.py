@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -87,8 +88,8 @@ class Watch:
         """The others are no longer needed, however they end."""
         self._needed = False
 
-    def lost(self) -> str | None:
-        """Which process is gone, as a sentence; None where all are there after some seconds."""
+    def lost(self, error: RuntimeError) -> str | None:
+        """Which process is gone, as a sentence; None where an error, of this one, has another reason."""
         deadline = time.monotonic() + GRACE / 2
         while self._many and time.monotonic() < deadline:
             self._adopt()
@@ -96,7 +97,8 @@ class Watch:
             if found is not None:
                 return found
             time.sleep(_POLL / 5)
-        return None
+        # of processes that a launcher has started, only a broken connection tells
+        return "another process of the run has ended" if re.search("onnection (closed|reset)", str(error)) else None
 
     def status(self) -> int | None:
         """The signal that one of the processes ended by in good order, as all of them are to."""
