@@ -16,6 +16,7 @@ from jsonargparse.typing import PositiveInt
 
 from rsgm import sweeps
 from rsgm.cli.explain import told
+from rsgm.cli.parser import local_path
 from rsgm.files import write_text
 from rsgm.progress import bar, visible
 from rsgm.sweeps import Job, Outcome, Record, Sweep, SweepError, Trial
@@ -27,7 +28,7 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     """Run the trials of a file, or what is left of them, and tabulate them; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=sweep.__doc__, allow_abbrev=False)
     parser.add_argument("file", type=Path, help="What to run, such as configs/sweep/earth.yaml.")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs (default: runs).")
+    parser.add_argument("--runs", type=local_path, default=Path("runs"), help="Folder of all runs (default: runs).")
     parser.add_argument("--method", action="append", default=[], help="Only this method, or pattern; may be repeated.")
     parser.add_argument("--case", action="append", default=[], help="Only this case, or pattern; may be repeated.")
     parser.add_argument("--seed", action="append", default=[], type=int, help="Only this seed; may be repeated.")
@@ -55,7 +56,7 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
     """Collect the runs of sweeps into results/ and write RESULTS.md; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=results.__doc__, allow_abbrev=False)
     parser.add_argument("files", type=Path, nargs="*", help="Sweeps whose runs are collected (default: none).")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs (default: runs).")
+    parser.add_argument("--runs", type=local_path, default=Path("runs"), help="Folder of all runs (default: runs).")
     options = parser.parse_args(args)
     try:
         for file in options.files:
