@@ -86,7 +86,8 @@ def test_the_clock_of_a_run(monkeypatch):
 def test_when_the_last_checkpoint_is_written(tmp_path):
     """Every so many steps but not at the end of an epoch, whose validation follows; each step once; finite weights."""
     written, flushed, logged = [], [], []
-    progress = SimpleNamespace(current=SimpleNamespace(processed=1, completed=0))
+    total = SimpleNamespace(ready=1, processed=1)
+    progress = SimpleNamespace(current=SimpleNamespace(processed=1, completed=0), total=total)
     trainer = SimpleNamespace(
         global_step=0,
         is_last_batch=False,

@@ -20,7 +20,7 @@ from rsgm.cli import train
 from rsgm.models import read_checkpoint
 from rsgm.training import Training
 from test_resume import OF_EACH_MODEL, assert_same_run, last
-from tiny import ROOT, enter, metrics, points, small_network, smaller, without_figures
+from tiny import ROOT, enter, logged, metrics, points, small_network, smaller, without_figures
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -231,19 +231,23 @@ def test_a_kill_within_a_write(placed, folder, count):
         if same:
             try:
                 assert_same_run(f"run{k}") if resumable else None
+                assert logged(Path(f"runs/run{k}/version_{int(not resumable)}")) == set(range(12))
             except AssertionError:
                 same = False
         count("kills within a write", not same)
         assert status == -signal.SIGKILL
         assert same, (call, nth, after, said())
-    assert not list(Path("runs").rglob("*.ckpt.part"))
+        # of a run that goes on no rest is left; one that has no checkpoint is left as it is
+        assert not resumable or not list(Path(f"runs/run{k}").rglob("*.part"))
 
 
 FAMILIES = list(OF_EACH_MODEL)
 
 
-@pytest.mark.parametrize("name", [FAMILIES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES[1:])])
-def test_every_family_survives_random_kills(name, folder, count):
+@pytest.mark.parametrize("name", ["RSGM", *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "RSGM")])
+def test_every_family_survives_random_kills(name, folder, count, monkeypatch):
+    for part in ("evaluate", "log_result", "report"):  # which take a minute for pictures, and learn nothing
+        monkeypatch.setattr(f"rsgm.cli.commands.{part}", lambda *_: {})
     config = OF_EACH_MODEL[name]
     args = [f"--config={config}", *small_network(config), *smaller(config, points(folder)), "--save_every=2"]
     args += ["--data.steps_per_epoch=6", "--trainer.max_steps=12", "--trainer.accelerator=cpu"]

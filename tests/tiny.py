@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import helpers
 from conftest import concrete
@@ -118,6 +119,13 @@ def metrics(name: str = "tiny", version: int = 0) -> dict:
 
 def printed_nll(text: str) -> float:
     return float(re.search(r"test NLL \(nats\) +(\S+)", text).group(1))
+
+
+def logged(folder: Path) -> set[int]:
+    """The steps of the curve of the loss."""
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    found.Reload()
+    return {point.step for point in found.Scalars("train/loss")}
 
 
 def weights(path: Path, key: str = "state_dict") -> dict[str, torch.Tensor]:

@@ -234,7 +234,7 @@ def _train(cli: TrainCLI, signals: Signals, again: str) -> int:
         print(f"Run folder: {run}")
         with mended():
             runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
-    with Watch(trainer, signals, lambda: cli.interruption.longest, runs.is_first()) as watch:
+    with Watch(trainer, signals, lambda: cli.interruption.longest, runs.is_started()) as watch:
         try:
             if cli.model is not None:
                 _fit(cli, signals, watch)
@@ -244,7 +244,7 @@ def _train(cli: TrainCLI, signals: Signals, again: str) -> int:
             if (run / "last.ckpt").exists():
                 stopped.remedy = f"{run / 'last.ckpt'} is saved; to go on: {again}"
             raise
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero and runs.is_first()):
             return 0
         try:
             metrics = evaluate(run / "best.ckpt")

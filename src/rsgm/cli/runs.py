@@ -133,6 +133,11 @@ def is_first() -> bool:
     return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
+def is_started() -> bool:
+    """Whether the first of the processes has started this one, and no launcher."""
+    return not is_first() and _RUN_FOLDER in os.environ
+
+
 def write_new(path: Path, text: str) -> None:
     """Write a text beside what is there: ``config.yaml``, then ``config_1.yaml``, …"""
     k, target = 0, path

@@ -123,14 +123,18 @@ class LastCheckpoint(Checkpoint):
         """
         if not trainer.global_step or not trainer.is_global_zero:
             return
+        loop = trainer.fit_loop.epoch_loop
         if trainer.validating:
             ended = trainer.global_step == trainer.max_steps or trainer.current_epoch + 1 == trainer.max_epochs
             if ended and self.path.exists():
                 return
-            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress = loop.val_loop.batch_progress
             progress.reset()
             progress.increment_ready()
             progress.increment_started()
+        elif loop.batch_progress.total.ready > loop.batch_progress.total.processed and not loop._should_accumulate():
+            # within a step, which Lightning takes for done when it counts the steps of the curve
+            loop._batches_that_stepped -= 1
         if self._is_due(trainer):
             _log(trainer)
             contents = trainer._checkpoint_connector.dump_checkpoint()

@@ -42,12 +42,12 @@ class Watch:
         trainer: of the run; with one process there is nothing to watch
         signals: of this process
         longest: the seconds of the longest step so far
-        first: whether this is the first process of the run
+        started: whether the first process of the run has started this one, and no launcher
     """
 
-    def __init__(self, trainer: Trainer, signals: Signals, longest: Callable[[], float], first: bool) -> None:
+    def __init__(self, trainer: Trainer, signals: Signals, longest: Callable[[], float], started: bool) -> None:
         self._launcher = trainer.strategy.launcher
-        self._signals, self._longest, self._first = signals, longest, first
+        self._signals, self._longest, self._started = signals, longest, started
         self._many = trainer.world_size > 1 and threading.current_thread() is threading.main_thread()
         self._children: list[subprocess.Popen[bytes]] = []
         self._parent = os.getppid()
@@ -71,7 +71,7 @@ class Watch:
         if not self._many:
             return
         self._adopt()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + GRACE / 2
         for child in self._children:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
@@ -127,7 +127,7 @@ class Watch:
         for rank, child in enumerate(self._children if self._needed else (), 1):
             if child.poll():
                 return f"process {rank} of the run has ended with status {child.returncode}"
-        if not self._first and os.getppid() != self._parent:
+        if self._started and os.getppid() != self._parent:
             return "the first process of the run has ended"
         return None
 
