@@ -179,3 +179,15 @@ def quadrature(
         nodes = torch.cat([nodes.repeat_interleave(count, 0), node.repeat(len(nodes))[:, None]], 1)
         weights = (weights[:, None] * weight).flatten()
     return manifold.from_unit_cube(nodes).to(dtype), (math.exp(manifold.log_volume) * weights).to(dtype)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Of the tests of faults: how much was tried, and how much of it was lost."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    counts: dict[str, int] = {}
+    for report in reports:
+        if getattr(report, "when", None) == "call":
+            for name, number in report.user_properties:
+                counts[name] = counts.get(name, 0) + number
+    for name, number in counts.items():
+        terminalreporter.write_line(f"{name}: {number}")

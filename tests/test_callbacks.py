@@ -42,7 +42,7 @@ def test_a_checkpoint_takes_the_old_one_s_place_when_it_is_whole_and_on_disk(tmp
     monkeypatch.setattr(os, "replace", replace_when_whole)
     monkeypatch.setattr(os, "fsync", lambda file: (calls.append("flush"), fsync(file)))
     AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
-    assert calls == ["flush", "rename"]
+    assert calls == ["flush", "rename", "flush"]  # the file, and its name in the folder
     assert torch.load(path) == {"step": 2}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
@@ -85,7 +85,9 @@ def test_the_clock_of_a_run(monkeypatch):
 
 def test_when_the_last_checkpoint_is_written(tmp_path):
     """Every so many steps but not at the end of an epoch, whose validation follows; each step once; finite weights."""
-    written = []
+    written, flushed, logged = [], [], []
+    total = SimpleNamespace(ready=1, processed=1)
+    progress = SimpleNamespace(current=SimpleNamespace(processed=1, completed=0), total=total)
     trainer = SimpleNamespace(
         global_step=0,
         is_last_batch=False,
@@ -95,6 +97,14 @@ def test_when_the_last_checkpoint_is_written(tmp_path):
         lightning_module=SimpleNamespace(model=SimpleNamespace(is_finite=lambda: trainer.finite)),
         save_checkpoint=lambda path: written.append((trainer.global_step, path.name)),
         finite=True,
+        validating=False,
+        is_global_zero=True,
+        max_steps=-1,
+        loggers=[SimpleNamespace(save=lambda: flushed.append(trainer.global_step))],
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+        _logger_connector=SimpleNamespace(update_train_step_metrics=lambda: logged.append(trainer.global_step)),
+        _checkpoint_connector=SimpleNamespace(dump_checkpoint=dict),
+        strategy=SimpleNamespace(save_checkpoint=lambda _, path: trainer.save_checkpoint(path)),
     )
     last = LastCheckpoint(tmp_path / "last.ckpt", every=3)
     for step in range(1, 11):
@@ -105,6 +115,8 @@ def test_when_the_last_checkpoint_is_written(tmp_path):
             last.on_train_epoch_end(trainer)
     last.on_train_end(trainer)
     assert written == [(step, "last.ckpt") for step in (3, 6, 9, 10)]
+    # a checkpoint is never ahead of the curve
+    assert flushed == logged == [3, 6, 9, 10]
     trainer.global_step, trainer.finite = 12, False
     last.on_exception(trainer, None, KeyboardInterrupt())
     assert len(written) == 4

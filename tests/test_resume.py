@@ -20,6 +20,7 @@ from tiny import (
     best,
     compose,
     enter,
+    logged,
     points,
     run,
     same,
@@ -138,6 +139,13 @@ def test_every_model_continues_bit_for_bit(name, folder):
     assert step(last()) == 2
     assert run(*args, "--name=tiny", "--ckpt_path=last", config=str(config)) == 0
     assert_same_run("tiny")
+
+
+@pytest.mark.parametrize("where, at", [("training_step", 9), ("validation_step", 1)])
+def test_the_curve_has_every_step(where, at, folder):
+    interrupted_run(*STEPS, where=where, at=at, saved=True)
+    assert run(*STEPS, "--ckpt_path=last") == 0
+    assert logged(last().parent) == set(range(12))
 
 
 def test_epoch_boundary_that_is_also_a_write(folder):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -14,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import helpers
 from conftest import concrete
-from rsgm.cli import TrainCLI, train
+from rsgm.cli import TrainCLI, runs, train
 from rsgm.data import ManifoldData
 from rsgm.models import read_checkpoint
 
@@ -105,7 +105,8 @@ def compose(*args: str, config: str = "tiny.yaml") -> TrainCLI:
     try:
         return TrainCLI([f"--config={config}", *args])
     finally:
-        os.environ.pop("RSGM_RUN_FOLDER", None)
+        runs.keep()
+        runs.release()
 
 
 def best(name: str = "tiny", version: int = 0) -> Path:
@@ -118,6 +119,13 @@ def metrics(name: str = "tiny", version: int = 0) -> dict:
 
 def printed_nll(text: str) -> float:
     return float(re.search(r"test NLL \(nats\) +(\S+)", text).group(1))
+
+
+def logged(folder: Path) -> set[int]:
+    """The steps of the curve of the loss."""
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    found.Reload()
+    return {point.step for point in found.Scalars("train/loss")}
 
 
 def weights(path: Path, key: str = "state_dict") -> dict[str, torch.Tensor]:

@@ -12,11 +12,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from rsgm.cli.explain import UsageError, explain
-from rsgm.cli.parser import Parser, add_loading, import_own, mended
+from rsgm.cli.explain import UsageError, explain, told
+from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended
 from rsgm.data import ManifoldData, read_points
 from rsgm.evaluation import Audit, audit, load_data
+from rsgm.files import new_file, require_free
 from rsgm.models import load, read_checkpoint
+from rsgm.training import Signals, Stopped
 
 
 def audit_command(args: list[str] | None = None, command: str = "rsgm audit") -> int:
@@ -27,27 +29,32 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
         epilog="Data are named as for training: --data=EarthData --data.name=flood, or --config FILE.yaml.",
         allow_abbrev=False,
     )
-    parser.add_argument("--ckpt", help="A checkpoint; its data are named in it.")
-    parser.add_argument("--scored", type=Path, help="Table of test points with a column log_prob: nats, by volume.")
-    parser.add_argument("--grid", type=Path, help="Table of points all over with columns log_prob and volume.")
-    parser.add_argument("--samples", type=Path, help="Table of samples, perhaps with a column log_prob.")
-    parser.add_argument("--config", type=Path, help="A configuration, of which the data are taken.")
-    parser.add_argument("--out", type=Path, help="JSON file for all that was found.")
+    parser.add_argument("--ckpt", type=local_path, help="A checkpoint; its data are named in it.")
+    parser.add_argument("--scored", type=local_path, help="Table of test points with a column log_prob in nats.")
+    parser.add_argument("--grid", type=local_path, help="Table of points all over with columns log_prob and volume.")
+    parser.add_argument("--samples", type=local_path, help="Table of samples, perhaps with a column log_prob.")
+    parser.add_argument("--config", type=local_path, help="A configuration, of which the data are taken.")
+    parser.add_argument("--out", type=local_path, help="JSON file for all that was found.")
     add_loading(parser)
     options, rest = parser.parse_known_args(args)
     try:
         import_own(options.modules)
-        if options.out is not None and options.out.exists():
-            raise FileExistsError(f"{options.out} exists; choose another file, nothing is overwritten.")
-        found = _audit(options, _data(options.config, rest))
+        if options.out is not None:
+            require_free(options.out)
+        with Signals():
+            found = _audit(options, _data(options.config, rest))
         print(found.text)
         if options.out is not None:
-            options.out.write_text(json.dumps(found.findings, indent=2) + "\n")
+            with new_file(options.out) as partial:
+                partial.write_text(json.dumps(found.findings, indent=2) + "\n")
+    except Stopped as stopped:
+        print(f"{command}: stopped by {stopped.name}; the same command starts again.", file=sys.stderr)
+        return int(stopped.code)
     # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, RuntimeError, AssertionError, OSError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
-        text = str(error)
+        text = told(error)
         if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
             text = explain(text, [])
         print(f"{command}: {text}", file=sys.stderr)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
+import re
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,13 +18,13 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_warn
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
 from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.events import Events, log_result
-from rsgm.cli.explain import UsageError, explain
+from rsgm.cli.explain import UsageError, explain, told
 from rsgm.cli.from_data import fill_in
 from rsgm.cli.parser import Parser, mended
 from rsgm.cli.sweep import results, sweep
@@ -38,10 +38,15 @@ from rsgm.training import (
     AtomicCheckpointIO,
     DensityFigure,
     FinalValidation,
+    Interruption,
     LastCheckpoint,
     Outlook,
+    ProcessLost,
     SampleFigure,
+    Signals,
+    Stopped,
     Training,
+    Watch,
     fit_in_one_pass,
     quiet,
 )
@@ -57,8 +62,9 @@ class TrainCLI(LightningCLI):
     law: GenerativeModel
     run: Path
 
-    def __init__(self, args: list[str] | None = None) -> None:
+    def __init__(self, args: list[str] | None = None, signals: Signals | None = None) -> None:
         self._given = sys.argv[1:] if args is None else args
+        self.interruption = Interruption(signals or Signals())
         with mended():
             super().__init__(
                 Training,
@@ -146,7 +152,7 @@ class TrainCLI(LightningCLI):
             enable_version_counter=False,
         )
         last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
-        callbacks = [SampleFigure(), DensityFigure(), Outlook(), FinalValidation(), best, last]
+        callbacks = [SampleFigure(), DensityFigure(), Outlook(), FinalValidation(), best, last, self.interruption]
         if config.get("enable_progress_bar") is not False:
             callbacks.append(TQDMProgressBar(refresh_rate=50))
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
@@ -157,9 +163,6 @@ class TrainCLI(LightningCLI):
                 self.model.require_precision(trainer.precision)
             return trainer
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-            for folder in (self.run, *self.run.parents[:2]):
-                with contextlib.suppress(OSError):  # not empty
-                    folder.rmdir()
             raise UsageError(f"trainer: {error}") from error
 
     def _run_folder(self) -> Path:
@@ -168,7 +171,7 @@ class TrainCLI(LightningCLI):
         first.add_argument("--config", action="append", default=[])
         files = first.parse_known_args(self._given)[0].config
         name = self.config.name or (Path(files[0]).stem if files else "run")
-        folder, self.config.ckpt_path = runs.claim(Path(self.config.runs) / name, self.config.ckpt_path)
+        folder, self.config.ckpt_path = runs.claim(runs.base(self.config.runs, name), self.config.ckpt_path)
         return folder
 
 
@@ -192,34 +195,38 @@ def train(args: list[str] | None = None, command: str = "train.py") -> int:
     """Train a model and score its best checkpoint; the exit status."""
     # a module of one's own is found beside the command, as it is by `python`
     sys.path.append(os.getcwd())
-    try:
-        with quiet():
-            return _train(TrainCLI(args))
-    except (
-        UsageError,
-        CheckpointError,
-        MisconfigurationException,
-        NonFiniteLossError,
-        SolveError,
-        FileNotFoundError,
-        ValueError,
-    ) as error:
-        if os.environ.get("RSGM_DEBUG"):
-            raise
-        text = str(error)
-        if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
-            error = UsageError(explain(text, []))
-        print(f"{command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except SIGTERMException:
-        return 128 + signal.SIGTERM
-    finally:
-        runs.release()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    given = sys.argv[1:] if args is None else args
+    with Signals() as signals:
+        try:
+            with quiet():
+                return _train(TrainCLI(args, signals), signals, _to_go_on(command, given))
+        except (
+            UsageError,
+            CheckpointError,
+            MisconfigurationException,
+            NonFiniteLossError,
+            ProcessLost,
+            SolveError,
+            OSError,
+            ValueError,
+        ) as error:
+            if os.environ.get("RSGM_DEBUG"):
+                raise
+            text = told(error)
+            if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
+                error = UsageError(explain(text, []))
+                text = str(error)
+            print(f"{command}: {text}", file=sys.stderr)
+            return 2 if isinstance(error, UsageError) else 1
+        except Stopped as stopped:
+            if runs.is_first():
+                print(f"{command}: stopped by {stopped.name}. {stopped.remedy}", file=sys.stderr)
+            return int(stopped.code)
+        finally:
+            runs.release()
 
 
-def _train(cli: TrainCLI) -> int:
+def _train(cli: TrainCLI, signals: Signals, again: str) -> int:
     trainer, run, resume = cli.trainer, cli.run, cli.config.ckpt_path
     if resume is not None:
         read_checkpoint(resume)
@@ -227,25 +234,54 @@ def _train(cli: TrainCLI) -> int:
         print(f"Run folder: {run}")
         with mended():
             runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
-    best = run / "best.ckpt"
-    if cli.model is None:
-        if not runs.is_first():
+    with Watch(trainer, signals, lambda: cli.interruption.longest, runs.is_started()) as watch:
+        try:
+            if cli.model is not None:
+                _fit(cli, signals, watch)
+            elif runs.is_first():
+                _fit_in_one_pass(cli)
+        except Stopped as stopped:
+            if (run / "last.ckpt").exists():
+                stopped.remedy = f"{run / 'last.ckpt'} is saved; to go on: {again}"
+            raise
+        if not (trainer.is_global_zero and runs.is_first()):
             return 0
-        _fit_in_one_pass(cli)
-    else:
-        trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+        try:
+            metrics = evaluate(run / "best.ckpt")
+            print(report(metrics))
+            log_result(trainer, cli.config_dump, metrics)
+        except Stopped as stopped:
+            stopped.remedy = f"Training is done; to score it: evaluate.py --ckpt {run / 'best.ckpt'}"
+            raise
+    return 0
+
+
+def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
+    """Train, and have a ``best.ckpt`` at the end."""
+    trainer, best = cli.trainer, cli.run / "best.ckpt"
+    try:
+        trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+        signals.check()
         # as the first process sees it, for all of them write a checkpoint together
         if not trainer.strategy.broadcast(best.exists()):
             if not cli.law.is_finite():
                 raise NonFiniteLossError("The weights are not finite at the end of the run, which was never validated.")
             rank_zero_warn("This run was never validated: best.ckpt holds the weights of its end.")
             trainer.save_checkpoint(best)
-        if not trainer.is_global_zero:
-            return 0
-    metrics = evaluate(best)
-    print(report(metrics))
-    log_result(trainer, cli.config_dump, metrics)
-    return 0
+        watch.part()
+    except RuntimeError as error:
+        gone = watch.lost(error)
+        if gone is None:
+            raise
+        number = watch.status()
+        if number is not None:
+            raise Stopped(number) from error
+        raise ProcessLost(f"{gone}, and this one with it; {cli.run / 'last.ckpt'} goes on.") from error
+    finally:
+        if trainer.global_step:
+            runs.keep()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def _fit_in_one_pass(cli: TrainCLI) -> None:
@@ -262,8 +298,16 @@ def _fit_in_one_pass(cli: TrainCLI) -> None:
         nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
     record = {"seed": seed, "training": spent, "validation": None if nll is None else {"nll": float(nll)}}
     record |= data.record()
+    if not law.is_finite():
+        raise NonFiniteLossError("The fitted parameters are not finite.")
     for name in ("best", "last"):
         write_checkpoint(law, cli.run / f"{name}.ckpt", **record)
+
+
+def _to_go_on(command: str, given: list[str]) -> str:
+    """The command that continues a run."""
+    line = shlex.join([command, *given])
+    return line if re.search(r"--ckpt_path[= ]last\b", line) else f"{line} --ckpt_path=last"
 
 
 def _as_list(value: Any) -> list[Any]:

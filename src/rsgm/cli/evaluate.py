@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from rsgm.cli.parser import add_loading, import_own
+from rsgm.cli.explain import told
+from rsgm.cli.parser import add_loading, import_own, local_path
 from rsgm.data import ManifoldData
 from rsgm.data.tabular import Tabular
 from rsgm.evaluation import (
@@ -23,16 +24,17 @@ from rsgm.evaluation import (
     write_density_grid,
     write_regions,
 )
-from rsgm.evaluation.files import new_file, require_free
 from rsgm.evaluation.rows import Columns
+from rsgm.files import new_file, require_free
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.progress import visible
+from rsgm.training import Signals, Stopped
 
 
 def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py") -> int:
     """Score a checkpoint; or have it score rows, draw samples, or say where its density is high; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=evaluate_command.__doc__, allow_abbrev=False)
-    parser.add_argument("--ckpt", required=True, help="A checkpoint; its data are named in it.")
+    parser.add_argument("--ckpt", type=local_path, required=True, help="A checkpoint; its data are named in it.")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--data.path", dest="path", metavar="FILE", help="Test on the rows of this file instead.")
     what.add_argument("--score", metavar="FILE", help="Write the rows of this file with their log-density.")
@@ -49,7 +51,7 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=local_path,
         help="File to write: .csv; of a grid .nc or .fits too; of regions .geojson. None is overwritten.",
     )
     parser.add_argument(
@@ -61,13 +63,16 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     options = parser.parse_args(args)
     try:
         import_own(options.modules)
-        with visible():
+        with Signals(), visible():
             print(_answer(options))
+    except Stopped as stopped:
+        print(f"{command}: stopped by {stopped.name}; the same command starts again.", file=sys.stderr)
+        return int(stopped.code)
     # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, RuntimeError, AssertionError, OSError, ImportError) as error:
         if os.environ.get("RSGM_DEBUG"):
             raise
-        print(f"{command}: {error}", file=sys.stderr)
+        print(f"{command}: {told(error)}", file=sys.stderr)
         return 1
     return 0
 

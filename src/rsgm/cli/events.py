@@ -24,7 +24,21 @@ _SCORES = {
 
 
 class Events(TensorBoardLogger):
-    """TensorBoard's events, without the empty hparams.yaml that Lightning puts beside them."""
+    """TensorBoard's events, without the empty hparams.yaml that Lightning puts beside them.
+
+    They are written every few seconds: at the end of a run its thread is waited for.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, flush_secs=3, **options)
+        self._last: tuple[int | None, dict[str, float]] = None, {}
+
+    @override
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Once, also of a step before a checkpoint, of which the numbers come twice."""
+        if (step, metrics) != self._last:
+            super().log_metrics(metrics, step)
+            self._last = step, dict(metrics)
 
     @override
     def save(self) -> None:

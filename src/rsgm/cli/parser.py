@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import _typehints, set_parsing_settings
@@ -26,6 +27,11 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise one line; the command prints it."""
         raise UsageError(moved(explain(message, [action.dest for action in self._actions])))
+
+
+def local_path(text: str) -> Path:
+    """A path of the command line, with the user's home in the place of ``~``, which shells leave alone behind ``=``."""
+    return Path(os.path.expanduser(text))
 
 
 _carry_over = _typehints.discard_init_args_on_class_path_change

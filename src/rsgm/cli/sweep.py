@@ -15,6 +15,9 @@ from types import FrameType
 from jsonargparse.typing import PositiveInt
 
 from rsgm import sweeps
+from rsgm.cli.explain import told
+from rsgm.cli.parser import local_path
+from rsgm.files import write_text
 from rsgm.progress import bar, visible
 from rsgm.sweeps import Job, Outcome, Record, Sweep, SweepError, Trial
 
@@ -25,7 +28,7 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     """Run the trials of a file, or what is left of them, and tabulate them; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=sweep.__doc__, allow_abbrev=False)
     parser.add_argument("file", type=Path, help="What to run, such as configs/sweep/earth.yaml.")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs (default: runs).")
+    parser.add_argument("--runs", type=local_path, default=Path("runs"), help="Folder of all runs (default: runs).")
     parser.add_argument("--method", action="append", default=[], help="Only this method, or pattern; may be repeated.")
     parser.add_argument("--case", action="append", default=[], help="Only this case, or pattern; may be repeated.")
     parser.add_argument("--seed", action="append", default=[], type=int, help="Only this seed; may be repeated.")
@@ -41,8 +44,8 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     with _as_interrupts() as signals:
         try:
             return _sweep(Sweep.read(options.file), options)
-        except (SweepError, FileNotFoundError) as error:
-            print(f"{command}: {error}", file=sys.stderr)
+        except (SweepError, OSError) as error:
+            print(f"{command}: {told(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print(f"\nStopped. To go on: {command} {shlex.join(given)}", file=sys.stderr)
@@ -53,7 +56,7 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
     """Collect the runs of sweeps into results/ and write RESULTS.md; the exit status."""
     parser = argparse.ArgumentParser(prog=command, description=results.__doc__, allow_abbrev=False)
     parser.add_argument("files", type=Path, nargs="*", help="Sweeps whose runs are collected (default: none).")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs (default: runs).")
+    parser.add_argument("--runs", type=local_path, default=Path("runs"), help="Folder of all runs (default: runs).")
     options = parser.parse_args(args)
     try:
         for file in options.files:
@@ -64,10 +67,10 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
             sweeps.write(path, kept)
             left = len(sweeps.due(plan, {record.key: record for record in kept}))
             print(f"{path}: {len(kept)} runs; {left} are left")
-        _PAGE.write_text(page())
+        write_text(_PAGE, page())
         print(f"{_PAGE} written")
-    except (SweepError, FileNotFoundError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
+    except (SweepError, OSError) as error:
+        print(f"{command}: {told(error)}", file=sys.stderr)
         return 2
     return 0
 
@@ -112,8 +115,8 @@ def _sweep(plan: Sweep, options: argparse.Namespace) -> int:
                     shown.update(0)
     folder.mkdir(parents=True, exist_ok=True)
     if options.trial is None:
-        (folder / "summary.md").write_text(sweeps.section(plan, records, {}))
-        (folder / "summary.csv").write_text(sweeps.summary_csv(plan, records))
+        write_text(folder / "summary.md", sweeps.section(plan, records, {}))
+        write_text(folder / "summary.csv", sweeps.summary_csv(plan, records))
         print(sweeps.overview(plan, sweeps.rows(plan, records)))
         print(f"\nThe rest is in summary.md and summary.csv of {folder}; rsgm results {options.file} publishes it.")
     for name, failure in failures.items():

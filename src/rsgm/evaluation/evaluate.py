@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import math
-import os
 import platform
 import resource
+import shutil
 import subprocess
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation.baseline import density_integral, kernel_density
 from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
+from rsgm.files import make_folder, new_file
 from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
@@ -230,17 +233,31 @@ def _versions() -> dict[str, str | None]:
 def write(folder: Path, metrics: dict[str, Any], figures: dict[str, Figure]) -> None:
     """Into ``figures`` and ``metrics.json``, or, where they exist, the first free number.
 
-    The numbers come last, and under their name only when they are whole: where they are, the evaluation was finished.
+    The numbers come last: where they are, the evaluation was finished.
+
+    Raises:
+        WriteError: see `rsgm.files.new_file`; nothing is left of this evaluation
     """
-    k, suffix = 0, ""
-    while (folder / f"metrics{suffix}.json").exists() or (folder / f"figures{suffix}").exists():
-        k += 1
-        suffix = f"_{k}"
+    for k in itertools.count():
+        suffix = f"_{k}" if k else ""
+        numbers, pictures = folder / f"metrics{suffix}.json", folder / f"figures{suffix}"
+        if not numbers.exists() and not pictures.exists():
+            # another evaluation may be as far
+            with suppress(FileExistsError):
+                return _write(numbers, metrics, pictures, figures)
+
+
+def _write(numbers: Path, metrics: dict[str, Any], pictures: Path, figures: dict[str, Figure]) -> None:
+    """Under these names."""
     if figures:
-        (folder / f"figures{suffix}").mkdir()
+        make_folder(pictures)
+    try:
         for name, figure in figures.items():
-            figure.savefig(folder / f"figures{suffix}" / f"{name}.png")
-    whole = folder / f"metrics{suffix}.json"
-    partial = whole.with_suffix(".json.part")
-    partial.write_text(json.dumps(metrics, indent=2) + "\n")
-    os.replace(partial, whole)
+            with new_file(pictures / f"{name}.png") as partial:
+                figure.savefig(partial, format="png")
+        with new_file(numbers) as partial:
+            partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    except OSError:
+        if figures:
+            shutil.rmtree(pictures, ignore_errors=True)
+        raise

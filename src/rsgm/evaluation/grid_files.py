@@ -20,8 +20,8 @@ from typing_extensions import override
 
 from rsgm.data import ManifoldData
 from rsgm.evaluation.coordinates import Axis, coordinates
-from rsgm.evaluation.files import new_file, require_free
 from rsgm.evaluation.grid import Cells, DensityGrid, density_grid, regular_cells
+from rsgm.files import new_file, require_free
 from rsgm.manifolds import from_lat_lon
 from rsgm.models import GenerativeModel
 

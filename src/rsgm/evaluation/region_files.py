@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.evaluation.coordinates import Floats
-from rsgm.evaluation.files import new_file, require_free
 from rsgm.evaluation.regions import Regions, density_regions
+from rsgm.files import new_file, require_free
 from rsgm.models import GenerativeModel
 
 

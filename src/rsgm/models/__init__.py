@@ -9,6 +9,7 @@ from rsgm.models.checkpoint import (
     record,
     require_weights,
     write_checkpoint,
+    write_tensors,
     written_by,
 )
 from rsgm.models.cnf import CNF
@@ -55,5 +56,6 @@ __all__ = [
     "record",
     "require_weights",
     "write_checkpoint",
+    "write_tensors",
     "written_by",
 ]

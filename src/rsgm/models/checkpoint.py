@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from rsgm.files import replaced_file
 
 if TYPE_CHECKING:
     from rsgm.models.base import GenerativeModel
@@ -40,13 +44,19 @@ def record(model: GenerativeModel, **more: Any) -> dict[str, Any]:
 
 
 def write_checkpoint(model: GenerativeModel, path: str | Path, **more: Any) -> None:
-    """Write a model with its `record`, beside the target first, so that a torn file never takes its place."""
+    """Write a model with its `record`; see `write_tensors`."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file in it.")
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-    partial = f"{path}.part"
-    torch.save({"state_dict": weights, "rsgm": record(model, **more)}, partial)
-    os.replace(partial, path)
+    write_tensors({"state_dict": weights, "rsgm": record(model, **more)}, Path(path))
+
+
+def write_tensors(contents: dict[str, Any], path: Path) -> None:
+    """Write what a checkpoint holds; see `rsgm.files.replaced_file`."""
+    buffer = io.BytesIO()  # torch says of a full disk that it is a position in a file
+    torch.save(contents, buffer)
+    with replaced_file(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -54,13 +64,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: where there is no such file
-        CheckpointError: for a torn or foreign file, and one of another format
+        PermissionError: for one that may not be read
+        CheckpointError: for a torn or foreign file, one that has changed since it was written, and another format
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint at {path}.")
     try:
+        _require_whole(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise PermissionError(f"{path} may not be read by this user; see to its permissions.") from None
+    except CheckpointError:
+        raise
     except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, OSError, ValueError, struct.error):
         raise CheckpointError(f"{path} is torn or is not a checkpoint.") from None
     if not isinstance(checkpoint, dict) or "rsgm" not in checkpoint or "state_dict" not in checkpoint:
@@ -73,6 +89,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"format {FORMAT}. {_REMEDY}"
         )
     return checkpoint
+
+
+def _require_whole(path: Path) -> None:
+    """Raise a CheckpointError where a bit has changed, which `torch.load` does not look for."""
+    if not zipfile.is_zipfile(path):
+        return  # torch.load says that it is none
+    try:
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError):
+        changed = "its directory"
+    if changed is not None:
+        raise CheckpointError(
+            f"{path} is torn or has changed since it was written: the checksum of {changed} is wrong. Take a copy."
+        )
 
 
 @contextmanager

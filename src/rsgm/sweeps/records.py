@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rsgm.files import write_text
 from rsgm.sweeps.plan import Sweep, SweepError
 from rsgm.sweeps.run import metrics_file
 from rsgm.sweeps.trial import Trial
@@ -101,7 +102,7 @@ def read(path: Path) -> dict[str, Record]:
 def write(path: Path, records: Iterable[Record]) -> None:
     """One line for each record."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record._asdict()) + "\n" for record in records))
+    write_text(path, "".join(json.dumps(record._asdict()) + "\n" for record in records))
 
 
 def at(metrics: Any, place: str) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from rsgm.files import write_text
 from rsgm.sweeps.trial import Trial
 
 #: seconds that a run has to write its checkpoint when the sweep is stopped
@@ -116,7 +117,7 @@ def run(job: Job) -> Outcome:
             return Outcome(job.name, None, time.monotonic() - start)
         lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
         tail = "\n".join([line for line in lines if line.strip()][-_TAIL:])
-        failure.write_text(f"exit status {status}\n{tail}\n")
+        write_text(failure, f"exit status {status}\n{tail}\n")
     return Outcome(job.name, failure.read_text(), time.monotonic() - start)
 
 

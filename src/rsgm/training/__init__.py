@@ -6,6 +6,8 @@ from rsgm.training.fit import fit, fit_in_one_pass, quiet
 from rsgm.training.learning import ConstantRate, LearningRate, WarmupCosine
 from rsgm.training.module import Training
 from rsgm.training.monitor import Curves, Outlook
+from rsgm.training.processes import ProcessLost, Watch
+from rsgm.training.signals import Interruption, Signals, Stopped
 
 __all__ = [
     "EMA",
@@ -15,12 +17,17 @@ __all__ = [
     "Curves",
     "DensityFigure",
     "FinalValidation",
+    "Interruption",
     "LastCheckpoint",
     "LearningRate",
     "Outlook",
+    "ProcessLost",
     "SampleFigure",
+    "Signals",
+    "Stopped",
     "Training",
     "WarmupCosine",
+    "Watch",
     "fit",
     "fit_in_one_pass",
     "quiet",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData
+from rsgm.models import write_tensors
 
 
 class EMA(WeightAveraging):
@@ -76,11 +76,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write, flush to disk, rename."""
-        partial = f"{path}.part"
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        write_tensors(checkpoint, Path(path))
 
 
 class LastCheckpoint(Checkpoint):
@@ -120,13 +116,49 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if trainer.global_step:
-            self._save(trainer)
+        """Write without waiting for the other processes, one of which may be gone.
+
+        A validation is repeated as a whole by the run that goes on. That at the end of a run it would not repeat: the
+        file stays as it is, unless there is none.
+        """
+        if not trainer.global_step or not trainer.is_global_zero:
+            return
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.validating:
+            ended = trainer.global_step == trainer.max_steps or trainer.current_epoch + 1 == trainer.max_epochs
+            if ended and self.path.exists():
+                return
+            progress = loop.val_loop.batch_progress
+            progress.reset()
+            progress.increment_ready()
+            progress.increment_started()
+        elif loop.batch_progress.total.ready > loop.batch_progress.total.processed and not loop._should_accumulate():
+            # within a step, which Lightning takes for done when it counts the steps of the curve
+            loop._batches_that_stepped -= 1
+        if self._is_due(trainer):
+            _log(trainer)
+            contents = trainer._checkpoint_connector.dump_checkpoint()
+            trainer.strategy.save_checkpoint(contents, self.path)
+            self._saved = trainer.global_step
 
     def _save(self, trainer: Trainer) -> None:
-        if self._saved != trainer.global_step and trainer.lightning_module.model.is_finite():
+        if self._is_due(trainer):
+            _log(trainer)
             trainer.save_checkpoint(self.path)
             self._saved = trainer.global_step
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Whether there is something to write."""
+        return self._saved != trainer.global_step and trainer.lightning_module.model.is_finite()
+
+
+def _log(trainer: Trainer) -> None:
+    """Write what is to be logged up to this step, which a run that goes on from here does not log again."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    if progress.processed > progress.completed:  # of this step Lightning does it after the callbacks
+        trainer._logger_connector.update_train_step_metrics()
+    for logger in trainer.loggers:
+        logger.save()
 
 
 class FinalValidation(Callback):
