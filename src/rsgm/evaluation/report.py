@@ -99,8 +99,9 @@ def report(metrics: dict[str, Any]) -> str:
 
 def _parts(data: dict[str, Any]) -> list[str]:
     """Of data in tables: parts from files of their own, and what rows count."""
+    weight = data.get("weight")
     parts = [f"{name} part from {path}" for name, path in data.get("files", {}).items()]
-    return parts + [f"means are weighted by {data['weight']}"] * bool(data.get("weight"))
+    return parts if weight is None else [*parts, f"means are weighted by {weight}"]
 
 
 def _kind(metrics: dict[str, Any]) -> str:
