@@ -182,6 +182,16 @@ def test_another_file(trained, monkeypatch, capsys):
     assert "kernels take up to 20" in found["baselines"]["no_kernel_density"]
 
 
+def test_another_file_without_that_of_training(answer, trained):
+    (trained / "quakes.csv").rename(trained / "away.csv")
+    try:
+        error = answer("--data.path=new.csv")
+    finally:
+        (trained / "away.csv").rename(trained / "quakes.csv")
+    assert "quakes.csv does not exist" in error
+    assert "--score does without" in error
+
+
 # ---- other manifolds, by laws that need no training
 
 
