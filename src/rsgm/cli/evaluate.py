@@ -125,7 +125,13 @@ def _other(options: argparse.Namespace) -> ManifoldData | None:
     """The data that a checkpoint names, tested on another file; None without one."""
     if options.path is None:
         return None
-    data = load_data(read_checkpoint(options.ckpt))
+    try:
+        data = load_data(read_checkpoint(options.ckpt))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} --data.path holds a model against a kernel density of its training points, whose file it needs; "
+            "--score does without."
+        ) from error
     if not isinstance(data, Tabular):
         raise ValueError(f"--data.path is for data in tables; those of {options.ckpt} are {type(data).__name__}.")
     data.test_on(options.path)

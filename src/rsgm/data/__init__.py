@@ -7,6 +7,7 @@ from rsgm.data.laws import LawData
 from rsgm.data.points import PointsData
 from rsgm.data.so3 import RotationData
 from rsgm.data.splits import Split
+from rsgm.data.stars import StarData
 from rsgm.data.tabular import TableData, read_points
 from rsgm.data.torus import DihedralTableData, TorusData
 
@@ -23,6 +24,7 @@ __all__ = [
     "RotationData",
     "Rows",
     "Split",
+    "StarData",
     "TableData",
     "TorusData",
     "read_points",

@@ -1,4 +1,4 @@
-"""Events on the Earth's surface, from a CSV of latitudes and longitudes."""
+"""Events on the Earth's surface, or on the sky, from a CSV of latitudes and longitudes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from rsgm.data.factors import Factor
 from rsgm.data.names import half_turn
-from rsgm.data.places import PlaceFactor
+from rsgm.data.places import PlaceFactor, on_the_sky
 from rsgm.data.tabular import Tabular
 from rsgm.manifolds import Manifold, Sphere
 from rsgm.seeding import generator_from
@@ -31,7 +31,8 @@ class EarthData(Tabular):
     Arguments:
         name: the named set
         path: a table of one's own (columns lat or latitude, and lon, lng, long or longitude, in any order among
-            others; or two columns lat,lon without a header), or the folder or file of the named set
+            others; on the sky dec and ra; or two columns lat,lon without a header), or the folder or file of the named
+            set
         split: ``random`` permutes the rows, as the papers do, and leaks: 83 % of the volcano test points are
             also train points; ``location`` keeps all rows of one location in one part, ``block`` all rows of
             one 1 x 1 degree cell; ``time`` and ``group`` as of `Tabular`
@@ -60,7 +61,6 @@ class EarthData(Tabular):
     dequantize_deg: float = 0.0
 
     protocols = ("random", "location", "block", "time", "group")
-    earth = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,6 +77,11 @@ class EarthData(Tabular):
     def manifold(self) -> Manifold:
         """Known without the file, but for numbers."""
         return super().manifold if self.numbers else Sphere(2)
+
+    @property
+    def earth(self) -> bool:  # type: ignore[override]
+        """Whether there are coasts: not of declinations and right ascensions."""
+        return not on_the_sky(self.header[:2])
 
     @override
     def factors_in_file(self) -> Sequence[Factor]:

@@ -1,4 +1,4 @@
-"""Columns that are a place on the globe: a latitude and a longitude."""
+"""Columns that are a place on the globe, or on the sky: a latitude and a longitude."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from torch import Tensor
 from typing_extensions import Self, override
 
 from rsgm.data.factors import Factor
-from rsgm.data.names import Column, Floats, Named, Names, Unit, angle, half_turn
+from rsgm.data.names import Column, Floats, Named, Names, Unit, angle, half_turn, plain
 from rsgm.data.tables import refuse_radians
 from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 
+#: names of a declination and a right ascension, which are a latitude and a longitude
+_SKY = (("dec", "decl", "declination", "de", "dej2000"), ("ra", "rightascension", "raj2000"))
 #: accepted names of a latitude and a longitude; those of a map's axes where there are no others
 _NAMES = (
     (
         ("lat", "latitude", "decimallatitude"),
         ("lon", "lng", "long", "longitude", "decimallongitude"),
     ),
+    _SKY,
     (("y",), ("x",)),
 )
 
@@ -49,6 +52,11 @@ class PlaceFactor(Factor):
     @override
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
         lat, lon = values.T
+        if self.unit is None and on_the_sky(names) and len(lon) >= 10 and lon.min() >= 0 and lon.max() <= 24:
+            raise ValueError(
+                f"{path}: all right ascensions are in [{lon.min():.4g}, {lon.max():.4g}]. Expected degrees, these may "
+                "be hours: multiply them by 15, or say --data.unit=degrees to have them read as they are."
+            )
         if self.unit is None and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi:
             refuse_radians(path, values)
         return replace(self, names=tuple(names), from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
@@ -81,7 +89,12 @@ class PlaceFactor(Factor):
         return np.where((False, self.from_zero), values % (2 * half_turn(self.unit)), values)
 
 
+def on_the_sky(names: Sequence[str]) -> bool:
+    """Whether two columns are called as a declination and a right ascension are."""
+    return all(plain(name).replace("_", "") in known for name, known in zip(names, _SKY, strict=True))
+
+
 def lat_lon(columns: Names | None = None, unit: Unit | None = None) -> Named:
-    """The columns of a latitude and a longitude, as they are named in many files; see `EarthData`."""
+    """The columns of a latitude and a longitude, or of a place on the sky, as they are named in many files."""
     wanted = (angle("lat", "latitude", unit, -90, 90), angle("lon", "longitude", unit, -180, 360))
     return Named(columns or {}, wanted, _NAMES)

@@ -142,6 +142,22 @@ def folders() -> list[Path]:
     return list(dict.fromkeys(places))
 
 
+def in_package(package: str, file: str) -> Path | None:
+    """A file of an installed package; None where there is none."""
+    # find_spec does not import the package: pyvolcans would pull in pandas and pymatreader
+    spec = importlib.util.find_spec(package)
+    places = [Path(place) / file for place in (spec.submodule_search_locations or ())] if spec else []
+    return next((path for path in places if path.is_file()), None)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, hexadecimal; a ValueError where it cannot be read."""
+    try:
+        return pooch.file_hash(str(path))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def _explicit(name: str, path: Path) -> Found:
     if path.is_dir():
         if name in SOURCES and (found := _in_folder(name, path)):
@@ -151,7 +167,7 @@ def _explicit(name: str, path: Path) -> Found:
         raise ValueError(f"The data path {path} is no regular file. Write what it yields into one.")
     if not path.is_file():
         raise FileNotFoundError(f"The data path {path} does not exist (current directory {Path.cwd()}).")
-    sha256 = _sha256(path)
+    sha256 = sha256_of(path)
     for known, source in SOURCES.items():
         if sha256 in source.hashes:
             return Found(known, path, str(path), sha256, source.rows)
@@ -164,7 +180,7 @@ def _explicit(name: str, path: Path) -> Found:
 def _in_folder(name: str, folder: Path) -> Found | None:
     for path in (folder / sub / file for sub in (SOURCES[name].folder, "") for file in _names(name)):
         if path.is_file():
-            sha256 = _sha256(path)
+            sha256 = sha256_of(path)
             if sha256 not in SOURCES[name].hashes:
                 raise _unknown_bytes(name, path, sha256)
             return Found(name, path, str(path), sha256, SOURCES[name].rows)
@@ -203,26 +219,16 @@ def _smithsonian() -> Found:
     if path is None:
         raise FileNotFoundError(f"The set 'gvp' is a file of the package pyvolcans: {_INSTALL}.")
     words = f"Smithsonian list of {GVP_ROWS} Holocene volcanoes (package pyvolcans, {path.name})"
-    return Found("gvp", path, words, _sha256(path), GVP_ROWS)
+    return Found("gvp", path, words, sha256_of(path), GVP_ROWS)
 
 
 def _smithsonian_path() -> Path | None:
-    # find_spec does not import the package, which would pull in pandas and pymatreader
-    spec = importlib.util.find_spec("pyvolcans")
-    places = [Path(place) / GVP_FILE for place in (spec.submodule_search_locations or ())] if spec else []
-    return next((path for path in places if path.is_file()), None)
+    return in_package("pyvolcans", GVP_FILE)
 
 
 def _names(name: str) -> list[str]:
     # without a repetition: the original of flood is flood.csv
     return list(dict.fromkeys([f"{name}.csv", *([SOURCES[name].original] if name in SOURCES else [])]))
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return pooch.file_hash(str(path))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:

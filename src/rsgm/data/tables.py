@@ -110,9 +110,10 @@ def read_table(
             f"{', '.join(column.title for column in own)} in [{low:.6g}, {high:.6g}]" + f", {unit}" * (len(units) > 1)
             for (low, high, unit), own in itertools.groupby(choice.columns, lambda c: (c.low, c.high, c.unit))
         )
+        filled = f"; and in each row a value of {', '.join(dict.fromkeys(beside))}" * bool(beside)
         raise ValueError(
-            f"{path}: {count}:{_listed(lines)}\nExpected {ranges}{f', {units[0]}' * (len(units) == 1)}: correct these "
-            "lines, or leave them out with --data.skip_bad=true."
+            f"{path}: {count}:{_listed(lines)}\nExpected {ranges}{f', {units[0]}' * (len(units) == 1)}{filled}: "
+            "correct these lines, or leave them out with --data.skip_bad=true (--score: --skip_bad)."
         )
     if not good:
         raise ValueError(f"{path}: a header but no rows. Expected rows of {', '.join(names)}.")

@@ -13,15 +13,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData, PointsData
-from rsgm.evaluation.baseline import Draws, density_integral, kernel_density
+from rsgm.evaluation.baseline import Draws, Kernels, density_integral, kernel_density
 from rsgm.evaluation.claims import claims, page
 from rsgm.evaluation.evaluate import resolution
-from rsgm.evaluation.figures import contexts_like
+from rsgm.evaluation.figures import contexts_in_turn, contexts_like
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.metrics import Integral, compare_points, distances, integral, summary
-from rsgm.models import GenerativeModel, KernelDensity
+from rsgm.models import GenerativeModel
 from rsgm.progress import bar, visible
 
 Points = Tensor | ArrayLike
@@ -185,7 +185,7 @@ def audit(
             "of": type(model).__name__ if model is not None else "samples" if names == ["sample"] else "a density",
             "manifold": str(manifold),
             "data": None if data is None else data.provenance() | {"own_split": own_split},
-            **_on_test_points(manifold, tested, kde),
+            **_on_test_points(manifold, tested, kde, None if data is None else data.test.context),
             "uniform": None if math.isinf(manifold.log_volume) else manifold.log_volume,
             "resolution": None if model is None else resolution(model),
             "integral": mass,
@@ -283,13 +283,15 @@ def _drawn(
 # ---- what it says
 
 
-def _on_test_points(manifold: Manifold, tested: Scored | None, kde: KernelDensity | None) -> dict[str, Any]:
+def _on_test_points(
+    manifold: Manifold, tested: Scored | None, kde: Kernels | None, context: Tensor | None
+) -> dict[str, Any]:
     """The negative log-likelihood, that of a kernel density, and by how much it is larger; with and without twins."""
     values: dict[str, Tensor] = {}
     if tested is not None and tested.log_density is not None:
         values["nll"] = -tested.log_density
     if tested is not None and kde is not None:
-        values["kernel_density_nll"] = -kde.likelihood(tested.points).value
+        values["kernel_density_nll"] = -kde.log_density(tested.points, context)
     if len(values) == 2:
         values["excess_over_kernel_density"] = values["nll"] - values["kernel_density_nll"]
     found: dict[str, Any] = {"twin_share": None, "peak_width": None}
@@ -363,10 +365,11 @@ def _by_density(tested: Scored | None, drawn: Scored | None) -> dict[str, Any]:
 
 
 def _by_distance(
-    manifold: Manifold, drawn: Scored | None, data: ManifoldData | None, kde: KernelDensity | None
+    manifold: Manifold, drawn: Scored | None, data: ManifoldData | None, kde: Kernels | None
 ) -> dict[str, Any] | None:
     """Samples against test points, beside fresh data and the kernel density's samples."""
     if drawn is None or data is None:
         return None
-    others = {} if kde is None else {"kernel_density": kde.sample(len(drawn.points), seed=0)}
+    n = len(drawn.points)
+    others = {} if kde is None else {"kernel_density": kde.sample(n, contexts_in_turn(data.test, n))}
     return compare_points(manifold, drawn.points, data.test.points, data.fresh_points, others)

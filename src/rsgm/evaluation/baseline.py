@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from rsgm.data import ManifoldData
+from rsgm.evaluation.classes import Classes, classes
 from rsgm.evaluation.figures import contexts_like
 from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
@@ -38,25 +39,74 @@ _CENTRES = 4000
 _KERNEL_DIM = 6
 
 
-def kernel_density(manifold: Manifold, data: ManifoldData) -> KernelDensity | None:
-    """That of the same points; None for conditional data, and without a uniform law beyond six dimensions."""
-    if not _has_kernels(manifold, data):
+class Kernels(NamedTuple):
+    """Kernel densities of training points: one, or one for each class of contexts.
+
+    Fields:
+        parts: one for each class
+        classes: None without contexts
+    """
+
+    parts: list[KernelDensity]
+    classes: Classes | None = None
+
+    def log_density(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """That of points ``(n, *shape)`` under their contexts, ``(n,)``, nats, float64."""
+        if self.classes is None:
+            return self.parts[0].likelihood(x).value
+        found, of = torch.zeros(len(x), dtype=torch.float64), self.classes.of(context)
+        for k, part in enumerate(self.parts):
+            found[of == k] = part.likelihood(x[of == k]).value
+        return found
+
+    def sample(self, n: int, context: Tensor | None = None, seed: int = 0) -> Tensor:
+        """Draws ``(n, *shape)``, each under its context."""
+        if self.classes is None:
+            return self.parts[0].sample(n, seed=seed)
+        of, found = self.classes.of(context), self.parts[0].points.new_zeros(n, *self.parts[0].manifold.shape).float()
+        for k, part in enumerate(self.parts):
+            found[of == k] = part.sample(int((of == k).sum()), seed=seed_from("class", seed, k))
+        return found
+
+
+def kernel_density(manifold: Manifold, data: ManifoldData) -> Kernels | None:
+    """That of the same points, of conditional data one for each class; None where `why_no_kernels` has a reason."""
+    if why_no_kernels(manifold, data) is not None:
         return None
-    unit = _spread(manifold, data)
+    if data.test.context is None:
+        return Kernels([_fitted(manifold, data.train.points, data.val.points, data.weights_to_fit())])
+    found, weights, parts = classes(data), data.weights_to_fit(), []
+    train, val = found.of(data.train.context), found.of(data.val.context)
+    for k in range(len(found.names)):
+        own = None if weights is None else (weights[0][train == k], weights[1][val == k])
+        parts.append(_fitted(manifold, data.train.points[train == k], data.val.points[val == k], own))
+    return Kernels(parts, found)
+
+
+def why_no_kernels(manifold: Manifold, data: ManifoldData) -> str | None:
+    """Why there is no kernel density beside a model; None where there is one."""
+    if math.isinf(manifold.log_volume) and manifold.dim > _KERNEL_DIM:
+        return f"a manifold without a uniform law, of {manifold.dim} dimensions; kernels take up to {_KERNEL_DIM}"
+    if data.test.context is None:
+        return None
+    try:
+        classes(data)
+    except ValueError as reason:
+        return str(reason)
+    return None
+
+
+def _fitted(manifold: Manifold, train: Tensor, val: Tensor, weights: tuple[Tensor, Tensor] | None) -> KernelDensity:
     kde = KernelDensity(manifold)
     if math.isinf(manifold.log_volume):
+        unit = _spread(manifold, train)
         kde = KernelDensity(manifold, min_width=1e-4 * unit, max_width=unit)
-    kde.fit_points(data.train.points, data.val.points, weights=data.weights_to_fit())
+    kde.fit_points(train, val, weights=weights)
     return kde
 
 
-def _has_kernels(manifold: Manifold, data: ManifoldData) -> bool:
-    return data.test.context is None and (math.isfinite(manifold.log_volume) or manifold.dim <= _KERNEL_DIM)
-
-
-def _spread(manifold: Manifold, data: ManifoldData) -> float:
+def _spread(manifold: Manifold, train: Tensor) -> float:
     """The root mean square distance between training points, and one of them."""
-    train = data.train.points
     return float(manifold.dist(train[:1].expand_as(train), train).square().mean().sqrt())
 
 
@@ -86,7 +136,9 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
 
     if model.manifold.dim <= _TANGENTS and (first := propose(_BATCH // 2)) is not None:
         return _sampled(model.rough(), lambda n: propose(n) or first, draws, _PRECISE, _NODES)
-    return guided_by_kernels(model, data, draws) if _has_kernels(model.manifold, data) else None
+    if data.test.context is not None or why_no_kernels(model.manifold, data) is not None:
+        return None
+    return guided_by_kernels(model, data, draws)
 
 
 def guided_by_kernels(model: GenerativeModel, data: ManifoldData, draws: Draws) -> Integral:
@@ -183,7 +235,7 @@ def _sampled(
 def _guide(model: GenerativeModel, data: ManifoldData, draws: Tensor) -> KernelDensity:
     """Kernels around training points and half of a model's draws, with the weights that suit the other half."""
     manifold, half = model.manifold, min(_CENTRES, len(draws) // 2)
-    widest = _spread(manifold, data) if math.isinf(manifold.log_volume) else 0.7
+    widest = _spread(manifold, data.train.points) if math.isinf(manifold.log_volume) else 0.7
     finest = min(model.resolution() or 1e-4 * widest, widest)
     guide = KernelDensity(manifold, min_width=finest, max_width=widest)
     train, draws = data.train.points[:_CENTRES].double(), draws.cpu()
@@ -196,7 +248,7 @@ def _guide(model: GenerativeModel, data: ManifoldData, draws: Tensor) -> KernelD
 def _anywhere(manifold: Manifold, data: ManifoldData) -> tuple[Callable[[int], Tensor], Callable[[Tensor], Tensor]]:
     """How to draw from a law that leaves no place out, and its log-density."""
     if math.isinf(manifold.log_volume):
-        unit = _spread(manifold, data)
+        unit = _spread(manifold, data.train.points)
         wide = KernelDensity(manifold, widths=1, min_width=unit, max_width=unit)
         wide.fit_points(data.train.points[:_CENTRES], data.val.points)
         seeds = itertools.count()

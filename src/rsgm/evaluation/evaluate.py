@@ -21,14 +21,15 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from rsgm.data import ManifoldData
-from rsgm.evaluation.baseline import density_integral, kernel_density
-from rsgm.evaluation.figures import IMAGES, contexts_like, draw, sample_like
+from rsgm.evaluation.baseline import Kernels, density_integral, kernel_density, why_no_kernels
+from rsgm.evaluation.class_figures import draw_classes
+from rsgm.evaluation.figures import IMAGES, contexts_in_turn, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
 from rsgm.files import make_folder, new_file
 from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
-from rsgm.models import GenerativeModel, KernelDensity, Latents, load, read_checkpoint
+from rsgm.models import GenerativeModel, Latents, load, read_checkpoint
 from rsgm.progress import say, visible
 
 
@@ -37,13 +38,15 @@ class Evaluation(NamedTuple):
 
     Fields:
         metrics: numbers, as plain data; the README says what each of them means
-        drawn: samples ``(n, *shape)``
+        drawn: samples ``(n, *shape)``, given the contexts of the test points, in turn
+        draws: the same in double precision, with their log-densities
         density: the integral of the density and the values that it is made of; None where it was not taken
         latents: draws of the latent variable, for the first of the test points
     """
 
     metrics: dict[str, Any]
     drawn: Tensor
+    draws: Draws
     density: Integral | None
     latents: dict[str, Latents]
 
@@ -80,7 +83,8 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     say("4/6 integral of the density")
     density = density_integral(model, data, draws)
     say("5/6 metrics of the samples")
-    others = {} if kde is None else {"kernel_density": kde.sample(len(drawn), seed=0)}
+    given = contexts_in_turn(data.test, len(drawn))
+    others = {} if kde is None else {"kernel_density": kde.sample(len(drawn), given)}
     truth, law = data.true_log_prob(data.test.points, data.test.context), data.reference_law
     bits = None if data.levels is None else partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
     latents = model.latents(data.test.points[:samples], seed=0)
@@ -115,7 +119,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
             for name, some in latents.items()
         },
     }
-    return Evaluation(metrics, drawn, density, latents)
+    return Evaluation(metrics, drawn, draws, density, latents)
 
 
 def evaluate(
@@ -157,6 +161,7 @@ def evaluate(
         say("6/6 figures")
         nll = found.metrics["nll"]["mean"]
         figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"), nll)
+        figures |= draw_classes(model, data, found.draws)
     metrics = found.metrics | {
         "model": checkpoint["rsgm"]["model"]["class_path"],
         "steps": training.get("steps"),
@@ -208,17 +213,18 @@ class _Over(NamedTuple):
         return summary(values[kept], self.places[kept], None if self.weights is None else self.weights[kept])
 
 
-def _baselines(manifold: Manifold, data: ManifoldData, kde: KernelDensity | None, over: _Over) -> dict[str, Any]:
+def _baselines(manifold: Manifold, data: ManifoldData, kde: Kernels | None, over: _Over) -> dict[str, Any]:
     uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
     if kde is None:
-        return {"uniform": uniform, "kernel_density": None}
-    nll = -kde.likelihood(data.test.points).value
+        return {"uniform": uniform, "kernel_density": None, "no_kernel_density": why_no_kernels(manifold, data)}
+    nll = -kde.log_density(data.test.points, data.test.context)
     row = {
         "nll": over.summary(nll),
         "nll_without_twins": over.summary(nll, ~data.twins()),
-        "min_width_radians" if manifold.angular else "min_width": kde.min_width,
+        "min_width_radians" if manifold.angular else "min_width": min(part.min_width for part in kde.parts),
+        "classes": None if kde.classes is None else len(kde.classes.names),
     }
-    return {"uniform": uniform, "kernel_density": row}
+    return {"uniform": uniform, "kernel_density": row, "no_kernel_density": None}
 
 
 def _versions() -> dict[str, str | None]:

@@ -31,11 +31,17 @@ def sample_like(model: GenerativeModel, reference: Split, n: int, seed: int | No
 
 def contexts_like(model: GenerativeModel, reference: Split, n: int) -> Tensor | None:
     """The contexts of ``n`` rows of the reference, from the first and in turn, as a model takes them."""
-    context = reference.context
+    context = contexts_in_turn(reference, n)
     if context is None:
         return None
-    context = context[torch.arange(n) % len(context)].to(model.device)
+    context = context.to(model.device)
     return context.float() if context.is_floating_point() else context
+
+
+def contexts_in_turn(reference: Split, n: int) -> Tensor | None:
+    """The contexts of ``n`` rows of the reference, from the first and in turn."""
+    context = reference.context
+    return None if context is None else context[torch.arange(n) % len(context)]
 
 
 def with_nll(part: str, nll: float) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.evaluation.coordinates import Axis, Coordinates, Floats, coordinates, in_units_of, mesh
-from rsgm.evaluation.own_draws import require_context
+from rsgm.evaluation.own_draws import law_in_words, require_context
 from rsgm.manifolds import Manifold
 from rsgm.models import GenerativeModel
 from rsgm.progress import bar
@@ -161,9 +161,7 @@ def density_grid(
         for part in cells.points.split(_BATCH):
             values.append(model.log_prob(part, context).double().cpu())
             shown.update(len(part))
-    given = "" if context is None else f", given {', '.join(f'{value:g}' for value in context.tolist())}"
-    about = f"{type(model).__name__} on {data.title}{given}"
-    rows = data.to_units(cells.points)
+    rows, about = data.to_units(cells.points), law_in_words(model, data, context)
     return DensityGrid(cells, torch.cat(values).numpy(), data.header, rows, about)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.evaluation.coordinates import Coordinates, Floats, coordinates, in_units_of
-from rsgm.evaluation.own_draws import density_level, own_draws, require_context
+from rsgm.evaluation.own_draws import density_level, law_in_words, own_draws, require_context
 from rsgm.evaluation.surface import Polygon, Surface, inside
 from rsgm.likelihood import Draws
 from rsgm.models import GenerativeModel
@@ -164,8 +164,7 @@ def density_regions(
             )
         )
     x, y = chart.axes
-    about = f"{type(model).__name__} on {data.title}"
-    return Regions(regions, (x.name, y.name), draws, len(test), about)
+    return Regions(regions, (x.name, y.name), draws, len(test), law_in_words(model, data, context))
 
 
 def _chart(data: ManifoldData, found: Coordinates, own: Draws) -> Coordinates:

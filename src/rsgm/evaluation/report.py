@@ -34,25 +34,29 @@ def report(metrics: dict[str, Any]) -> str:
         return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points{places})"
 
     split, data = metrics["split"], metrics["data"]
-    kde = metrics["baselines"]["kernel_density"] or {"nll": None, "nll_without_twins": None}
+    kde = metrics["baselines"]["kernel_density"]
     lines = [
         f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct"
         + (f", from {data['source']}" if data["source"] else ""),
+        *_parts(data),
         f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
         "also train points",
         line(f"test NLL{_kind(metrics)} (nats)", metrics["nll"]),
         line("  without twins", metrics["nll_without_twins"]),
         line("  mean -log p of the model's samples", metrics["sample_nll"]),
     ]
-    if kde["nll"] is not None and kde["nll"] == metrics["nll"]:
+    if kde is None:
+        lines.append(f"{'  kernel density':<34} none: {metrics['baselines']['no_kernel_density']}")
+    elif kde["nll"] == metrics["nll"]:
         lines.append(f"{'  kernel density, same points':<34} the same: the model is this one")
     else:
+        each = f", one for each of {kde['classes']} classes" if kde["classes"] else ""
         lines += [
-            line("  kernel density, same points", kde["nll"]),
+            line("  kernel density, same points", kde["nll"]) + each,
             line("  kernel density, without twins", kde["nll_without_twins"]),
         ]
     points = metrics.get("training_points")  # which only a checkpoint says
-    if points and kde["nll"] and points["model"] not in (None, points["kernel_density"]):
+    if points and kde and points["model"] not in (None, points["kernel_density"]):
         lines.append(
             "  unequal data: trained on {model} points, the kernel density on {kernel_density}".format(**points)
         )
@@ -91,6 +95,13 @@ def report(metrics: dict[str, Any]) -> str:
         made = "" if row["samples"] is None else f"; sliced W2 of the points {row['samples']['sliced_w2']['value']:.5f}"
         lines.append(f"{f'  z ~ {name}':<34} standard deviation {row['std']:.4f}{made}")
     return "\n".join(lines)
+
+
+def _parts(data: dict[str, Any]) -> list[str]:
+    """Of data in tables: parts from files of their own, and what rows count."""
+    weight = data.get("weight")
+    parts = [f"{name} part from {path}" for name, path in data.get("files", {}).items()]
+    return parts if weight is None else [*parts, f"means are weighted by {weight}"]
 
 
 def _kind(metrics: dict[str, Any]) -> str:

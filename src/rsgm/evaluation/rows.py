@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData, Rows
 from rsgm.evaluation.figures import contexts_like
+from rsgm.evaluation.own_draws import tail_probability
 from rsgm.models import GenerativeModel
 
 #: draws against which rows are held, and the fewest of one context
 _DRAWS, _FEWEST = 2000, 200
-#: most draws of all contexts together
-_MOST = 40_000
+#: draws of all contexts together: where each can have more than the fewest, and at most
+_USUAL, _MOST = 10_000, 40_000
 
 
 class Columns(NamedTuple):
@@ -33,7 +35,8 @@ def score_rows(model: GenerativeModel, data: ManifoldData, rows: Rows, seed: int
       steradian or the volume of rotations elsewhere;
     - ``percentile``: of its density among training points, 0 for less than all of them;
     - ``tail_probability``: :math:`P(p(X) < p(x))` of the model's own draws X, given the same context: near 0 for a row
-      that the model would hardly draw. Left out, with a warning, where there are too many contexts to draw for each.
+      that the model would hardly draw. By 2000 draws, or by 200 at least of each of many contexts; left out, with a
+      warning, beyond 200 contexts.
 
     The latter two compare densities by the volume of the manifold, where logarithms are numbers if they are taken.
 
@@ -55,9 +58,7 @@ def score_rows(model: GenerativeModel, data: ManifoldData, rows: Rows, seed: int
     added = {
         name: [f"{value:.7g}" for value in column.tolist()] for name, column in found.items() if column is not None
     }
-    # a file that was scored before has these names already
-    taken = set(rows.header)
-    names = [name if name not in taken else f"{name}_{type(model).__name__}" for name in added]
+    names = [_free(name, rows.header) for name in added]
     cells = zip(rows.cells, *added.values(), strict=True)
     return Columns([*rows.header, *names], [[*own, *more] for own, *more in cells])
 
@@ -94,29 +95,25 @@ def draw_rows(
 
 
 def _tail(model: GenerativeModel, density: Tensor, context: Tensor | None, seed: int) -> Tensor | None:
-    """The share of a model's own draws, under the context of each row, that have a lower density."""
+    """Those of `tail_probability`, by fewer draws where there are more contexts."""
     if context is None:
-        of_row, contexts = torch.zeros(len(density), dtype=torch.long), None
-        count, each = 1, _DRAWS
-    else:
-        contexts, of_row = torch.unique(context, dim=0, return_inverse=True)
-        count = len(contexts)
-        each = min(_DRAWS, _MOST // count)
-        if each < _FEWEST:
-            warnings.warn(
-                f"The rows have {count} contexts, and tail probabilities need draws of each: they are left out. "
-                f"Expected at most {_MOST // _FEWEST} contexts.",
-                stacklevel=3,
-            )
-            return None
-        contexts = _for_model(contexts).repeat_interleave(each, 0)
-    points = model.manifold.projx(model.sample(count * each, contexts, seed).double())
-    own = model.rough().log_prob(points, contexts).double().cpu().reshape(count, each).sort(1).values
-    tail = torch.empty_like(density)
-    for k, values in enumerate(own):
-        rows = of_row == k
-        tail[rows] = torch.searchsorted(values, density[rows]) / each
-    return tail
+        return tail_probability(model, density, _DRAWS, seed=seed)
+    count = len(torch.unique(context, dim=0))
+    if count * _FEWEST > _MOST:
+        warnings.warn(
+            f"The rows have {count} contexts, and tail probabilities need draws of each: they are left out. "
+            f"Expected at most {_MOST // _FEWEST} contexts.",
+            stacklevel=3,
+        )
+        return None
+    draws = max(_FEWEST, min(_DRAWS, _USUAL // count))
+    return tail_probability(model, density, draws, _for_model(context), seed)
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, with a number where a file that was scored before has it already."""
+    every = itertools.chain([name], (f"{name}_{k}" for k in itertools.count(2)))
+    return next(one for one in every if one not in taken)
 
 
 def _for_model(context: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Finished pictures side by side."""
+"""Finished pictures in one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from rsgm.plots.style import headline, new_figure
 
 
-def side_by_side(figures: Sequence[Figure], title: str | None = None) -> Figure:
-    """Pictures of any kind in one, in a row, each in its own size.
+def side_by_side(figures: Sequence[Figure], title: str | None = None, across: int | None = None) -> Figure:
+    """Pictures of any kind in one, in a row or in several, each in its own size.
 
     They are copied dot by dot: a vector format would not make them sharper.
 
     Arguments:
         figures: at least one, all drawn at the same resolution.
         title: a line above them.
+        across: how many of them are in a row; None for all.
 
     Example:
         >>> from rsgm.plots import circle_samples, line_samples
@@ -25,17 +26,21 @@ def side_by_side(figures: Sequence[Figure], title: str | None = None) -> Figure:
         >>> figure.get_size_inches().round(1).tolist()
         [13.4, 6.9]
     """
-    sizes = np.array([figure.get_size_inches() for figure in figures])
+    across = across or len(figures)
+    rows = [figures[k : k + across] for k in range(0, len(figures), across)]
+    sizes = [np.array([figure.get_size_inches() for figure in row]) for row in rows]
     room = 0.0 if title is None else 0.5
-    width, height = sizes[:, 0].sum(), sizes[:, 1].max() + room
-    montage = new_figure(width, height)
-    left = 0.0
-    for figure, (across, up) in zip(figures, sizes, strict=True):
-        bottom = (height - room - up) / 2
-        axes = montage.add_axes((left / width, bottom / height, across / width, up / height))
-        axes.set_axis_off()
-        figure.canvas.draw()
-        axes.imshow(figure.canvas.buffer_rgba(), aspect="auto")  # type: ignore[attr-defined]
-        left += across
+    width, height = max(size[:, 0].sum() for size in sizes), sum(size[:, 1].max() for size in sizes) + room
+    montage, top = new_figure(width, height), height - room
+    for row, size in zip(rows, sizes, strict=True):
+        left, tallest = 0.0, size[:, 1].max()
+        for figure, (wide, high) in zip(row, size, strict=True):
+            bottom = top - (tallest + high) / 2
+            axes = montage.add_axes((left / width, bottom / height, wide / width, high / height))
+            axes.set_axis_off()
+            figure.canvas.draw()
+            axes.imshow(figure.canvas.buffer_rgba(), aspect="auto")  # type: ignore[attr-defined]
+            left += wide
+        top -= tallest
     headline(montage, title, 1 - 0.25 / height)
     return montage
