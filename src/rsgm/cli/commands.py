@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,17 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
+from rsgm.cli.errors import in_one_line, of_settings
 from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.events import Events, log_result
-from rsgm.cli.explain import UsageError, explain
+from rsgm.cli.explain import UsageError
 from rsgm.cli.from_data import fill_in
-from rsgm.cli.parser import Parser, mended
+from rsgm.cli.parser import Parser, mended, require_finite
 from rsgm.cli.sweep import results, sweep
 from rsgm.cli.table import runs_command
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
-from rsgm.likelihood import SolveError
-from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
+from rsgm.models import GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
 from rsgm.progress import patience, visible
 from rsgm.training import (
     AtomicCheckpointIO,
@@ -59,6 +59,8 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         self._given = sys.argv[1:] if args is None else args
+        for file in self._config_files():
+            require_finite(file)
         with mended():
             super().__init__(
                 Training,
@@ -157,17 +159,20 @@ class TrainCLI(LightningCLI):
                 self.model.require_precision(trainer.precision)
             return trainer
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-            for folder in (self.run, *self.run.parents[:2]):
-                with contextlib.suppress(OSError):  # not empty
-                    folder.rmdir()
+            runs.abandon(self.run)
             raise UsageError(f"trainer: {error}") from error
+
+    def _config_files(self) -> list[str]:
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config", action="append", default=[])
+        return first.parse_known_args(self._given)[0].config
 
     def _run_folder(self) -> Path:
         # not from self.config, which forgets its files where one of them has an interpolation
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--config", action="append", default=[])
-        files = first.parse_known_args(self._given)[0].config
+        files = self._config_files()
         name = self.config.name or (Path(files[0]).stem if files else "run")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UsageError(f"--name={name} leads out of the folder of all runs, {self.config.runs}: --runs names it.")
         folder, self.config.ckpt_path = runs.claim(Path(self.config.runs) / name, self.config.ckpt_path)
         return folder
 
@@ -193,24 +198,11 @@ def train(args: list[str] | None = None, command: str = "train.py") -> int:
     # a module of one's own is found beside the command, as it is by `python`
     sys.path.append(os.getcwd())
     try:
-        with quiet():
-            return _train(TrainCLI(args))
-    except (
-        UsageError,
-        CheckpointError,
-        MisconfigurationException,
-        NonFiniteLossError,
-        SolveError,
-        FileNotFoundError,
-        ValueError,
-    ) as error:
-        if os.environ.get("RSGM_DEBUG"):
-            raise
-        text = str(error)
-        if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
-            error = UsageError(explain(text, []))
-        print(f"{command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        with in_one_line(command) as failure, quiet():
+            with of_settings():
+                cli = TrainCLI(args)
+            return _train(cli)
+        return failure.status
     except SIGTERMException:
         return 128 + signal.SIGTERM
     finally:
@@ -231,9 +223,11 @@ def _train(cli: TrainCLI) -> int:
     if cli.model is None:
         if not runs.is_first():
             return 0
-        _fit_in_one_pass(cli)
+        with _abandoned_at_once(cli):
+            _fit_in_one_pass(cli)
     else:
-        trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+        with _abandoned_at_once(cli):
+            trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
         # as the first process sees it, for all of them write a checkpoint together
         if not trainer.strategy.broadcast(best.exists()):
             if not cli.law.is_finite():
@@ -246,6 +240,17 @@ def _train(cli: TrainCLI) -> int:
     print(report(metrics))
     log_result(trainer, cli.config_dump, metrics)
     return 0
+
+
+@contextmanager
+def _abandoned_at_once(cli: TrainCLI) -> Iterator[None]:
+    """A run that fails before its first step leaves no folder."""
+    try:
+        yield
+    except Exception:
+        if not cli.trainer.global_step:
+            runs.abandon(cli.run)
+        raise
 
 
 def _fit_in_one_pass(cli: TrainCLI) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from pathlib import Path
 
 from torch import Tensor
 
+from rsgm.cli.errors import in_one_line, require_device
 from rsgm.cli.parser import add_loading, import_own
 from rsgm.data import ManifoldData
 from rsgm.data.tabular import Tabular
@@ -59,17 +59,13 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
     add_loading(parser)
     options = parser.parse_args(args)
-    try:
+    with in_one_line(command) as failure:
         import_own(options.modules)
+        require_device(options.device)
         with visible():
             print(_answer(options))
-    # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, FileNotFoundError, FileExistsError, ImportError) as error:
-        if os.environ.get("RSGM_DEBUG"):
-            raise
-        print(f"{command}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+    return failure.status
 
 
 def _answer(options: argparse.Namespace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def claim(base: Path, checkpoint: str | None) -> tuple[Path, str | None]:
             return _announce(base / f"version_{k}"), checkpoint
         except FileExistsError:
             k += 1
+        except OSError:
+            _remove_empty(base, base.parent)
+            raise
+
+
+def abandon(folder: Path) -> None:
+    """Remove the folder of a run that ended before its first step, and those above that are empty without it."""
+    left = list(folder.glob("*"))
+    if not is_first() or any(path.name != "config.yaml" and ".tfevents." not in path.name for path in left):
+        return
+    for path in left:
+        path.unlink()
+    _remove_empty(folder, *folder.parents[:2])
 
 
 def release() -> None:
@@ -70,3 +84,9 @@ def write_new(path: Path, text: str) -> None:
 def _announce(folder: Path) -> Path:
     os.environ[_RUN_FOLDER] = str(folder)
     return folder
+
+
+def _remove_empty(*places: Path) -> None:
+    for place in places:
+        with contextlib.suppress(OSError):  # not empty, or not there
+            place.rmdir()

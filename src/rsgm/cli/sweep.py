@@ -15,6 +15,7 @@ from types import FrameType
 from jsonargparse.typing import PositiveInt
 
 from rsgm import sweeps
+from rsgm.cli.errors import in_one_line
 from rsgm.progress import bar, visible
 from rsgm.sweeps import Job, Outcome, Record, Sweep, SweepError, Trial
 
@@ -40,10 +41,9 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     options = parser.parse_args(given)
     with _as_interrupts() as signals:
         try:
-            return _sweep(Sweep.read(options.file), options)
-        except (SweepError, FileNotFoundError) as error:
-            print(f"{command}: {error}", file=sys.stderr)
-            return 2
+            with in_one_line(command) as failure:
+                return _sweep(Sweep.read(options.file), options)
+            return failure.status
         except KeyboardInterrupt:
             print(f"\nStopped. To go on: {command} {shlex.join(given)}", file=sys.stderr)
             return 128 + (signals[0] if signals else signal.SIGINT)
@@ -55,7 +55,7 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
     parser.add_argument("files", type=Path, nargs="*", help="Sweeps whose runs are collected (default: none).")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="Folder of all runs (default: runs).")
     options = parser.parse_args(args)
-    try:
+    with in_one_line(command) as failure:
         for file in options.files:
             plan = Sweep.read(file)
             path = _RESULTS / f"{plan.name}.jsonl"
@@ -66,10 +66,8 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
             print(f"{path}: {len(kept)} runs; {left} are left")
         _PAGE.write_text(page())
         print(f"{_PAGE} written")
-    except (SweepError, FileNotFoundError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+    return failure.status
 
 
 def page() -> str:

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
@@ -177,6 +177,8 @@ class Training(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser with its learning-rate schedule."""
         optimizer = self.optimizer(self.model.parameter_groups())
+        if isinstance(optimizer, SparseAdam):
+            raise ValueError("training.optimizer is SparseAdam, and no model here has sparse gradients; choose Adam.")
         rate, total = self.learning_rate, self.trainer.estimated_stepping_batches
         if rate.needs_total and math.isinf(total):
             rank_zero_warn(
