@@ -8,6 +8,7 @@ from rsgm.models.checkpoint import (
     read_checkpoint,
     record,
     require_weights,
+    weights_in,
     write_checkpoint,
     written_by,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "read_checkpoint",
     "record",
     "require_weights",
+    "weights_in",
     "write_checkpoint",
     "written_by",
 ]

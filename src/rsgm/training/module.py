@@ -25,6 +25,7 @@ from rsgm.models import (
     load,
     record,
     require_weights,
+    weights_in,
     written_by,
 )
 from rsgm.seeding import StepCounter, seed_from
@@ -213,9 +214,8 @@ class Training(LightningModule):
             CheckpointError: for weights of another model, or of another version of this one
         """
         with written_by(checkpoint, "The checkpoint"):
-            weights = checkpoint["state_dict"].items()
-            require_weights(self.model, {name.removeprefix("model."): value for name, value in weights})
-        self.seed = checkpoint["rsgm"]["seed"]
+            require_weights(self.model, weights_in(checkpoint))
+        self.seed = checkpoint["rsgm"].get("seed")
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
         x, context, weight = unpack(batch)
