@@ -110,9 +110,7 @@ class _Builder:
         if depth < 0:
             raise ValueError(f"{where} is nested more than {_DEEPEST} parts deep.")
         if not isinstance(description, dict) or not isinstance(description.get("init_args") or {}, dict):
-            raise ValueError(
-                f"{where}: expected a class_path and, by their names, init_args, found {_shown(description)}."
-            )
+            raise ValueError(f"{where}: expected class_path and init_args by name, found {_shown(description)}.")
         cls = _resolve(description.get("class_path"), admitted, where)
         arguments = description.get("init_args") or {}
         known, hints = _parameters(cls), _hints(cls)

@@ -10,7 +10,7 @@ from rsgm.description import build
 from rsgm.models import CheckpointError, written_by
 
 #: the largest size that the data of a checkpoint may have without being handed over in Python
-_MOST = 10**8
+_MOST = 10**7
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
