@@ -17,7 +17,13 @@ _TOLERANCE = 1e-4
 
 
 def floating(x: Tensor) -> Tensor:
-    """Whole numbers as floating-point ones of the default type, others as they are."""
+    """Whole numbers as floating-point ones of the default type, others as they are.
+
+    Raises:
+        TypeError: for what is no tensor
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a tensor for the parameter of a law, found {x!r}; use torch.tensor.")
     return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
