@@ -249,7 +249,7 @@ def arrays() -> st.SearchStrategy:
     def filled(shape, entries, kind):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return KINDS[kind](np.resize(np.array(entries), shape))
+            return np.asarray(KINDS[kind](np.resize(np.array(entries), shape)))
 
     return st.builds(filled, SHAPES, st.lists(ENTRIES, min_size=1, max_size=6), st.sampled_from(list(KINDS)))
 
