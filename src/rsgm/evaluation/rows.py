@@ -115,7 +115,7 @@ def _tail(model: GenerativeModel, density: Tensor, context: Tensor | None, seed:
     tail = torch.empty_like(density)
     for k, values in enumerate(own):
         rows = of_row == k
-        tail[rows] = torch.searchsorted(values, density[rows]) / each
+        tail[rows] = torch.searchsorted(values, density[rows]).double() / each
     return tail
 
 
