@@ -25,7 +25,18 @@ PACKAGE = ROOT / "src" / "rsgm"
 # A room is a module or a folder of the package. Imports point down, or sideways within a layer but never in a
 # circle: that is what keeps `divergence` beside `manifolds` and `evaluation` beside `plots`.
 LAYERS = [
-    {"heat_kernels", "schedules", "networks", "seeding", "description", "arguments", "files", "progress"},
+    {
+        "heat_kernels",
+        "schedules",
+        "networks",
+        "seeding",
+        "description",
+        "arguments",
+        "allocation",
+        "annotations",
+        "files",
+        "progress",
+    },
     {"manifolds", "divergence"},
     {"distributions", "fields", "charts"},
     {"processes"},

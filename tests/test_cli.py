@@ -604,7 +604,7 @@ def test_device_that_is_not_there(trained, folder, capsys):
         pytest.skip("it is")
     copy = folder / "copy.ckpt"
     copy.write_bytes((trained[0] / best()).read_bytes())
-    assert evaluate_command([f"--ckpt={copy}", "--device=cuda"]) == 1
+    assert evaluate_command([f"--ckpt={copy}", "--device=cuda"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("evaluate.py: ")
     assert "CUDA" in line

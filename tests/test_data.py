@@ -1,10 +1,15 @@
 """Sources, reader and splits of the data sets."""
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
+import http.server
 import inspect
 import math
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import jsonargparse
@@ -337,7 +342,62 @@ def test_download_is_pinned(nowhere, monkeypatch):
     found = sources.locate("fire")
     assert called["url"] == found.source == sources.SOURCES["fire"].url
     assert called["known_hash"] == "sha256:" + found.sha256 == "sha256:" + sources.SOURCES["fire"].sha256
-    assert called["downloader"].kwargs["timeout"] <= 5
+    assert called["downloader"] is sources._in_time
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A server of one's own for the set of fires: what it sends, and how many of the bytes at once."""
+    said = {"body": many().encode(), "piece": 10**6, "status": 200}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(said["status"])
+            self.send_header("Content-Length", str(len(said["body"])))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # nobody listens any more
+                for k in range(0, len(said["body"]), said["piece"]):
+                    self.wfile.write(said["body"][k : k + said["piece"]])
+                    time.sleep(0.05)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(sources, "folders", lambda: [tmp_path / "data"])
+    monkeypatch.setattr(sources.pooch, "os_cache", lambda name: tmp_path / "cache")
+    known = hashlib.sha256(said["body"]).hexdigest()
+    source = sources.SOURCES["fire"]._replace(url=f"http://127.0.0.1:{server.server_port}/fire.csv", sha256=known)
+    monkeypatch.setitem(sources.SOURCES, "fire", source)
+    yield said
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_download(served, tmp_path):
+    assert sources.locate("fire").path.read_bytes() == served["body"]
+    served["status"] = 404  # found again without it
+    assert sources.locate("fire").path.parent == tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ({"body": b"<!DOCTYPE html><title>Log in</title>"}, "it sent other bytes .* such as the page of a network"),
+        ({"status": 404}, "HTTPError: 404"),
+        ({"piece": 1}, "Timeout: not finished after 0.5 seconds"),
+    ],
+)
+def test_a_download_that_fails(said, words, served, tmp_path, monkeypatch):
+    """Within a bounded time, with the same advice, and nothing is left of it."""
+    monkeypatch.setattr(sources, "_WHOLE_SECONDS", 0.5)
+    served |= said
+    with pytest.raises(FileNotFoundError, match=f"(?s)download of http.*failed: {words}.*--data.path=FILE"):
+        sources.locate("fire")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_no_network_and_no_data_is_an_error(tmp_path, nowhere):

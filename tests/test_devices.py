@@ -20,12 +20,12 @@ from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, unset_f
 from conftest import STATE_SPACES, concrete, each, variants
 from elsewhere import AWAY, Elsewhere, MismatchError, prepare
 from helpers import learned, model_on, without_figures
-from rsgm import RSGM, FlowMatching, KernelDensity, Moser, Sphere, heat_kernels
+from rsgm import RSGM, AdaptiveKernelDensity, FlowMatching, KernelDensity, Moser, Sphere, SplineFlow, heat_kernels
 from rsgm.charts import Logit, Standardise
-from rsgm.data import LawData
+from rsgm.data import EarthData, LawData
 from rsgm.distributions import GaussianMixture, RandomVonMisesFisherMixture, Uniform
 from rsgm.divergence import Divergence
-from rsgm.evaluation import evaluate
+from rsgm.evaluation import draw_rows, evaluate, score_rows, write_density_grid, write_regions
 from rsgm.evaluation.baseline import integral
 from rsgm.fields import NetworkField
 from rsgm.likelihood import ODESolver
@@ -150,6 +150,20 @@ def test_parts_of_losses(make, far_away):
 def test_flows(make, far_away):
     """Whose losses need no solve: a solver needs values."""
     trains(make(Sphere(2), network=partial(MLP, hidden=[4, 4])).to("meta"), far_away())
+
+
+@pytest.mark.parametrize("manifold", [Sphere(1), Euclidean(2)], ids=str)
+@pytest.mark.parametrize("context", [0, 2])
+def test_spline_flow(manifold, context, far_away):
+    """Its loss and gradients, with what it fits before."""
+    model = SplineFlow(manifold, transforms=2, hidden=[4], context_features=context).to("meta")
+    with far_away():
+        x = manifold.projx(torch.randn(N, *manifold.shape, device="meta"))
+        model.fit_points(x, x)
+        loss = model.loss(x, torch.randn(N, context, device="meta") if context else None)["loss"]
+        loss.mean().backward()
+        assert loss.device.type == "meta"
+        assert all(p.grad.device.type == "meta" for p in model.parameters())
 
 
 @pytest.mark.parametrize("make", variants(Schedule))
@@ -299,6 +313,46 @@ def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
         there = evaluate(path, samples=20, device=AWAY)
     for key in {*here} - {"seconds", "peak_memory_mb"}:
         assert there[key] == here[key], key
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(KernelDensity, widths=4, min_width=0.1, iterations=20),
+        partial(
+            AdaptiveKernelDensity, widths=2, min_width=0.1, neighbours=(4,), factors=(1.0,), folds=3, iterations=20
+        ),
+        partial(FlowMatching, network=partial(MLP, hidden=[4, 4]), solver=ODESolver(tolerance=1e-2)),
+    ],
+    ids=["KernelDensity", "AdaptiveKernelDensity", "FlowMatching"],
+)
+def test_answers(make, tmp_path, elsewhere):
+    """Rows with their ranks, samples, grids and regions, of a table with weights: as on the CPU."""
+    table = tmp_path / "table.csv"
+    rows = [f"{(53 * k) % 140 - 70}.25,{(37 * k) % 359 - 179}.5,{1 + k % 3}" for k in range(40)]
+    table.write_text("\n".join(["lat,lon,w", *rows]))
+    data = EarthData(path=str(table), weight="w")
+    data.setup()
+    model = make(Sphere(2))
+
+    def answers(model, name, device):
+        made = draw_rows(model, data, 5, {}, 0)
+        scored = score_rows(model, data, data.read_rows(table))
+        grid, regions = tmp_path / f"{name}.csv", tmp_path / f"{name}.geojson"
+        write_density_grid(grid, model, data, [45.0])
+        write_regions(regions, model, data, [0.5])
+        return made, scored, grid.read_text(), regions.read_text()
+
+    weights = data.weights_to_fit()
+    model.fit_points(data.train.points, data.val.points, 0, weights)
+    here = answers(model, "here", torch.device("cpu"))
+    with elsewhere:
+        there = answers(model.to(AWAY), "there", AWAY)
+        if model.needs_points:
+            model.fit_points(
+                data.train.points.to(AWAY), data.val.points.to(AWAY), 0, tuple(w.to(AWAY) for w in weights)
+            )
+    assert there == here
 
 
 def test_points_and_context_may_be_anywhere(elsewhere):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rsgm
-from rsgm.cli.explain import told
+from rsgm.cli.errors import _text as told
 from rsgm.evaluation.evaluate import write
 from rsgm.files import WriteError, make_folder, new_file, replaced_file, write_text
 from rsgm.models import CheckpointError, read_checkpoint, write_checkpoint

@@ -424,7 +424,7 @@ def test_random_frequencies():
     ratio = one.weight.norm(dim=1) / scale
     assert ratio.max() < 6
     assert 1 < ratio.mean() < 2.2
-    with pytest.raises(ValueError, match=r"0 < min_frequency <= max_frequency is needed, found 2.0 and 1.0"):
+    with pytest.raises(ValueError, match=r"0 < min_frequency <= max_frequency are needed, found 64, 2.0 and 1.0"):
         RandomFourier(3, min_frequency=2.0, max_frequency=1.0)
 
 

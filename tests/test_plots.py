@@ -6,6 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, imread
+from scipy.integrate import trapezoid
 from scipy.spatial.transform import Rotation
 from scipy.stats import gaussian_kde
 
@@ -57,6 +58,8 @@ def png(figure: Figure) -> np.ndarray:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # of matplotlib 3.8 about what it calls
+        warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
         figure.savefig(buffer, format="png")
     assert 30_000 < len(buffer.getvalue()) < 3_000_000
     buffer.seek(0)
@@ -80,6 +83,8 @@ def test_coastline() -> None:
 def test_density_map() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # of matplotlib 3.8 about what it calls
+        warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
         figure = density_map(CENTRES, NODES, bump(NODES, CENTRES), train=POINTS, test=POINTS[:2], title="a bump")
     picture = png(figure)
     assert picture.shape == (900, 1600, 4)
@@ -282,6 +287,8 @@ def draws(figure: Figure) -> bool:
     """Whether it can be saved, without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # of matplotlib 3.8 about what it calls
+        warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
         figure.savefig(io.BytesIO(), format="png")
     return True
 
@@ -474,7 +481,7 @@ def test_histograms_of_rotations() -> None:
         assert samples.edges[[0, -1]].tolist() == [-half, half]
         assert samples.values @ np.diff(samples.edges) == pytest.approx(1)
         angle, curve = axes.lines[0].get_data()
-        assert np.trapezoid(curve, angle) == pytest.approx(1, abs=1e-3)
+        assert trapezoid(curve, angle) == pytest.approx(1, abs=1e-3)
         middle = (samples.edges[1:] + samples.edges[:-1]) / 2
         error = np.sqrt(curve.max() / (20_000 * np.diff(samples.edges)[0]))
         assert np.abs(samples.values - np.interp(middle, angle, curve)).max() < 5 * error

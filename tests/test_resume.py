@@ -76,7 +76,7 @@ def plain_equal(one, two) -> bool:
     return one == two
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """Nothing that the commands know."""
 
 

@@ -88,10 +88,12 @@ def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], sk
         return  # which the call itself says best
     hints = typing.get_type_hints(cls.__init__)
     for name, value in given.items():
-        if value is None or name in skip or name not in hints:
+        if name in skip or name not in hints:
             continue
         where, whole = f"{cls.__name__}: {name}", hints[name]
         options = typing.get_args(whole) if typing.get_origin(whole) in (typing.Union, types.UnionType) else (whole,)
+        if value is None and type(None) in options:
+            continue
         for hint in options:
             if typing.get_origin(hint) is Callable:
                 made = typing.get_args(hint)[1]

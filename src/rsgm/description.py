@@ -12,7 +12,13 @@ from typing import Any
 
 from torch import nn
 
+from rsgm.annotations import admits, classes, in_words, item_annotation
+
 _PLAIN = (bool, int, float, str)
+#: parts within parts; a model of the package has six
+_DEEPEST = 24
+#: characters of a value in an error
+_SHOWN = 60
 
 
 def describe(value: Any, skip: int = 0) -> Any:
@@ -72,49 +78,86 @@ def describe_call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
     }
 
 
-def build(description: dict[str, Any], base: type) -> Any:
+def build(description: dict[str, Any], base: type, most: int = 10**6) -> Any:
     """The object that a description names, if every class in it is one that the annotations admit.
 
     No module is imported and nothing is called before it is known to be a class derived from the annotated one, so
-    a description from a file can only construct what the package, or code that the caller has imported, offers.
+    a description from a file can only construct what the package, or code that the caller has imported, offers. Plain
+    values are those that the annotations admit, and whole numbers, seeds apart, have a bound: most of them are sizes.
+
+    Arguments:
+        description: ``{class_path, init_args}``
+        base: the class of the object
+        most: the largest whole number
 
     Raises:
-        ValueError: for a class that is unknown, not imported or not admitted, and for unknown arguments
+        ValueError: for a class that is unknown, not imported or not admitted, for unknown arguments, for values that
+            are not admitted, and for what a constructor does not make an object of
     """
-    return _construct(description, (base,), base.__name__)()
+    return _Builder(most).make(description, base)
 
 
-def _construct(description: dict[str, Any], admitted: tuple[type, ...], where: str) -> Callable[..., Any]:
-    cls = _resolve(description.get("class_path"), admitted, where)
-    arguments = description.get("init_args") or {}
-    known, hints = _parameters(cls), _hints(cls)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
-    for name in arguments:
-        if name not in known and not open_ended:
-            raise ValueError(f"{_path(cls)} has no argument {name!r}; it knows {', '.join(known) or 'none'}.")
-    values = {name: _value(item, hints.get(name), f"{cls.__name__}.{name}") for name, item in arguments.items()}
-    return functools.partial(cls, **values)
+class _Builder:
+    """Builds what a description names; see `build`."""
 
+    def __init__(self, most: int) -> None:
+        self.most = most
 
-def _value(value: Any, annotation: Any, where: str) -> Any:
-    if isinstance(value, list):
-        return [_value(item, annotation, where) for item in value]
-    if not isinstance(value, dict) or "class_path" not in value:
+    def make(self, description: dict[str, Any], base: type) -> Any:
+        return _called(self.construct(description, (base,), base.__name__, _DEEPEST), base.__name__)
+
+    def construct(self, description: Any, admitted: tuple[type, ...], where: str, depth: int) -> Callable[..., Any]:
+        if depth < 0:
+            raise ValueError(f"{where} is nested more than {_DEEPEST} parts deep.")
+        if not isinstance(description, dict) or not isinstance(description.get("init_args") or {}, dict):
+            raise ValueError(f"{where}: expected class_path and init_args by name, found {_shown(description)}.")
+        cls = _resolve(description.get("class_path"), admitted, where)
+        arguments = description.get("init_args") or {}
+        known, hints = _parameters(cls), _hints(cls)
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        for name in arguments:
+            if name not in known and not open_ended:
+                raise ValueError(f"{_path(cls)} has no argument {name!r}; it knows {', '.join(known) or 'none'}.")
+        values = {
+            name: self.value(item, hints.get(name, Any), f"{cls.__name__}.{name}", depth)
+            for name, item in arguments.items()
+        }
+        return functools.partial(cls, **values)
+
+    def value(self, value: Any, annotation: Any, where: str, depth: int) -> Any:
+        if isinstance(value, dict) and "class_path" in value:
+            results, factories = classes(annotation)
+            make = self.construct(value, results + factories, where, depth - 1)
+            whole = issubclass(make.func, factories) and not issubclass(make.func, results)
+            return make if whole else _called(make, where)
+        if isinstance(value, (list, dict)):
+            inner = item_annotation(annotation, type(value))
+            if inner is None or depth < 0:
+                raise _not_admitted(value, annotation, where)
+            if isinstance(value, list):
+                return [self.value(item, inner, where, depth - 1) for item in value]
+            return {str(key): self.value(item, inner, where, depth - 1) for key, item in value.items()}
+        if not admits(annotation, value):
+            raise _not_admitted(value, annotation, where)
+        if type(value) is int and abs(value) > self.most and not where.endswith(".seed"):
+            raise ValueError(f"{where} is {value}, more than {self.most}, the bound for this file.")
         return value
-    results, factories = _admitted(annotation)
-    make = _construct(value, results + factories, where)
-    return make if issubclass(make.func, factories) and not issubclass(make.func, results) else make()
 
 
-def _admitted(annotation: Any) -> tuple[tuple[type, ...], tuple[type, ...]]:
-    """Classes that an annotation admits as objects, and as factories of objects."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is collections.abc.Callable:
-        return (), _admitted(arguments[1])[0]
-    if isinstance(annotation, type) and origin is None:
-        return (annotation,), ()
-    parts = [_admitted(argument) for argument in arguments]
-    return tuple(c for part in parts for c in part[0]), tuple(c for part in parts for c in part[1])
+def _called(make: Callable[..., Any], where: str) -> Any:
+    try:
+        return make()
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{where} cannot be made: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _not_admitted(value: Any, annotation: Any, where: str) -> ValueError:
+    return ValueError(f"{where}: expected {in_words(annotation)}, found {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _supplied(annotation: Any) -> int:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from rsgm.cli.explain import UsageError, explain, told
-from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended
+from rsgm.cli.errors import in_one_line, of_settings, require_device
+from rsgm.cli.explain import UsageError
+from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended, require_finite
 from rsgm.data import ManifoldData, read_points
 from rsgm.evaluation import Audit, audit, load_data
 from rsgm.files import new_file, require_free
 from rsgm.models import load, read_checkpoint
-from rsgm.training import Signals, Stopped
+from rsgm.training import Signals
 
 
 def audit_command(args: list[str] | None = None, command: str = "rsgm audit") -> int:
@@ -37,8 +36,9 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
     parser.add_argument("--out", type=local_path, help="JSON file for all that was found.")
     add_loading(parser)
     options, rest = parser.parse_known_args(args)
-    try:
+    with in_one_line(command) as failure:
         import_own(options.modules)
+        require_device(options.device)
         if options.out is not None:
             require_free(options.out)
         with Signals():
@@ -47,19 +47,8 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
         if options.out is not None:
             with new_file(options.out) as partial:
                 partial.write_text(json.dumps(found.findings, indent=2) + "\n")
-    except Stopped as stopped:
-        print(f"{command}: stopped by {stopped.name}; the same command starts again.", file=sys.stderr)
-        return int(stopped.code)
-    # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, OSError, ImportError) as error:
-        if os.environ.get("RSGM_DEBUG"):
-            raise
-        text = told(error)
-        if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
-            text = explain(text, [])
-        print(f"{command}: {text}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+        return 0
+    return failure.status
 
 
 def _audit(options: argparse.Namespace, data: ManifoldData | None) -> Audit:
@@ -97,6 +86,7 @@ def _table(data: ManifoldData, path: Path, *columns: str) -> tuple[Tensor, ...]:
 def _data(file: Path | None, args: list[str]) -> ManifoldData | None:
     """Those of a configuration, with what the command line says otherwise."""
     if file is not None:
+        require_finite(file)
         configuration = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
         if "data" not in configuration:
             raise UsageError(f"{file}: found no data, expected the configuration of a run.")
@@ -106,5 +96,5 @@ def _data(file: Path | None, args: list[str]) -> ManifoldData | None:
         args = [f"--data={json.dumps(data)}", *args]
     parser = Parser(parser_mode="omegaconf+", allow_abbrev=False)
     parser.add_subclass_arguments(ManifoldData, "data", required=False)
-    with mended():
+    with mended(), of_settings():
         return parser.instantiate(parser.parse_args(args)).data

@@ -22,17 +22,17 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
+from rsgm.cli.errors import in_one_line, of_settings
 from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.events import Events, log_result
-from rsgm.cli.explain import UsageError, explain, told
+from rsgm.cli.explain import UsageError
 from rsgm.cli.from_data import fill_in
-from rsgm.cli.parser import Parser, mended
+from rsgm.cli.parser import Parser, mended, require_finite
 from rsgm.cli.sweep import results, sweep
 from rsgm.cli.table import runs_command
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
-from rsgm.likelihood import SolveError
-from rsgm.models import CheckpointError, GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
+from rsgm.models import GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
 from rsgm.progress import patience, visible
 from rsgm.training import (
     AtomicCheckpointIO,
@@ -62,9 +62,16 @@ class TrainCLI(LightningCLI):
     law: GenerativeModel
     run: Path
 
-    def __init__(self, args: list[str] | None = None, signals: Signals | None = None) -> None:
+    def __init__(
+        self, args: list[str] | None = None, signals: Signals | None = None, command: str = "train.py"
+    ) -> None:
         self._given = sys.argv[1:] if args is None else args
-        self.interruption = Interruption(signals or Signals())
+        self.signals = signals or Signals()
+        self.interruption = Interruption(self.signals)
+        #: the command that continues this run
+        self.again = _to_go_on(command, self._given)
+        for file in self._config_files():
+            require_finite(file)
         with mended():
             super().__init__(
                 Training,
@@ -165,11 +172,14 @@ class TrainCLI(LightningCLI):
         except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
             raise UsageError(f"trainer: {error}") from error
 
-    def _run_folder(self) -> Path:
-        # not from self.config, which forgets its files where one of them has an interpolation
+    def _config_files(self) -> list[str]:
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config", action="append", default=[])
-        files = first.parse_known_args(self._given)[0].config
+        return first.parse_known_args(self._given)[0].config
+
+    def _run_folder(self) -> Path:
+        # not from self.config, which forgets its files where one of them has an interpolation
+        files = self._config_files()
         name = self.config.name or (Path(files[0]).stem if files else "run")
         folder, self.config.ckpt_path = runs.claim(runs.base(self.config.runs, name), self.config.ckpt_path)
         return folder
@@ -195,39 +205,19 @@ def train(args: list[str] | None = None, command: str = "train.py") -> int:
     """Train a model and score its best checkpoint; the exit status."""
     # a module of one's own is found beside the command, as it is by `python`
     sys.path.append(os.getcwd())
-    given = sys.argv[1:] if args is None else args
     with Signals() as signals:
         try:
-            with quiet():
-                return _train(TrainCLI(args, signals), signals, _to_go_on(command, given))
-        except (
-            UsageError,
-            CheckpointError,
-            MisconfigurationException,
-            NonFiniteLossError,
-            ProcessLost,
-            SolveError,
-            OSError,
-            ValueError,
-        ) as error:
-            if os.environ.get("RSGM_DEBUG"):
-                raise
-            text = told(error)
-            if text.startswith("Does not validate"):  # what a constructor said, in a frame of jsonargparse
-                error = UsageError(explain(text, []))
-                text = str(error)
-            print(f"{command}: {text}", file=sys.stderr)
-            return 2 if isinstance(error, UsageError) else 1
-        except Stopped as stopped:
-            if runs.is_first():
-                print(f"{command}: stopped by {stopped.name}. {stopped.remedy}", file=sys.stderr)
-            return int(stopped.code)
+            with in_one_line(command) as failure, quiet():
+                with of_settings():
+                    cli = TrainCLI(args, signals, command)
+                return _train(cli)
+            return failure.status
         finally:
             runs.release()
 
 
-def _train(cli: TrainCLI, signals: Signals, again: str) -> int:
-    trainer, run, resume = cli.trainer, cli.run, cli.config.ckpt_path
+def _train(cli: TrainCLI) -> int:
+    trainer, run, resume, signals = cli.trainer, cli.run, cli.config.ckpt_path, cli.signals
     if resume is not None:
         read_checkpoint(resume)
     if trainer.is_global_zero:
@@ -242,7 +232,7 @@ def _train(cli: TrainCLI, signals: Signals, again: str) -> int:
                 _fit_in_one_pass(cli)
         except Stopped as stopped:
             if (run / "last.ckpt").exists():
-                stopped.remedy = f"{run / 'last.ckpt'} is saved; to go on: {again}"
+                stopped.remedy = f"{run / 'last.ckpt'} is saved; to go on: {cli.again}"
             raise
         if not (trainer.is_global_zero and runs.is_first()):
             return 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from pathlib import Path
 
 from torch import Tensor
 
-from rsgm.cli.explain import told
+from rsgm.cli.errors import in_one_line, require_device
 from rsgm.cli.parser import add_loading, import_own, local_path
 from rsgm.data import ManifoldData
 from rsgm.data.tabular import Tabular
@@ -28,7 +27,7 @@ from rsgm.evaluation.rows import Columns
 from rsgm.files import new_file, require_free
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.progress import visible
-from rsgm.training import Signals, Stopped
+from rsgm.training import Signals
 
 
 def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py") -> int:
@@ -61,20 +60,13 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
     add_loading(parser)
     options = parser.parse_args(args)
-    try:
+    with in_one_line(command) as failure:
         import_own(options.modules)
+        require_device(options.device)
         with Signals(), visible():
             print(_answer(options))
-    except Stopped as stopped:
-        print(f"{command}: stopped by {stopped.name}; the same command starts again.", file=sys.stderr)
-        return int(stopped.code)
-    # torch asserts that it was compiled for the device
-    except (ValueError, RuntimeError, AssertionError, OSError, ImportError) as error:
-        if os.environ.get("RSGM_DEBUG"):
-            raise
-        print(f"{command}: {told(error)}", file=sys.stderr)
-        return 1
-    return 0
+        return 0
+    return failure.status
 
 
 def _answer(options: argparse.Namespace) -> str:

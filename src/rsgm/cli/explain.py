@@ -7,8 +7,6 @@ import inspect
 import re
 import sys
 
-from rsgm.files import WriteError
-
 #: keys of former versions, and where they are now
 _MOVED = {
     "model.optimizer": "training.optimizer",
@@ -62,18 +60,6 @@ def explain(message: str, keys: list[str]) -> str:
         return f"{where}: no class at {path[1]}: {reason}{place}"
     text = text.replace("typing.Literal", "one of ")
     return f"{where}: {text}" if where else text
-
-
-def told(error: BaseException) -> str:
-    """What an error says, in one line; of the system's what and where, without its number.
-
-    Example:
-        >>> told(PermissionError(13, "Permission denied", "runs/a"))
-        'runs/a: Permission denied'
-    """
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, WriteError):
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 def moved(text: str) -> str:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import _typehints, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
@@ -77,6 +78,28 @@ def mended() -> Iterator[None]:
 
 # a dataclass is named by its class like every other part, which a checkpoint needs to build it again
 set_parsing_settings(subclasses_enabled=["is_pure_dataclass"])
+
+
+def require_finite(file: str | Path) -> None:
+    """Raise a UsageError where a YAML file holds itself, by an alias: the parser would not come to an end.
+
+    A file that is not there, or is no YAML, is left to the parser.
+    """
+    try:
+        with open(file, encoding="utf-8") as text:
+            root = yaml.compose(text, yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return
+    if _holds_itself(root, ()):
+        raise UsageError(f"{file}: found an alias (*name) inside of what it stands for; write out what is meant.")
+
+
+def _holds_itself(node: Any, above: tuple[Any, ...]) -> bool:
+    if any(node is other for other in above):
+        return True
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    inner = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+    return any(_holds_itself(part, (*above, node)) for part in inner)
 
 
 def add_loading(parser: argparse.ArgumentParser) -> None:

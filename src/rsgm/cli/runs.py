@@ -81,6 +81,9 @@ def claim(base: Path, checkpoint: str | None) -> tuple[Path, str | None]:
             return _announce(base / f"version_{k}"), checkpoint
         except FileExistsError:
             k += 1
+        except OSError:
+            _remove_empty(base, base.parent)
+            raise
 
 
 def release() -> None:
@@ -103,9 +106,7 @@ def _remove(folder: Path) -> None:
     for pattern in ("config*.yaml", "events.out.tfevents.*", "*.part"):
         for path in folder.glob(pattern):
             path.unlink()
-    for empty in (folder, *folder.parents[:2]):
-        with suppress(OSError):  # somebody has something there
-            empty.rmdir()
+    _remove_empty(folder, *folder.parents[:2])
 
 
 def _lock(folder: Path, made: bool) -> None:
@@ -152,3 +153,9 @@ def write_new(path: Path, text: str) -> None:
 def _announce(folder: Path) -> Path:
     os.environ[_RUN_FOLDER] = str(folder)
     return folder
+
+
+def _remove_empty(*places: Path) -> None:
+    for place in places:
+        with suppress(OSError):  # not empty, or not there
+            place.rmdir()

@@ -15,7 +15,7 @@ from types import FrameType
 from jsonargparse.typing import PositiveInt
 
 from rsgm import sweeps
-from rsgm.cli.explain import told
+from rsgm.cli.errors import in_one_line
 from rsgm.cli.parser import local_path
 from rsgm.files import write_text
 from rsgm.progress import bar, visible
@@ -43,10 +43,9 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     options = parser.parse_args(given)
     with _as_interrupts() as signals:
         try:
-            return _sweep(Sweep.read(options.file), options)
-        except (SweepError, OSError) as error:
-            print(f"{command}: {told(error)}", file=sys.stderr)
-            return 2
+            with in_one_line(command) as failure:
+                return _sweep(Sweep.read(options.file), options)
+            return failure.status
         except KeyboardInterrupt:
             print(f"\nStopped. To go on: {command} {shlex.join(given)}", file=sys.stderr)
             return 128 + (signals[0] if signals else signal.SIGINT)
@@ -58,7 +57,7 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
     parser.add_argument("files", type=Path, nargs="*", help="Sweeps whose runs are collected (default: none).")
     parser.add_argument("--runs", type=local_path, default=Path("runs"), help="Folder of all runs (default: runs).")
     options = parser.parse_args(args)
-    try:
+    with in_one_line(command) as failure:
         for file in options.files:
             plan = Sweep.read(file)
             path = _RESULTS / f"{plan.name}.jsonl"
@@ -69,10 +68,8 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
             print(f"{path}: {len(kept)} runs; {left} are left")
         write_text(_PAGE, page())
         print(f"{_PAGE} written")
-    except (SweepError, OSError) as error:
-        print(f"{command}: {told(error)}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+    return failure.status
 
 
 def page() -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from rsgm import sweeps
-from rsgm.sweeps import SweepError
+from rsgm.cli.errors import in_one_line
 
 
 def runs_command(args: list[str] | None = None, command: str = "rsgm runs") -> int:
@@ -24,17 +23,15 @@ def runs_command(args: list[str] | None = None, command: str = "rsgm runs") -> i
     parser.add_argument("--csv", action="store_true", help="As CSV, with all digits.")
     options = parser.parse_args(args)
     columns = sweeps.COLUMNS if options.columns is None else {key: key for key in options.columns}
-    try:
+    with in_one_line(command) as failure:
         found = sweeps.find_runs(options.folder)
         if options.columns is not None:
             sweeps.require_places(found, columns)
         if options.sort is not None:
             found = sweeps.sort_runs(found, options.sort)
-    except SweepError as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return 2
-    if options.csv:
-        print(sweeps.csv_table(found, columns), end="")
-    else:
-        print(sweeps.text_table(found, columns))
-    return 0
+        if options.csv:
+            print(sweeps.csv_table(found, columns), end="")
+        else:
+            print(sweeps.text_table(found, columns))
+        return 0
+    return failure.status

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.arguments import require_instance
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.covariates import Category
 from rsgm.distributions import EuclideanLaw, ManifoldDistribution, PolarVonMisesFisher
@@ -71,7 +72,7 @@ class LawData(ManifoldData):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_count("LawData", train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
-        if self.law.batch_shape:
+        if require_instance(self.law, ManifoldDistribution, "LawData: law").batch_shape:
             raise ValueError(f"LawData: expected one law, found a batch of {tuple(self.law.batch_shape)}; take one.")
         if self.conditional and not isinstance(self.law, WithComponents):
             raise ValueError(

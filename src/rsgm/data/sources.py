@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pooch
 import requests
 
 _COMMIT = "b35b739464ca8264e418e400301f5f45cb7a16b3"
 _URL = f"https://raw.githubusercontent.com/oxcsml/riemannian-score-sde/{_COMMIT}/data"
-_TIMEOUT_SECONDS = 5
+#: for the next byte, and for the whole of a file, none of which has a megabyte
+_TIMEOUT_SECONDS, _WHOLE_SECONDS = 5, 60.0
 
 
 class Source(NamedTuple):
@@ -197,8 +199,11 @@ def _download(name: str) -> Found:
             known_hash=f"sha256:{source.sha256}",
             fname=source.original,
             path=pooch.os_cache("rsgm"),
-            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS, progressbar=True),
+            downloader=_in_time,
         )
+    except ValueError as error:  # the checksum; pooch has removed the file
+        said = "it sent other bytes than those of the set, such as the page of a network that asks for a login"
+        raise FileNotFoundError(_nowhere(name, said)) from error
     except OSError as error:  # every error of requests is one
         offline = isinstance(error, (requests.ConnectionError, requests.Timeout))
         if name == "volcano" and offline and _smithsonian_path() is not None:
@@ -212,6 +217,32 @@ def _download(name: str) -> Found:
             return found._replace(source=f"stand-in for volcano: {found.source}")
         raise FileNotFoundError(_nowhere(name, f"{type(error).__name__}: {error}")) from error
     return Found(name, Path(path), source.url, source.sha256, source.rows)
+
+
+def _in_time(url: str, output_file: str, pup: Any) -> None:
+    """pooch's download over HTTP, whose time-out is for the next byte, with a bound on its whole time.
+
+    A thread that waits cannot be stopped: it is left behind, and ends with the process at the latest.
+
+    Raises:
+        requests.Timeout: after `_WHOLE_SECONDS`
+    """
+    ended: list[BaseException | None] = []
+
+    def download() -> None:
+        try:
+            pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS, progressbar=True)(url, output_file, pup)
+            ended.append(None)
+        except BaseException as error:  # raised below
+            ended.append(error)
+
+    thread = threading.Thread(target=download, daemon=True)
+    thread.start()
+    thread.join(_WHOLE_SECONDS)
+    if not ended:
+        raise requests.Timeout(f"not finished after {_WHOLE_SECONDS:g} seconds")
+    if ended[0] is not None:
+        raise ended[0]
 
 
 def _smithsonian() -> Found:

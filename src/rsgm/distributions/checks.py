@@ -17,7 +17,13 @@ _TOLERANCE = 1e-4
 
 
 def floating(x: Tensor) -> Tensor:
-    """Whole numbers as floating-point ones of the default type, others as they are."""
+    """Whole numbers as floating-point ones of the default type, others as they are.
+
+    Raises:
+        TypeError: for what is no tensor
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a tensor for the parameter of a law, found {x!r}; use torch.tensor.")
     return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
@@ -77,8 +83,14 @@ def require_positive(owner: str, **numbers: float) -> None:
             raise ValueError(f"{owner}: {name} must be positive and finite, found {number!r}.")
 
 
+#: beyond which a size times the length of a row is no integer of 64 bits
+_MOST = 2**31 - 1
+
+
 def require_count(owner: str, **numbers: int) -> None:
-    """Raise a ValueError that names ``owner`` unless each number is an integer of at least one."""
+    """Raise a ValueError that names ``owner`` unless each number is an integer of at least one, and can be a size."""
     for name, number in numbers.items():
         if not isinstance(number, Integral) or number < 1:
             raise ValueError(f"{owner}: {name} must be an integer of at least 1, found {number!r}.")
+        if number > _MOST:
+            raise ValueError(f"{owner}: {name} must be at most {_MOST}, found {number}.")

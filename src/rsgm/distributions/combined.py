@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.arguments import require_instance
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.manifolds import Product
 from rsgm.progress import bar
@@ -72,7 +73,7 @@ class Mixture(ManifoldDistribution):
     def __init__(
         self, components: ManifoldDistribution, weights: Tensor | None = None, validate_args: bool | None = None
     ) -> None:
-        shape = components.batch_shape
+        shape = require_instance(components, ManifoldDistribution, "Mixture: components").batch_shape
         if not shape.numel() or not shape:
             raise ValueError(f"Mixture: components need batch shape (*batch, K), found {tuple(shape)}.")
         self.components, self.manifold, self.count = components, components.manifold, shape[-1]
@@ -145,6 +146,8 @@ class ProductDistribution(ManifoldDistribution):
     def __init__(
         self, manifold: Product, factors: Sequence[ManifoldDistribution], validate_args: bool | None = None
     ) -> None:
+        for law in factors:
+            require_instance(law, ManifoldDistribution, "ProductDistribution: factors")
         expected, found = [m.shape for m in manifold.factors], [tuple(law.event_shape) for law in factors]
         if found != expected:
             raise ValueError(f"ProductDistribution: {manifold} needs laws of points {expected}, found {found}.")

@@ -52,9 +52,9 @@ class Kent(ManifoldDistribution):
         ovalness: Tensor | float,
         validate_args: bool | None = None,
     ) -> None:
+        frame = floating(frame)
         if frame.shape[-2:] != (3, 3):
             raise ValueError(f"Kent: the frame must end with the shape (3, 3), found {tuple(frame.shape)}.")
-        frame = floating(frame)
         gram = frame.transpose(-1, -2) @ frame
         if not torch.allclose(gram, torch.eye(3).to(frame).expand_as(gram), atol=1e-4):
             raise ValueError("Kent: the columns of the frame must be orthonormal.")

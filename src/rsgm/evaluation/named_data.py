@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rsgm.allocation import Limited
 from rsgm.data import ManifoldData, TableData
 from rsgm.description import build
 from rsgm.models import CheckpointError, written_by
+
+#: the largest size that the data of a checkpoint may have without being handed over in Python
+_MOST = 10**7
 
 
 def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
@@ -20,10 +24,11 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
         raise CheckpointError(
             "The checkpoint does not name its data, which a Python program held; pass the data module to rsgm.evaluate."
         )
-    with written_by(checkpoint, "The checkpoint's record of its data"):
-        data = build(description, ManifoldData)
-    data.prepare_data()
-    data.setup()
+    with Limited(10 * _MOST, "the data that the checkpoint names"):
+        with written_by(checkpoint, "The checkpoint's record of its data"):
+            data = build(description, ManifoldData, _MOST)
+        data.prepare_data()
+        data.setup()
     expected = checkpoint["rsgm"].get("fingerprint", data.fingerprint)
     if data.fingerprint != expected:
         provenance = data.provenance()
@@ -49,6 +54,6 @@ def load_reader(checkpoint: dict[str, Any]) -> ManifoldData:
         return load_data(checkpoint)
     with written_by(checkpoint, "The checkpoint's record of its data"):
         # of points that a program held there are the columns alone
-        data = TableData() if record.get("data") is None else build(record["data"], ManifoldData)
+        data = TableData() if record.get("data") is None else build(record["data"], ManifoldData, _MOST)
         data.recall(record)
     return data

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from rsgm.allocation import Limited
 from rsgm.arguments import check_arguments
 from rsgm.description import build, describe_call
 from rsgm.likelihood import PART, Draws, LogProb, in_parts
 from rsgm.manifolds import Manifold, require_manifold
-from rsgm.models.checkpoint import read_checkpoint, require_weights, write_checkpoint, written_by
+from rsgm.models.checkpoint import read_checkpoint, require_weights, weights_in, write_checkpoint, written_by
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.law import ModelDistribution
 
@@ -329,11 +330,15 @@ class GenerativeModel(nn.Module, ABC):
             return dict(self.__dict__)
 
 
+#: numbers that a model may have of its own, beside its weights in a checkpoint
+_FEW = 2**20
+
+
 def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeModel:
     """The model in a checkpoint, with its averaged weights where it has them, ready to sample and to score.
 
     Only classes that are already imported and that the constructors' annotations admit are built; a model with
-    parts of your own needs their module imported first.
+    parts of your own needs their module imported first. Its sizes are bounded by the weights in the file.
 
     Arguments:
         path: a ``.ckpt`` file, or any other that `GenerativeModel.save` wrote
@@ -344,9 +349,10 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeMode
             arguments or weights that the model does not have here
     """
     checkpoint = read_checkpoint(path)
-    weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
-    with written_by(checkpoint, path):
-        model = build(checkpoint["rsgm"]["model"], GenerativeModel)
+    weights = weights_in(checkpoint)
+    size = max(_FEW, sum(value.numel() for value in weights.values()))
+    with written_by(checkpoint, path), Limited(4 * size, "its model"):
+        model = build(checkpoint["rsgm"]["model"], GenerativeModel, most=size)
         require_weights(model, weights)
     model.description = checkpoint["rsgm"]["model"]
     for name, value in itertools.chain(model.named_parameters(), model.named_buffers()):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 FORMAT = 2
 
 
+#: of what stands in a record
+_KINDS: dict[str, tuple[type, ...]] = {
+    "model": (dict,),
+    **dict.fromkeys(("data", "reading", "reference", "training", "validation"), (dict, NoneType)),
+    **dict.fromkeys(("version", "fingerprint"), (str, NoneType)),
+    "seed": (int, NoneType),
+}
 _REMEDY = "Install the version that wrote it, or train again."
 
 
@@ -70,6 +78,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint at {path}.")
+    with path.open("rb"):  # what the disk says is not for want of a checkpoint
+        pass
     try:
         _require_whole(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -77,10 +87,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise PermissionError(f"{path} may not be read by this user; see to its permissions.") from None
     except CheckpointError:
         raise
-    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, OSError, ValueError, struct.error):
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ):
         raise CheckpointError(f"{path} is torn or is not a checkpoint.") from None
     if not isinstance(checkpoint, dict) or "rsgm" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path} was not written by rsgm: it has no description of a model.")
+    if not isinstance(checkpoint["rsgm"], dict):
+        raise CheckpointError(f"{path}: found {checkpoint['rsgm']!r:.60} for its record, expected names and values.")
     found = checkpoint["rsgm"].get("format", 1)
     if found != FORMAT:
         writer = checkpoint["rsgm"].get("version", "0.1.0 or a former one")
@@ -88,17 +110,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} has format {found}, of version {writer} of rsgm; this is version {version('rsgm')}, which reads "
             f"format {FORMAT}. {_REMEDY}"
         )
+    _require_layout(path, checkpoint)
     return checkpoint
 
 
+def weights_in(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint's model, by their names there."""
+    return {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+
+
 def _require_whole(path: Path) -> None:
-    """Raise a CheckpointError where a bit has changed, which `torch.load` does not look for."""
+    """Raise a CheckpointError where a bit has changed, which `torch.load` does not look for.
+
+    Nothing in a checkpoint is compressed: what it holds takes no more memory than the file.
+    """
     if not zipfile.is_zipfile(path):
         return  # torch.load says that it is none
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise CheckpointError(f"{path} is torn or is not a checkpoint: parts of it are compressed.")
             changed = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError):
         changed = "its directory"
     if changed is not None:
         raise CheckpointError(
@@ -106,16 +139,39 @@ def _require_whole(path: Path) -> None:
         )
 
 
+def _require_layout(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise a CheckpointError, unless each part of a checkpoint is of its kind."""
+    weights, record = checkpoint["state_dict"], checkpoint["rsgm"]
+    if not isinstance(weights, dict) or not all(
+        isinstance(n, str) and _is_dense(value) for n, value in weights.items()
+    ):
+        raise CheckpointError(f"{path}: expected tensors by name for its weights, found something else.")
+    for name, kinds in _KINDS.items():
+        if not isinstance(record.get(name), kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
+            raise CheckpointError(f"{path}: found {record.get(name)!r:.60} for its {name}, expected {expected}.")
+    kept = (record.get("reference") or {}).values()
+    if not all(value is None or _is_dense(value) for value in kept):
+        raise CheckpointError(f"{path}: expected tensors for its reference, found something else.")
+
+
+def _is_dense(value: Any) -> bool:
+    """Whether a value is a tensor that has its numbers, rather than one number for many places."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
 @contextmanager
 def written_by(checkpoint: dict[str, Any], path: str | Path) -> Iterator[None]:
     """Within this block what a checkpoint's model cannot be built of is an error that names the file and its writer.
 
     Raises:
-        CheckpointError: for every ValueError and TypeError
+        CheckpointError: for every error of its values
     """
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         writer, here = checkpoint["rsgm"].get("version", "unknown"), version("rsgm")
         remedy = "" if writer == here else f" {_REMEDY}"
         raise CheckpointError(f"{path}, of version {writer} of rsgm (this is {here}): {error}{remedy}") from error

@@ -61,10 +61,14 @@ class FourierTime(TimeFeatures):
     Arguments:
         count: number of frequencies
         max_frequency: the largest, in cycles per unit of t
+
+    Raises:
+        ValueError: for no frequencies, and a largest that is not positive
     """
 
     def __init__(self, count: int = 16, max_frequency: float = 32.0) -> None:
         super().__init__()
+        _require_waves("FourierTime", count, max_frequency, max_frequency)
         self.count, self.max_frequency = count, max_frequency
         self.out_features = 2 * count + 1
         frequencies = torch.logspace(-1, math.log10(max_frequency), count) * 2 * math.pi
@@ -102,6 +106,7 @@ class LogSNR(TimeFeatures):
         max_frequency: float = 16.0,
     ) -> None:
         super().__init__()
+        _require_waves("LogSNR", count, min_frequency, max_frequency)
         self.schedule, self.count = schedule, count
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
         self.out_features = 2 * count
@@ -225,11 +230,7 @@ class RandomFourier(PositionFeatures):
         damped: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < min_frequency <= max_frequency:
-            raise ValueError(
-                "RandomFourier: 0 < min_frequency <= max_frequency is needed, found "
-                f"{min_frequency} and {max_frequency}."
-            )
+        _require_waves("RandomFourier", count, min_frequency, max_frequency)
         self.in_features, self.count, self.seed, self.damped = in_features, count, seed, damped
         self.min_frequency, self.max_frequency = min_frequency, max_frequency
         self.inner = require_factory(inner, "RandomFourier: inner", "Coordinates")(in_features)
@@ -281,3 +282,12 @@ def with_context(features: Tensor, context: Tensor | None, expected: int, name: 
             "context_features of the network to the size of the data's context."
         )
     return features if context is None else torch.cat([features, context], -1)
+
+
+def _require_waves(owner: str, count: int, lowest: float, highest: float) -> None:
+    """Raise a ValueError, unless there are waves, of frequencies in a range."""
+    if count < 1 or not 0 < lowest <= highest < math.inf:
+        raise ValueError(
+            f"{owner}: count >= 1 and 0 < min_frequency <= max_frequency are needed, found {count}, {lowest} and "
+            f"{highest}."
+        )

@@ -90,8 +90,8 @@ class Sweep:
         """The sweep of a file.
 
         Raises:
-            FileNotFoundError: no such file, or a configuration that it names
-            SweepError: for a file that says something else
+            SweepError: for no such file, one that says something else, and one that names a configuration that is not
+                there
         """
         path = Path(path)
         said, where = dict(_mapping(load_yaml(path), f"{path}")), str(path)
@@ -153,7 +153,7 @@ def _group(
         for key, value in setting.items():
             name = str(name).replace(f"{{{key}}}", as_text(value))
         if not Path(name).is_file():
-            raise FileNotFoundError(f"{where}: no configuration at {name}, seen from {Path.cwd()}.")
+            raise SweepError(f"{where}: no configuration at {name}, seen from {Path.cwd()}.")
         config.append(name)
     if not config:
         raise SweepError(f"{where}: no config; expected the file that train.py takes.")
@@ -221,7 +221,7 @@ def _draw(draws: random.Random, choice: Any, where: str) -> Any:
 def load_yaml(path: Path) -> Any:
     """The contents of a YAML file."""
     if not path.is_file():
-        raise FileNotFoundError(f"No file at {path}.")
+        raise SweepError(f"No file at {path}.")
     try:
         return yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, Optimizer, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
@@ -25,6 +25,7 @@ from rsgm.models import (
     load,
     record,
     require_weights,
+    weights_in,
     written_by,
 )
 from rsgm.seeding import StepCounter, seed_from
@@ -177,6 +178,8 @@ class Training(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser with its learning-rate schedule."""
         optimizer = self.optimizer(self.model.parameter_groups())
+        if isinstance(optimizer, SparseAdam):
+            raise ValueError("training.optimizer is SparseAdam, and no model here has sparse gradients; choose Adam.")
         rate, total = self.learning_rate, self.trainer.estimated_stepping_batches
         if rate.needs_total and math.isinf(total):
             rank_zero_warn(
@@ -211,9 +214,8 @@ class Training(LightningModule):
             CheckpointError: for weights of another model, or of another version of this one
         """
         with written_by(checkpoint, "The checkpoint"):
-            weights = checkpoint["state_dict"].items()
-            require_weights(self.model, {name.removeprefix("model."): value for name, value in weights})
-        self.seed = checkpoint["rsgm"]["seed"]
+            require_weights(self.model, weights_in(checkpoint))
+        self.seed = checkpoint["rsgm"].get("seed")
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
         x, context, weight = unpack(batch)
