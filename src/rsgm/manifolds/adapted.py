@@ -187,7 +187,12 @@ class Adapted(Manifold):
         return self.inner(x, gradient, v)
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
-        """From first differences of exp along the frame; differentiable in ``u``, where geoopt's exp is."""
+        """From first differences of exp along the frame; differentiable in ``u``, where geoopt's exp is.
+
+        Raises:
+            NotImplementedError: where geoopt has no logarithm, without which no density needs it
+        """
+        self.logmap(x, x)
         start, v = torch.broadcast_tensors(x.double(), u.double())
         with torch.no_grad():
             frame = self._frame(start)

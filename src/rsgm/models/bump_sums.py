@@ -15,7 +15,7 @@ from rsgm.models.blocks import Boxes, spatial_order
 
 #: points and centres whose pairs are held at a time: they stay in the cache
 _ROWS, _COLUMNS = 128, 512
-#: pairs times widths that are held at a time on an accelerator
+#: pairs times widths that are held at a time on CUDA
 _FAR = 2**22
 #: minus the logarithm of the share of a sum that may be left out; exponent beyond which exp is zero
 _LOST, _UNDERFLOW = 30.0, 746.0
@@ -28,11 +28,11 @@ def bump_sums(
 ) -> Tensor:
     """The sums ``(B, W)`` of `BumpSums` at points, which move a bar by one each.
 
-    On an accelerator, where all pairs are done sooner than it is told which of them count, no value is looked at.
+    On CUDA, where all pairs are done sooner than it is told which of them count, no value is looked at.
     """
-    if x.device.type == "cpu":
-        return BumpSums(manifold, centres, widths, counts)(x, shown)
-    return all_pairs(manifold, centres, widths, counts, x, shown)
+    if x.is_cuda or x.is_meta:
+        return all_pairs(manifold, centres, widths, counts, x, shown)
+    return BumpSums(manifold, centres, widths, counts)(x, shown)
 
 
 def all_pairs(
