@@ -84,10 +84,11 @@ class Regions(NamedTuple):
         lines = [f"levels are quantiles of {self.draws} draws of {self.about}; as many fresh ones check the polygons"]
         for region in self.regions:
             km2 = "" if region.area_km2 is None else f", {region.area_km2:.4g} km²"
+            polygons = "1 polygon" if len(region.polygons) == 1 else f"{len(region.polygons)} polygons"
             test = "" if region.test_share is None else f", {region.test_share:.1%} of {self.test_points} test points"
             lines.append(
                 f"{region.coverage:.2%} ± {region.standard_error:.2%}: log-density above {region.level:.4f} nats, "
-                f"{region.area:.5g} {region.per}{km2}, {len(region.polygons)} polygons with "
+                f"{region.area:.5g} {region.per}{km2}, {polygons} with "
                 f"{region.fresh_share:.1%} of fresh draws{test}"
             )
             if not region.resolved:
