@@ -11,7 +11,7 @@ from rsgm import RSGM, Euclidean, LawData, Sphere, progress
 from rsgm.evaluation import score
 from rsgm.networks import MLP
 from rsgm.processes import VarianceExploding
-from rsgm.progress import each, patience, say, visible
+from rsgm.progress import bar, each, patience, say, visible
 from rsgm.samplers import AnnealedLangevin, LangevinDynamics, ReverseDiffusion
 from rsgm.schedules import GridLadder
 
@@ -34,6 +34,15 @@ def test_nothing_is_said_outside_of_a_visible_block(impatient, capsys):
     assert "letters" in found
     say("three")
     assert capsys.readouterr().err == ""
+
+
+def test_more_than_was_said_ends_at_the_total(impatient, capsys):
+    """As where the last part of a work is larger than what is left."""
+    with visible(), bar("work", 100) as shown:
+        for _ in range(3):
+            shown.update(60)
+            shown.refresh()
+    assert "100/100 points" in capsys.readouterr().err
 
 
 def test_what_cannot_say_how_far_it_is_says_what_it_does(monkeypatch, capsys):

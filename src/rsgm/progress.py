@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from tqdm import tqdm
+from typing_extensions import override
 
 T = TypeVar("T")
 #: seconds that need no sign of life
@@ -29,6 +30,14 @@ def visible() -> Iterator[None]:
         _VISIBLE.reset(token)
 
 
+class _Bar(tqdm):
+    """A bar that ends at its total, beyond which tqdm knows none and the form of ours has no number to show."""
+
+    @override
+    def update(self, n: float = 1) -> bool | None:
+        return super().update(min(n, self.total - self.n))
+
+
 def bar(what: str, total: float, unit: str = "points") -> tqdm:
     """A bar that appears after two seconds and vanishes when it is done; use it as a context.
 
@@ -40,7 +49,7 @@ def bar(what: str, total: float, unit: str = "points") -> tqdm:
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit} [{elapsed}<{remaining}{postfix}]"
     # a log holds every state of a bar
     pause = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(
+    return _Bar(
         total=total,
         desc=what,
         unit=unit,
