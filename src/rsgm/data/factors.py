@@ -46,9 +46,9 @@ class Factor(ABC):
         """
 
     @property
-    @abstractmethod
     def header(self) -> tuple[str, ...]:
-        """Names of the columns of `to_units`, once a file is known."""
+        """Names of the columns of `to_units`, once a file is known: by default the field ``names`` of a factor."""
+        return tuple(self.names)  # type: ignore[attr-defined]
 
     @property
     @abstractmethod
@@ -157,11 +157,6 @@ class NumberFactor(Factor):
                     f"{self.wanted.option} says which to read."
                 )
         return replace(self, names=tuple(roles))
-
-    @property
-    @override
-    def header(self) -> tuple[str, ...]:
-        return tuple(self.names)
 
     @property
     @override

@@ -63,11 +63,6 @@ class PlaceFactor(Factor):
 
     @property
     @override
-    def header(self) -> tuple[str, ...]:
-        return tuple(self.names)
-
-    @property
-    @override
     def manifold(self) -> Sphere:
         return Sphere(2)
 

@@ -6,7 +6,6 @@ import bisect
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,25 +15,23 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.data.base import ManifoldData
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import CoordinateFactor, Factor, NumberFactor
-from rsgm.data.names import Floats, plain
+from rsgm.data.names import plain
 from rsgm.data.places import PlaceFactor, lat_lon
-from rsgm.data.reading import Reading
+from rsgm.data.reading import ReadData, Reading
 from rsgm.data.rotations import Quaternions, RotationVectors
 from rsgm.data.so3 import RotationFactor
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
 from rsgm.data.torus import AngleFactor
-from rsgm.description import describe
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon
 from rsgm.manifolds.so3 import quaternion_to_matrix, rotation_vector_to_matrix
 
 _OFF = 1e-4  # how far off the manifold points may be, as for `log_prob`
 
 
-class PointsData(ManifoldData):
+class PointsData(ReadData):
     """Points in memory: anything that NumPy makes an array of numbers of, so a tensor, an array or a DataFrame.
 
     Points are given by their coordinates in the manifold's ambient space, and a little off it are projected. For other
@@ -187,32 +184,10 @@ class PointsData(ManifoldData):
     def header(self) -> tuple[str, ...]:
         return self._reading.header
 
-    def to_units(self, x: Tensor) -> Floats:
-        """Points (B, *shape) in the units that were given."""
-        return self._reading.values(x)
-
-    @override
-    def from_units(self, values: Floats) -> Tensor:
-        return self._reading.points(values)
-
     @property
     @override
     def context_names(self) -> tuple[str, ...]:
         return () if self._reading.covariates is None else tuple(self._reading.covariates.names)
-
-    @override
-    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
-        covariates = self._reading.covariates
-        return super().encode_context(cells) if covariates is None else covariates.encode(cells)
-
-    @override
-    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
-        covariates = self._reading.covariates
-        return super().decode_context(context) if covariates is None else covariates.decode(context)
-
-    @override
-    def reading(self) -> dict[str, Any]:
-        return describe(self._reading)
 
     def description(self) -> None:
         """None: a checkpoint does not hold the points."""

@@ -1,18 +1,23 @@
-"""What a file says of its columns."""
+"""What a file says of its columns, and data that are read and written by it."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import override
 
+from rsgm.data.base import ManifoldData
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import Factor
 from rsgm.data.names import Floats
 from rsgm.data.tables import Table
+from rsgm.description import describe
 from rsgm.manifolds import Manifold, Product
 
 
@@ -67,3 +72,35 @@ class Reading:
         factors = [factor.scaled(own[train.numpy()]) for factor, own in self.each(rows.values)]
         covariates = None if self.covariates is None else self.covariates.scaled(rows.beside, train)
         return Reading(factors, covariates)
+
+
+class ReadData(ManifoldData, ABC):
+    """Data whose points and contexts a `Reading` describes, which a subclass has as ``_reading``."""
+
+    _reading: Reading
+
+    @override
+    def reading(self) -> dict[str, Any]:
+        return describe(self._reading)
+
+    @override
+    def from_units(self, values: Floats) -> Tensor:
+        return self._reading.points(values)
+
+    @override
+    def to_units(self, x: Tensor) -> Floats:
+        return self._reading.values(x)
+
+    @override
+    def log_unit(self, x: Tensor) -> Tensor:
+        return sum(factor.log_unit(own) for factor, own in self._reading.each(self.to_units(x)))
+
+    @override
+    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
+        covariates = self._reading.covariates
+        return super().encode_context(cells) if covariates is None else covariates.encode(cells)
+
+    @override
+    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
+        covariates = self._reading.covariates
+        return super().decode_context(context) if covariates is None else covariates.decode(context)

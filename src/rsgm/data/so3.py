@@ -53,11 +53,6 @@ class RotationFactor(Factor):
 
     @property
     @override
-    def header(self) -> tuple[str, ...]:
-        return tuple(self.names)
-
-    @property
-    @override
     def manifold(self) -> SpecialOrthogonal:
         return SpecialOrthogonal()
 

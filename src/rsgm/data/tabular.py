@@ -3,7 +3,7 @@
 # Annotations are not postponed: see `rsgm.data.base`.
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing_extensions import override
 from rsgm.data.base import ManifoldData, Rows
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import Combined, Factor, NumberFactor
-from rsgm.data.names import Floats, Names, Unit, places_of
+from rsgm.data.names import Names, Unit, places_of
 from rsgm.data.places import PlaceFactor
-from rsgm.data.reading import Reading
+from rsgm.data.reading import ReadData, Reading
 from rsgm.data.sources import Found, locate
 from rsgm.data.splits import PARTS, split_rows
 from rsgm.data.tables import SHOWN, Table, read_table
@@ -31,7 +31,7 @@ from rsgm.seeding import generator_from
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Tabular(ManifoldData, ABC):
+class Tabular(ReadData, ABC):
     """A data set in a table of text: a named one that is looked for and verified, or the user's own file.
 
     A subclass says which columns are a point. Samples are written as the file was: with its names, in its unit, and
@@ -135,10 +135,6 @@ class Tabular(ManifoldData, ABC):
         return self._arguments or describe(self)
 
     @override
-    def reading(self) -> dict[str, Any]:
-        return describe(self._reading)
-
-    @override
     def recall(self, record: dict[str, Any]) -> None:
         super().recall(record)
         self._learned = self._reading = build(record["reading"], Reading)
@@ -197,30 +193,6 @@ class Tabular(ManifoldData, ABC):
                     "negative: correct the line, or choose another column with --data.weight."
                 )
         return torch.tensor(list(map(number, self.rows.beside[self.weight])), dtype=torch.float64)
-
-    @override
-    def from_units(self, values: Floats) -> Tensor:
-        """The points (N, *shape), float64, of rows in data units."""
-        return self._reading.points(values)
-
-    @override
-    def to_units(self, x: Tensor) -> Floats:
-        """Points (B, *shape) as rows of the file, (B, columns): in its unit and range."""
-        return self._reading.values(x)
-
-    @override
-    def log_unit(self, x: Tensor) -> Tensor:
-        return sum(factor.log_unit(own) for factor, own in self._reading.each(self.to_units(x)))
-
-    @override
-    def encode_context(self, cells: Mapping[str, Sequence[str]]) -> Tensor:
-        covariates = self._reading.covariates
-        return super().encode_context(cells) if covariates is None else covariates.encode(cells)
-
-    @override
-    def decode_context(self, context: Tensor) -> list[tuple[str, ...]]:
-        covariates = self._reading.covariates
-        return super().decode_context(context) if covariates is None else covariates.decode(context)
 
     @override
     def read_rows(self, path: str | Path, skip_bad: bool = False) -> Rows:

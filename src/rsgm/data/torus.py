@@ -73,11 +73,6 @@ class AngleFactor(Factor):
 
     @property
     @override
-    def header(self) -> tuple[str, ...]:
-        return tuple(self.names)
-
-    @property
-    @override
     def manifold(self) -> Torus:
         return Torus(len(self.names))
 
