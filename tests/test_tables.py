@@ -235,6 +235,8 @@ REFUSED_EARTH = [
     ),
     (case("title_above_numbers", "Volcanoes of the World\n" + LAT_LON), "title, to be left out with --data.skip_rows"),
     (case("all_skipped", "lat,lon\n" + LAT_LON, skip_rows=99), "no rows below line 99"),
+    (case("a_separator_alone", ";"), "the first row is ';'. Expected a header"),
+    (case("lines_of_separators", ",\n;\n|"), "the first row is ',*;'. Expected a header"),
     (
         case("names_in_radians", "lat_rad,lon_rad\n" + RADIANS),
         "'lat_rad' is named as being in radians.*--data.unit=radians",

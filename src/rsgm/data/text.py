@@ -194,7 +194,8 @@ def _separator(lines: list[str]) -> str:
         width = max(counts, key=counts.__getitem__)
         cells = [cell for row in rows if len(row) == width > 1 for cell in row]
         numbers = sum(map(is_number, cells)) / max(1, len(cells))
-        return len(rows[0]) == width > 1, numbers, width
+        # lines of nothing but this separator are no rows at all
+        return len(rows[0] if rows else ()) == width > 1, numbers, width
 
     # words within cells must not outdo the tabs between them
     return "\t" if min(merit("\t")[:2]) > 0 else max(_SEPARATORS, key=merit)
