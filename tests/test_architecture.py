@@ -34,6 +34,7 @@ LAYERS = [
         "arguments",
         "allocation",
         "annotations",
+        "configurations",
         "files",
         "progress",
     },

@@ -455,6 +455,8 @@ def test_a_column_beside_angles_is_not_taken_in_silence(tmp_path, name):
 def test_an_angle_is_asked_for_once():
     with pytest.raises(ValueError, match="TorusData: angles: 'phi' is there more than once"):
         TorusData(angles=["phi", "psi", "phi"])
+    with pytest.raises(ValueError, match="TorusData: angles: found 0, expected the name of a column"):
+        TorusData(angles=[0])
 
 
 def test_columns_are_those_of_angles_that_are_read():

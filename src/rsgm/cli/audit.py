@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from rsgm.cli.configs import file_of
 from rsgm.cli.errors import in_one_line, of_settings, require_device
 from rsgm.cli.explain import UsageError
 from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended, require_finite
@@ -32,7 +33,7 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
     parser.add_argument("--scored", type=local_path, help="Table of test points with a column log_prob in nats.")
     parser.add_argument("--grid", type=local_path, help="Table of points all over with columns log_prob and volume.")
     parser.add_argument("--samples", type=local_path, help="Table of samples, perhaps with a column log_prob.")
-    parser.add_argument("--config", type=local_path, help="A configuration, of which the data are taken.")
+    parser.add_argument("--config", help="A configuration, a file or by name, of which the data are taken.")
     parser.add_argument("--out", type=local_path, help="JSON file for all that was found.")
     add_loading(parser)
     options, rest = parser.parse_known_args(args)
@@ -83,9 +84,10 @@ def _table(data: ManifoldData, path: Path, *columns: str) -> tuple[Tensor, ...]:
     return (points, *numbers)
 
 
-def _data(file: Path | None, args: list[str]) -> ManifoldData | None:
+def _data(name: str | None, args: list[str]) -> ManifoldData | None:
     """Those of a configuration, with what the command line says otherwise."""
-    if file is not None:
+    if name is not None:
+        file = file_of(name)
         require_finite(file)
         configuration = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
         if "data" not in configuration:

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
+from rsgm.cli.configs import by_name, configs_command
 from rsgm.cli.errors import in_one_line, of_settings
 from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.events import Events, log_result
@@ -65,11 +66,12 @@ class TrainCLI(LightningCLI):
     def __init__(
         self, args: list[str] | None = None, signals: Signals | None = None, command: str = "train.py"
     ) -> None:
-        self._given = sys.argv[1:] if args is None else args
+        given = sys.argv[1:] if args is None else args
+        self._given = by_name(given)
         self.signals = signals or Signals()
         self.interruption = Interruption(self.signals)
         #: the command that continues this run
-        self.again = _to_go_on(command, self._given)
+        self.again = _to_go_on(command, given)
         for file in self._config_files():
             require_finite(file)
         with mended():
@@ -81,7 +83,7 @@ class TrainCLI(LightningCLI):
                 trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
                 parser_class=Parser,
                 parser_kwargs={"parser_mode": "omegaconf+", "allow_abbrev": False},
-                args=args,
+                args=self._given,
                 run=False,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -188,7 +190,7 @@ class TrainCLI(LightningCLI):
 def main(args: list[str] | None = None) -> int:
     """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
     verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command}
-    verbs |= {"sweep": sweep, "results": results, "runs": runs_command}
+    verbs |= {"sweep": sweep, "results": results, "runs": runs_command, "configs": configs_command}
     given = sys.argv[1:] if args is None else args
     if given and given[0] in verbs:
         return verbs[given[0]](given[1:], f"rsgm {given[0]}")

@@ -225,8 +225,10 @@ def not_named_twice(names: Sequence[str]) -> None:
     """Names differ, and not in their case alone.
 
     Raises:
-        ValueError: names a name that is there more than once
+        ValueError: names a name that is there more than once, or what is no name
     """
+    if strange := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"found {strange[0]!r}, expected the name of a column.")
     texts = [name.casefold() for name in names]
     for name, text in zip(names, texts, strict=True):
         if texts.count(text) > 1:

@@ -102,7 +102,7 @@ def _kl_of_normals(p: Normal, q: Normal) -> Tensor:
     if p.event_shape != q.event_shape:
         raise ValueError(f"kl_divergence: points of one shape are needed, found the laws {p} and {q}.")
     ratio = p.scale / q.scale
-    value = p.manifold.dim * (0.5 * (ratio**2 - 1) - math.log(ratio))
+    value = p.manifold.dim * (0.5 * (ratio * ratio - 1) - math.log(ratio))
     return torch.tensor(value).expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))
 
 

@@ -233,7 +233,7 @@ class TorusWrappedNormal(NamedLaw):
         require_positive("TorusWrappedNormal", scale=scale)
         mean = torus.random_uniform(*torus.shape, generator=generator_from("law", seed), dtype=torch.float64)
         # on a flat torus the wrapped normal is the heat kernel at σ²
-        super().__init__(BrownianLaw(torus, mean, scale**2))
+        super().__init__(BrownianLaw(torus, mean, scale * scale))  # inf, where ** raises, is refused there
         self.dim, self.scale, self.seed = dim, scale, seed
 
 

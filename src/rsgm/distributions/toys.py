@@ -187,7 +187,7 @@ class Checkerboard(EuclideanLaw):
 
     def entropy(self) -> Tensor:
         """The logarithm of half the area."""
-        return torch.tensor(self.side**2 / 2, dtype=torch.float64).log().expand(self.batch_shape)
+        return torch.tensor(self.side * self.side / 2, dtype=torch.float64).log().expand(self.batch_shape)
 
     @property
     @override

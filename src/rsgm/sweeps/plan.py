@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from rsgm import configurations
 from rsgm.sweeps.trial import Group, Trial, as_text
 
 #: what a method may say; under `in`, of some cases, the same without `in` and `only`
@@ -148,12 +149,14 @@ def _group(
     case: str, method: str, setting: Mapping[str, Any], said: Mapping[str, Any], seeds: list[int], where: str
 ) -> Group:
     """The trials of a method on a case."""
-    config = []
+    config, contents = [], []
     for name in _list(said.get("config", [])):
         for key, value in setting.items():
             name = str(name).replace(f"{{{key}}}", as_text(value))
-        if not Path(name).is_file():
-            raise SweepError(f"{where}: no configuration at {name}, seen from {Path.cwd()}.")
+        try:
+            contents.append(load_yaml(Path(configurations.find(str(name)))))
+        except ValueError as error:
+            raise SweepError(f"{where}: {error}") from None
         config.append(name)
     if not config:
         raise SweepError(f"{where}: no config; expected the file that train.py takes.")
@@ -162,7 +165,7 @@ def _group(
         raise SweepError(
             f"{where}: cpus is {cpus!r} and gpus is {gpus!r}, expected a whole number from 1 on, and one from 0."
         )
-    contents, candidates = [load_yaml(Path(name)) for name in config], []
+    candidates = []
     for settings in _candidates(said, where):
         overrides = {**setting, **_mapping(said.get("set") or {}, f"{where}.set"), **settings}
         own = _seeds(said["seeds"], where) if "seeds" in said else seeds
