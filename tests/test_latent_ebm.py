@@ -12,7 +12,7 @@ from pytorch_lightning import Trainer
 
 from conftest import within
 from helpers import seeded
-from rsgm import DigitsData, Euclidean, LatentEBM, LawData, Sphere
+from rsgm import DigitsData, Euclidean, LatentEBM, LawData, ModelMixture, Sphere
 from rsgm.distributions import GaussianMixture
 from rsgm.evaluation.figures import _draw_latents
 from rsgm.likelihood import SolveError
@@ -286,6 +286,20 @@ def assert_unbiased(model: LatentEBM, x: torch.Tensor, exact: torch.Tensor) -> N
     assert within(torch.stack(found), 1.0)
     # a seed's error is that of a fraction of a nat
     assert (torch.stack(found).mean(1) - 1).abs().max() < 0.5
+
+
+def test_parts_of_many_points_have_draws_of_their_own(monkeypatch):
+    """In a mixture too: the same point twice, in two parts, has two estimates with independent errors."""
+    monkeypatch.setattr("rsgm.likelihood.parts.PART", 4)
+    marginal = ImportanceSampling(draws=16, modes=2, prior_draws=64)
+    monkeypatch.setattr("rsgm.models.latent_marginal._CHUNK", 4 * 16 * 64)
+    model, x = small(marginal=marginal), points(4).repeat(2, 1)
+    for law in (model, ModelMixture([model])):
+        first, second = law.log_prob(x).split(4)
+        assert (first != second).all()
+        assert torch.equal(law.log_prob(x)[:4], first)
+        # as alone, where there is one part
+        assert torch.equal(law.log_prob(x[:4]), first)
 
 
 # ---- figures

@@ -15,7 +15,9 @@ from rsgm.progress import bar
 PART = 2**14
 
 
-def in_parts(likelihood: Callable[[Tensor, Tensor | None], LogProb], x: Tensor, context: Tensor | None) -> LogProb:
+def in_parts(
+    likelihood: Callable[[Tensor, Tensor | None], LogProb], x: Tensor, context: Tensor | None, whole: bool = False
+) -> LogProb:
     """The log-density of any number of points, of at most `PART` at a time, with a bar where there are more.
 
     What one part needs of memory is free again before the next, unless a gradient is asked for, whose history is kept.
@@ -24,8 +26,9 @@ def in_parts(likelihood: Callable[[Tensor, Tensor | None], LogProb], x: Tensor, 
         likelihood: of points ``(B, *shape)`` and their context ``(B, features)``
         x: points ``(n, *shape)``, one at least
         context: ``(n, features)``, if there is one
+        whole: where the likelihood takes any number of points itself
     """
-    if len(x) <= PART:
+    if whole or len(x) <= PART:
         return likelihood(x, context)
     parts, sizes = [], []
     contexts = itertools.repeat(None) if context is None else context.split(PART)

@@ -56,6 +56,9 @@ class GenerativeModel(nn.Module, ABC):
         manifold: where the points live
     """
 
+    #: whether `likelihood` takes any number of points and parts them itself, which others are given at most `PART` of
+    parts_points = False
+
     def __new__(cls, *args: Any, **kwargs: Any) -> GenerativeModel:
         """Remember the arguments, from which a checkpoint describes the model.
 
@@ -191,7 +194,11 @@ class GenerativeModel(nn.Module, ABC):
         given = self.given(context, batch)
         if not len(points):
             return torch.zeros(batch, dtype=torch.float64, device=self.device)
-        return in_parts(lambda x, given: self.likelihood(x.to(self.device), given), points, given).value.reshape(batch)
+
+        def likelihood(x: Tensor, given: Tensor | None) -> LogProb:
+            return self.likelihood(x.to(self.device), given)
+
+        return in_parts(likelihood, points, given, self.parts_points).value.reshape(batch)
 
     def distribution(self, context: Tensor | None = None) -> ModelDistribution:
         """The model as a `torch.distributions.Distribution`, whose support is the manifold.

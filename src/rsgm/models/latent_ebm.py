@@ -69,6 +69,8 @@ class LatentEBM(GenerativeModel):
         torch.Size([5, 3])
     """
 
+    parts_points = True  # with one stream of draws for all, which a call begins anew
+
     def __init__(
         self,
         manifold: Manifold,

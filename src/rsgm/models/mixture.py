@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from rsgm.arguments import require_instance
 from rsgm.distributions.combined import choose, fit_weights
-from rsgm.likelihood import LogProb
+from rsgm.likelihood import LogProb, in_parts
 from rsgm.models.base import GenerativeModel, Weights, load
 
 #: of EM; two models with log-densities that differ by a tenth of a nat need some thousands, which take a second
@@ -59,6 +59,8 @@ class ModelMixture(GenerativeModel):
         >>> model.sample(4).shape, float(model.weights.sum())
         (torch.Size([4, 3]), 1.0)
     """
+
+    parts_points = True  # as each of its models needs it
 
     def __init__(self, models: Sequence[GenerativeModel | str], weights: Sequence[float] | None = None) -> None:
         if not isinstance(models, (list, tuple)) or not models:
@@ -110,7 +112,7 @@ class ModelMixture(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64, of the parts that have a weight; the evaluations of all are counted."""
         living = self.weights.nonzero()[:, 0].tolist()
-        found = [self.models[k].likelihood(x, context) for k in living]
+        found = [in_parts(self.models[k].likelihood, x, context, self.models[k].parts_points) for k in living]
         joint = torch.stack([part.value.to(self.weights) for part in found], 1) + self.weights[living].log()
         exact, nfe = all(part.exact for part in found), sum(part.nfe for part in found)
         return LogProb(
