@@ -9,10 +9,13 @@ import pytest
 from rsgm.cli import runs
 from rsgm.cli.explain import UsageError
 
+#: of a process in its run, on its machine, and of its machine, as launchers say them
+RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+
 
 @pytest.fixture
 def base(tmp_path, monkeypatch) -> Path:
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "RSGM_RUN_FOLDER"):
+    for name in (*RANKS, "RSGM_RUN_FOLDER", "RSGM_STARTED_BY"):
         monkeypatch.delenv(name, raising=False)
     yield tmp_path / "name"
     runs.release()
@@ -37,16 +40,34 @@ def test_one_folder_for_all_processes(base, monkeypatch):
     assert runs.claim(base, "last") == (first, str(first / "last.ckpt"))
     runs.keep()
     runs.release()
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    for name in RANKS:
         assert runs.is_first()
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
             assert not runs.is_first()
             folder, _ = runs.claim(base, None)
             assert not folder.exists()
+            runs.release()
             patch.setenv(name, "0")
             assert runs.is_first()
     assert [path.name for path in base.iterdir()] == ["version_0"]
+
+
+@pytest.mark.parametrize("node", ["0", "1"])
+def test_who_has_started_a_process(node, base, monkeypatch):
+    """On every machine the first process of it, which starts the others there; a launcher is nobody's business."""
+    monkeypatch.setenv("NODE_RANK", node)
+    folder, _ = runs.claim(base, None)
+    assert runs.starter() is None
+    child = os.fork()
+    if child == 0:
+        os.environ["LOCAL_RANK"] = "1"
+        found = runs.starter() == os.getppid(), runs.claim(base, None)[0] == folder, not runs.is_first()
+        os._exit(0 if all(found) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    runs.release()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert runs.starter() is None
 
 
 def test_texts_stand_beside_what_is_there(tmp_path):

@@ -226,7 +226,7 @@ def _train(cli: TrainCLI) -> int:
         print(f"Run folder: {run}")
         with mended():
             runs.write_new(run / "config.yaml", cli.parser.dump(cli.config, skip_none=False))
-    with Watch(trainer, signals, lambda: cli.interruption.longest, runs.is_started()) as watch:
+    with Watch(trainer, signals, lambda: cli.interruption.longest, runs.starter()) as watch:
         try:
             if cli.model is not None:
                 _fit(cli, signals, watch)

@@ -18,8 +18,8 @@ _held: dict[Path, tuple[int, bool]] = {}
 #: what fsspec, with which Lightning opens files, takes for a web address or a chain of file systems
 _ADDRESS = re.compile(r"://|::")
 
-#: tells the processes that Lightning starts for further devices which folder the first one made
-_RUN_FOLDER = "RSGM_RUN_FOLDER"
+#: tell the processes that Lightning starts for further devices which folder the first one made, and who started them
+_RUN_FOLDER, _STARTED_BY = "RSGM_RUN_FOLDER", "RSGM_STARTED_BY"
 
 
 def base(runs: str, name: str) -> Path:
@@ -73,7 +73,7 @@ def claim(base: Path, checkpoint: str | None) -> tuple[Path, str | None]:
         read_checkpoint(checkpoint)
     k = versions[-1] + 1 if versions else 0
     if not is_first():
-        return base / f"version_{k}", checkpoint
+        return _announce(base / f"version_{k}"), checkpoint
     while True:
         try:
             make_folder(base / f"version_{k}")
@@ -88,7 +88,8 @@ def claim(base: Path, checkpoint: str | None) -> tuple[Path, str | None]:
 
 def release() -> None:
     """Forget the folder: the next run of this process gets its own. One without a checkpoint is not left behind."""
-    os.environ.pop(_RUN_FOLDER, None)
+    for name in (_RUN_FOLDER, _STARTED_BY):
+        os.environ.pop(name, None)
     for folder, (lock, made) in _held.items():
         if made and not any(folder.glob("*.ckpt")):
             _remove(folder)
@@ -130,13 +131,14 @@ def _lock(folder: Path, made: bool) -> None:
 
 
 def is_first() -> bool:
-    """Whether this is the first of the processes that a launcher started."""
-    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    """Whether this is the first of the processes that a launcher started, on the first of its machines."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
-def is_started() -> bool:
-    """Whether the first of the processes has started this one, and no launcher."""
-    return not is_first() and _RUN_FOLDER in os.environ
+def starter() -> int | None:
+    """The process of this run that has started this one; None of one that a launcher or a user has started."""
+    pid = int(os.environ.get(_STARTED_BY, os.getpid()))
+    return None if pid == os.getpid() else pid
 
 
 def write_new(path: Path, text: str) -> None:
@@ -151,7 +153,7 @@ def write_new(path: Path, text: str) -> None:
 
 
 def _announce(folder: Path) -> Path:
-    os.environ[_RUN_FOLDER] = str(folder)
+    os.environ[_RUN_FOLDER], os.environ[_STARTED_BY] = str(folder), str(os.getpid())
     return folder
 
 

@@ -42,15 +42,14 @@ class Watch:
         trainer: of the run; with one process there is nothing to watch
         signals: of this process
         longest: the seconds of the longest step so far
-        started: whether the first process of the run has started this one, and no launcher
+        starter: the process of the run that has started this one; None where a launcher has
     """
 
-    def __init__(self, trainer: Trainer, signals: Signals, longest: Callable[[], float], started: bool) -> None:
+    def __init__(self, trainer: Trainer, signals: Signals, longest: Callable[[], float], starter: int | None) -> None:
         self._launcher = trainer.strategy.launcher
-        self._signals, self._longest, self._started = signals, longest, started
+        self._signals, self._longest, self._starter = signals, longest, starter
         self._many = trainer.world_size > 1 and threading.current_thread() is threading.main_thread()
         self._children: list[subprocess.Popen[bytes]] = []
-        self._parent = os.getppid()
         self._needed = True
         self._done = threading.Event()
         self._deadline: float | None = None
@@ -127,8 +126,8 @@ class Watch:
         for rank, child in enumerate(self._children if self._needed else (), 1):
             if child.poll():
                 return f"process {rank} of the run has ended with status {child.returncode}"
-        if self._started and os.getppid() != self._parent:
-            return "the first process of the run has ended"
+        if self._starter is not None and os.getppid() != self._starter:
+            return "the process of the run that has started this one has ended"
         return None
 
     def _give_up(self) -> None:
