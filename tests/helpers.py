@@ -166,6 +166,14 @@ def quiet_trainer(folder: Path, **options: Any) -> Trainer:
     return Trainer(**quiet | places | options)
 
 
+def running(pid: int) -> bool:
+    """Whether there is this process, and it is not one that has ended and of which nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     """Of evaluations: they take half of the time."""
     # the package has a function of the module's name

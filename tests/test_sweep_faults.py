@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers import running
 from rsgm.models import read_checkpoint
 from tiny import ROOT, TINY, same
 
@@ -141,7 +142,7 @@ def test_a_stopped_sweep_leaves_checkpoints(number, tmp_path, calm):
     pid = process_of(trial)
     driver.send_signal(number)
     assert "To go on: rsgm sweep s.yaml --cpus=2" in end(driver, 128 + number)
-    assert not Path(f"/proc/{pid}").exists()
+    assert not running(pid)
     end(start(tmp_path, "--cpus=2"))
     assert starts(trial) == 2
     assert_same_sweep(tmp_path, calm)
