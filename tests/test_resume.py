@@ -1,6 +1,8 @@
 """An interrupted run continues bit for bit, however it was interrupted."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +248,74 @@ def test_last_without_a_run(folder, capsys):
         error = capsys.readouterr().err
         assert "has a last.ckpt; start one without it." in error
     assert not (folder / "runs").exists()
+
+
+# ---- from a file whose weights are whole, and the rest is not
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A folder with a run that was interrupted in its ninth step."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        made = enter(tmp_path_factory.mktemp("interrupted"), patch)
+        interrupted_run(*STEPS, where="training_step", at=9)
+    return made
+
+
+LOOP = "loops.fit_loop.epoch_loop"
+#: what is damaged: where, whose keys are parted by slashes, by what, and a part of what is said of it
+DAMAGED = {
+    "no optimiser": ("optimizer_states", None, "found None for its optimizer_states, so that no training can go on"),
+    "another optimiser": ("optimizer_states/0", {}, "KeyError: 'param_groups'"),
+    "the optimiser is text": ("optimizer_states/0", "x", "no training can go on from the state in it"),
+    "no optimisers": ("optimizer_states", [], r"found \[\] for its optimizer_states"),
+    "its groups are none": ("optimizer_states/0/param_groups", [], "ValueError: loaded state dict has a different"),
+    "a moment of another shape": ("optimizer_states/0/state/0/exp_avg", torch.zeros(2, 2), "RuntimeError: .*size"),
+    "a moment is text": ("optimizer_states/0/state/0/exp_avg", "x", "TypeError|AttributeError|RuntimeError"),
+    "a moment is missing": ("optimizer_states/0/state/0", {"step": torch.tensor(6.0)}, "KeyError: 'exp_avg"),
+    "a rate is text": ("optimizer_states/0/param_groups/0/lr", "x", "ValueError: .* `str` values cannot be logged"),
+    "no loops": ("loops", None, "found None for its loops"),
+    "other loops": ("loops", {}, "KeyError: 'fit_loop'"),
+    "a loop is a list": (
+        "loops/fit_loop",
+        [],
+        "is of step 6, and training would go on at step 0: ",
+    ),
+    "progress is text": ("loops/fit_loop/epoch_loop.batch_progress/total/ready", "x", "TypeError"),
+    "no progress": ("loops/fit_loop/epoch_loop.batch_progress", {}, "KeyError: 'total'|TypeError|AttributeError"),
+    "no callbacks": ("callbacks", None, "found None for its callbacks"),
+    "a callback is text": ("callbacks/EMA", "x", "no training can go on"),
+    "a score is text": ("callbacks/ModelCheckpoint/kth_value", "x", "found 'x' for kth_value, expected a number"),
+    "no rates": ("lr_schedulers", [], r"found \[\] for its lr_schedulers"),
+    "a rate's step is text": ("lr_schedulers/0/last_epoch", "x", "TypeError"),
+    "rates are text": ("lr_schedulers/0", "x", "no training can go on"),
+    "no step": ("global_step", None, "found None for its global_step"),
+    "no average": ("averaging_state", None, "TypeError|AttributeError"),
+    "other weights": ("current_model_state", {}, "RuntimeError: Error.* in loading state_dict"),
+    "no time": ("rsgm/training/wall", "x", "ValueError: could not convert string to float"),
+}
+
+
+@pytest.mark.parametrize("place, value, words", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_state_is_one_line(place, value, words, interrupted, folder, capsys):
+    """And the file is as it was: nothing that was restored in part is written into it."""
+    shutil.copytree(interrupted / "runs", folder / "runs")
+    checkpoint = read_checkpoint(last())
+    node, (*above, name) = checkpoint, place.split("/")
+    for key in above:
+        key = int(key) if isinstance(node, list) or key.isdigit() else key
+        node = node[next(k for k in node if str(k).startswith(str(key)))] if isinstance(node, dict) else node[key]
+    node[int(name) if name.isdigit() else name] = value
+    torch.save(checkpoint, last())
+    before = last().read_bytes()
+    assert run(*STEPS, "--ckpt_path=last") == 1
+    said = capsys.readouterr().err
+    (line,) = [line for line in said.splitlines() if line.startswith("train.py: ")]
+    assert re.search(words, line), line
+    assert "Traceback" not in said
+    assert len(line) < 500
+    assert last().read_bytes() == before
 
 
 # ---- by a signal, from outside

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rsgm.cli import runs
 from rsgm.cli.audit import audit_command
 from rsgm.cli.configs import by_name, configs_command
-from rsgm.cli.errors import in_one_line, of_settings
+from rsgm.cli.errors import in_one_line, of_a_state, of_settings
 from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError
@@ -160,8 +160,8 @@ class TrainCLI(LightningCLI):
             save_on_train_epoch_end=False,  # but after each validation, before `last` is written
             enable_version_counter=False,
         )
-        last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
-        callbacks = [SampleFigure(), DensityFigure(), Outlook(), FinalValidation(), best, last, self.interruption]
+        self.last = LastCheckpoint(self.run / "last.ckpt", self.config.save_every)
+        callbacks = [SampleFigure(), DensityFigure(), Outlook(), FinalValidation(), best, self.last, self.interruption]
         if config.get("enable_progress_bar") is not False:
             callbacks.append(TQDMProgressBar(refresh_rate=50))
         kwargs["plugins"] = [*_as_list(config.get("plugins")), AtomicCheckpointIO()]
@@ -229,7 +229,8 @@ def _train(cli: TrainCLI) -> int:
     with Watch(trainer, signals, lambda: cli.interruption.longest, runs.starter()) as watch:
         try:
             if cli.model is not None:
-                _fit(cli, signals, watch)
+                with nullcontext() if resume is None else of_a_state(resume, lambda: cli.last.begun):
+                    _fit(cli, signals, watch)
             elif runs.is_first():
                 _fit_in_one_pass(cli)
         except Stopped as stopped:
@@ -270,7 +271,7 @@ def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
             raise Stopped(number) from error
         raise ProcessLost(f"{gone}, and this one with it; {cli.run / 'last.ckpt'} goes on.") from error
     finally:
-        if trainer.global_step:
+        if cli.last.begun and trainer.global_step:
             runs.keep()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

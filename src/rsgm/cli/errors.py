@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rsgm.cli import runs
 from rsgm.cli.explain import UsageError, explain
 from rsgm.likelihood import SolveError
-from rsgm.models import NonFiniteLossError
+from rsgm.models import CheckpointError, NonFiniteLossError
 from rsgm.sweeps import SweepError
 from rsgm.training import ProcessLost, Stopped
 
@@ -106,6 +106,28 @@ def of_settings() -> Iterator[None]:
         if isinstance(error, _FORESEEN):
             raise
         raise UsageError(f"these settings make no model and data: {type(error).__name__}: {_text(error)}") from error
+
+
+@contextmanager
+def of_a_state(path: str, was_of_use: Callable[[], bool]) -> Iterator[None]:
+    """Within this block, in which a run goes on, what is tripped over before its first batch is done is in the state.
+
+    Arguments:
+        path: of the checkpoint
+        was_of_use: whether a batch is done
+
+    Raises:
+        CheckpointError: in place of errors that elsewhere were faults of a program
+    """
+    try:
+        yield
+    except (*_OF_A_WRONG_VALUE, ValueError) as error:
+        if (isinstance(error, _FORESEEN) and type(error) is not ValueError) or was_of_use():
+            raise
+        raise CheckpointError(
+            f"{path}: no training can go on from the state in it: {type(error).__name__}: {_text(error)}. Give it the "
+            "configuration that it was written with, or start without it."
+        ) from error
 
 
 def require_device(device: str) -> None:

@@ -92,10 +92,12 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
         self._saved = -1
+        #: whether a batch was trained on, so that all of the state that a run may have gone on from was of use
+        self.begun = False
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write, if it is time, but not between an epoch and its validation, which a resumed run would not repeat."""
-        step = trainer.global_step
+        self.begun, step = True, trainer.global_step
         if step and step % self.every == 0 and not trainer.is_last_batch and not trainer.should_stop:
             self._save(trainer)
 
@@ -119,9 +121,10 @@ class LastCheckpoint(Checkpoint):
         """Write without waiting for the other processes, one of which may be gone.
 
         A validation is repeated as a whole by the run that goes on. That at the end of a run it would not repeat: the
-        file stays as it is, unless there is none.
+        file stays as it is, unless there is none. Before the first batch there is nothing new, or what was restored in
+        part.
         """
-        if not trainer.global_step or not trainer.is_global_zero:
+        if not self.begun or not trainer.global_step or not trainer.is_global_zero:
             return
         loop = trainer.fit_loop.epoch_loop
         if trainer.validating:
@@ -221,7 +224,7 @@ class Cost(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Count on from the interrupted run."""
         training = checkpoint["rsgm"]["training"]
-        self.spent = {"wall": training["wall"], "cpu": training["cpu"]}
+        self.spent = {clock: float(training[clock]) for clock in ("wall", "cpu")}
 
     def _stop(self) -> None:
         if self._start is not None:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from rsgm.arguments import require_factory, require_instance
 from rsgm.data import ManifoldData
 from rsgm.models import (
+    CheckpointError,
     GenerativeModel,
     NonFiniteLossError,
     Weights,
@@ -40,6 +41,16 @@ _CHECK_EVERY = 50
 
 OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
 Batch = Tensor | Sequence[Tensor | None]
+
+#: what Lightning restores of a checkpoint, or, some of it, leaves out without a word
+_STATE = {
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
 
 
 class Training(LightningModule):
@@ -89,6 +100,7 @@ class Training(LightningModule):
         )
         self.seed: int | None = None
         self._position = StepCounter()
+        self._goes_on_at: int | None = None
 
     def configure_callbacks(self) -> list[Callback]:
         """The averaged weights, what training costs and, with a logger, `Curves`; nothing where nothing is trained."""
@@ -126,6 +138,19 @@ class Training(LightningModule):
             train, val, weights = self._points()
             more = [] if weights is None else [weights]
             self.model.fit_points(train.to(self.device), val.to(self.device), self.seed, *more)
+
+    def on_train_start(self) -> None:
+        """Begin where the checkpoint says, if there is one.
+
+        Raises:
+            CheckpointError: where Lightning has found another place in it
+        """
+        if self._goes_on_at not in (None, self.global_step):
+            raise CheckpointError(
+                f"The checkpoint is of step {self._goes_on_at}, and training would go on at step {self.global_step}: "
+                "its loops are damaged."
+            )
+        self._goes_on_at = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make every draw of this step a function of (seed, step, rank)."""
@@ -211,10 +236,14 @@ class Training(LightningModule):
         """Go on with its seed.
 
         Raises:
-            CheckpointError: for weights of another model, or of another version of this one
+            CheckpointError: for weights of another model, or of another version of this one, and where training is to
+                go on, for one that does not say from where
         """
         with written_by(checkpoint, "The checkpoint"):
             require_weights(self.model, weights_in(checkpoint))
+            if self._trainer is not None and self.trainer.state.fn == "fit":
+                _require_state(checkpoint)
+                self._goes_on_at = checkpoint["global_step"]
         self.seed = checkpoint["rsgm"].get("seed")
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
@@ -252,6 +281,22 @@ def unpack(batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
     if isinstance(batch, Sequence) and 1 <= len(batch) <= 3 and isinstance(batch[0], Tensor):
         return (*batch, None, None)[:3]
     raise ValueError(f"expected a batch of points, or of points and their context, found {type(batch).__name__}.")
+
+
+def _require_state(checkpoint: dict[str, Any]) -> None:
+    """Raise a ValueError, unless there is a state of each kind, of one optimiser."""
+    for name, kind in _STATE.items():
+        found = checkpoint.get(name)
+        if not isinstance(found, kind) or (kind is list and len(found) != 1):
+            raise ValueError(
+                f"found {found!r:.60} for its {name}, so that no training can go on from it; train.py and "
+                "Trainer.save_checkpoint write one that has it."
+            )
+    for state in checkpoint["callbacks"].values():
+        for name in ("best_model_score", "current_score", "kth_value"):  # of Lightning's ModelCheckpoint
+            score = state.get(name) if isinstance(state, dict) else None
+            if not (score is None or (isinstance(score, Tensor) and score.numel() == 1)):
+                raise ValueError(f"found {score!r:.60} for {name}, expected a number in a tensor.")
 
 
 def mean(values: Tensor, weight: Tensor | None) -> Tensor:
