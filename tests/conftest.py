@@ -181,6 +181,17 @@ def quadrature(
     return manifold.from_unit_cube(nodes).to(dtype), (math.exp(manifold.log_volume) * weights).to(dtype)
 
 
+@pytest.fixture
+def count(record_property):
+    """Notes what was tried and what of it was lost, for the last lines."""
+
+    def note(what: str, lost: bool) -> None:
+        record_property(f"{what}, tried", 1)
+        record_property(f"{what}, lost", int(lost))
+
+    return note
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Of the tests of faults: how much was tried, and how much of it was lost."""
     reports = [report for found in terminalreporter.stats.values() for report in found]

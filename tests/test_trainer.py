@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rsgm.models import read_checkpoint
 from rsgm.seeding import seed_from
 from rsgm.training import Outlook, Training, monitor
-from tiny import best, compose, enter, run, same, weights, without_figures
+from tiny import ROOT, best, compose, enter, run, same, small_network, weights, without_figures
 
 #: the points of the plane in the place of the sphere's
 FLAT = [
@@ -216,6 +216,14 @@ def test_mixed_precision_in_flat_space(loss, folder):
     learned = {name: value for name, value in weights(best()).items() if "network" in name}
     assert {value.dtype for value in learned.values()} == {torch.float32}
     assert all(value.isfinite().all() for value in learned.values())
+
+
+def test_mixed_precision_of_images(folder):
+    """Of 16 bits, in a convolutional network."""
+    config = ROOT / "configs/digits_ddpm.yaml"
+    args = [*small_network(config), "--trainer.precision=bf16-mixed", "--trainer.max_steps=2", "--data.batch_size=8"]
+    assert run(*args, "--trainer.limit_val_batches=0", config=str(config)) == 0
+    assert all(value.isfinite().all() for value in weights(best("digits_ddpm")).values())
 
 
 @pytest.mark.parametrize("model", ["KernelDensity", "KentMixture"])

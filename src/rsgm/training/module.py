@@ -101,6 +101,7 @@ class Training(LightningModule):
         self.seed: int | None = None
         self._position = StepCounter()
         self._goes_on_at: int | None = None
+        self._validation: dict[str, float] | None = None
 
     def configure_callbacks(self) -> list[Callback]:
         """The averaged weights, what training costs and, with a logger, `Curves`; nothing where nothing is trained."""
@@ -189,6 +190,13 @@ class Training(LightningModule):
         self._log_likelihood("val", batch)
 
     @override
+    def on_validation_epoch_end(self) -> None:
+        """Note its numbers, which all processes have together: one that is ended writes them by itself."""
+        if not self.trainer.sanity_checking:
+            found = self.trainer.callback_metrics
+            self._validation = {name[4:]: float(value) for name, value in found.items() if name.startswith("val/")}
+
+    @override
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._log_likelihood("test", batch)
 
@@ -217,9 +225,7 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the record of the model, of its data where they can be built again, and of its last validation."""
-        found = self.trainer.callback_metrics
-        validation = {name[4:]: float(value) for name, value in found.items() if name.startswith("val/")}
-        more: dict[str, Any] = {"seed": self.seed, "validation": validation or None}
+        more: dict[str, Any] = {"seed": self.seed, "validation": self._validation}
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ManifoldData):
             more |= data.record()
@@ -244,6 +250,7 @@ class Training(LightningModule):
             if self._trainer is not None and self.trainer.state.fn == "fit":
                 _require_state(checkpoint)
                 self._goes_on_at = checkpoint["global_step"]
+                self._validation = checkpoint["rsgm"].get("validation")
         self.seed = checkpoint["rsgm"].get("seed")
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
