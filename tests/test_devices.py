@@ -8,7 +8,6 @@ import contextlib
 import copy
 import inspect
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -266,19 +265,21 @@ CHEAP = {
 }
 
 
-def fitted(cls: type, folder: Path, **arguments) -> Path:
-    """The checkpoint of a model of a kind after a step, and its data."""
+def law_data(cls: type, arguments: dict[str, Any]) -> LawData:
+    """Points for a model of a kind, with a context where it has one."""
     sizes = {"train_size": 40, "val_size": 10, "test_size": 9, "batch_size": 8, "steps_per_epoch": 1}
     if cls.__name__ in FLAT:
-        data = LawData(GaussianMixture(), **sizes)
-    elif "network" in arguments:
-        data = LawData(RandomVonMisesFisherMixture(components=2), conditional=True, **sizes)
-    else:
-        data = LawData(**sizes)
+        return LawData(GaussianMixture(), **sizes)
+    if "network" in arguments:
+        return LawData(RandomVonMisesFisherMixture(components=2), conditional=True, **sizes)
+    return LawData(**sizes)
+
+
+def made(cls: type, arguments: dict[str, Any]) -> GenerativeModel:
+    torch.manual_seed(0)
     if "network" in inspect.signature(cls).parameters:
-        arguments.setdefault("network", partial(MLP, hidden=[4, 4]))
-    model = model_on(cls, FLAT.get(cls.__name__, Sphere(2)), **arguments)
-    return learned(model, data, folder, max_epochs=1)[0]
+        arguments = {"network": partial(MLP, hidden=[4, 4])} | arguments
+    return model_on(cls, FLAT.get(cls.__name__, Sphere(2)), **arguments)
 
 
 CONDITIONAL = {"network": partial(MLP, hidden=[4, 4], context_features=2)}
@@ -299,6 +300,36 @@ KINDS = [kind(cls, CHEAP.get(cls.__name__, {})) for cls in concrete(GenerativeMo
 
 
 @pytest.mark.parametrize(("cls", "arguments"), KINDS)
+def test_training(cls, arguments, elsewhere):
+    """What is fitted in one pass, and the loss and the gradients of a batch, on another device: those of the CPU."""
+    data = law_data(cls, arguments)
+    data.setup()
+
+    def trained(device: torch.device) -> dict[str, torch.Tensor]:
+        model = made(cls, arguments).to(device)
+        if model.needs_points:
+            model.fit_points(data.train.points.to(device), data.val.points.to(device), 0)
+            assert all(value.device == device for value in model.state_dict().values())
+        numbers = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        if model.trainable:
+            x, context = data.train_batch(0)
+            torch.manual_seed(0)
+            terms = model.loss(x.to(device), None if context is None else context.to(device))
+            assert all(term.device == device for term in terms.values())
+            terms["loss"].mean().backward()
+            numbers |= {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+            numbers |= {name: term.detach().cpu() for name, term in terms.items()}
+        return numbers
+
+    here = trained(torch.device("cpu"))
+    with elsewhere:
+        there = trained(AWAY)
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        assert torch.equal(there[name], value), name
+
+
+@pytest.mark.parametrize(("cls", "arguments"), KINDS)
 def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
     """All of it on another device: the numbers are those of the CPU, as its draws are in `elsewhere`."""
     monkeypatch.setattr("rsgm.evaluation.baseline.integral", partial(integral, levels=0))
@@ -307,7 +338,7 @@ def test_evaluate(cls, arguments, tmp_path, elsewhere, monkeypatch):
     monkeypatch.setattr("rsgm.likelihood.draws._TOLERANCE", 1e-2)
     if cls is not RSGM:  # whose figures, samples and the density, are those of the others
         without_figures(monkeypatch)
-    path = fitted(cls, tmp_path, **arguments)
+    path, _ = learned(made(cls, arguments), law_data(cls, arguments), tmp_path, max_epochs=1)
     here = evaluate(path, samples=20)
     with elsewhere:
         there = evaluate(path, samples=20, device=AWAY)
