@@ -3,6 +3,7 @@
 import copy
 import zipfile
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from rsgm.losses import DenoisingScoreMatching
 from rsgm.manifolds import Manifold
 from rsgm.models import CheckpointError, GenerativeModel, read_checkpoint, write_checkpoint
 from rsgm.networks import MLP
+from tiny import enter, run
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,18 @@ def test_a_file_that_may_not_be_read_is_not_called_torn(valid, tmp_path, monkeyp
     monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(PermissionError):
         read_checkpoint(path)
+
+
+def test_a_configuration_is_code_and_a_checkpoint_is_not(valid, tmp_path, monkeypatch):
+    """As docs/security.md says."""
+    enter(tmp_path, monkeypatch)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "of_a_stranger.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    with pytest.raises(ValueError, match="module 'of_a_stranger' is not imported"):
+        opened(changed(valid, f"{INNER}.manifold", {"class_path": "of_a_stranger.X"}), tmp_path)
+    assert not Path("ran").exists()
+    assert run("--model.manifold=of_a_stranger.X") == 2
+    assert Path("ran").exists()
 
 
 def test_a_large_seed_is_a_seed():
