@@ -95,6 +95,8 @@ class ManifoldData(LightningDataModule, ABC):
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     #: whether the points are places on the Earth, whose coasts a map of them shows
     earth: ClassVar[bool] = False
+    #: shares of the law that the regions of highest density of pictures hold
+    coverages: ClassVar[tuple[float, ...]] = (0.5, 0.9)
 
     def __post_init__(self) -> None:
         super().__init__()
