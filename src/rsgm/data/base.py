@@ -279,6 +279,11 @@ class ManifoldData(LightningDataModule, ABC):
         self.setup()
         return self._locations[self._parts[2]]
 
+    def test_names(self) -> list[str]:
+        """What each test point is called: its row, from 0; of tables the line where it begins."""
+        self.setup()
+        return [f"row {row}" for row in self._parts[2].tolist()]
+
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from, as plain data for ``metrics.json``."""
         twins = self.twins()

@@ -71,6 +71,7 @@ class Assessment(NamedTuple):
         found: by `score`
         metrics: what ``metrics.json`` holds, the numbers of `score` and where they come from
         figures: by name
+        record: of the checkpoint, but for its training points
     """
 
     model: GenerativeModel
@@ -78,6 +79,7 @@ class Assessment(NamedTuple):
     found: Evaluation
     metrics: dict[str, Any]
     figures: dict[str, Figure]
+    record: dict[str, Any]
 
 
 def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Evaluation:
@@ -226,7 +228,8 @@ def assess(
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "versions": _versions(),
     }
-    return Assessment(model, data, found, metrics, figures)
+    record = {key: value for key, value in checkpoint["rsgm"].items() if key != "reference"}
+    return Assessment(model, data, found, metrics, figures, record)
 
 
 def _score(model: GenerativeModel, drawn: Tensor, data: ManifoldData) -> Draws:
