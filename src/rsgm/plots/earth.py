@@ -108,7 +108,8 @@ def density_map(
     picture = projection.picture(lon, lat, floored(values, limits[0]))
     image = show_density(axes, picture, values, projection.extent, limits, "steradian")
     image.set_clip_path(map_frame(axes, projection, "#ffffffb0" if earth else None, ("white", INK)))
-    contours(axes, *projection.axes(), picture, levels)
+    x, y = projection.axes()
+    contours(axes, x, y, np.where(np.hypot(x / projection.width, y[:, None]) < 1, picture, np.nan), levels)
     heading(axes, title)
     named = [
         (name, None if x is None else projection.forward(_places(name, x)))
@@ -198,7 +199,8 @@ def map_frame(axes: Axes, projection: Projection, coast: str | None, label: tupl
     names += [((0, degrees), _name(degrees, "NS", coast is not None)) for degrees in (-60, -30, 30, 60)]
     for place, name in names:
         ((x, y),) = projection.forward(np.radians([place]))
-        if np.isfinite(x):
+        # beside the rim it would stand outside; what is not seen has no place
+        if np.hypot(x / width, y) < 0.95:
             options = {"fontsize": SMALL - 1.5, "color": label[0], "path_effects": halo, "zorder": 6}
             axes.annotate(name, (x, y), (1.5, 1.5), textcoords="offset points", **options)
     rim = Ellipse((0, 0), 2 * width, 2, fill=False, edgecolor=INK, linewidth=0.5, zorder=7)

@@ -191,14 +191,14 @@ def contours(axes: Axes, x: Floats, y: Floats, values: Floats, levels: Sequence[
     """Lines at named levels of values (rows of y, columns of x), the lowest thinnest, and their names in the legend."""
     if not levels:
         return
-    halo = [withStroke(linewidth=1.6, foreground=INK)]
     # a density of zero has no slope to interpolate along
     heights = np.maximum(values, min(level for _, level in levels) - 20.0)
     for k, (name, level) in enumerate(sorted(levels, key=lambda item: item[1])):
-        width, dashes = 0.6 + 0.3 * k, ["dashed", "solid", "dotted", "dashdot"][k % 4]
-        lines = axes.contour(x, y, heights, [level], colors="white", linewidths=width, linestyles=dashes, zorder=3)
-        lines.set_path_effects(halo)
-        axes.plot([], [], color="white", linewidth=width, linestyle=dashes, label=name, path_effects=halo)
+        width = 0.5 + 0.5 * k
+        halo = [withStroke(linewidth=width + 0.8, foreground=INK)]
+        style = {"colors": "white", "linewidths": width, "linestyles": "solid"}
+        axes.contour(x, y, heights, [level], zorder=3, **style).set_path_effects(halo)
+        axes.plot([], [], color="white", linewidth=width, label=name, path_effects=halo)
 
 
 def heading(axes: Axes, text: str | None, color: str = INK) -> None:

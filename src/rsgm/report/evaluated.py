@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -15,15 +15,18 @@ from rsgm import plots
 from rsgm.data import ManifoldData
 from rsgm.evaluation import Assessment, audit_evaluation
 from rsgm.evaluation.claims import HEADINGS
+from rsgm.evaluation.figures import contexts_in_turn
 from rsgm.evaluation.report import POINT_NAMES
 from rsgm.plots.style import REFERENCE, SAMPLES
-from rsgm.report.page import Cell, Markup, Number, escaped, facts, image, page, table
+from rsgm.report.page import Cell, Number, escaped, facts, image, page, table
 from rsgm.report.views import View, density_picture, palette, views_of
 
 #: most points of one kind on the page; points in either table; pictures in either row
 _POINTS, _EXTREMES, _PICTURES = 1500, 10, 16
 _TRAIN = "#7a7a7a"
 _DPI = 200
+#: of a point, beside its columns
+_SCORES = ("log p", "less likely draws")
 #: of the figures, most important first: what they show, for those who have not seen their kind
 CAPTIONS = {
     "density": (
@@ -38,7 +41,7 @@ CAPTIONS = {
         "should hold. Grey is what chance leaves; repeated places count once."
     ),
     "training": (
-        "The loss of training batches (pale; the line is a running mean) and the NLL of validation points over the "
+        "The loss of training batches (of many the line is a running mean) and the NLL of validation points over the "
         "steps. A validation curve that rises again is overfitting; the checkpoint of the lowest is kept."
     ),
     "density_by_class": "The density given each of the commonest contexts.",
@@ -65,7 +68,7 @@ def evaluation_page(assessed: Assessment) -> str:
         _claims(assessed),
         "<h2>Numbers</h2>",
         "<p>Log-densities are natural logarithms (nats), ± is one standard error.</p>",
-        table(["", "value", "how to read it"], list(_numbers(assessed.metrics))),
+        table(["", Number("value"), "how to read it"], list(_numbers(assessed.metrics)), "numbers"),
     ]
     views, points = _views(assessed)
     sections += [*views, *_figures(assessed.figures), *_extremes(assessed), *_about(assessed)]
@@ -106,13 +109,18 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
     if metrics["split"]["twin_share"]:
         twins = 100 * metrics["split"]["twin_share"]
         share = f"{twins:.1f} % of the test points are training points too, which a model can remember."
-        yield _row("without these twins", _mean(metrics["nll_without_twins"]), share)
+        yield _row("without twins", _mean(metrics["nll_without_twins"]), share)
     if kde is None:
         yield _row("kernel density", "none", f"The baseline cannot be made: {baselines['no_kernel_density']}.")
+    elif kde["nll"] == metrics["nll"]:
+        yield _row("kernel density", _mean(kde["nll"]), "The baseline; the model is this one.")
     else:
         of = f" One for each of {kde['classes']} classes of contexts." if kde["classes"] else ""
         text = f"What smoothing the training points gives on the same test points: a model should be lower.{of}"
         yield _row("kernel density", _mean(kde["nll"]), text)
+        if metrics["split"]["twin_share"]:
+            text = "On repeated places a narrow peak costs nothing: compare here."
+            yield _row("without twins", _mean(kde["nll_without_twins"]), text)
     if baselines["uniform"] is not None:
         yield _row("uniform law", f"{baselines['uniform']:.4f}", "What a model has that knows nothing.")
     if metrics["perfect_model"]:
@@ -157,15 +165,15 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
         }
         for key, name in POINT_NAMES.items():
             row = metrics["sample_metrics"][key]
-            text = f"Samples against test points. {readings[key]} Fresh data: {row['floor']:.3f}."
-            yield _row(name, f"{row['value']:.3f}", text)
+            text = f"{readings[key]} Fresh data have {row['floor']:.3f}."
+            yield _row(f"{name} of samples", f"{row['value']:.3f}", text)
     if metrics["nfe"]:
         solver = ", ".join(str(value) for value in (metrics["solver"] or {}).values())
         yield _row("field evaluations", f"{metrics['nfe']:.0f}", f"What the likelihood of the points took ({solver}).")
 
 
 def _row(name: str, value: str, reading: str) -> list[Cell]:
-    return [name, Number(value.replace("-", "−")), Markup(f'<span class="reading">{escaped(reading)}</span>')]
+    return [name, Number(value.replace("-", "−")), reading]
 
 
 def _mean(row: Mapping[str, Any] | None) -> str:
@@ -183,37 +191,58 @@ def _counted(row: Mapping[str, Any]) -> str:
 # ---- views
 
 
+class _Set(NamedTuple):
+    """Points that are shown, and what is known of them."""
+
+    name: str
+    colour: str
+    points: Tensor
+    context: Tensor | None
+    log_density: Tensor | None = None
+    names: list[str] | None = None
+
+    def some(self, rows: Tensor) -> _Set:
+        """Those of these rows."""
+        return self._replace(
+            points=self.points[rows],
+            context=None if self.context is None else self.context[rows],
+            log_density=None if self.log_density is None else self.log_density[rows],
+            names=None if self.names is None else [self.names[k] for k in rows.tolist()],
+        )
+
+
 def _views(assessed: Assessment) -> tuple[list[str], dict[str, Any] | None]:
     """The section of views and the points that they show; nothing where the manifold has none."""
     data, found = assessed.data, assessed.found
+    draws, given = found.draws, contexts_in_turn(data.test, len(found.draws.points))
     # log-densities of training points are not known, and not computed for a page
-    sets = [
-        ("test", REFERENCE, data.test.points, found.log_density, data.test_names()),
-        ("samples", SAMPLES, found.draws.points, found.draws.log_density, None),
-        ("train", _TRAIN, data.train.points, None, None),
+    every = [
+        _Set("test", REFERENCE, data.test.points, data.test.context, found.log_density, data.test_names()),
+        _Set("samples", SAMPLES, draws.points, given, draws.log_density),
+        _Set("train", _TRAIN, data.train.points, data.train.context),
     ]
-    kept = [_kept(len(points)) for _, _, points, _, _ in sets]
-    shown = [points[rows] for (_, _, points, _, _), rows in zip(sets, kept, strict=True)]
-    views = views_of(assessed.model.manifold, shown, data.earth, data.header)
+    sets = [part.some(_kept(len(part.points))) for part in every]
+    views = views_of(assessed.model.manifold, [part.points for part in sets], data.earth, data.header)
     if not views:
         return [], None
     points = {
         "palette": palette(),
-        "header": [*data.header, "log p", "less likely draws"],
+        "header": [*data.header, *data.context_names, *_SCORES],
         "views": _canvases(views, assessed.figures),
         "sets": [
             {
-                "name": name,
-                "colour": colour,
-                "names": None if names is None else [names[k] for k in rows.tolist()],
-                "rows": _values(data, some, None if values is None else values[rows], found.draws.log_density),
+                "name": part.name,
+                "colour": part.colour,
+                "names": part.names,
+                "rows": _values(data, part, draws.log_density),
                 "places": [view.places[k].tolist() for view in views],
             }
-            for k, ((name, colour, _, values, names), rows, some) in enumerate(zip(sets, kept, shown, strict=True))
+            for k, part in enumerate(sets)
         ],
     }
-    counts = [(name, colour, len(rows), len(x)) for (name, colour, x, _, _), rows in zip(sets, kept, strict=True)]
+    totals = [len(part.points) for part in every]
     coloured = any("density" in canvas for canvas in points["views"])
+    counts = [(part.name, part.colour, len(part.points), total) for part, total in zip(sets, totals, strict=True)]
     return _view_section(views, coloured, counts), points
 
 
@@ -233,16 +262,15 @@ def _canvases(views: Sequence[View], figures: Mapping[str, Figure]) -> list[dict
     return found
 
 
-def _values(data: ManifoldData, points: Tensor, values: Tensor | None, draws: Tensor) -> list[list[str]]:
-    """What a click on each of the points says."""
-    rows = [[f"{value:.6g}" for value in row] for row in data.to_units(points)]
-    if values is None:
-        return [[*row, "not computed", "not computed"] for row in rows]
-    ranks = plots.density_ranks(values.numpy(), draws.numpy())
-    return [
-        [*row, f"{value:.4f}", f"{100 * rank:.1f} %"]
-        for row, value, rank in zip(rows, values.tolist(), ranks.tolist(), strict=True)
-    ]
+def _values(data: ManifoldData, part: _Set, draws: Tensor) -> list[list[str]]:
+    """What is said of each point: its columns, its context, and `_SCORES`."""
+    rows = [[f"{value:.6g}" for value in row] for row in data.to_units(part.points)]
+    contexts = [()] * len(rows) if part.context is None else data.decode_context(part.context)
+    scores = [["not computed"] * len(_SCORES)] * len(rows)
+    if part.log_density is not None:
+        ranks = plots.density_ranks(part.log_density.numpy(), draws.numpy()).tolist()
+        scores = [[f"{value:.4f}", f"{100 * rank:.1f} %"] for value, rank in zip(part.log_density, ranks, strict=True)]
+    return [[*row, *context, *more] for row, context, more in zip(rows, contexts, scores, strict=True)]
 
 
 def _view_section(views: Sequence[View], coloured: bool, counts: Sequence[tuple[str, str, int, int]]) -> list[str]:
@@ -306,6 +334,7 @@ def _extremes(assessed: Assessment) -> Iterator[str]:
     """The test points that are explained worst and best."""
     data, found = assessed.data, assessed.found
     order = found.log_density.argsort()
+    whole = _Set("test", REFERENCE, data.test.points, data.test.context, found.log_density, data.test_names())
     yield "<h2>Single points</h2>"
     yield (
         "<p>By their log-density: what the model finds least likely are outliers, errors in the data, or what it has "
@@ -319,15 +348,14 @@ def _extremes(assessed: Assessment) -> Iterator[str]:
             images = data.test.points[rows].unflatten(1, data.image_shape)
             yield _webp(plots.image_grid(images, 8).figure, f"{name} test pictures, the first is the extreme")
             continue
-        names = data.test_names()
-        values = _values(data, data.test.points[rows], found.log_density[rows], found.draws.log_density)
-        contexts = [()] * len(rows) if data.test.context is None else data.decode_context(data.test.context[rows])
-        head: list[Cell] = ["row", *map(Number, data.header), *data.context_names, Number("log p")]
-        body: list[list[Cell]] = [
-            [names[k], *map(Number, row[:-2]), *context, *map(Number, row[-2:])]
-            for k, row, context in zip(rows.tolist(), values, contexts, strict=True)
+        part = whole.some(rows)
+        numbers = len(data.header)
+        head = ["row", *map(Number, data.header), *data.context_names, *map(Number, _SCORES)]
+        body = [
+            [name, *map(Number, row[:numbers]), *row[numbers:-2], *map(Number, row[-2:])]
+            for name, row in zip(part.names or [], _values(data, part, found.draws.log_density), strict=True)
         ]
-        yield table([*head, Number("less likely draws")], body)
+        yield table(head, body)
 
 
 # ---- where it comes from

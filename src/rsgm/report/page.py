@@ -44,11 +44,11 @@ def escaped(text: Any) -> str:
     return html.escape(str(text), quote=True)
 
 
-def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table, its strings escaped, that scrolls where it is wider than the page."""
+def table(head: Sequence[Cell], rows: Sequence[Sequence[Cell]], kind: str = "plain") -> str:
+    """A table, its strings escaped, that scrolls where it is wider than the page; its kind is known to report.css."""
     top = "".join(_cell("th", cell) for cell in head)
     body = "".join("<tr>" + "".join(_cell("td", cell) for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def facts(pairs: Mapping[str, Any]) -> str:
