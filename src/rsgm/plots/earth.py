@@ -107,7 +107,7 @@ def density_map(
     axes = panel(ax, COLUMN, 2.0 if projection.width > 1 else 3.3)
     picture = projection.picture(lon, lat, floored(values, limits[0]))
     image = show_density(axes, picture, values, projection.extent, limits, "steradian")
-    image.set_clip_path(map_frame(axes, projection, "#ffffffb0" if earth else None, ("white", INK)))
+    image.set_clip_path(map_frame(axes, projection, "#ffffff90" if earth else None, ("white", INK)))
     x, y = projection.axes()
     contours(axes, x, y, np.where(np.hypot(x / projection.width, y[:, None]) < 1, picture, np.nan), levels)
     heading(axes, title)
@@ -195,8 +195,9 @@ def map_frame(axes: Axes, projection: Projection, coast: str | None, label: tupl
     if coast is not None:
         _line(axes, projection, *np.radians(coastline().T.astype(float)), coast, 0.35, 1.0)
     halo = [withStroke(linewidth=1.0, foreground=label[1])]
-    names = [((degrees, 0), _name(degrees, "EW", coast is not None)) for degrees in range(-120, 121, 60)]
-    names += [((0, degrees), _name(degrees, "NS", coast is not None)) for degrees in (-60, -30, 30, 60)]
+    names = [((degrees, 0), _name(degrees, "EW", coast is not None)) for degrees in range(-120, 181, 60)]
+    middle = 60 * round(projection.longitude / 60)
+    names += [((middle, degrees), _name(degrees, "NS", coast is not None)) for degrees in (-60, -30, 30, 60)]
     for place, name in names:
         ((x, y),) = projection.forward(np.radians([place]))
         # beside the rim it would stand outside; what is not seen has no place
@@ -219,7 +220,7 @@ def _name(degrees: int, sides: str, earth: bool) -> str:
     """Of a latitude or longitude: 60°S on the Earth, −60° elsewhere."""
     if not earth:
         return f"{degrees}°".replace("-", "−")
-    return f"{abs(degrees)}°{sides[degrees < 0] if degrees else ''}"
+    return f"{abs(degrees)}°{sides[degrees < 0] if degrees % 180 else ''}"
 
 
 def _places(name: str, points: ArrayLike) -> Floats:

@@ -111,9 +111,11 @@ class Projection(ABC):
 
     Fields:
         width: half of the map's width, where half of its height is one
+        longitude: in the middle, degrees
     """
 
     width: float
+    longitude: float
 
     @abstractmethod
     def forward(self, places: Floats) -> Floats:
