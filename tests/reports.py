@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from rsgm.data import EarthData, LawData, ManifoldData, TorusData
 from rsgm.distributions import RandomWrappedNormalMixture
 from rsgm.evaluation import Assessment, assess
 from rsgm.manifolds import Manifold, Product, SpecialOrthogonal, Sphere, Torus, to_lat_lon
-from rsgm.models import KernelDensity
+from rsgm.models import FlowMatching, KernelDensity
+from rsgm.networks import MLP
 
 #: what would run where it stood in a page as it is
 EVIL = "<script>alert(1)</script>"
@@ -42,9 +44,24 @@ def evil_data(folder: Path) -> TorusData:
     return TorusData(path=str(path), angles=[EVIL, "psi"])
 
 
+def given_data(folder: Path) -> EarthData:
+    """Places of two kinds, the kind a context, its name and one of its values markup."""
+    points = RandomWrappedNormalMixture(Sphere(2)).draw(900, torch.Generator().manual_seed(0))
+    kinds = ["plain", EVIL]
+    rows = [f"{a:.4f},{b:.4f},{kinds[k % 2]}" for k, (a, b) in enumerate(to_lat_lon(points).tolist())]
+    (folder / "given.csv").write_text("\n".join([f"latitude,longitude,{EVIL}", *rows]) + "\n")
+    return EarthData(path=str(folder / "given.csv"), context=[EVIL])
+
+
 def assessed(data: ManifoldData, folder: Path) -> Assessment:
-    """A kernel density of the data, written, and assessed as the command does."""
-    path, _ = learned(KernelDensity(data.manifold, min_width=0.1, iterations=50), data, folder)
+    """A kernel density of the data, or, given contexts, a flow of one step: written, and assessed as by the command."""
+    model = KernelDensity(data.manifold, min_width=0.1, iterations=50)
+    data.prepare_data()
+    data.setup()
+    if data.test.context is not None:
+        network = partial(MLP, hidden=[8], context_features=data.test.context.shape[1])
+        model = FlowMatching(data.manifold, network=network)
+    path, _ = learned(model, data, folder, max_steps=1)
     return assess(path, data, samples=200)
 
 
@@ -52,6 +69,7 @@ def assessed(data: ManifoldData, folder: Path) -> Assessment:
 KINDS = {
     "globe": earth_data,
     "angles": evil_data,
+    "given": given_data,
     "ball": lambda _: law_data(SpecialOrthogonal()),
     "pairs": lambda _: law_data(Torus(5)),
     "product": lambda _: law_data(Product([Sphere(2), Torus(2), SpecialOrthogonal()])),
