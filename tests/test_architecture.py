@@ -43,7 +43,7 @@ LAYERS = [
     {"processes"},
     {"losses", "samplers", "likelihood"},
     {"models", "data"},
-    {"metrics", "plots", "evaluation"},
+    {"metrics", "plots", "evaluation", "report"},
     {"training", "sweeps"},
     {"cli", "__main__"},
     {"train.py", "evaluate.py"},
@@ -157,7 +157,12 @@ def check_frameworks(module: str, source: str) -> list[str]:
     """Below training nobody knows Lightning but the data modules, and nobody draws but plots and evaluation."""
     if LAYER.get(room(module), 99) >= LAYER["training"]:
         return []
-    allowed = {"data": {"pytorch_lightning"}, "plots": {"matplotlib"}, "evaluation": {"matplotlib"}}
+    allowed = {
+        "data": {"pytorch_lightning"},
+        "plots": {"matplotlib"},
+        "evaluation": {"matplotlib"},
+        "report": {"matplotlib"},
+    }
     forbidden = FRAMEWORKS - allowed.get(room(module), set())
     return [
         f"{module}:{line}: {room(module)} must not import {name}"

@@ -16,6 +16,7 @@ from torch import nn
 import rsgm
 from rsgm import RSGM, Euclidean, KernelDensity, LawData, PointsData, Sphere, Torus
 from rsgm.cli import evaluate_command, main
+from rsgm.data import TableData
 from rsgm.distributions import PolarVonMisesFisher, RandomVonMisesFisherMixture
 from rsgm.evaluation import load_data
 from rsgm.evaluation.claims import claims
@@ -440,3 +441,15 @@ def test_a_table_without_log_densities(tmp_path, monkeypatch, capsys):
     write(tmp_path / "x.csv", ["x0", "x1", "x2"], torch.eye(3).tolist())
     assert main(["audit", "--scored=x.csv", "--data=LawData"]) == 1
     assert "found no column log_prob beside x0, x1, x2" in capsys.readouterr().err
+
+
+def test_means_are_weighted_as_those_of_an_evaluation(tmp_path):
+    """Of test points that count: the mean with a weight of two is that of the row twice."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=200), rng.integers(0, 3, 200)
+    path = tmp_path / "weighted.csv"
+    path.write_text("x,w\n" + "".join(f"{a:.5f},{b}\n" for a, b in zip(x, weight, strict=True)))
+    data = TableData(path=str(path), numbers=["x"], weight="w")
+    found = rsgm.audit(log_prob=lambda y: -(y[:, 0] ** 2) / 2 - math.log(2 * math.pi) / 2, data=data).findings
+    nll = data.test.points[:, 0].double() ** 2 / 2 + math.log(2 * math.pi) / 2
+    assert found["nll"]["mean"] == pytest.approx(float(nll.repeat_interleave(data.part_weights("test").long()).mean()))

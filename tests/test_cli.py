@@ -90,8 +90,10 @@ def test_run_folder(trained):
     assert sorted(set(found) - set(events)) == [
         "best.ckpt",
         "config.yaml",
+        "figures/calibration.png",
         "figures/density.png",
         "figures/samples.png",
+        "figures/training.png",
         "last.ckpt",
         "metrics.json",
     ]

@@ -199,9 +199,9 @@ def test_dynamics_lead_from_the_data_to_noise_and_from_noise_to_the_samples():
     assert all(torch.equal(start, starts[0]) for start in starts)
     assert not torch.equal(ends[0], ends[2])
     assert all(0.5 < float(end.std()) / 0.5 < 1.5 for end in ends)
-    eps = torch.tensor([model.process.eps])
+    eps = torch.tensor(model.process.eps)
     variance = 0.25 * model.process.signal(eps) ** 2 + model.process.std(eps) ** 2
-    torch.testing.assert_close(dynamics.score(starts[0]), -starts[0] / variance, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dynamics.score(eps, starts[0]), -starts[0] / variance, rtol=1e-4, atol=1e-5)
     # the sample of a sampler is its last state
     last = list(model.sampler.states(model.score, 5, None, seeded(1)))[-1]
     assert torch.equal(last, model.sample(5, seed=1))
@@ -221,7 +221,7 @@ def test_long_ways_are_thinned_and_end_with_the_samples():
 def test_the_picture_of_the_score_has_each_arrow_at_its_place():
     data, x = LawData(Moons(), train_size=2, val_size=2, test_size=50), torch.zeros(2, 5, 2)
     data.setup()
-    dynamics = Dynamics(torch.tensor([0.5, 1.0]), x, {"way": x}, torch.negative)
+    dynamics = Dynamics(torch.tensor([0.5, 1.0]), x, {"way": x}, lambda _, y: -y)
     axes = _draw_dynamics(data, dynamics, "")["score"].axes[0]
     (arrows,) = (found for found in axes.collections if type(found).__name__ == "Quiver")
     length = (arrows.X**2 + arrows.Y**2) ** 0.5

@@ -9,8 +9,9 @@ from helpers import LawModel, law_data, seeded
 from rsgm import Euclidean, Sphere
 from rsgm.distributions import Normal, RandomVonMisesFisherMixture, VonMisesFisher
 from rsgm.evaluation import tail_probability
-from rsgm.evaluation.own_draws import density_level, law_in_words, own_draws, require_context
+from rsgm.evaluation.own_draws import law_in_words, own_draws, require_context
 from rsgm.likelihood import LogProb
+from rsgm.metrics import density_level
 from rsgm.models import GenerativeModel
 
 KAPPA = 4.0

@@ -10,36 +10,50 @@ from scipy.integrate import trapezoid
 from scipy.spatial.transform import Rotation
 from scipy.stats import gaussian_kde
 
-from rsgm.manifolds import Euclidean, Manifold, Sphere, Torus, from_lat_lon
+from rsgm import plots
+from rsgm.manifolds import Euclidean, Hyperbolic, Manifold, Sphere, Torus, from_lat_lon
+from rsgm.models import KernelDensity
 from rsgm.plots import (
     Caption,
+    Mollweide,
+    Orthographic,
+    Projection,
     angle_pairs,
-    circle_density,
-    circle_samples,
+    calibration,
     coastline,
-    density_map,
-    disk_density,
+    density,
+    density_levels,
+    density_ranks,
     disk_samples,
-    draw_density,
-    image_grid,
     interpolate_angles,
-    latent_histograms,
-    line_density,
-    line_samples,
-    plane_density,
     plane_laws,
     plane_samples,
-    rotation_histograms,
+    poles_and_tilts,
+    rotation_samples,
     sample_map,
-    score_field,
+    score_fields,
     snapshots,
     style,
     tait_bryan,
-    torus_density,
+    training_curves,
     trajectories,
 )
 from rsgm.plots.interpolation import scattered
 from rsgm.plots.style import colour_bar, colour_limits, new_figure
+
+
+def alone(panel):
+    """The figure that a function of one panel makes without axes to draw in."""
+    return lambda *args, **options: panel(*args, **options).figure
+
+
+density_map, torus_density, plane_density, disk_density, draw_density = map(
+    alone, (plots.density_map, plots.torus_density, plots.plane_density, plots.disk_density, plots.draw_density)
+)
+circle_density, circle_samples, line_density, line_samples = map(
+    alone, (plots.circle_density, plots.circle_samples, plots.line_density, plots.line_samples)
+)
+image_grid, latent_histograms, score_field = map(alone, (plots.image_grid, plots.latent_histograms, plots.score_field))
 
 NODES = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(40)[0]))  # Gauss-Legendre, not equidistant
 CENTRES = -180 + (np.arange(80) + 0.5) * 4.5
@@ -87,12 +101,12 @@ def test_density_map() -> None:
         warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
         figure = density_map(CENTRES, NODES, bump(NODES, CENTRES), train=POINTS, test=POINTS[:2], title="a bump")
     picture = png(figure)
-    assert picture.shape == (900, 1600, 4)
+    assert picture.shape == (500, 825, 4)
     assert len(np.unique(picture[::4, ::4].reshape(-1, 4), axis=0)) > 200  # something is drawn
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["train (6)", "test (2)"]
-    assert figure.axes[1].get_xlabel() == "log density per steradian (nats)"
-    assert "a bump" in [text.get_text() for text in figure.texts]
+    assert bar(figure) == "log density per steradian (nats)"
+    assert headings(figure) == ["a bump"]
 
 
 def test_density_map_without_points() -> None:
@@ -103,8 +117,8 @@ def test_density_map_without_points() -> None:
 
 def test_sample_map() -> None:
     points = np.random.default_rng(0).uniform([-90, -180], [90, 180], (500, 2))
-    assert png(sample_map(points, reference=POINTS, title="samples")).shape == (900, 1600, 4)
-    assert png(sample_map(points)).shape == (900, 1600, 4)
+    assert png(sample_map(points, reference=POINTS, title="samples")).shape == (525, 1700, 4)
+    assert png(sample_map(points)).shape == (475, 825, 4)
     png(sample_map(np.empty((0, 2))))
 
 
@@ -172,7 +186,7 @@ def test_colours_are_chosen_by_area_and_not_by_cells() -> None:
 def test_tips_of_a_colour_bar_say_where_values_lie_beyond(lowest: float, highest: float, tips: str) -> None:
     figure = new_figure(4, 3)
     picture = figure.add_subplot().imshow(np.zeros((2, 2)), vmin=-1, vmax=1)
-    colour_bar(figure, picture, np.array([lowest, 0.0, highest]), (0.9, 0.1, 0.03, 0.8), "nats")
+    colour_bar(figure.axes[0], picture, np.array([lowest, 0.0, highest]), "nats")
     assert picture.colorbar.extend == tips
 
 
@@ -181,7 +195,7 @@ def test_many_dots_are_small() -> None:
     for n in (1, 500, 1000, 10_000, 0):
         style.dots(axes, np.zeros(n), np.zeros(n), "some", style.INK, style.INK, 1)
         sizes.append(float(axes.collections[-1].get_sizes()[0]))
-    assert sizes == [8, 6, 3, 1.5, 8]
+    assert sizes == [5, 2, 1, 0.8, 5]
 
 
 @pytest.mark.parametrize("manifold", [Euclidean(2), Torus(2)], ids=str)
@@ -279,6 +293,12 @@ def dots(axes) -> np.ndarray:
     return np.concatenate([np.asarray(found.get_offsets()) for found in axes.collections])
 
 
+def bar(figure: Figure) -> str:
+    """What the bar of the first panel says."""
+    (found,) = figure.axes[0].child_axes
+    return found.get_ylabel()
+
+
 def headings(figure: Figure) -> list[str]:
     return [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]
 
@@ -316,9 +336,9 @@ GRID = np.linspace(-3.1, 3.1, 20)
         (lambda: torus_density(GRID, GRID, np.full((20, 20), np.nan)), "400 of 400 values are NaN"),
         (lambda: torus_density(GRID, GRID, np.zeros((20, 20)), test=np.zeros(2)), r"test: found the shape \(2,\)"),
         (lambda: interpolate_angles(np.zeros((3, 2)), np.zeros(2)), r"log_density has shape \(2,\)"),
-        (lambda: rotation_histograms(np.zeros((4, 9))), r"rotations: .*\(4, 9\); expected \(n, 3, 3\)"),
-        (lambda: rotation_histograms(-EYES), "rotations: 4 of 4 points are no rotations"),
-        (lambda: rotation_histograms(EYES, 1.01 * EYES), "4 of 4 points are no rotations"),
+        (lambda: rotation_samples(np.zeros((4, 9))), r"rotations: .*\(4, 9\); expected \(n, 3, 3\)"),
+        (lambda: rotation_samples(-EYES), "rotations: 4 of 4 points are no rotations"),
+        (lambda: rotation_samples(EYES, 1.01 * EYES), "4 of 4 points are no rotations"),
         (lambda: disk_samples(np.zeros((2, 3))), r"samples: .*\(2, 3\); expected \(n, 2\)"),
         (lambda: disk_samples([[0.0, 0.5]], [[0.8, 0.7]]), "test: 1 of 1 points are not in the open unit disk"),
         (lambda: disk_density([0.1, 0.5], GRID, np.zeros((2, 20))), "radius: expected values from 0 .* found 0.1"),
@@ -334,6 +354,13 @@ GRID = np.linspace(-3.1, 3.1, 20)
         (lambda: trajectories({}), "at least one panel"),
         (lambda: trajectories({"a": np.zeros((4, 2))}), r"a: found the shape \(4, 2\); expected \(n, d, 2\)"),
         (lambda: snapshots(np.zeros((2, 4, 2)), [0.0]), "times: expected 2, .* found 1"),
+        (lambda: score_fields(GRID, GRID, np.zeros((2, 20, 20, 2)), [0.0]), "times: expected 2, .* found 1"),
+        (lambda: calibration([], [1.0]), "expected points and draws, found 0 and 1"),
+        (lambda: calibration([[0.0]], [1.0]), r"log_density: found the shape \(1, 1\)"),
+        (lambda: plots.rank_histogram([0.5, 1.5]), "ranks: expected shares from 0 to 1, found 0.5 to 1.5"),
+        (lambda: training_curves({}), "at least one curve"),
+        (lambda: plots.curve([1, 2], [1], "a"), r"curve: found \(2,\) steps and \(1,\) values"),
+        (lambda: plots.pole_map(-EYES), "rotations: 4 of 4 points are no rotations"),
         (lambda: latent_histograms({}), "expected 1 to 4 laws, found 0"),
         (lambda: plane_laws({}), "plane_laws: expected at least one law, found none"),
         (lambda: plane_laws({"a": [1.0, 2.0]}), r"a: found the shape \(2,\)"),
@@ -469,14 +496,16 @@ def test_tait_bryan() -> None:
 
 def test_histograms_of_rotations() -> None:
     uniform = Rotation.random(20_000, random_state=0).as_matrix()
-    figure = rotation_histograms(uniform, uniform[:100], title="uniform")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+    figure = rotation_samples(uniform, uniform[:100], title="uniform")
+    above, below = figure.subfigs
+    assert [text.get_text() for text in below.legends[0].get_texts()] == [
         "samples (20,000)",
         "test (100)",
         "uniform",
     ]
-    assert len(figure.axes) == 3
-    for axes, half in zip(figure.axes, (180, 90, 180), strict=True):
+    assert headings(above) == ["samples, 2,000 of 20,000 shown", "test (100)"]
+    assert len(below.axes) == 3
+    for axes, half in zip(below.axes, (180, 90, 180), strict=True):
         samples, _ = (patch.get_data() for patch in axes.patches)
         assert samples.edges[[0, -1]].tolist() == [-half, half]
         assert samples.values @ np.diff(samples.edges) == pytest.approx(1)
@@ -485,8 +514,8 @@ def test_histograms_of_rotations() -> None:
         middle = (samples.edges[1:] + samples.edges[:-1]) / 2
         error = np.sqrt(curve.max() / (20_000 * np.diff(samples.edges)[0]))
         assert np.abs(samples.values - np.interp(middle, angle, curve)).max() < 5 * error
-    assert np.ptp(figure.axes[0].lines[0].get_ydata()) == 0
-    assert figure.axes[1].lines[0].get_ydata()[[0, 90]] == pytest.approx([0, np.pi / 360])
+    assert np.ptp(below.axes[0].lines[0].get_ydata()) == 0
+    assert below.axes[1].lines[0].get_ydata()[[0, 90]] == pytest.approx([0, np.pi / 360])
     assert draws(figure)
 
 
@@ -557,7 +586,7 @@ def test_density_in_the_plane() -> None:
     np.testing.assert_allclose(rows, y, atol=1e-12)
     np.testing.assert_allclose(found, np.minimum(x - 3 * y[:, None], 2))
     np.testing.assert_allclose(dots(figure.axes[0]), [[0.5, 0.5], [1.0, 0.2]])
-    assert figure.axes[1].get_ylabel() == "log density per unit of area (nats)"
+    assert bar(figure) == "log density per unit of area (nats)"
     assert draws(figure)
 
 
@@ -591,7 +620,7 @@ def test_field_of_scores() -> None:
     np.testing.assert_allclose(np.stack([arrows.U, arrows.V], -1), direction, atol=1e-12)
     (contours,) = (found for found in axes.collections if type(found).__name__ == "QuadContourSet")
     assert contours.zmax == pytest.approx(np.hypot(2, 4))
-    assert figure.axes[1].get_ylabel() == "norm (nats per unit of length)"
+    assert bar(figure) == "norm (nats per unit of length)"
     assert draws(figure)
     assert draws(score_field(x, y, 0 * field))
 
@@ -693,8 +722,199 @@ def test_contours_lie_at_their_levels(manifold: Manifold) -> None:
     for contour in found:
         vertices = np.concatenate([path.vertices for path in contour.get_paths()])
         if manifold.shape == (3,):
-            x = from_lat_lon(vertices[:, ::-1], "radians")
+            x = from_lat_lon(Mollweide().inverse(vertices)[:, ::-1], "radians")
         else:
             x = manifold.from_angles(torch.from_numpy(np.radians(vertices))) if manifold.shape == (2, 2) else vertices
         assert np.abs(log_density(torch.as_tensor(x)).numpy() - contour.levels[0]).max() < 0.05
     assert {"50 %", "90 %"} <= {text.get_text() for text in axes.get_legend().get_texts()}
+
+
+# ---- in somebody's paper
+
+
+def model_on(manifold: Manifold) -> KernelDensity:
+    base = manifold.origin(300, *manifold.shape, dtype=torch.float64)
+    points = manifold.expmap(base, 0.5 * manifold.random_tangent(base, torch.Generator().manual_seed(0)))
+    model = KernelDensity(manifold, min_width=0.2, max_width=0.5)
+    model.fit_points(points[:200], points[200:])
+    return model
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), Torus(2), Euclidean(2), Hyperbolic(2), Euclidean(1)], ids=str)
+def test_a_model_draws_in_axes_that_are_given(manifold: Manifold) -> None:
+    """And gives them back; beside others, on a figure of pyplot's kind, without a layout of ours."""
+    figure = Figure(figsize=(6.8, 3.0))
+    left, right = figure.subplots(1, 2)
+    assert density(model_on(manifold), draws=400, ax=left) is left
+    assert left.lines or left.images
+    assert not right.images
+    assert draws(figure)
+    # in a part of a figure, and alone
+    part = figure.subfigures(1, 1)
+    assert density(model_on(manifold), draws=400, ax=part).figure is part
+    assert density(model_on(manifold), draws=400).figure.get_size_inches()[0] == plots.COLUMN
+
+
+@pytest.mark.parametrize("manifold", [Sphere(1), Torus(1)], ids=str)
+def test_a_circle_is_drawn_in_polar_axes(manifold: Manifold) -> None:
+    axes = Figure().add_subplot(projection="polar")
+    assert density(model_on(manifold), draws=400, ax=axes) is axes
+
+
+def test_contours_of_a_model_hold_their_shares() -> None:
+    """Of fresh draws, to four standard errors of both; of a coverage that too few draws tell the number is named."""
+    model = model_on(Torus(2))
+    axes = density(model, coverages=(0.5, 0.98), draws=2000)
+    levels = [float(found.levels[0]) for found in axes.collections if hasattr(found, "levels")]
+    fresh = model.log_prob(model.sample(4000, seed=7).double())
+    for level, share in zip(levels, (0.98, 0.5), strict=True):
+        error = np.sqrt(share * (1 - share) * (1 / 2000 + 1 / 4000))
+        assert float((fresh >= level).double().mean()) == pytest.approx(share, abs=4 * error)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["98 %", "50 %"]
+    with pytest.raises(ValueError, match=r"coverage 0\.9995: of 500 draws fewer than one .* expected 2,000 draws"):
+        density_levels(torch.zeros(500), [0.9995])
+    assert density_levels(torch.zeros(2000), [0.9995]) == (("99.95 %", 0.0),)
+
+
+PROJECTIONS = [Mollweide(), Mollweide(150.0), Orthographic(), Orthographic(-40.0, 120.0), Orthographic(90.0)]
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS, ids=str)
+def test_projections_are_inverse_to_themselves(projection: Projection) -> None:
+    places = np.stack([RNG.uniform(-np.pi, np.pi, 4000), np.arcsin(RNG.uniform(-1, 1, 4000))], -1)
+    points = projection.forward(places)
+    seen = np.isfinite(points).all(1)
+    assert seen.mean() == pytest.approx(projection.width / 2, abs=0.03)
+    back = projection.inverse(points[seen])
+    rounding = 1e-3 if projection.width > 1 else 1e-6
+    assert (
+        np.abs(from_lat_lon(back[:, ::-1], "radians") - from_lat_lon(places[seen][:, ::-1], "radians")).max() < rounding
+    )
+    assert np.hypot(points[seen, 0] / projection.width, points[seen, 1]).max() <= 1 + 1e-9
+    # areas: of Mollweide all alike, of the other as seen from far away
+    if projection.width > 1:
+        shares = np.histogram2d(*points.T, bins=(4, 2), range=((-1, 1), (-0.5, 0.5)))[0] / 4000
+        assert np.abs(shares - 0.25 / (2 * np.pi)).max() < 4 * np.sqrt(0.04 / 4000)
+
+
+def test_another_side_of_the_globe() -> None:
+    """The picture has the density of its places, coasts end at the rim, and points behind it are not drawn."""
+    side = Orthographic(20.0, 150.0)
+    behind = np.array([[-20.0, -30.0], [10.0, 170.0]])
+    axes = plots.density_map(CENTRES, NODES, bump(NODES, CENTRES), test=behind, projection=side, vmin=-40, vmax=0)
+    picture, extent = np.asarray(axes.images[0].get_array()), axes.images[0].get_extent()
+    assert picture.shape == (720, 720)
+    assert tuple(extent) == (-1, 1, -1, 1)
+    x, y = side.axes()
+    inside = np.hypot(x, y[:, None]) < 0.99
+    places = side.inverse(np.stack(np.meshgrid(x, y), -1)[inside])
+    centre = from_lat_lon([[10.0, 180.0]]).numpy()
+    exact = 20 * (from_lat_lon(places[:, ::-1], "radians").numpy() @ centre[0] - 1)
+    assert np.abs(picture[inside] - exact).max() < 0.15
+    assert np.isfinite(dots(axes)).all(1).tolist() == [False, True]
+    coast = max(axes.lines, key=lambda line: len(line.get_xdata()))
+    assert 0.2 < np.isfinite(coast.get_xdata()).mean() < 0.7
+    assert draws(axes.figure)
+
+
+def test_long_titles_have_several_lines() -> None:
+    title = "A title that is longer than the column of a journal in which the picture shall be printed, as most are"
+    for figure in (density_map(CENTRES, NODES, bump(NODES, CENTRES), title=title), sample_map(POINTS, title=title)):
+        figure.canvas.draw()
+        (words,) = (text for text in figure.findobj() if getattr(text, "get_text", str)().replace("\n", " ") == title)
+        box = words.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+
+
+# ---- rotations as a whole
+
+
+def test_poles_and_tilts_are_a_rotation() -> None:
+    rotations = Rotation.random(500, random_state=0)
+    places, tilt = poles_and_tilts(rotations.as_matrix())
+    pole = from_lat_lon(places[:, ::-1], "radians").numpy()
+    axis = np.cross([0.0, 0.0, 1.0], pole)
+    swing = axis / np.linalg.norm(axis, axis=1)[:, None] * np.arccos(pole[:, 2])[:, None]
+    again = Rotation.from_rotvec(swing) * Rotation.from_euler("z", tilt[:, None])
+    assert (again.inv() * rotations).magnitude().max() < 1e-6
+    # a turn about the axis itself, and the pole that has no shortest way
+    poles, tilts = poles_and_tilts(Rotation.from_euler("z", [[0.7], [-3.0]]).as_matrix())
+    np.testing.assert_allclose(poles[:, 1], np.pi / 2)
+    np.testing.assert_allclose(tilts, [0.7, -3.0])
+    assert np.isfinite(poles_and_tilts(Rotation.from_euler("x", [[np.pi]]).as_matrix())[1]).all()
+
+
+def test_joint_structure_of_rotations_is_seen() -> None:
+    """Of two laws with the same three marginals: on the map the colours of one follow the places."""
+    turns = RNG.uniform(-np.pi, np.pi, 800)
+    tied = Rotation.from_euler("ZYZ", np.stack([turns, np.full(800, 1.2), 0 * turns], -1)).as_matrix()
+    free = Rotation.from_euler("ZYZ", np.stack([turns, np.full(800, 1.2), RNG.permutation(turns)], -1)).as_matrix()
+    spreads = []
+    for rotations in (tied, free):
+        axes = plots.pole_map(rotations)
+        (drawn,) = axes.collections
+        places, colours = Mollweide().inverse(np.asarray(drawn.get_offsets())), np.radians(drawn.get_array())
+        spreads.append(abs(np.exp(1j * (colours - places[:, 0])).mean()))
+    assert spreads[0] > 0.999
+    assert spreads[1] < 0.1
+
+
+# ---- calibration and curves
+
+
+def test_ranks_of_a_right_density_are_uniform() -> None:
+    values, own = -(RNG.normal(size=4000) ** 2), -(RNG.normal(size=2000) ** 2)
+    ranks = density_ranks(values, own)
+    assert ranks.mean() == pytest.approx(0.5, abs=0.03)
+    figure = calibration(values, own, title="right")
+    histogram, coverage = figure.axes
+    assert headings(figure) == ["Ranks", "Regions of highest density"]
+    (cells,) = (patch.get_data() for patch in histogram.patches if type(patch).__name__ == "StepPatch")
+    assert cells.values @ np.diff(cells.edges) == pytest.approx(1)
+    assert "95 % of chance, 1,333 observations" in [text.get_text() for text in coverage.get_legend().get_texts()]
+    assert outside(coverage) < 0.1
+    # points of a wider law lie outside of regions more often
+    wide = calibration(4 * values, own).axes[1]
+    assert outside(wide) > 0.8
+    share, held = wide.lines[1].get_data()
+    assert held[100] < 0.4 < share[100]
+    assert draws(figure)
+    # what they are worth where rows repeat places
+    few_places = calibration(values, own, places=50).axes[1]
+    assert "95 % of chance, 49 observations" in [text.get_text() for text in few_places.get_legend().get_texts()]
+
+
+def outside(axes) -> float:
+    """The share of the shares whose coverage is not what chance leaves."""
+    (band,) = axes.collections
+    share, held = axes.lines[1].get_data()
+    outline = band.get_paths()[0].vertices
+    low = [outline[np.isclose(outline[:, 0], x), 1].min() for x in share]
+    high = [outline[np.isclose(outline[:, 0], x), 1].max() for x in share]
+    return float(np.mean((held < low) | (held > high)))
+
+
+def test_a_flat_density_has_ranks_in_the_middle() -> None:
+    assert density_ranks(np.zeros(3), np.zeros(5)).tolist() == [0.5] * 3
+
+
+def test_curves_of_a_training() -> None:
+    steps = np.arange(1000)
+    values = 1 / (1 + steps) + 0.01 * RNG.normal(size=1000)
+    figure = training_curves({"train/loss": (steps, values), "val/nll": ([500, 999], [0.5, np.nan])}, "a run")
+    left, right = figure.axes
+    pale, mean = left.lines
+    np.testing.assert_allclose(pale.get_ydata(), values)
+    assert mean.get_ydata()[-1] == pytest.approx(values[-20:].mean())
+    assert mean.get_xdata()[-1] == pytest.approx(steps[-20:].mean())
+    assert right.lines[0].get_xydata().tolist() == [[500, 0.5]]
+    assert draws(figure)
+
+
+def test_scores_over_time() -> None:
+    x = np.linspace(-1, 1, 20)
+    fields = RNG.normal(size=(3, 20, 20, 2))
+    figure = score_fields(x, x, fields, [0.0, 0.5, 1.0], "scores")
+    assert headings(figure) == ["t = 0", "t = 0.5", "t = 1"]
+    assert draws(figure)

@@ -22,7 +22,7 @@ from rsgm import sweeps
 from rsgm.cli import TrainCLI, main
 from rsgm.cli.sweep import page
 from rsgm.sweeps import Job, Record, Sweep, SweepError, due, rows
-from rsgm.sweeps.run import is_running, run
+from rsgm.sweeps.run import is_running, metrics_file, run
 from rsgm.sweeps.statistics import Interval, candidates
 from tiny import ROOT
 
@@ -321,6 +321,38 @@ def test_the_best_on_validation_is_chosen_and_its_tests_alone_are_shown(folder, 
     # nobody sees that another would have been better
     assert "0.100" not in text
     assert "| net | 1.100 ± 0.248 | −4.000 ± 0.000 |" in text
+
+
+def test_the_page_of_a_sweep_leads_to_its_runs(folder):
+    """Intervals, as numbers and as bars of one scale, and to each run its newest report, or else its numbers."""
+    (folder / "s.yaml").write_text("title: <b>A & B</b>\n" + GRID)
+    assert main(["sweep", "s.yaml", "--serial"]) == 0
+    path = Path("runs/s/report.html")
+    plan = Sweep.read("s.yaml")
+    net, base = rows(plan, sweeps.collect(plan, Path("runs/s")))
+    text = path.read_text()
+    assert "<h1>&lt;b&gt;A &amp; B&lt;/b&gt;</h1>" in text
+    assert "1.100 ± 0.248" in text
+    assert "−4.000 ± 0.000" in text
+    bars = [list(map(float, found)) for found in re.findall(r'x1="([\d.]+)" x2="([\d.]+)".*?cx="([\d.]+)"', text)]
+    assert [left <= middle <= right for left, right, middle in bars] == [True, True]
+    assert bars[0][0] == 3
+    assert bars[1][1] == 97
+    links = re.findall(r'href="([^"]*)"', text)
+    assert len(links) == 6
+    assert {Path("runs/s", link) for link in links} == {
+        metrics_file(Path("runs/s") / trial.name) for row in (net, base) for trial in row.trials
+    }
+    assert all(Path("runs/s", link).name == "metrics.json" for link in links)
+    # with a report, and a newer one
+    run = Path("runs/s", links[0]).parent
+    for name in ("report.html", "report_1.html"):
+        (run / name).write_text("")
+        os.utime(run / name, times=(1e9 + len(name), 1e9 + len(name)))
+    assert main(["sweep", "s.yaml", "--serial"]) == 0
+    assert (
+        re.findall(r'href="([^"]*)"', path.read_text())[0] == (run / "report_1.html").relative_to("runs/s").as_posix()
+    )
 
 
 def test_other_seeds_are_run_of_the_best_only(folder):

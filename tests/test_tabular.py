@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,6 +147,20 @@ def test_a_column_of_one_number(tmp_path):
     path = write(tmp_path / "x.csv", [f"{k},7" for k in range(20)], "a,b")
     with pytest.raises(ValueError, match="the column 'b' holds 7 in all rows"):
         TableData(path).setup()
+
+
+def test_test_points_are_called_by_their_lines(quakes, tmp_path):
+    data = made(EarthData(path=quakes, dedup=True))
+    lines = Path(quakes).read_text().splitlines()
+    for name, (latitude, longitude) in zip(data.test_names(), data.to_units(data.test.points), strict=True):
+        kind, number = name.split()
+        assert kind == "line"
+        cells = lines[int(number) - 1].split(",")
+        assert [latitude, longitude % 360] == pytest.approx([float(cells[1]), float(cells[2]) % 360])
+    # of a file of their own its lines
+    more = write(tmp_path / "more.csv", rows(5, seed=1))
+    data.test_on(more)
+    assert data.test_names() == [f"line {k}" for k in range(2, 7)]
 
 
 # ---- contexts

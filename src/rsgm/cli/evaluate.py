@@ -14,12 +14,13 @@ from rsgm.cli.parser import add_loading, import_own, local_path
 from rsgm.data import ManifoldData
 from rsgm.data.tabular import Tabular
 from rsgm.evaluation import (
+    assess,
     draw_rows,
-    evaluate,
     load_data,
     load_reader,
     report,
     score_rows,
+    write,
     write_density_grid,
     write_regions,
 )
@@ -27,6 +28,7 @@ from rsgm.evaluation.rows import Columns
 from rsgm.files import new_file, require_free
 from rsgm.models import CheckpointError, GenerativeModel, load, read_checkpoint
 from rsgm.progress import visible
+from rsgm.report import evaluation_page, write_report
 from rsgm.training import Signals
 
 
@@ -56,6 +58,9 @@ def evaluate_command(args: list[str] | None = None, command: str = "evaluate.py"
     parser.add_argument(
         "--given", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="The context, for all of them."
     )
+    parser.add_argument(
+        "--report", action="store_true", help="Write report.html beside the checkpoint too: one page, without network."
+    )
     parser.add_argument("--skip_bad", action="store_true", help="With --score: leave out rows that are bad.")
     parser.add_argument("--seed", type=int, help="Seed of the samples (default: fresh).")
     add_loading(parser)
@@ -78,7 +83,14 @@ def _answer(options: argparse.Namespace) -> str:
             raise ValueError(
                 "--out and --given need --samples, --score, --grid or --region; an evaluation is written beside --ckpt."
             )
-        return report(evaluate(options.ckpt, _other(options), device=options.device))
+        found = assess(options.ckpt, _other(options), device=options.device)
+        write(options.ckpt.parent, found.metrics, found.figures)
+        if not options.report:
+            return report(found.metrics)
+        path = write_report(options.ckpt.parent, evaluation_page(found))
+        return f"{report(found.metrics)}\nreport in {path}"
+    if options.report:
+        raise ValueError("--report is of an evaluation: leave --samples, --score, --grid and --region out.")
     if options.out is None:
         raise ValueError(f"--{kind} needs --out FILE to write to.")
     require_free(options.out)

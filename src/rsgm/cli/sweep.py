@@ -114,8 +114,12 @@ def _sweep(plan: Sweep, options: argparse.Namespace) -> int:
     if options.trial is None:
         write_text(folder / "summary.md", sweeps.section(plan, records, {}))
         write_text(folder / "summary.csv", sweeps.summary_csv(plan, records))
+        write_text(folder / "report.html", sweeps.overview_page(plan, records, folder))
         print(sweeps.overview(plan, sweeps.rows(plan, records)))
-        print(f"\nThe rest is in summary.md and summary.csv of {folder}; rsgm results {options.file} publishes it.")
+        print(
+            f"\nThe rest is in report.html, summary.md and summary.csv of {folder}; "
+            f"rsgm results {options.file} publishes it."
+        )
     for name, failure in failures.items():
         print(f"\n{name} failed; the rest is in {folder / name / 'log.txt'}:\n{failure}", file=sys.stderr)
     return 1 if failures else 0

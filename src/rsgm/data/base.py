@@ -95,6 +95,8 @@ class ManifoldData(LightningDataModule, ABC):
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     #: whether the points are places on the Earth, whose coasts a map of them shows
     earth: ClassVar[bool] = False
+    #: shares of the law that the regions of highest density of pictures hold
+    coverages: ClassVar[tuple[float, ...]] = (0.5, 0.9)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -276,6 +278,11 @@ class ManifoldData(LightningDataModule, ABC):
         """Labels (N_test,) of the places of the test points, over which standard errors are counted."""
         self.setup()
         return self._locations[self._parts[2]]
+
+    def test_names(self) -> list[str]:
+        """What each test point is called: its row, from 0; of tables the line where it begins."""
+        self.setup()
+        return [f"row {row}" for row in self._parts[2].tolist()]
 
     def provenance(self) -> dict[str, Any]:
         """Where the numbers come from, as plain data for ``metrics.json``."""

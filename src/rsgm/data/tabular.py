@@ -155,6 +155,11 @@ class Tabular(ReadData, ABC):
         super().setup(stage)
 
     @override
+    def test_names(self) -> list[str]:
+        self.setup()
+        return [f"line {self.rows.lines[row]}" for row in self._parts[2].tolist()]
+
+    @override
     def provenance(self) -> dict[str, Any]:
         skipped = [line for table in self._tables for line in table.skipped]
         return super().provenance() | {

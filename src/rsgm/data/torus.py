@@ -177,6 +177,12 @@ class DihedralTableData(ManifoldData):
     def header(self) -> tuple[str, ...]:
         return {"ramachandran": ("phi", "psi"), "janin": ("chi1", "chi2")}[self.name]
 
+    @property
+    @override
+    def coverages(self) -> tuple[float, ...]:  # type: ignore[override]
+        """Of the backbone the "favoured" and the "allowed" regions of Lovell et al. 2003."""
+        return (0.98, 0.9995) if self.name == "ramachandran" else (0.5, 0.9)
+
     @override
     def prepare_data(self) -> None:
         _ = self._file

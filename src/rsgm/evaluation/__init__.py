@@ -1,7 +1,7 @@
 """From a model to numbers and figures."""
 
-from rsgm.evaluation.audit import Audit, audit
-from rsgm.evaluation.evaluate import Evaluation, evaluate, score, write
+from rsgm.evaluation.audit import Audit, audit, audit_evaluation
+from rsgm.evaluation.evaluate import Assessment, Evaluation, assess, evaluate, score, write
 from rsgm.evaluation.figures import draw, sample_like
 from rsgm.evaluation.grid import DensityGrid, density_grid
 from rsgm.evaluation.grid_files import write_density_grid
@@ -13,12 +13,15 @@ from rsgm.evaluation.report import report, sample_report
 from rsgm.evaluation.rows import draw_rows, score_rows
 
 __all__ = [
+    "Assessment",
     "Audit",
     "DensityGrid",
     "Evaluation",
     "Region",
     "Regions",
+    "assess",
     "audit",
+    "audit_evaluation",
     "density_grid",
     "density_regions",
     "draw",

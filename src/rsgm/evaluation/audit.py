@@ -15,7 +15,7 @@ from typing_extensions import override
 from rsgm.data import ManifoldData, PointsData
 from rsgm.evaluation.baseline import Draws, Kernels, density_integral, kernel_density
 from rsgm.evaluation.claims import claims, page
-from rsgm.evaluation.evaluate import resolution
+from rsgm.evaluation.evaluate import Evaluation, resolution
 from rsgm.evaluation.figures import contexts_in_turn, contexts_like
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
@@ -106,12 +106,14 @@ class Scored(NamedTuple):
         log_density: ``(n,)``, nats
         places: of test points labels of the places, ``(n,)``
         twins: of test points whether they are training points, ``(n,)``
+        weights: of test points what each counts, ``(n,)``; None where all count the same
     """
 
     points: Tensor
     log_density: Tensor | None
     places: Tensor | None = None
     twins: Tensor | None = None
+    weights: Tensor | None = None
 
 
 def audit(
@@ -180,12 +182,15 @@ def audit(
         tested = _tested(law, manifold, scored, data)
         drawn = _drawn(model, law, manifold, sample, data, samples)
         kde = None if data is None else kernel_density(manifold, data)
+        kernels = None
+        if kde is not None and tested is not None:
+            kernels = kde.log_density(tested.points, data.test.context)
         mass = _summed(manifold, *grid) if grid is not None else _integral(law, claimed, data, tested, drawn)
         found = {
             "of": type(model).__name__ if model is not None else "samples" if names == ["sample"] else "a density",
             "manifold": str(manifold),
             "data": None if data is None else data.provenance() | {"own_split": own_split},
-            **_on_test_points(manifold, tested, kde, None if data is None else data.test.context),
+            **_on_test_points(manifold, tested, kernels),
             "uniform": None if math.isinf(manifold.log_volume) else manifold.log_volume,
             "resolution": None if model is None else resolution(model),
             "integral": mass,
@@ -193,6 +198,30 @@ def audit(
             "sample_metrics": _by_distance(manifold, drawn, data, kde),
         }
     return Audit(found | {"claims": claims(found)})
+
+
+def audit_evaluation(model: GenerativeModel, data: ManifoldData, found: Evaluation) -> Audit:
+    """The audit of a model that was scored, which computes nothing again.
+
+    Arguments:
+        model: that was scored
+        data: on whose test part
+        found: by `rsgm.evaluation.score`
+    """
+    weights = data.part_weights("test")
+    tested = Scored(data.test.points, found.log_density, data.test_places(), data.twins(), weights)
+    findings = {
+        "of": type(model).__name__,
+        "manifold": str(model.manifold),
+        "data": data.provenance() | {"own_split": True},
+        **_on_test_points(model.manifold, tested, found.kernel_log_density),
+        "uniform": found.metrics["baselines"]["uniform"],
+        "resolution": found.metrics["resolution"],
+        "integral": None if found.density is None else _as_mass(found.density) | {"near": "samples"},
+        **_by_density(tested, Scored(found.draws.points, found.draws.log_density)),
+        "sample_metrics": found.metrics["sample_metrics"],
+    }
+    return Audit(findings | {"claims": claims(findings)})
 
 
 # ---- what was given
@@ -241,7 +270,7 @@ def _tested(
     x, context, value = data.test.points, data.test.context, None
     if law is not None:
         value = law.likelihood(x.to(law.device), None if context is None else context.to(law.device)).value.cpu()
-    return Scored(x, value, data.test_places(), data.twins())
+    return Scored(x, value, data.test_places(), data.twins(), data.part_weights("test"))
 
 
 def _among(manifold: Manifold, x: Tensor, train: Tensor) -> Tensor:
@@ -283,24 +312,24 @@ def _drawn(
 # ---- what it says
 
 
-def _on_test_points(
-    manifold: Manifold, tested: Scored | None, kde: Kernels | None, context: Tensor | None
-) -> dict[str, Any]:
+def _on_test_points(manifold: Manifold, tested: Scored | None, kernels: Tensor | None) -> dict[str, Any]:
     """The negative log-likelihood, that of a kernel density, and by how much it is larger; with and without twins."""
     values: dict[str, Tensor] = {}
     if tested is not None and tested.log_density is not None:
         values["nll"] = -tested.log_density
-    if tested is not None and kde is not None:
-        values["kernel_density_nll"] = -kde.log_density(tested.points, context)
+    if kernels is not None:
+        values["kernel_density_nll"] = -kernels
     if len(values) == 2:
         values["excess_over_kernel_density"] = values["nll"] - values["kernel_density_nll"]
     found: dict[str, Any] = {"twin_share": None, "peak_width": None}
     for name in ("nll", "kernel_density_nll", "excess_over_kernel_density"):
         value = values.get(name)
-        found[name] = None if value is None else summary(value, tested.places)
+        found[name] = None if value is None else summary(value, tested.places, tested.weights)
         found[f"{name}_without_twins"] = None
         if value is not None and tested.twins is not None:
-            found[f"{name}_without_twins"] = summary(value[~tested.twins], tested.places[~tested.twins])
+            new = ~tested.twins
+            weights = None if tested.weights is None else tested.weights[new]
+            found[f"{name}_without_twins"] = summary(value[new], tested.places[new], weights)
     if tested is not None and tested.twins is not None:
         found["twin_share"] = float(tested.twins.double().mean())
     if "nll" in values:
@@ -346,7 +375,11 @@ def _integral(
         found = density_integral(law, data, Draws(points, log_density))
     if found is None:
         return None
-    return hints | {name: getattr(found, name) for name in ("value", "standard_error", "method", "measured")}
+    return hints | _as_mass(found)
+
+
+def _as_mass(found: Integral) -> dict[str, Any]:
+    return {name: getattr(found, name) for name in ("value", "standard_error", "method", "measured")}
 
 
 def _by_density(tested: Scored | None, drawn: Scored | None) -> dict[str, Any]:

@@ -18,6 +18,8 @@ _OFF, _FAR = 0.01, 0.05
 _SIGMAS, _NATS = 2.0, 1e-3
 #: p-value below which samples and test points differ
 _P_VALUE = 0.01
+#: over the sentences of each verdict
+HEADINGS = {"yes": "What may be claimed", "no": "What may not be claimed", "open": "What has not been shown"}
 _UNTIL = "Until it is shown, -log p is not known to be a negative log-likelihood."
 
 
@@ -42,8 +44,7 @@ def page(found: dict[str, Any]) -> str:
         lines.append(f"{data['name']}: {data['rows']} rows, {data['distinct_rows']} distinct, from {data['source']}")
         lines.append(f"split {split['protocol']}, seed {split['seed']}, {split['sizes']['test']} test rows")
     lines += ["", *_numbers(found)]
-    headings = {"yes": "What may be claimed", "no": "What may not be claimed", "open": "What has not been shown"}
-    for verdict, heading in headings.items():
+    for verdict, heading in HEADINGS.items():
         texts = [claim["text"] for claim in found["claims"] if claim["verdict"] == verdict]
         lines += ["", heading] if texts else []
         lines += [textwrap.fill(text, 100, initial_indent="- ", subsequent_indent="  ") for text in texts]

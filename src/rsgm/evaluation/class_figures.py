@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from rsgm import plots
 from rsgm.data import ManifoldData
 from rsgm.evaluation.classes import classes
-from rsgm.evaluation.figures import contexts_in_turn, sample_figure
+from rsgm.evaluation.figures import contexts_in_turn
 from rsgm.likelihood import Draws, SolveError
 from rsgm.models import GenerativeModel
 
-#: most classes that are drawn, those of most training points, and how many are in a row
-_PANELS, _ACROSS = 6, 3
+#: most classes that are drawn, those of most training points; how many densities are in a row, and inches of each
+_PANELS, _ACROSS, _HEIGHT = 6, 2, 2.5
 
 
 def draw_classes(model: GenerativeModel, data: ManifoldData, drawn: Draws) -> dict[str, Figure]:
@@ -35,29 +38,46 @@ def draw_classes(model: GenerativeModel, data: ManifoldData, drawn: Draws) -> di
         return {}
     of = [found.of(part) for part in (data.train.context, data.test.context)]
     of_drawn = found.of(contexts_in_turn(data.test, len(drawn.points)))
-    panels: dict[str, list[Figure | None]] = {"samples_by_class": [], "density_by_class": []}
+    samples: list[Callable[..., plots.Canvas | None]] = []
+    densities: list[Callable[..., Axes | None]] = []
     for k, name in enumerate(found.names[:_PANELS]):
         train, test = data.train.points[of[0] == k], data.test.points[of[1] == k]
         own = Draws(drawn.points[of_drawn == k], drawn.log_density[of_drawn == k])
         if len(test):
-            panels["samples_by_class"].append(sample_figure(data, own.points, test, name))
-            panels["density_by_class"].append(_density(model, data, found.contexts[k], train, test, own, name))
+            caption = plots.Caption(name, data.header, data.earth)
+            samples.append(partial(plots.draw_samples, data.manifold, own.points, test, caption))
+            densities.append(partial(_density, model, found.contexts[k], train, test, own, caption))
     about = f"{type(model).__name__} on {data.title}"
-    return {
-        name: plots.side_by_side(some, f"{name.partition('_')[0].capitalize()} by class: {about}", _ACROSS)
-        for name, figures in panels.items()
-        if (some := [figure for figure in figures if figure is not None])
+    figures = {
+        "samples_by_class": plots.one_above_another(samples, f"Samples by class: {about}"),
+        "density_by_class": _grid(densities, f"Density by class: {about}"),
     }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _grid(draws: Sequence[Callable[..., Axes | None]], title: str) -> Figure | None:
+    """Panels in rows; None where none has a picture."""
+    rows = -(-len(draws) // _ACROSS)
+    figure = plots.new_figure(plots.PAGE, _HEIGHT * max(rows, 1))
+    plots.headline(figure, title)
+    parts = np.ravel(figure.subfigures(rows, _ACROSS)) if draws else []
+    drawn = [draw(ax=part) for draw, part in zip(draws, parts, strict=False)]
+    return figure if any(axes is not None for axes in drawn) else None
 
 
 def _density(
-    model: GenerativeModel, data: ManifoldData, context: Tensor, train: Tensor, test: Tensor, own: Draws, name: str
-) -> Figure | None:
+    model: GenerativeModel,
+    context: Tensor,
+    train: Tensor,
+    test: Tensor,
+    own: Draws,
+    caption: plots.Caption,
+    ax: plots.Canvas,
+) -> Axes | None:
     log_density = partial(model.rough().log_prob, context=context.float())
-    caption = plots.Caption(name, data.header, data.earth)
     try:
-        return plots.draw_density(model.manifold, log_density, train, test, caption, own)
+        return plots.draw_density(model.manifold, log_density, train, test, caption, own, ax)
     except SolveError as error:
         # far from the data, where nothing is scored
-        warnings.warn(f"There is no picture of the density given {name}: {error}", stacklevel=2)
+        warnings.warn(f"There is no picture of the density given {caption.title}: {error}", stacklevel=2)
         return None

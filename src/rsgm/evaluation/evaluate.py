@@ -20,10 +20,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from rsgm import plots
 from rsgm.data import ManifoldData
 from rsgm.evaluation.baseline import Kernels, density_integral, kernel_density, why_no_kernels
 from rsgm.evaluation.class_figures import draw_classes
-from rsgm.evaluation.figures import IMAGES, contexts_in_turn, contexts_like, draw, sample_like
+from rsgm.evaluation.curves import read_curves
+from rsgm.evaluation.figures import IMAGES, Scored, contexts_in_turn, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
 from rsgm.files import make_folder, new_file
 from rsgm.likelihood import Draws, in_parts
@@ -42,6 +44,8 @@ class Evaluation(NamedTuple):
         draws: the same in double precision, with their log-densities
         density: the integral of the density and the values that it is made of; None where it was not taken
         latents: draws of the latent variable, for the first of the test points
+        log_density: of the test points, ``(n,)``, nats
+        kernel_log_density: of the same points under the kernel density, the baseline; None where there is none
     """
 
     metrics: dict[str, Any]
@@ -49,6 +53,33 @@ class Evaluation(NamedTuple):
     draws: Draws
     density: Integral | None
     latents: dict[str, Latents]
+    log_density: Tensor
+    kernel_log_density: Tensor | None
+
+    @property
+    def scored(self) -> Scored:
+        """The log-densities of test points and of draws."""
+        return Scored(self.log_density, self.draws.log_density)
+
+
+class Assessment(NamedTuple):
+    """A checkpoint that was evaluated.
+
+    Fields:
+        model: of the checkpoint
+        data: which it was scored on
+        found: by `score`
+        metrics: what ``metrics.json`` holds, the numbers of `score` and where they come from
+        figures: by name
+        record: of the checkpoint, but for its training points
+    """
+
+    model: GenerativeModel
+    data: ManifoldData
+    found: Evaluation
+    metrics: dict[str, Any]
+    figures: dict[str, Figure]
+    record: dict[str, Any]
 
 
 def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Evaluation:
@@ -81,6 +112,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     draws = _score(model, drawn, data)
     say("3/6 kernel density of the same points, the baseline")
     kde = kernel_density(model.manifold, data)
+    kernels = None if kde is None else kde.log_density(data.test.points, data.test.context)
     say("4/6 integral of the density")
     density = density_integral(model, data, draws)
     say("5/6 metrics of the samples")
@@ -108,7 +140,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "nfe": found.nfe,
         "solver": found.solver,
         "resolution": resolution(model),
-        "baselines": _baselines(model.manifold, data, kde, over),
+        "baselines": _baselines(model.manifold, data, kde, kernels, over),
         "perfect_model": None if truth is None else over.summary(-truth),
         "nll_gap": None if truth is None else over.summary(truth - found.value.cpu()),
         "bits_per_dim": None if bits is None else over.summary(bits(-found.value)),
@@ -120,7 +152,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
             for name, some in latents.items()
         },
     }
-    return Evaluation(metrics, drawn, draws, density, latents)
+    return Evaluation(metrics, drawn, draws, density, latents, found.value.double().cpu(), kernels)
 
 
 def evaluate(
@@ -131,14 +163,32 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a checkpoint on its test split; write ``metrics.json`` and ``figures/`` beside it.
 
+    Arguments: see `assess`
+
+    Returns:
+        what ``metrics.json`` holds: the numbers of `score`, and where they come from
+
+    Raises:
+        TypeError, FileNotFoundError, CheckpointError, SolveError, ValueError: see `assess`
+    """
+    found = assess(path, data, samples, device)
+    write(Path(path).parent, found.metrics, found.figures)
+    return found.metrics
+
+
+def assess(
+    path: str | Path,
+    data: ManifoldData | None = None,
+    samples: int = 2000,
+    device: torch.device | str = "cpu",
+) -> Assessment:
+    """Score a checkpoint on its test split and draw the figures. Nothing is written.
+
     Arguments:
         path: the checkpoint
         data: where the checkpoint does not name its data
         samples: see `score`
         device: where to compute
-
-    Returns:
-        what ``metrics.json`` holds: the numbers of `score`, and where they come from
 
     Raises:
         TypeError: for a model in the place of its checkpoint
@@ -161,8 +211,10 @@ def evaluate(
         found = score(model, data, samples)
         say("6/6 figures")
         nll = found.metrics["nll"]["mean"]
-        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"), nll)
+        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"), nll, found.scored)
         figures |= draw_classes(model, data, found.draws)
+        if curves := read_curves(path.parent):
+            figures["training"] = plots.training_curves(curves, f"Training: {type(model).__name__} on {data.title}")
     metrics = found.metrics | {
         "model": checkpoint["rsgm"]["model"]["class_path"],
         "steps": training.get("steps"),
@@ -177,8 +229,8 @@ def evaluate(
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "versions": _versions(),
     }
-    write(path.parent, metrics, figures)
-    return metrics
+    record = {key: value for key, value in checkpoint["rsgm"].items() if key != "reference"}
+    return Assessment(model, data, found, metrics, figures, record)
 
 
 def _score(model: GenerativeModel, drawn: Tensor, data: ManifoldData) -> Draws:
@@ -214,14 +266,15 @@ class _Over(NamedTuple):
         return summary(values[kept], self.places[kept], None if self.weights is None else self.weights[kept])
 
 
-def _baselines(manifold: Manifold, data: ManifoldData, kde: Kernels | None, over: _Over) -> dict[str, Any]:
+def _baselines(
+    manifold: Manifold, data: ManifoldData, kde: Kernels | None, kernels: Tensor | None, over: _Over
+) -> dict[str, Any]:
     uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
-    if kde is None:
+    if kde is None or kernels is None:
         return {"uniform": uniform, "kernel_density": None, "no_kernel_density": why_no_kernels(manifold, data)}
-    nll = -kde.log_density(data.test.points, data.test.context)
     row = {
-        "nll": over.summary(nll),
-        "nll_without_twins": over.summary(nll, ~data.twins()),
+        "nll": over.summary(-kernels),
+        "nll_without_twins": over.summary(-kernels, ~data.twins()),
         "min_width_radians" if manifold.angular else "min_width": min(part.min_width for part in kde.parts),
         "classes": None if kde.classes is None else len(kde.classes.names),
     }

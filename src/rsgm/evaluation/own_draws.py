@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -89,18 +87,6 @@ def tail_probability(
 
 def _share_below(own: Tensor, density: Tensor) -> Tensor:
     return torch.searchsorted(own.sort().values, density).double() / len(own)
-
-
-def density_level(own: Tensor, coverage: float) -> tuple[float, float]:
-    """The log-density that the share ``coverage`` of a law's draws exceed, and the standard error of that share.
-
-    Arguments:
-        own: log-densities of the draws, ``(n,)``
-        coverage: in (0, 1)
-    """
-    if not 0 < coverage < 1:
-        raise ValueError(f"A region of highest density covers a share between 0 and 1, found {coverage}.")
-    return float(own.double().quantile(1 - coverage)), math.sqrt(coverage * (1 - coverage) / len(own))
 
 
 def require_context(data: ManifoldData, context: Tensor | None) -> None:

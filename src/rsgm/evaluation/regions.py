@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.evaluation.coordinates import Coordinates, Floats, coordinates, in_units_of
-from rsgm.evaluation.own_draws import density_level, law_in_words, own_draws, require_context
+from rsgm.evaluation.own_draws import law_in_words, own_draws, require_context
 from rsgm.evaluation.surface import Polygon, Surface, inside
 from rsgm.likelihood import Draws
+from rsgm.metrics import density_level
 from rsgm.models import GenerativeModel
 from rsgm.progress import bar
 

@@ -63,6 +63,18 @@ def _median(values: Tensor, weights: Tensor) -> Tensor:
     return value[torch.searchsorted(share, 0.5 * share[-1])]
 
 
+def density_level(own: Tensor, coverage: float) -> tuple[float, float]:
+    """The log-density that the share ``coverage`` of a law's draws exceed, and the standard error of that share.
+
+    Arguments:
+        own: log-densities of the draws, ``(n,)``
+        coverage: in (0, 1)
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"A region of highest density covers a share between 0 and 1, found {coverage}.")
+    return float(own.double().quantile(1 - coverage)), math.sqrt(coverage * (1 - coverage) / len(own))
+
+
 def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
     r"""Bits per number of a picture, :math:`\mathrm{NLL} / (D \ln 2) + \log_2 K`.
 

@@ -22,13 +22,13 @@ class Dynamics(NamedTuple):
         times: ``(k,)``, from the data to the prior
         noised: ``(k, n, *shape)``, the same points at each time, each with noise of its own
         paths: by name of the sampler the ways from its start to its samples, ``(states, m, *shape)``
-        score: at the least noise, ``(B, *shape) -> (B, *shape)``
+        score: at one of the times, ``(), (B, *shape) -> (B, *shape)``
     """
 
     times: Tensor
     noised: Tensor
     paths: dict[str, Tensor]
-    score: Callable[[Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], Tensor]
 
 
 def dynamics_of(score: ScoreField, sampler: Sampler, x: Tensor, generator: torch.Generator) -> Dynamics:
@@ -54,7 +54,7 @@ def dynamics_of(score: ScoreField, sampler: Sampler, x: Tensor, generator: torch
         return torch.stack(states[::-1][::every][::-1])
 
     @torch.no_grad()
-    def least(y: Tensor) -> Tensor:
-        return score(y.new_full((len(y),), process.eps), y)
+    def at(t: Tensor, y: Tensor) -> Tensor:
+        return score(t.to(y).expand(len(y)), y)
 
-    return Dynamics(times, noised, {name: follow(v) for name, v in sampler.variants().items()}, least)
+    return Dynamics(times, noised, {name: follow(v) for name, v in sampler.variants().items()}, at)

@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
 from rsgm.plots.interpolation import floored, scattered
+from rsgm.plots.panels import beside
 from rsgm.plots.style import (
+    COLUMN,
     GREY,
     INK,
     REFERENCE,
     SAMPLES,
+    SMALL,
+    Canvas,
     Floats,
     as_grid,
     as_points,
     colour_limits,
-    density_square,
+    contours,
     dots,
+    dots_on_density,
     few,
-    headline,
-    new_figure,
+    heading,
+    panel,
     refuse_rows,
-    square_axes,
+    show_density,
 )
 
 _CANVAS = 720  # pixels along each side of a density
 _DISTANCES = (1, 2, 3)  # of the circles around the origin
+
+
+def disk_points(points: ArrayLike, name: str = "points", color: str = SAMPLES, ax: Axes | Canvas | None = None) -> Axes:
+    """Points of the hyperbolic plane, their name and number above them.
+
+    The circles are those of hyperbolic radius 1, 2 and 3 around the origin (curvature -1).
+
+    Arguments:
+        points: (n, 2), ball coordinates, of length below 1.
+        name: of the points.
+        color: of their dots.
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
+
+    Raises:
+        ValueError: for points that are not (n, 2), not finite, or not in the disk.
+    """
+    shown, label = few(name, _inside(name, points))
+    axes = panel(ax, COLUMN, COLUMN)
+    _disk(axes, GREY)
+    heading(axes, label, color)
+    dots(axes, *shown.T, "_points", color, "none", zorder=4)
+    return axes
 
 
 def disk_samples(
@@ -37,16 +65,16 @@ def disk_samples(
     reference: ArrayLike | None = None,
     title: str | None = None,
     reference_name: str = "test",
-) -> Figure:
-    """Samples of a model in the hyperbolic plane beside the points that they should resemble.
-
-    The circles are those of hyperbolic radius 1, 2 and 3 around the origin (curvature -1).
+    figure: Canvas | None = None,
+) -> Canvas:
+    """Samples of a model in the hyperbolic plane beside the points that they should resemble; see `disk_points`.
 
     Arguments:
         samples: (n, 2), ball coordinates, of length below 1.
         reference: (m, 2).
         title: a line above the disks.
         reference_name: what its disk calls the reference.
+        figure: where to draw; None makes one.
 
     Raises:
         ValueError: for points that are not (n, 2), not finite, or not in the disk.
@@ -56,17 +84,8 @@ def disk_samples(
         >>> [axes.get_title() for axes in figure.axes]
         ['samples (1)', 'test (1)']
     """
-    parts = [("samples", _inside("samples", samples), SAMPLES)]
-    if reference is not None:
-        parts.append((reference_name, _inside(reference_name, reference), REFERENCE))
-    figure = new_figure(5.0 * len(parts), 5.5 if title is None else 5.8, "constrained")
-    headline(figure, title)
-    for axes, (name, points, color) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
-        _disk(axes, GREY)
-        shown, heading = few(name, points)
-        axes.set_title(heading, fontsize=10, color=color)
-        dots(axes, *shown.T, "_points", color, "none", zorder=4)
-    return figure
+    parts = [("samples", samples, SAMPLES), (reference_name, reference, REFERENCE)]
+    return beside(disk_points, parts, COLUMN, title, figure)
 
 
 def disk_density(
@@ -79,7 +98,9 @@ def disk_density(
     vmin: float | None = None,
     vmax: float | None = None,
     test_name: str = "test",
-) -> Figure:
+    levels: Sequence[tuple[str, float]] = (),
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """A log-density in the hyperbolic plane, interpolated between places in polar coordinates.
 
     Arguments:
@@ -92,6 +113,8 @@ def disk_density(
         vmin: nats, the darkest colour; 9 nats below `vmax`, or the smallest value where that is larger.
         vmax: nats, the brightest colour; the value that 99.9 % of the picture's area stays below.
         test_name: what the legend calls the test points.
+        levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for shapes that do not fit, a grid that does not start at 0 or go around, points beyond the
@@ -114,12 +137,15 @@ def disk_density(
     furthest = rows[-1] * np.cos(gaps.max() / 2)
     picture = scattered(places, known, _cartesian(np.minimum(distance, furthest), direction))
     picture = floored(picture, limits[0]).reshape(_CANVAS, _CANVAS)
-    axes = square_axes(title)
+    axes = panel(ax, COLUMN, 3.2)
     extent = tuple(rows[-1] * np.array([-1, 1, -1, 1]))
-    image = density_square(axes, picture, values, extent, limits, *points, "hyperbolic unit of area", test_name)
+    image = show_density(axes, picture, values, extent, limits, "hyperbolic unit of area")
     image.set_clip_path(Circle((0, 0), rows[-1], transform=axes.transData))
+    contours(axes, x, x, np.where(distance < furthest, picture, np.nan), levels)
     _disk(axes, "#ffffff", rows[-1])
-    return axes.figure  # type: ignore[return-value]
+    heading(axes, title)
+    dots_on_density(axes, [("train", points[0]), (test_name, points[1])])
+    return axes
 
 
 def _cartesian(radius: Floats, angle: Floats) -> Floats:
@@ -136,12 +162,14 @@ def _disk(axes: Axes, circles: str, furthest: float = 1.0) -> None:
     """The boundary, and circles around the origin with their hyperbolic radii, as far out as there is a picture."""
     axes.set_axis_off()
     axes.set(xlim=(-1.03, 1.03), ylim=(-1.03, 1.03), aspect="equal")
-    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, linewidth=0.9, zorder=6))
+    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, linewidth=0.5, zorder=6))
     for distance in _DISTANCES:
         radius = np.tanh(distance / 2)
         if radius > furthest:
             break
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=circles, linewidth=0.4, alpha=0.6, zorder=2))
         place = radius * np.array([-1, 1]) / np.sqrt(2)
-        halo = [withStroke(linewidth=2, foreground="white")]
-        axes.text(*place, f"{distance}", ha="center", va="center", fontsize=7, color=INK, path_effects=halo, zorder=7)
+        halo = [withStroke(linewidth=1.2, foreground="white")]
+        axes.text(
+            *place, f"{distance}", ha="center", va="center", fontsize=SMALL - 1, color=INK, path_effects=halo, zorder=7
+        )

@@ -1,8 +1,4 @@
-"""Maps of the Earth and of other spheres: a density, or samples, in the Mollweide projection.
-
-Pure functions from arrays to a `matplotlib.figure.Figure`. They never touch pyplot, whose global state is
-neither headless nor thread safe; the caller saves, logs or shows the figure.
-"""
+"""Maps of the Earth and of other spheres: a density, or points, in the Mollweide or an orthographic projection."""
 
 from __future__ import annotations
 
@@ -12,35 +8,33 @@ from importlib import resources
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
-from rsgm.plots.globe import closed_grid, project, widths
+from rsgm.plots.globe import MOLLWEIDE, Projection, closed_grid, widths
 from rsgm.plots.interpolation import floored
+from rsgm.plots.panels import beside
 from rsgm.plots.style import (
+    COLUMN,
     GREY,
     INK,
     REFERENCE,
     SAMPLES,
-    Box,
+    SMALL,
+    Canvas,
     Floats,
-    colour_bar,
     colour_limits,
     contours,
     dots,
     dots_on_density,
     few,
-    headline,
-    legend,
-    new_figure,
+    heading,
+    panel,
+    show_density,
 )
 
-_SIZE_INCHES = (10.0, 5.625)  # 1600 x 900 pixels
-_PALE = "#ffffff"
-_MOST = 1000  # dots of one kind on a density
+_STEP = np.radians(np.linspace(-180, 180, 181))  # along lines of the graticule
 
 
 @functools.cache
@@ -73,7 +67,9 @@ def density_map(
     earth: bool = True,
     test_name: str = "test",
     levels: Sequence[tuple[str, float]] = (),
-) -> Figure:
+    projection: Projection = MOLLWEIDE,
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """A log-density on the Earth, or on another sphere, with the points that it was fitted to and is scored on.
 
     The density is interpolated linearly between the centres of the cells, around the seam at ±180° as well.
@@ -93,6 +89,8 @@ def density_map(
         earth: whether the places are on the Earth, so that there are coasts, North and East.
         test_name: what the legend calls the test points.
         levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
+        projection: of the map.
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for shapes that do not fit, a grid that does not cover the globe, NaN in the density.
@@ -100,36 +98,58 @@ def density_map(
     Example:
         >>> import numpy as np
         >>> nodes = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(20)[0]))
-        >>> density_map(np.arange(-180, 180, 9), nodes, np.zeros((20, 40))).get_size_inches().tolist()
-        [10.0, 5.625]
+        >>> density_map(np.arange(-180, 180, 9), nodes, np.zeros((20, 40)), title="a flat one").get_title()
+        'a flat one'
     """
     lon, lat, values = closed_grid(longitude, latitude, log_density)
     area = np.broadcast_to(np.cos(np.radians(lat))[:, None], values.shape) * widths(lat)[:, None]
-    vmin, vmax = colour_limits(values, area, vmin, vmax)
+    limits = colour_limits(values, area, vmin, vmax)
+    axes = panel(ax, COLUMN, 2.0 if projection.width > 1 else 3.3)
+    picture = projection.picture(lon, lat, floored(values, limits[0]))
+    image = show_density(axes, picture, values, projection.extent, limits, "steradian")
+    image.set_clip_path(map_frame(axes, projection, "#ffffff90" if earth else None, ("white", INK)))
+    x, y = projection.axes()
+    contours(axes, x, y, np.where(np.hypot(x / projection.width, y[:, None]) < 1, picture, np.nan), levels)
+    heading(axes, title)
+    named = [
+        (name, None if x is None else projection.forward(_places(name, x)))
+        for name, x in (("train", train), (test_name, test))
+    ]
+    dots_on_density(axes, named)
+    return axes
 
-    # The ellipse is twice as wide as high: the boxes fit it exactly. Here the colour bar goes below it.
-    figure, axes = _globe(title, (0.05, 0.135, 0.90, 0.80), "#ffffffb0" if earth else None, (_PALE, INK))
-    image = AxesImage(
-        axes,
-        cmap="viridis",
-        norm=Normalize(vmin, vmax),
-        interpolation="bilinear",
-        origin="lower",
-        extent=(0.0, 1.0, 0.0, 1.0),  # in axes coordinates, which the ellipse fills
-        transform=axes.transAxes,
-        zorder=0,
-    )
-    image.set_data(project(lon, lat, floored(values, vmin)))
-    image.set_clip_path(axes.patch)
-    axes.add_image(image)
 
-    colour_bar(figure, image, values, (0.32, 0.088, 0.36, 0.022), "log density per steradian (nats)")
-    named = (("train", train), (test_name, test))
-    train, test = (None if points is None else _places(name, points) for name, points in named)
-    contours(axes, np.radians(lon[1:-1]), np.radians(lat), values[:, 1:-1], levels)
-    dots_on_density(axes, train, test, _MOST, test_name)
-    _legend(axes)
-    return figure
+def map_points(
+    points: ArrayLike,
+    name: str = "points",
+    color: str = SAMPLES,
+    earth: bool = True,
+    projection: Projection = MOLLWEIDE,
+    ax: Axes | Canvas | None = None,
+) -> Axes:
+    """Points on the Earth, or on another sphere, their name and number above them.
+
+    Arguments:
+        points: (n, 2), degrees: latitude and longitude.
+        name: of the points.
+        color: of their dots.
+        earth: whether the places are on the Earth, so that there are coasts, North and East.
+        projection: of the map.
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
+
+    Raises:
+        ValueError: if the points are not (n, 2), finite, and in degrees.
+
+    Example:
+        >>> map_points([[47.0, 8.5]], "Zürich").get_title()
+        'Zürich (1)'
+    """
+    shown, label = few(name, _places(name, points))
+    axes = panel(ax, COLUMN, 1.9 if projection.width > 1 else 3.3)
+    map_frame(axes, projection, GREY if earth else None, (INK, "white"))
+    dots(axes, *projection.forward(shown).T, label, color, "none", zorder=4)
+    heading(axes, label, color)
+    return axes
 
 
 def sample_map(
@@ -138,69 +158,69 @@ def sample_map(
     title: str | None = None,
     reference_name: str = "test",
     earth: bool = True,
-) -> Figure:
-    """Samples of a model on the Earth, or on another sphere, and the points that they should resemble.
+    figure: Canvas | None = None,
+) -> Canvas:
+    """Samples of a model on the Earth, or on another sphere, beside the points that they should resemble.
 
     Arguments:
         samples: (n, 2), degrees: latitude and longitude.
         reference: (m, 2), degrees: latitude and longitude, such as the test points.
-        title: a line above the map.
-        reference_name: what the legend calls the reference.
+        title: a line above the maps.
+        reference_name: what the reference is called.
         earth: whether the places are on the Earth, so that there are coasts, North and East.
+        figure: where to draw; None makes one.
 
     Raises:
         ValueError: if the points are not (n, 2), finite, and in degrees.
 
     Example:
         >>> figure = sample_map([[47.0, 8.5]], reference=[[51.5, -0.1]], title="a sample")
-        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        >>> [axes.get_title() for axes in figure.axes]
         ['samples (1)', 'test (1)']
     """
-    figure, axes = _globe(title, (0.04, 0.07, 0.92, 0.8178), "#5c5c5c" if earth else None, (INK, _PALE))
-    shown, label = few("samples", _places("samples", samples))
-    dots(axes, *shown.T, label, SAMPLES, "none", zorder=4)
-    if reference is not None:
-        shown, label = few(reference_name, _places(reference_name, reference))
-        dots(axes, *shown.T, label, REFERENCE, "white", zorder=5)
-    _legend(axes)
-    return figure
+    parts = [("samples", samples, SAMPLES), (reference_name, reference, REFERENCE)]
+    return beside(functools.partial(map_points, earth=earth), parts, 1.9, title, figure)
 
 
-def _globe(title: str | None, box: Box, coast: str | None, label: tuple[str, str]) -> tuple[Figure, Axes]:
-    """An empty map in a box: title, graticule with labels (colour, halo), and on the Earth the coast in a colour."""
-    figure = new_figure(*_SIZE_INCHES)
-    axes = figure.add_axes(box, projection="mollweide")
-    axes.set_longitude_grid(60)  # type: ignore[attr-defined]
-    axes.set_latitude_grid(30)  # type: ignore[attr-defined]
-    axes.set_longitude_grid_ends(90)  # type: ignore[attr-defined]
-    axes.grid(True, color=GREY, linewidth=0.4, alpha=0.45)
-    axes.set_axisbelow("line")
-    # matplotlib's would stand within the data: latitudes stand at the rim, longitudes small upon the equator
-    axes.set_xticklabels([])
-    axes.set_yticklabels([])
-    for degrees in (60, 30, 0, -30, -60):
-        place, shift = (-np.pi, np.radians(degrees)), (-5 - abs(degrees) / 15, 0)
-        name = _name(degrees, "NS", coast is not None)
-        axes.annotate(name, place, shift, textcoords="offset points", ha="right", va="center", fontsize=8, color=GREY)
-    ink, halo = label[0], [withStroke(linewidth=1.2, foreground=label[1])]
-    for degrees in (-120, -60, 0, 60, 120):
-        name = _name(degrees, "EW", coast is not None)
-        place = (np.radians(degrees), 0.0)
-        axes.annotate(
-            name, place, (3, 3), textcoords="offset points", fontsize=6.5, color=ink, path_effects=halo, zorder=6
-        )
-    axes.spines["geo"].set(linewidth=0.7, edgecolor=INK)
+def map_frame(axes: Axes, projection: Projection, coast: str | None, label: tuple[str, str]) -> Ellipse:
+    """The rim of a map, the graticule with labels (colour, halo), and on the Earth the coast in a colour."""
+    axes.set_axis_off()
+    width = projection.width
+    margin = 0.01
+    axes.set(xlim=(-width - margin, width + margin), ylim=(-1 - margin, 1 + margin), aspect="equal")
+    for degrees in range(-60, 61, 30):
+        _line(axes, projection, _STEP, np.full_like(_STEP, np.radians(degrees)), GREY, 0.3, 0.45)
+    for degrees in range(-180, 180, 60):
+        _line(axes, projection, np.full_like(_STEP, np.radians(degrees)), _STEP / 2, GREY, 0.3, 0.45)
     if coast is not None:
-        axes.plot(*np.radians(coastline().T), color=coast, linewidth=0.5, solid_joinstyle="round", zorder=3)
-    headline(figure, title, box[1] + box[3] + 0.027)
-    return figure, axes
+        _line(axes, projection, *np.radians(coastline().T.astype(float)), coast, 0.35, 1.0)
+    halo = [withStroke(linewidth=1.0, foreground=label[1])]
+    names = [((degrees, 0), _name(degrees, "EW", coast is not None)) for degrees in range(-120, 181, 60)]
+    middle = 60 * round(projection.longitude / 60)
+    names += [((middle, degrees), _name(degrees, "NS", coast is not None)) for degrees in (-60, -30, 30, 60)]
+    for place, name in names:
+        ((x, y),) = projection.forward(np.radians([place]))
+        # beside the rim it would stand outside; what is not seen has no place
+        if np.hypot(x / width, y) < 0.95:
+            options = {"fontsize": SMALL - 1.5, "color": label[0], "path_effects": halo, "zorder": 6}
+            axes.annotate(name, (x, y), (1.5, 1.5), textcoords="offset points", **options)
+    rim = Ellipse((0, 0), 2 * width, 2, fill=False, edgecolor=INK, linewidth=0.5, zorder=7)
+    axes.add_patch(rim)
+    return rim
+
+
+def _line(axes: Axes, projection: Projection, lon: Floats, lat: Floats, color: str, width: float, alpha: float) -> None:
+    """A line through places, radians, that ends where they are not seen and at the seam."""
+    places = projection.forward(np.stack([lon, lat], -1))
+    places[1:][np.hypot(*np.diff(places, axis=0).T) > 0.5] = np.nan
+    axes.plot(*places.T, color=color, linewidth=width, alpha=alpha, solid_joinstyle="round", zorder=2)
 
 
 def _name(degrees: int, sides: str, earth: bool) -> str:
     """Of a latitude or longitude: 60°S on the Earth, −60° elsewhere."""
     if not earth:
         return f"{degrees}°".replace("-", "−")
-    return f"{abs(degrees)}°{sides[degrees < 0] if degrees else ''}"
+    return f"{abs(degrees)}°{sides[degrees < 0] if degrees % 180 else ''}"
 
 
 def _places(name: str, points: ArrayLike) -> Floats:
@@ -217,9 +237,3 @@ def _places(name: str, points: ArrayLike) -> Floats:
             f"the first is row {row}: {latlon[row].tolist()}"
         )
     return np.radians(np.stack([(lon + 180) % 360 - 180, lat], -1))
-
-
-def _legend(axes: Axes) -> None:
-    """The names of the points, in the corner that the ellipse leaves free."""
-    if axes.get_legend_handles_labels()[0]:
-        legend(axes, loc="lower left", bbox_to_anchor=(-0.045, -0.045))

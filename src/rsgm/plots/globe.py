@@ -1,17 +1,19 @@
-"""Values on a grid of longitudes and latitudes: made of scattered ones, closed around the globe, projected."""
+"""Values on a grid of longitudes and latitudes: made of scattered ones, closed around the globe; projections."""
 
 from __future__ import annotations
 
-import functools
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import map_coordinates
+from typing_extensions import override
 
 from rsgm.plots.interpolation import scattered
-from rsgm.plots.style import Floats, as_density, as_points, refuse_density
+from rsgm.plots.style import Box, Floats, as_density, as_points, refuse_density
 
-_CANVAS = (720, 1440)  # rows, columns of the projected density: about one per pixel
+_PIXELS = 720  # rows of a picture
 _OVERLAP = np.radians(50)  # of the two hemispheres, on either side of the equator
 
 
@@ -104,23 +106,107 @@ def widths(lat: Floats) -> Floats:
     return np.diff(edges)
 
 
-@functools.cache
-def _canvas() -> tuple[Floats, Floats]:
-    """Longitude and latitude (rows, columns), degrees, of each pixel of the canvas: projection inverted."""
-    rows, columns = _CANVAS
-    y = ((np.arange(rows) + 0.5) / rows * 2 - 1)[:, None]
-    x = ((np.arange(columns) + 0.5) / columns * 2 - 1)[None, :]
-    theta = np.arcsin(y)
-    lat = np.degrees(np.arcsin((2 * theta + np.sin(2 * theta)) / np.pi))
-    # Beyond the ellipse the last meridian goes on, so that the clipped edge has a colour to blend with.
-    lon = 180 * np.clip(x / np.cos(theta), -1, 1)
-    lon.setflags(write=False)
-    return lon, np.broadcast_to(lat, lon.shape)
+class Projection(ABC):
+    """A map of the sphere in the plane.
+
+    Fields:
+        width: half of the map's width, where half of its height is one
+        longitude: in the middle, degrees
+    """
+
+    width: float
+    longitude: float
+
+    @abstractmethod
+    def forward(self, places: Floats) -> Floats:
+        """Points of the map (n, 2) of longitudes and latitudes (n, 2), radians; NaN where they are not seen."""
+
+    @abstractmethod
+    def inverse(self, points: Floats) -> Floats:
+        """Longitudes and latitudes of points of the map, radians; of points beyond its rim those of the rim beside."""
+
+    @property
+    def extent(self) -> Box:
+        """Left, right, bottom and top of the map."""
+        return (-self.width, self.width, -1.0, 1.0)
+
+    def axes(self) -> tuple[Floats, Floats]:
+        """The middles of pixels, from the left and from below."""
+        return tuple(  # type: ignore[return-value]
+            half * ((np.arange(n) + 0.5) / n * 2 - 1)
+            for half, n in ((self.width, round(_PIXELS * self.width)), (1.0, _PIXELS))
+        )
+
+    def picture(self, lon: Floats, lat: Floats, values: Floats) -> Floats:
+        """Values (nlat, nlon) on a closed grid, degrees, interpolated bilinearly at each pixel (rows from below)."""
+        x, y = self.axes()
+        grid = np.stack(np.meshgrid(x, y), -1)
+        places = np.degrees(self.inverse(grid.reshape(-1, 2)))
+        column = np.interp(places[:, 0], lon, np.arange(lon.size))
+        row = np.interp(places[:, 1], lat, np.arange(lat.size))
+        return map_coordinates(values, (row, column), order=1, mode="nearest").reshape(grid.shape[:2])
 
 
-def project(lon: Floats, lat: Floats, values: Floats) -> Floats:
-    """Interpolate `values` (nlat, nlon) on a closed grid bilinearly at every point of the canvas."""
-    x, y = _canvas()
-    column = np.interp(x, lon, np.arange(lon.size))
-    row = np.interp(y, lat, np.arange(lat.size))
-    return map_coordinates(values, (row, column), order=1, mode="nearest")
+@dataclass(frozen=True)
+class Mollweide(Projection):
+    """The whole sphere in an ellipse, areas as they are.
+
+    Arguments:
+        longitude: in the middle, degrees
+    """
+
+    longitude: float = 0.0
+
+    width = 2.0
+
+    @override
+    def forward(self, places: Floats) -> Floats:
+        turn = np.radians((np.degrees(places[:, 0]) - self.longitude + 180) % 360 - 180)
+        theta = np.interp(places[:, 1], _LATITUDE, _THETA)
+        return np.stack([2 * turn / np.pi * np.cos(theta), np.sin(theta)], -1)
+
+    @override
+    def inverse(self, points: Floats) -> Floats:
+        x, y = points.T
+        theta = np.arcsin(np.clip(y, -1, 1))
+        # a hair within the seam, which is one meridian with two ends
+        turn = np.pi * np.clip(x / np.maximum(2 * np.cos(theta), 1e-12), -1 + 1e-12, 1 - 1e-12)
+        turn = (turn + np.radians(self.longitude) + np.pi) % (2 * np.pi) - np.pi
+        return np.stack([turn, np.arcsin((2 * theta + np.sin(2 * theta)) / np.pi)], -1)
+
+
+MOLLWEIDE = Mollweide()
+_THETA = np.pi / 2 * np.sin(np.linspace(-np.pi / 2, np.pi / 2, 20_001))
+_LATITUDE = np.arcsin(np.clip((2 * _THETA + np.sin(2 * _THETA)) / np.pi, -1, 1))
+
+
+@dataclass(frozen=True)
+class Orthographic(Projection):
+    """Half of the sphere, as from far away.
+
+    Arguments:
+        latitude, longitude: in the middle, degrees
+    """
+
+    latitude: float = 0.0
+    longitude: float = 0.0
+
+    width = 1.0
+
+    @override
+    def forward(self, places: Floats) -> Floats:
+        lon, lat = places[:, 0] - np.radians(self.longitude), places[:, 1]
+        tilt = np.radians(self.latitude)
+        depth = np.sin(tilt) * np.sin(lat) + np.cos(tilt) * np.cos(lat) * np.cos(lon)
+        up = np.cos(tilt) * np.sin(lat) - np.sin(tilt) * np.cos(lat) * np.cos(lon)
+        found = np.stack([np.cos(lat) * np.sin(lon), up], -1)
+        return np.where(depth[:, None] >= 0, found, np.nan)
+
+    @override
+    def inverse(self, points: Floats) -> Floats:
+        right, up = (points / np.maximum(np.hypot(*points.T), 1)[:, None]).T
+        depth = np.sqrt(np.maximum(1 - right**2 - up**2, 0))
+        tilt = np.radians(self.latitude)
+        lat = np.arcsin(np.clip(np.cos(tilt) * up + np.sin(tilt) * depth, -1, 1))
+        lon = np.arctan2(right, np.cos(tilt) * depth - np.sin(tilt) * up) + np.radians(self.longitude)
+        return np.stack([(lon + np.pi) % (2 * np.pi) - np.pi, lat], -1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from rsgm.plots.style import as_points, headline, new_figure
+from rsgm.plots.style import COLUMN, Canvas, as_points, heading, panel
 
 _GAP = 1  # pixels of an image between two of them
 
@@ -19,7 +19,8 @@ def image_grid(
     vmin: float = 0.0,
     vmax: float = 1.0,
     title: str | None = None,
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """Images in rows, grey or in colour.
 
     Arguments:
@@ -27,12 +28,13 @@ def image_grid(
         columns: images in a row; about a square by default.
         vmin, vmax: the values that are black and white; values beyond them are clipped.
         title: a line above the images.
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for other shapes, no images, values that are not finite, vmin >= vmax.
 
     Example:
-        >>> image_grid(np.zeros((6, 8, 8)), columns=3).axes[0].images[0].get_array().shape
+        >>> image_grid(np.zeros((6, 8, 8)), columns=3).images[0].get_array().shape
         (17, 26, 3)
     """
     found = np.asarray(images, dtype=np.float64)
@@ -51,12 +53,8 @@ def image_grid(
         top, left = k // columns * (height + _GAP), k % columns * (width + _GAP)
         mosaic[top : top + height, left : left + width] = image
     shape = mosaic.shape[0] / mosaic.shape[1]
-    across = 6.4 / max(1.0, shape)
-    room = 0.0 if title is None else 0.5
-    figure = new_figure(across + 0.2, across * shape + 0.2 + room)
-    total = figure.get_size_inches()[1]
-    axes = figure.add_axes((0.1 / (across + 0.2), 0.1 / total, across / (across + 0.2), across * shape / total))
+    axes = panel(ax, COLUMN, COLUMN * min(shape, 2.0) + 0.25)
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_axis_off()
-    headline(figure, title, 1 - 0.3 / total)
-    return figure
+    heading(axes, title)
+    return axes

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from rsgm.plots.style import REFERENCE, SAMPLES, Floats, dots, few, frame, headline, new_figure
+from rsgm.plots.style import (
+    COLUMN,
+    GRID,
+    PAGE,
+    REFERENCE,
+    SAMPLES,
+    Canvas,
+    Floats,
+    canvas,
+    dots,
+    few,
+    frame,
+    heading,
+    headline,
+)
 
 Pair = tuple[int, int]
 
@@ -49,6 +62,30 @@ def check_names(names: Sequence[str] | None, dim: int, symbol: str) -> list[str]
     return list(names)
 
 
+def beside(
+    draw: Callable[..., Axes],
+    parts: Sequence[tuple[str, ArrayLike | None, str]],
+    height: float,
+    title: str | None,
+    figure: Canvas | None,
+) -> Canvas:
+    """Points in panels of their own, side by side: what there is of parts, each a name, points and a colour.
+
+    Arguments:
+        draw: points in a panel, by `draw(points, name, color, ax=axes)`
+        parts: see above
+        height: of a panel of a column's width, inches
+        title: a line above them
+        figure: where to draw; None makes one
+    """
+    found = [part for part in parts if part[1] is not None]
+    figure = canvas(figure, COLUMN if len(found) == 1 else PAGE, height + 0.2 * (title is not None))
+    headline(figure, title)
+    for axes, (name, points, color) in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        draw(points, name, color, ax=axes)
+    return figure
+
+
 def pair_panels(
     samples: Floats,
     reference: tuple[str, Floats] | None,
@@ -58,7 +95,8 @@ def pair_panels(
     title: str | None,
     ticks: NDArray[np.int_] | None = None,
     equal: bool = False,
-) -> Figure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Dots of samples (n, d) and of a reference, its name and (m, d), within limits (d, 2), a panel for each pair.
 
     One pair: two panels side by side. More: a row of panels of samples above a row of the reference. ``equal``
@@ -68,19 +106,20 @@ def pair_panels(
     if reference is not None:
         named.append((*few(*reference), REFERENCE))
     parts = [(_heading(label, points, pairs, limits), points, color) for points, label, color in named]
-    side, columns, rows = (4.6, len(parts), 1) if len(pairs) == 1 else (2.6, len(pairs), len(parts))
+    columns, rows = (len(parts), 1) if len(pairs) == 1 else (len(pairs), len(parts))
+    side = COLUMN if len(pairs) == 1 else PAGE / max(columns, 3)
     i, j = pairs[0]
     shape = float(np.clip(np.ptp(limits[j]) / np.ptp(limits[i]), 0.4, 2.0)) if equal else 1.0
     # besides the panels there are labels, a heading above each row, the title
-    height = rows * (shape * (side - 0.62) + 0.8) + (0.0 if title is None else 0.35)
-    figure = new_figure(side * columns, height, "compressed")
+    height = rows * (shape * (side - 0.5) + 0.55) + (0.0 if title is None else 0.2)
+    figure = canvas(figure, side * columns, height)
     headline(figure, title)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     shown = [(part, pair) for part in parts for pair in pairs]
     for axes, ((_, points, color), pair) in zip(panels, shown, strict=True):
         _pair(axes, points, color, pair, names, limits, ticks, equal)
-    for axes, (heading, _, color) in zip(panels[:: len(pairs)], parts, strict=True):
-        axes.set_title(heading, fontsize=10, color=color, loc="center" if len(pairs) == 1 else "left")
+    for axes, (label, _, color) in zip(panels[:: len(pairs)], parts, strict=True):
+        heading(axes, label, color)
     return figure
 
 
@@ -102,16 +141,16 @@ def _pair(
     equal: bool,
 ) -> None:
     i, j = pair
-    frame(axes)
     dots(axes, points[:, i], points[:, j], "_points", color, "none", zorder=4)
     axes.set(xlim=limits[i], ylim=limits[j], xlabel=names[i], ylabel=names[j])
+    frame(axes)
     if equal:
         axes.set_aspect("equal")
     else:
         axes.set_box_aspect(1)
     if ticks is not None:
         axes.set(xticks=ticks, yticks=ticks)
-    axes.grid(True, color="#e4e4e4", linewidth=0.5)
+    axes.grid(True, color=GRID, linewidth=0.4)
     axes.set_axisbelow(True)
 
 
@@ -125,4 +164,4 @@ def histogram(
     if filled:
         axes.stairs(height, edges, fill=True, color=color, alpha=alpha, linewidth=0, label=name, zorder=3)
     else:
-        axes.stairs(height, edges, color=color, linewidth=1.3, label=name, zorder=4)
+        axes.stairs(height, edges, color=color, linewidth=0.9, label=name, zorder=4)

@@ -6,27 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rsgm.plots.interpolation import floored
 from rsgm.plots.panels import Pair, check_names, check_pairs, histogram, pair_panels
 from rsgm.plots.style import (
+    COLUMN,
     GREY,
     INK,
     REFERENCE,
     SAMPLES,
+    Canvas,
     Floats,
     as_density,
     as_grid,
     as_points,
     colour_limits,
-    density_square,
+    contours,
+    dots_on_density,
     frame,
-    headline,
+    heading,
     legend,
-    new_figure,
-    square_axes,
+    panel,
+    show_density,
     window,
 )
 
@@ -40,7 +42,8 @@ def plane_samples(
     pairs: Sequence[Pair] | None = None,
     title: str | None = None,
     reference_name: str = "test",
-) -> Figure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Samples of a model in R^d beside the points that they should resemble, in pairs of coordinates.
 
     The window is that of the reference; how many points lie outside is said beside their number.
@@ -52,6 +55,7 @@ def plane_samples(
         pairs: up to five pairs of coordinates; by default (0, 1), (2, 3), and so on.
         title: a line above the panels.
         reference_name: what its panels call the reference.
+        figure: where to draw; None makes one.
 
     Raises:
         ValueError: for points that are not (n, d) or not finite, and for other numbers of names or pairs.
@@ -66,7 +70,7 @@ def plane_samples(
     known = None if reference is None else (reference_name, as_points(reference_name, reference, dim))
     limits = window(drawn if known is None else known[1])
     chosen, labels = check_pairs(pairs, dim), check_names(names, dim, "x")
-    return pair_panels(drawn, known, chosen, labels, limits, title, equal=dim == 2)
+    return pair_panels(drawn, known, chosen, labels, limits, title, equal=dim == 2, figure=figure)
 
 
 def plane_density(
@@ -81,7 +85,8 @@ def plane_density(
     vmax: float | None = None,
     test_name: str = "test",
     levels: Sequence[tuple[str, float]] = (),
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """A log-density in the plane.
 
     Arguments:
@@ -95,6 +100,7 @@ def plane_density(
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
         test_name: what the legend calls the test points.
         levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for shapes that do not fit, a grid that is not equidistant, NaN in the density.
@@ -110,15 +116,19 @@ def plane_density(
         None if found is None else as_points(name, found, 2) for name, found in (("train", train), (test_name, test))
     ]
     limits = colour_limits(values, np.ones_like(values), vmin, vmax)
-    axes = square_axes(title)
+    axes = panel(ax, COLUMN, 3.2)
     halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     extent = (columns[0] - halves[0], columns[-1] + halves[0], rows[0] - halves[1], rows[-1] + halves[1])
-    lines = columns, rows, values, levels
-    density_square(axes, floored(values, limits[0]), values, extent, limits, *points, "unit of area", test_name, lines)
+    show_density(axes, floored(values, limits[0]), values, extent, limits, "unit of area")
+    contours(axes, columns, rows, values, levels)
     labels = check_names(names, 2, "x")
-    # the picture fills the square; its scales may differ
+    # the picture fills a square; its scales may differ
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=labels[0], ylabel=labels[1], aspect="auto")
-    return axes.figure  # type: ignore[return-value]
+    axes.set_box_aspect(1)
+    frame(axes)
+    heading(axes, title)
+    dots_on_density(axes, [("train", points[0]), (test_name, points[1])])
+    return axes
 
 
 def line_samples(
@@ -127,7 +137,8 @@ def line_samples(
     name: str | None = None,
     title: str | None = None,
     reference_name: str = "test",
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """Histograms of samples (filled) and of the points that they should resemble (in outline).
 
     Arguments:
@@ -136,6 +147,7 @@ def line_samples(
         name: of the coordinate.
         title: a line above the picture.
         reference_name: what the legend calls the reference.
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for points that are not (n,) or not finite.
@@ -143,12 +155,12 @@ def line_samples(
     drawn = as_points("samples", samples)
     known = None if reference is None else as_points(reference_name, reference)
     limits = window((drawn if known is None else known)[:, None])[0]
-    axes = _line_axes(limits, name, title)
+    axes = _line_axes(limits, name, title, ax)
     _line_histogram(axes, drawn, "samples", SAMPLES, limits, filled=True)
     if known is not None:
         _line_histogram(axes, known, reference_name, REFERENCE, limits, filled=False)
-    legend(axes, loc="upper right", handletextpad=0.6)
-    return axes.figure  # type: ignore[return-value]
+    legend(axes, loc="upper right")
+    return axes
 
 
 def line_density(
@@ -159,7 +171,8 @@ def line_density(
     name: str | None = None,
     title: str | None = None,
     test_name: str = "test",
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """A density on the line as a curve, over histograms of the train points (filled) and the test points.
 
     Arguments:
@@ -169,6 +182,7 @@ def line_density(
         name: of the coordinate.
         title: a line above the picture.
         test_name: what the legend calls the test points.
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for shapes that do not fit, and for values that are no numbers.
@@ -176,22 +190,21 @@ def line_density(
     places = as_points("x", x)
     height = np.exp(as_density(log_density, len(places)))
     limits = np.array([places.min(), places.max()])
-    axes = _line_axes(limits, name, title)
+    axes = _line_axes(limits, name, title, ax)
     if train is not None:
         _line_histogram(axes, as_points("train", train), "train", GREY, limits, filled=True)
     if test is not None:
-        _line_histogram(axes, as_points(test_name, test), "test", REFERENCE, limits, filled=False)
-    axes.plot(places, height, color=INK, linewidth=1.5, label="model", zorder=5)
-    legend(axes, loc="upper right", handletextpad=0.6)
-    return axes.figure  # type: ignore[return-value]
+        _line_histogram(axes, as_points(test_name, test), test_name, REFERENCE, limits, filled=False)
+    axes.plot(places, height, color=INK, linewidth=1.0, label="model", zorder=5)
+    legend(axes, loc="upper right")
+    return axes
 
 
-def _line_axes(limits: Floats, name: str | None, title: str | None) -> Axes:
-    figure = new_figure(7.0, 4.2, "constrained")
-    axes = figure.add_subplot()
-    frame(axes)
+def _line_axes(limits: Floats, name: str | None, title: str | None, ax: Axes | Canvas | None) -> Axes:
+    axes = panel(ax, COLUMN, 2.1)
     axes.set(xlim=limits, xlabel=name or "$x$", ylabel="density per unit of length")
-    headline(figure, title)
+    frame(axes)
+    heading(axes, title)
     return axes
 
 

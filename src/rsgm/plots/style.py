@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,32 +10,51 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-Box = tuple[float, float, float, float]  # left, bottom, width, height; shares of the figure
+Box = tuple[float, float, float, float]  # left, right, bottom, top
+Canvas = Figure | SubFigure
 
-INK, GREY = "#262626", "#8a8a8a"
+INK, GREY, GRID = "#262626", "#7a7a7a", "#e4e4e4"
 SAMPLES, REFERENCE = "#1f6fb4", "#e8590c"  # told apart by the colour-blind as well
 TRAIN = "#ffffff"
-CONTOUR = "#ff5c8a"  # upon all colours of a density
 
-_DPI = 160
-_TITLE = 12  # points
+#: inches: a column of a journal, and both of them; every figure is one or the other wide
+COLUMN, PAGE = 3.3, 6.8
+#: points, as wide as the figure is printed
+TITLE, TEXT, SMALL = 7.5, 7.0, 6.0
+
+_DPI = 250
 _MOST = 2000  # most dots of one kind
-_MOST_ON_SQUARE = 500  # where they hide a density
+_MOST_ON_DENSITY = 200  # which they would hide
 _DYNAMIC_RANGE = 9.0  # nats shown below the brightest colour; a factor of 8000
 _BRIGHTEST = 0.999  # share of the area below the brightest colour, lest one narrow peak darken all the rest
 
 
-def new_figure(width: float, height: float, layout: str | None = None) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty white figure, in inches, that can be drawn without a display."""
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout=layout)  # type: ignore[arg-type]
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr,call-arg]
     FigureCanvasAgg(figure)
     return figure
+
+
+def canvas(figure: Canvas | None, width: float, height: float) -> Canvas:
+    """The figure to draw in, or a new one of this size in inches."""
+    return new_figure(width, height) if figure is None else figure
+
+
+def panel(ax: Axes | Canvas | None, width: float, height: float, projection: str | None = None) -> Axes:
+    """The axes to draw in: those that are given, those that fill a figure, or those of a new one of this size."""
+    if isinstance(ax, Axes):
+        return ax
+    return canvas(ax, width, height).add_subplot(projection=projection)
 
 
 def as_points(name: str, points: ArrayLike, *shape: int | None) -> Floats:
@@ -130,39 +150,28 @@ def colour_limits(values: Floats, area: Floats, vmin: float | None, vmax: float 
     return vmin, vmax
 
 
-def colour_bar(figure: Figure, image: ScalarMappable, values: Floats, box: Box, label: str) -> None:
-    """A bar along the longer side of the box, with tips where values lie beyond its ends."""
+def colour_bar(axes: Axes, image: ScalarMappable, values: Floats, label: str) -> None:
+    """A bar on the right of the axes, with tips where values lie beyond its ends."""
     vmin, vmax = image.get_clim()
     below, above = bool(values.min() < vmin), bool(values.max() > vmax)  # type: ignore[operator]
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-    bar = figure.colorbar(
-        image,
-        cax=figure.add_axes(box),
-        orientation="horizontal" if box[2] > box[3] else "vertical",
-        extend=extend[below, above],
-        ticks=MaxNLocator(7, steps=[1, 2, 5, 10]),
-    )
-    bar.set_label(label, color=INK)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
-    bar.ax.tick_params(labelsize=9, width=0.5, length=3, colors=INK)
+    bar_beside(axes, image, label, extend=extend[below, above], ticks=MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 
-def density_square(
-    axes: Axes,
-    picture: Floats,
-    values: Floats,
-    extent: Box,
-    limits: tuple[float, float],
-    train: Floats | None,
-    test: Floats | None,
-    unit: str,
-    test_name: str,
-    lines: tuple[Floats, Floats, Floats, Sequence[tuple[str, float]]] | None = None,
+def bar_beside(axes: Axes, image: ScalarMappable, label: str, **options: Any) -> None:
+    """A bar as high as the axes, whatever their shape, on their right; the options are matplotlib's."""
+    bar = axes.figure.colorbar(image, cax=axes.inset_axes((1.025, 0, 0.035, 1)), **options)
+    bar.set_label(label, color=INK, fontsize=TEXT)
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.ax.tick_params(labelsize=SMALL, width=0.4, length=2, colors=INK)
+
+
+def show_density(
+    axes: Axes, picture: Floats, values: Floats, extent: Box, limits: tuple[float, float], unit: str
 ) -> AxesImage:
-    """A picture (rows from below, columns) over an extent (left, right, bottom, top), points upon it.
+    """A picture (rows from below, columns) over an extent, and a colour bar with tips for ``values`` beyond it.
 
-    A colour bar stands on its right, with tips for ``values`` beyond it, the legend below it; the axes are those
-    of `square_axes`. The density is one per ``unit``; ``lines`` are what `contours` takes.
+    The density is one per ``unit``.
     """
     image = axes.imshow(
         picture,
@@ -174,13 +183,7 @@ def density_square(
         extent=extent,
         zorder=0,
     )
-    if lines is not None:
-        contours(axes, *lines)
-    dots_on_density(axes, train, test, _MOST_ON_SQUARE, test_name)
-    if axes.get_legend_handles_labels()[0]:
-        legend(axes, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4)
-    label = f"log density per {unit} (nats)"
-    colour_bar(axes.figure, image, values, (0.855, 0.14, 0.022, 0.78), label)  # type: ignore[arg-type]
+    colour_bar(axes, image, values, f"log density per {unit} (nats)")
     return image
 
 
@@ -191,60 +194,71 @@ def contours(axes: Axes, x: Floats, y: Floats, values: Floats, levels: Sequence[
     # a density of zero has no slope to interpolate along
     heights = np.maximum(values, min(level for _, level in levels) - 20.0)
     for k, (name, level) in enumerate(sorted(levels, key=lambda item: item[1])):
-        style = {"colors": CONTOUR, "linewidths": 0.8 + 0.5 * k, "linestyles": "solid", "zorder": 3}
-        axes.contour(x, y, heights, levels=[level], **style)
-        axes.plot([], [], color=CONTOUR, linewidth=0.8 + 0.5 * k, label=name)
+        width = 0.5 + 0.5 * k
+        halo = [withStroke(linewidth=width + 0.8, foreground=INK)]
+        style = {"colors": "white", "linewidths": width, "linestyles": "solid"}
+        axes.contour(x, y, heights, [level], zorder=3, **style).set_path_effects(halo)
+        axes.plot([], [], color="white", linewidth=width, label=name, path_effects=halo)
 
 
-def square_axes(title: str | None) -> Axes:
-    """The axes of a picture as wide as high, with room for a colour bar and a legend."""
-    figure = new_figure(7.0, 6.4)
-    axes = figure.add_axes((0.115, 0.14, 0.715, 0.78))
-    frame(axes)
-    headline(figure, title, 0.96)
-    return axes
+def heading(axes: Axes, text: str | None, color: str = INK) -> None:
+    """A title above axes, in lines as wide as their part of the figure; None for none."""
+    if text is not None:
+        spot = axes.get_subplotspec()
+        across = 1 if spot is None else spot.get_gridspec().ncols
+        # axes are narrower than it
+        axes.set_title(_lines(axes.figure, text, 1.25 * across), fontsize=TITLE, color=color, parse_math=False)
 
 
-def headline(figure: Figure, title: str | None, height: float | None = None) -> None:
-    """A title, as large as fits, at a height (a share of the figure's); None leaves the place to the layout."""
-    if title is None:
-        return
+def headline(figure: Canvas, title: str | None) -> None:
+    """A title above a figure, in lines as wide as it is; None for none."""
+    if title is not None:
+        figure.suptitle(_lines(figure, title), fontsize=TITLE, color=INK, parse_math=False)
+
+
+def _lines(figure: Any, text: str, across: float = 1.0) -> str:
+    """A text in lines that are no wider than a figure divided by a number."""
     # a letter is about 0.58 of its size wide
-    size = min(_TITLE, 0.96 * 72 * figure.get_size_inches()[0] / (0.58 * max(len(title), 1)))
-    if height is None:
-        figure.suptitle(title, fontsize=size, color=INK, parse_math=False)
-    else:
-        figure.text(0.5, height, title, ha="center", va="center", fontsize=size, color=INK, parse_math=False)
+    return textwrap.fill(text, max(12, int(72 * figure.bbox.width / figure.dpi / across / (0.58 * TITLE))))
 
 
 def frame(axes: Axes) -> None:
-    """Thin spines and ticks."""
+    """Thin spines and ticks, and labels of the size of text."""
     for spine in axes.spines.values():
-        spine.set(linewidth=0.7, edgecolor=INK)
-    axes.tick_params(labelsize=8, width=0.5, length=3, colors=INK)
+        spine.set(linewidth=0.5, edgecolor=INK)
+    axes.tick_params(labelsize=SMALL, width=0.4, length=2, colors=INK)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(fontsize=TEXT, color=INK)
 
 
-def dots(axes: Axes, x: Floats, y: Floats, label: str, color: str, edge: str, zorder: int) -> None:
+def dots(
+    axes: Axes, x: Floats, y: Floats, label: str, color: str, edge: str, zorder: int, largest: float = 5.0
+) -> None:
     """Scatter points; the more there are, the smaller."""
-    size = float(np.clip(3000 / max(len(x), 1), 1.5, 8.0))
+    size = float(np.clip(1000 / max(len(x), 1), 0.8, largest))
     axes.scatter(x, y, s=size, c=color, edgecolors=edge, linewidths=0.06 * size**0.5 + 0.1, label=label, zorder=zorder)
 
 
-def dots_on_density(axes: Axes, train: Floats | None, test: Floats | None, most: int, test_name: str) -> None:
-    """Train and test points (n, 2), at most ``most`` of each so that the density stays visible."""
-    for points, name, color, edge, zorder in (
-        (train, "train", TRAIN, INK, 4),
-        (test, test_name, REFERENCE, "white", 5),
-    ):
+def dots_on_density(axes: Axes, named: Sequence[tuple[str, Floats | None]]) -> None:
+    """Train and test points (n, 2) under their names, few of each so that the density stays visible, and a legend."""
+    for (name, points), color, edge, zorder in zip(named, (TRAIN, REFERENCE), (INK, "white"), (4, 5), strict=True):
         if points is not None:
-            shown, label = few(name, points, most)
-            dots(axes, *shown.T, label, color, edge, zorder)
+            shown, label = few(name, points, _MOST_ON_DENSITY)
+            dots(axes, *shown.T, label, color, edge, zorder, 3.0)
+    if axes.get_legend_handles_labels()[0]:
+        legend_below(axes)
+
+
+def legend_below(axes: Axes, points: float = 4.0, **options: Any) -> None:
+    """The names of what is drawn, so many points below the axes and their labels."""
+    place = offset_copy(axes.transAxes, axes.figure, y=-points - (20 if axes.get_xlabel() else 0), units="points")  # type: ignore[arg-type]
+    legend(axes, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=place, **{"ncols": 2} | options)
 
 
 def legend(axes: Axes, **options: Any) -> None:
     """The names of what is drawn; the options are matplotlib's."""
-    options = {"fontsize": 9, "labelcolor": INK, "markerscale": 2.2, "frameon": False, "handletextpad": 0.2} | options
-    axes.legend(**options)
+    style = {"fontsize": SMALL, "labelcolor": INK, "markerscale": 1.8, "frameon": False, "handletextpad": 0.5}
+    axes.legend(**style | {"handlelength": 1.6, "columnspacing": 1.0, "borderpad": 0.2} | options)
 
 
 def window(points: Floats) -> Floats:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.projections.polar import PolarAxes
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from scipy.ndimage import map_coordinates
@@ -14,20 +13,26 @@ from scipy.ndimage import map_coordinates
 from rsgm.plots.interpolation import around, floored, scattered
 from rsgm.plots.panels import Pair, check_names, check_pairs, pair_panels
 from rsgm.plots.style import (
+    COLUMN,
     GREY,
+    GRID,
     INK,
     REFERENCE,
     SAMPLES,
+    SMALL,
+    Canvas,
     Floats,
     as_density,
     as_grid,
     as_points,
     colour_limits,
-    density_square,
-    headline,
-    legend,
-    new_figure,
-    square_axes,
+    contours,
+    dots_on_density,
+    frame,
+    heading,
+    legend_below,
+    panel,
+    show_density,
 )
 
 _TICKS = np.array([-180, -90, 0, 90, 180])
@@ -47,7 +52,8 @@ def angle_pairs(
     pairs: Sequence[Pair] | None = None,
     title: str | None = None,
     reference_name: str = "test",
-) -> Figure:
+    figure: Canvas | None = None,
+) -> Canvas:
     """Samples of a model on a torus beside the points that they should resemble, in pairs of angles.
 
     Arguments:
@@ -57,6 +63,7 @@ def angle_pairs(
         pairs: up to five pairs of angles; by default (0, 1), (2, 3), and so on.
         title: a line above the panels.
         reference_name: what its panels call the reference.
+        figure: where to draw; None makes one.
 
     Raises:
         ValueError: for points that are not (n, d) or not finite, and for other numbers of names or pairs.
@@ -71,7 +78,7 @@ def angle_pairs(
     known = None if reference is None else (reference_name, wrap(as_points(reference_name, reference, dim)))
     labels = [f"{name} (°)" for name in check_names(names, dim, r"\theta")]
     limits = np.tile([-180.0, 180.0], (dim, 1))
-    return pair_panels(drawn, known, check_pairs(pairs, dim), labels, limits, title, _TICKS)
+    return pair_panels(drawn, known, check_pairs(pairs, dim), labels, limits, title, _TICKS, figure=figure)
 
 
 def circle_samples(
@@ -79,7 +86,8 @@ def circle_samples(
     reference: ArrayLike | None = None,
     title: str | None = None,
     reference_name: str = "test",
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """Histograms of angles around a circle: samples filled, the points that they should resemble in outline.
 
     Arguments:
@@ -87,6 +95,7 @@ def circle_samples(
         reference: (m,), radians.
         title: a line above the circle.
         reference_name: what the legend calls the reference.
+        ax: where to draw: polar axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for angles that are not (n,) or not finite.
@@ -94,7 +103,7 @@ def circle_samples(
     parts = [_part("samples", samples, SAMPLES)]
     if reference is not None:
         parts.append(_part(reference_name, reference, REFERENCE))
-    return _circle(parts, None, title)
+    return _circle(parts, None, title, ax)
 
 
 def circle_density(
@@ -104,7 +113,8 @@ def circle_density(
     test: ArrayLike | None = None,
     title: str | None = None,
     test_name: str = "test",
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """A density on the circle, a curve through its values, over histograms of train (filled) and test points.
 
     Arguments:
@@ -113,6 +123,7 @@ def circle_density(
         train, test: (n,), (m,), radians.
         title: a line above the circle.
         test_name: what the legend calls the test points.
+        ax: where to draw: polar axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for shapes that do not fit, and for values that are no numbers.
@@ -126,7 +137,7 @@ def circle_density(
         for name, points, color in (("train", train, GREY), (test_name, test, REFERENCE))
         if points is not None
     ]
-    return _circle(parts, curve, title)
+    return _circle(parts, curve, title, ax)
 
 
 def torus_density(
@@ -141,7 +152,8 @@ def torus_density(
     vmax: float | None = None,
     test_name: str = "test",
     levels: Sequence[tuple[str, float]] = (),
-) -> Figure:
+    ax: Axes | Canvas | None = None,
+) -> Axes:
     """A log-density on the torus of two angles, interpolated linearly, across the seams as well.
 
     Arguments:
@@ -155,6 +167,7 @@ def torus_density(
         vmax: nats, the brightest colour; the value that 99.9 % of the area stays below.
         test_name: what the legend calls the test points.
         levels: log-densities of contours, each after the name that the legend shall show, such as ("90 %", -3.2).
+        ax: where to draw: axes, or a figure to fill; None makes one, of a column's width.
 
     Raises:
         ValueError: for shapes that do not fit, angles beyond the circle, NaN in the density.
@@ -172,14 +185,18 @@ def torus_density(
     row, column = np.meshgrid(_places(pixels, y), _places(pixels, x), indexing="ij")
     closed = np.pad(floored(values, limits[0]), 1, mode="wrap")
     picture = map_coordinates(closed, (row, column), order=1, mode="nearest")
-    axes = square_axes(title)
     degrees = np.degrees(pixels)
-    lines = degrees, degrees, map_coordinates(np.pad(values, 1, mode="wrap"), (row, column), order=1), levels
-    density_square(axes, picture, values, (-180, 180, -180, 180), limits, *points, "rad²", test_name, lines)
+    lines = map_coordinates(np.pad(values, 1, mode="wrap"), (row, column), order=1)
+    axes = panel(ax, COLUMN, 3.2)
+    show_density(axes, picture, values, (-180, 180, -180, 180), limits, "rad²")
+    contours(axes, degrees, degrees, lines, levels)
     labels = check_names(names, 2, r"\theta")
     axes.set(xlim=(-180, 180), ylim=(-180, 180), xticks=_TICKS, yticks=_TICKS)
     axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")
-    return axes.figure  # type: ignore[return-value]
+    frame(axes)
+    heading(axes, title)
+    dots_on_density(axes, [("train", points[0]), (test_name, points[1])])
+    return axes
 
 
 def interpolate_angles(angles: ArrayLike, values: ArrayLike, cells: int = 360) -> tuple[Floats, Floats, Floats]:
@@ -221,10 +238,14 @@ def _part(name: str, points: ArrayLike, color: str) -> tuple[str, Floats, str]:
     return name, np.radians(wrap(as_points(name, points))), color
 
 
-def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] | None, title: str | None) -> Figure:
+def _circle(
+    parts: list[tuple[str, Floats, str]],
+    curve: tuple[Floats, Floats] | None,
+    title: str | None,
+    ax: Axes | Canvas | None,
+) -> Axes:
     """Densities per radian as heights above a ring: the first part filled, the second in outline, the curve a line."""
-    figure = new_figure(6.4, 6.4)
-    axes: PolarAxes = figure.add_axes((0.12, 0.12, 0.76, 0.76), projection="polar")  # type: ignore[assignment]
+    axes = panel(ax, COLUMN, COLUMN, "polar")
     edges = np.linspace(-np.pi, np.pi, _CELLS + 1)
     heights = [np.histogram(points, edges)[0] / max(len(points), 1) / (edges[1] - edges[0]) for _, points, _ in parts]
     top = max([float(height.max()) for height in heights] + ([] if curve is None else [float(curve[1].max())]))
@@ -237,20 +258,22 @@ def _circle(parts: list[tuple[str, Floats, str]], curve: tuple[Floats, Floats] |
         if k == 0:
             handles.append(axes.fill_between(turn, base, line, color=color, alpha=0.45, linewidth=0, label=label))
         else:
-            handles += axes.plot(turn, line, color=color, linewidth=1.3, label=label, zorder=4)
+            handles += axes.plot(turn, line, color=color, linewidth=0.9, label=label, zorder=4)
     if curve is not None:
-        handles += axes.plot(curve[0], base + curve[1], color=INK, linewidth=1.3, label="model", zorder=5)
+        handles += axes.plot(curve[0], base + curve[1], color=INK, linewidth=0.9, label="model", zorder=5)
     ring = np.linspace(0, 2 * np.pi, 361)
     axes.plot(ring, np.full(361, base), color=INK, linewidth=0.7, zorder=6)
     axes.set_ylim(0, base + 1.08 * top)
     heights_shown = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(0, top)[1:]
     heights_shown = heights_shown[heights_shown <= 1.08 * top]
-    axes.set_yticks(base + heights_shown, [f"{height:.3g}/rad" for height in heights_shown], fontsize=7, color=GREY)
-    axes.set_rlabel_position(45)
-    axes.set_xticks(np.radians([0, 90, 180, 270]), ["0°", "90°", "±180°", "−90°"], fontsize=9, color=INK)
-    axes.grid(True, color="#e4e4e4", linewidth=0.5)
+    axes.set_yticks(
+        base + heights_shown, [f"{height:.3g}/rad" for height in heights_shown], fontsize=SMALL - 1, color=GREY
+    )
+    axes.set_rlabel_position(45)  # type: ignore[attr-defined]
+    axes.set_xticks(np.radians([0, 90, 180, 270]), ["0°", "90°", "±180°", "−90°"], fontsize=SMALL, color=INK)
+    axes.grid(True, color=GRID, linewidth=0.4)
     axes.spines["polar"].set(linewidth=0.4, edgecolor=GREY)
-    axes.tick_params(pad=7)
-    legend(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, handletextpad=0.6)
-    headline(figure, title, 0.965)
-    return figure
+    axes.tick_params(pad=2)
+    legend_below(axes, 12, handles=handles)
+    heading(axes, title)
+    return axes

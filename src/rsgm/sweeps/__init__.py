@@ -1,6 +1,7 @@
 """Many runs of `train.py`: what is run, where, and the tables that are made of it."""
 
 from rsgm.sweeps.engines import on_ray, one_by_one
+from rsgm.sweeps.overview import overview_page
 from rsgm.sweeps.page import overview, read_published, results_page, section, summary_csv
 from rsgm.sweeps.plan import Sweep, SweepError
 from rsgm.sweeps.records import Record, collect, collect_one, read, write
@@ -26,6 +27,7 @@ __all__ = [
     "on_ray",
     "one_by_one",
     "overview",
+    "overview_page",
     "read",
     "read_published",
     "require_places",
