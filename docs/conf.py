@@ -1,13 +1,14 @@
-"""Settings of the documentation: `python -m sphinx -W -b html docs docs/_build` makes it, and runs the code of its pages."""
+"""Settings of the documentation, which `python -m sphinx -W -b html docs docs/_build` makes; code of its pages runs."""
 
 import importlib
 from types import ModuleType
 from typing import Any
 
-import rsgm
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+
+import rsgm
 
 project, author, release = "rsgm", "The rsgm developers", rsgm.__version__
 extensions = [
@@ -78,6 +79,11 @@ def members(room: ModuleType) -> list[str]:
     return getattr(room, "__all__", [name for name in own if not name.startswith("_")])
 
 
+def skip(app: Sphinx, what: str, name: str, thing: Any, skipped: bool, options: Any) -> bool | None:
+    """What Python writes about the fields of a named tuple says nothing."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Any) -> Any:
     """A docstring names a class of another room by its name alone, or by that of the package."""
     if node.get("reftype") not in ("obj", "class", "func", "meth", "attr"):
@@ -93,6 +99,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Any
 def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-skip-member", skip)
 
 
 NAMES = public_names()
