@@ -3,8 +3,23 @@
 import re
 from pathlib import Path
 
-#: not pinned: torch is heavy, and a tool of the tests is no part of what is installed
-APART = {"torch", "rsgm", "pytest", "pytest-timeout", "pytest-xdist", "ruff", "hypothesis", "pre-commit"}
+#: not pinned: torch is heavy, and tools of tests and pages are no part of what is installed
+APART = {
+    "torch",
+    "rsgm",
+    "codespell",
+    "hypothesis",
+    "pre-commit",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+} | {
+    "furo",
+    "myst-nb",
+    "sphinx",
+    "sphinx-copybutton",
+}
 
 text = Path("pyproject.toml").read_text()
 # no parser of TOML comes with Python 3.10

@@ -11,7 +11,7 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 
 
 def test_there_are_programs():
-    assert len(EXAMPLES) >= 8
+    assert len(EXAMPLES) >= 15
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -22,4 +22,4 @@ def test_example(path, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert out
     assert "nan" not in out
-    assert len(path.read_text().splitlines()) <= 20
+    assert len(path.read_text().splitlines()) <= 30

@@ -117,7 +117,7 @@ class ManifoldData(LightningDataModule, ABC):
 
     @abstractmethod
     def points(self) -> Tensor | tuple[Tensor, Tensor]:
-        """All points (N, *shape), float64, on the manifold; with their context (N, c) if there is one."""
+        """All points ``(N, *shape)``, float64, on the manifold; with their context (N, c) if there is one."""
 
     # ---- what a subclass may say otherwise
 
@@ -235,11 +235,11 @@ class ManifoldData(LightningDataModule, ABC):
         return tuple(f"x{k}" for k in range(int(np.prod(self.manifold.shape))))
 
     def to_units(self, x: Tensor) -> NDArray[np.float64]:
-        """Points (B, *shape) in data units (B, columns)."""
+        """Points ``(B, *shape)`` in data units (B, columns)."""
         return x.detach().double().flatten(1).cpu().numpy()
 
     def from_units(self, values: NDArray[np.float64]) -> Tensor:
-        """The points (B, *shape), float64, of rows (B, columns) in data units: what `to_units` was given."""
+        """The points ``(B, *shape)``, float64, of rows (B, columns) in data units: what `to_units` was given."""
         return torch.from_numpy(values).reshape(-1, *self.manifold.shape)
 
     # ---- splits

@@ -54,6 +54,7 @@ class ImageData(ManifoldData, ABC):
 
     @override
     def prepare_data(self) -> None:
+        """Find or download the pictures."""
         _ = self._pictures
 
     def points(self) -> Tensor:

@@ -42,7 +42,7 @@ class PointsData(ReadData):
 
     Arguments:
         manifold: where the points live
-        points: (N, *manifold.shape), or each point flattened to a row
+        points: ``(N, *manifold.shape)``, or each point flattened to a row
         context: what is known of each point and given to the model, (N, c) or (N,) numbers; None for nothing
         weights: what each point counts, (N,), not negative; None where all count the same
         split: ``random`` permutes the rows; ``location`` keeps all rows of one place in one part

@@ -14,7 +14,7 @@ _ENOUGH, _DRAWS = 0.5, 100
 
 
 class Split(NamedTuple):
-    """One part of a data set: points (N, *shape), float64, and their context (N, c) or None."""
+    """One part of a data set: points ``(N, *shape)``, float64, and their context (N, c) or None."""
 
     points: Tensor
     context: Tensor | None = None

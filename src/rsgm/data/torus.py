@@ -185,6 +185,7 @@ class DihedralTableData(ManifoldData):
 
     @override
     def prepare_data(self) -> None:
+        """Find or download the file."""
         _ = self._file
 
     def points(self) -> Tensor:

@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
     """What `score` found.
 
     Fields:
-        metrics: numbers, as plain data; the README says what each of them means
+        metrics: numbers, as plain data; docs/numbers.md says what each of them means
         drawn: samples ``(n, *shape)``, given the contexts of the test points, in turn
         draws: the same in double precision, with their log-densities
         density: the integral of the density and the values that it is made of; None where it was not taken

@@ -20,7 +20,7 @@ def label_places(points: Tensor, order: Tensor | None = None) -> Tensor:
     coordinate exceeds one, as flat data in small units, 1e-9 of the largest is what counts.
 
     Arguments:
-        points: (N, *shape), float64
+        points: ``(N, *shape)``, float64
         order: (N, k) numbers by which the labels are numbered, lexicographically; None is the points themselves
 
     Example:
