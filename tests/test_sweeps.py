@@ -166,7 +166,7 @@ def test_search_draws_the_same_again(folder):
         ("methods: {m: {confg: a.yaml}}", "methods.m: unknown key 'confg'; expected config"),
         ("methods: {m: {config: a.yaml, in: {x: {only: y}}}}", "methods.m.in.x: unknown key 'only'"),
         ("methods: {m: {}}", "methods.m: no config"),
-        ("config: b.yaml", "no configuration at b.yaml"),
+        ("config: b.yaml", "found no file b.yaml"),
         ("config: a.yaml\nselect: nll.mean", "select is 'nll.mean', expected a number on validation"),
         ("methods: {m: {config: a.yaml}}\nreference: n", "reference is 'n', expected one of m"),
         ("config: a.yaml\nseeds: [0, 0]", "seeds are [0, 0], expected different whole numbers"),
