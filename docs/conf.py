@@ -11,6 +11,7 @@ from sphinx.environment import BuildEnvironment
 import rsgm
 
 project, author, release = "rsgm", "The rsgm developers", rsgm.__version__
+project_copyright = author
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",

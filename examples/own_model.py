@@ -26,6 +26,4 @@ class OneDirection(rsgm.GenerativeModel):
 
 truth = VonMisesFisher(rsgm.Sphere(2), rsgm.Sphere(2).origin(3), 20.0)
 model = rsgm.fit(OneDirection(rsgm.Sphere(2)), truth.sample((500,)))
-print(
-    f"concentration {model.law().concentration:.1f}; {model.log_prob(truth.sample((500,))).mean():.2f} nats in the mean"
-)
+print(f"concentration {model.law().concentration:.1f}, log-density {model.log_prob(truth.sample((500,))).mean():.2f}")
