@@ -52,6 +52,7 @@ ROOMS = [
     "data",
     "training",
     "evaluation",
+    "report",
     "plots",
     "metrics",
     "losses",
