@@ -151,12 +151,16 @@ class Manifold(geoopt.Manifold, ABC):
         r"""The point :math:`\exp_{x_0}(t \log_{x_0} x_1)` of the shortest geodesic, and its velocity there.
 
         The velocity is the derivative of the exponential map, smooth at both ends and across the cut locus, where
-        logarithms from the point itself are not.
+        logarithms from the point itself are not. This default differentiates it; the manifolds here write it down,
+        at a tenth of the time.
 
         Arguments:
             x0: where it starts, ``(*batch, *shape)``
             x1: where it arrives at the time 1
             t: times, ``batch``
+
+        Returns:
+            points and tangent vectors there, ``(*batch, *shape)``
         """
         direction, times = self.logmap(x0, x1), expand(t, x0)
         return torch.func.jvp(lambda s: self.expmap(x0, s * direction), (times,), (torch.ones_like(times),))

@@ -12,7 +12,7 @@ from typing_extensions import override
 from rsgm import heat_kernels
 from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension
-from rsgm.manifolds.tensors import log_sinc, safe_norm
+from rsgm.manifolds.tensors import expand, log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
@@ -74,6 +74,18 @@ class Sphere(Manifold, geoopt.Sphere):
         ratio = torch.where(sine > 0, theta / sine.clamp_min(torch.finfo(x.dtype).tiny), torch.ones_like(theta))
         antipode = (delta == 0) & (theta > 0)
         return torch.where(antipode, math.pi * self._some_tangent(x), -ratio * direction)
+
+    @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        near, far = (torch.linalg.vector_norm(chord, dim=-1, keepdim=True) for chord in (x1 - x0, x1 + x0))
+        length = 2 * torch.atan2(near, far)
+        ahead = self.proju(x0, torch.where(far < near, x1 + x0, x1 - x0))
+        sine = torch.linalg.vector_norm(ahead, dim=-1, keepdim=True)
+        # at the antipode one of all directions; at the length zero it does not count
+        unit = torch.where(sine > 0, ahead / sine.clamp_min(torch.finfo(x0.dtype).tiny), self._some_tangent(x0))
+        angle = expand(t, x0) * length
+        cos, sin = angle.cos(), angle.sin()
+        return self.projx(cos * x0 + sin * unit), length * (cos * unit - sin * x0)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r""":math:`v - \frac{\langle y, v\rangle}{1 + \langle x, y\rangle}(x + y)`: parallel along the geodesic."""

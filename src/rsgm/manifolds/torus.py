@@ -12,7 +12,7 @@ from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold, check_dimension
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
-from rsgm.manifolds.tensors import safe_norm
+from rsgm.manifolds.tensors import expand, safe_norm
 
 _CIRCLE = Sphere(1)
 
@@ -77,6 +77,14 @@ class Torus(Manifold):
     @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         return _CIRCLE.logmap(x, y)
+
+    @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        # the sine from the chord, relative to which its rounding then is
+        chord = x1 - x0
+        angle = torch.atan2(x0[..., 0] * chord[..., 1] - x0[..., 1] * chord[..., 0], (x0 * x1).sum(-1))
+        xt = self.projx(_turned(x0, expand(t, angle) * angle))
+        return xt, self.from_frame(xt, angle)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Angular velocities stay what they are."""
