@@ -36,6 +36,8 @@ from rsgm.heat_kernels.images import circle_images, rotation_images, sphere2_ima
 
 _SWITCH = 1.5  # variance time at which the images hand over to the series
 _DEGREE = 7  # of the series from there on: exp(-8 * 9 * 1.5 / 2) is far below the rounding of float64
+#: points at a time on a CPU, whose cache then holds the images of all nodes: 2 to 3 times faster than at once
+_PIECE = 8192
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,21 @@ class HeatKernel:
 
     def evaluate(self, distance: Tensor, s: Number, codistance: Tensor) -> tuple[Tensor, Tensor]:
         """`log_prob` and `score`, which share their work, of tensors of one type."""
-        distance, codistance, s = torch.broadcast_tensors(distance, codistance, like(s, distance))
+        given = torch.broadcast_tensors(distance, codistance, like(s, distance))
+        if distance.device.type != "cpu" or given[0].numel() <= _PIECE:
+            return self._evaluate(*given)
+        pieces = zip(*(value.reshape(-1).split(_PIECE) for value in given), strict=True)
+        parts = zip(*(self._evaluate(*piece) for piece in pieces), strict=True)
+        log_prob, score = (torch.cat(part).view_as(given[0]) for part in parts)
+        return log_prob, score
+
+    def _evaluate(self, distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         log_images, images_score = self.images(distance, codistance, s.clamp(max=_SWITCH))
         spectrum = _spectrum(self.geometry, _DEGREE, distance.dtype, distance.device)
         series, slope = _series(spectrum, distance, codistance, s.clamp(min=_SWITCH))
-        early = s < _SWITCH
-        log_prob = torch.where(early, log_images, torch.log(series) - math.log(self.volume))
-        return log_prob, torch.where(early, images_score, slope / series)
+        early = (s < _SWITCH).to(s.dtype)
+        log_prob = torch.lerp(torch.log(series) - math.log(self.volume), log_images, early)
+        return log_prob, torch.lerp(slope / series, images_score, early)
 
 
 def _arguments(distance: Number, s: Number, codistance: Number | None) -> list[Tensor]:
@@ -195,11 +205,11 @@ def _series(spectrum: tuple[Tensor, Tensor], distance: Tensor, codistance: Tenso
     with torch.autocast(distance.device.type, enabled=False):  # half precision is not enough for this product
         amplitude = torch.tensordot(spectrum[1], torch.exp(-half_eigenvalues * s), dims=1)
     order = torch.arange(len(half_eigenvalues), dtype=s.dtype, device=s.device).view(half_eigenvalues.shape)
-    far = distance > codistance  # there, cos k d = (-1)^k cos k(pi - d)
-    x = order * torch.where(far, codistance, distance)
-    amplitude = torch.where(far, amplitude * (1 - 2 * (order % 2)), amplitude)
+    far = (distance > codistance).to(s.dtype)  # there, cos k d = (-1)^k cos k(pi - d)
+    x = order * torch.lerp(distance, codistance, far)
+    amplitude = amplitude * (1 - 2 * far * (order % 2))
     slope = (amplitude * order * torch.sin(x)).sum(0)
-    return (amplitude * torch.cos(x)).sum(0), torch.where(far, slope, -slope)
+    return (amplitude * torch.cos(x)).sum(0), (2 * far - 1) * slope
 
 
 # Sampling ---------------------------------------------------------------------------------------------------
