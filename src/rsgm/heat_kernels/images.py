@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rsgm.heat_kernels.base import power_series
 
+#: logarithm of parts that do not count; smaller ones would be denormal numbers, which are slow
+_FAINT = -60.0
 # sinhc z = sinh z / z = sum z^2n / (2n+1)!, and sinhc'(z) / z, for z <= 1
 _SINHC = [1 / math.factorial(2 * n + 1) for n in range(9)]
 _SINHC_SLOPE = [(2 * n + 2) / math.factorial(2 * n + 3) for n in range(9)]
@@ -56,7 +58,7 @@ def _winding(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """
     k = 2 * math.pi / s.clamp(min=0.2)  # for smaller s and m <= pi/2, E < 1e-20, but it could overflow
     cosh, sinhc, slope = _hyperbolic(k * m)
-    scale = torch.exp(k * (m - math.pi))
+    scale = torch.exp((k * (m - math.pi)).clamp(min=_FAINT))
     return scale * (4 * math.pi * k * sinhc - 2 * cosh), scale * k * k * (4 * math.pi * k * slope - 2 * sinhc)
 
 
@@ -140,7 +142,7 @@ def sphere2_images(distance: Tensor, codistance: Tensor, s: Tensor) -> tuple[Ten
     # phi - theta from the sine and the cosine of its half, over cos(theta/2): positive terms only
     gap_cos = (sin_phi + cos_b * sine) * (cosine * cos_phi + sin_phi * sine)
     gap = 2 * torch.atan2(cosine * sin_b_squared, gap_cos)
-    weight = weight * torch.exp(gap * (2 * distance + gap) / (-2 * s))
+    weight = weight * torch.exp((gap * (2 * distance + gap) / (-2 * s)).clamp(min=_FAINT))
     weight = torch.cat([weight[:1] / 2, weight[1:-1], weight[-1:] / 2])
     total = weight.sum(0)
     log_prob = torch.log(4 * step * total) - 1.5 * torch.log(2 * math.pi * s) + s / 8

@@ -289,6 +289,18 @@ class Manifold(geoopt.Manifold, ABC):
         """The gradient of `heat_kernel`."""
         return self.heat_kernel(x0, x, s)[1]
 
+    def heat_kernel_mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        r""":math:`\nabla_x \log \sum_j p_s(x \mid x_j)` over the points of each row that count.
+
+        Arguments:
+            x0: ``(B, n, *shape)``
+            counts: whether each counts, ``(B, n)``; at least one of each row
+            x: ``(B, *shape)``
+            s: variance times, ``(B,)``
+        """
+        log_prob, score = self.heat_kernel(x0, x[:, None], s[:, None])
+        return mixture_score(self, log_prob, score, counts, x)
+
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the eigenfunction series cut after ``terms``: an approximation, for reproduction."""
         raise NotImplementedError(self._no_kernel("truncated series"))
@@ -380,6 +392,13 @@ class Manifold(geoopt.Manifold, ABC):
             f"The heat kernel of {self} has no known {what} here. Train with ImplicitScoreMatching or "
             "SlicedScoreMatching, which need only its samples."
         )
+
+
+def mixture_score(manifold: Manifold, log_prob: Tensor, score: Tensor, counts: Tensor, x: Tensor) -> Tensor:
+    """The mean of scores ``(B, n, *shape)`` at ``(B, *shape)``, weighted by those densities ``(B, n)`` that count."""
+    weight = log_prob.masked_fill(~counts, -math.inf).softmax(1)
+    # the summands may be much longer than their mean: so is their rounding
+    return manifold.proju(x, torch.einsum("ij,ij...->i...", weight, score))
 
 
 def require_manifold(value: Any, where: str) -> Manifold:

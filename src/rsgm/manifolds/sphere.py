@@ -198,6 +198,20 @@ class Sphere(Manifold, geoopt.Sphere):
             return super().heat_kernel(x0, x, s)
         return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, s, delta))
 
+    @override
+    def heat_kernel_mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        if self.dim not in _KERNELS:
+            return super().heat_kernel_mixture_score(x0, counts, x, s)
+        theta, delta = self.angles(x0, x[:, None])
+        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
+        log_prob, slope = _KERNELS[self.dim].evaluate_rows(lower, s, upper)
+        weights = log_prob.masked_fill(~counts, -math.inf).softmax(1) * slope / torch.minimum(lower, upper).sin()
+        # the directions of the gradients are tangent parts of chords, and these are added before they are projected
+        score = -self.proju(x, torch.einsum("ij,ijk->ik", weights, x0 - x[:, None]))
+        # the sum may be much longer than its tangent part: so is the rounding of that
+        return self.proju(x, score)
+
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the Gegenbauer series cut after degree ``terms``."""
 
