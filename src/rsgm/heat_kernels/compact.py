@@ -36,8 +36,6 @@ from rsgm.heat_kernels.images import circle_images, rotation_images, sphere2_ima
 
 _SWITCH = 1.5  # variance time at which the images hand over to the series
 _DEGREE = 7  # of the series from there on: exp(-8 * 9 * 1.5 / 2) is far below the rounding of float64
-#: points at a time on a CPU, whose cache then holds the images of all nodes: 2 to 3 times faster than at once
-_PIECE = 8192
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ class HeatKernel:
         geometry: of the manifold
         volume: its Riemannian volume
         images: ``(distance, codistance, s) -> (log-density, score)``, valid for s <= 1.5
+        piece: points at a time on a CPU, whose cache then holds what is temporary: 2 to 3 times faster than at once
 
     Example:
         >>> SPHERE2.log_prob(0.3, s=0.1)
@@ -73,6 +72,7 @@ class HeatKernel:
     geometry: RadialGeometry
     volume: float = field(compare=False)
     images: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = field(compare=False, repr=False)
+    piece: int = field(default=2**15, compare=False, repr=False)
 
     @property
     def dim(self) -> int:
@@ -116,13 +116,16 @@ class HeatKernel:
 
     def evaluate(self, distance: Tensor, s: Number, codistance: Tensor) -> tuple[Tensor, Tensor]:
         """`log_prob` and `score`, which share their work, of tensors of one type."""
-        given = torch.broadcast_tensors(distance, codistance, like(s, distance))
-        if distance.device.type != "cpu" or given[0].numel() <= _PIECE:
+        values = (distance, codistance, like(s, distance))
+        shape = torch.broadcast_shapes(*(value.shape for value in values))
+        # a time that many distances share stays one number
+        given = [value.reshape((1,) * (len(shape) - value.dim()) + value.shape) for value in values]
+        if distance.device.type != "cpu" or shape.numel() <= self.piece:
             return self._evaluate(*given)
-        pieces = zip(*(value.reshape(-1).split(_PIECE) for value in given), strict=True)
-        parts = zip(*(self._evaluate(*piece) for piece in pieces), strict=True)
-        log_prob, score = (torch.cat(part).view_as(given[0]) for part in parts)
-        return log_prob, score
+        rows = max(1, self.piece * shape[0] // shape.numel())
+        pieces = zip(*(value.expand(shape[0], *value.shape[1:]).split(rows) for value in given), strict=True)
+        log_prob, score = zip(*(self._evaluate(*piece) for piece in pieces), strict=True)
+        return torch.cat(log_prob), torch.cat(score)
 
     def evaluate_rows(self, distance: Tensor, s: Tensor, codistance: Tensor) -> tuple[Tensor, Tensor]:
         """`evaluate` of ``(B, n)`` distances at one time for each row, ``(B,)``, by one form for each; not for vmap.
@@ -138,7 +141,7 @@ class HeatKernel:
             (~late, self.images, distance.dtype),
             (late, lambda *given: self._late(*given, degree), torch.float64),
         ):
-            for index in chosen.nonzero().squeeze(1).split(max(1, _PIECE // distance.shape[1])):
+            for index in chosen.nonzero().squeeze(1).split(max(1, self.piece // distance.shape[1])):
                 given = (value[index].to(dtype) for value in (distance, codistance, s))
                 values[:, index] = torch.stack(form(*given)).to(distance.dtype)
         return values[0], values[1]
@@ -271,6 +274,6 @@ def _sampling_table(kernel: HeatKernel, dtype: torch.dtype, device: torch.device
 
 
 CIRCLE = HeatKernel("circle", SphereGeometry(1), 2 * math.pi, circle_images)
-SPHERE2 = HeatKernel("sphere2", SphereGeometry(2), 4 * math.pi, sphere2_images)
+SPHERE2 = HeatKernel("sphere2", SphereGeometry(2), 4 * math.pi, sphere2_images, piece=2**13)
 SPHERE3 = HeatKernel("sphere3", SphereGeometry(3), 2 * math.pi**2, sphere3_images)
 ROTATION = HeatKernel("rotation", RotationGeometry(), 8 * math.pi**2, rotation_images)
