@@ -16,7 +16,7 @@ def test_decay_of_the_average(decay):
     """min(d, (1 + k) / (10 + k)) after k steps: of the average so much is kept, the rest comes from the weights."""
     for k in (0, 1, 5, 200, 10**6):
         averages, weights = [torch.tensor([2.0, 4.0])], [torch.tensor([12.0, -6.0])]
-        EMA(decay)._average(averages, weights, torch.tensor(k))
+        EMA(decay)._average(averages, weights, k)
         kept = min(decay, (1 + k) / (10 + k))
         expected = kept * torch.tensor([2.0, 4.0]) + (1 - kept) * weights[0]
         torch.testing.assert_close(averages[0], expected, rtol=0, atol=1e-5)

@@ -5,8 +5,10 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, kl_divergence
 
@@ -610,6 +612,31 @@ def test_product_distribution():
 
 
 # ---- what a user may hand over
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dim", [1, 2, 3, 9, 99])
+@pytest.mark.parametrize("kappa", [0.1, 2.0, 300.0])
+def test_draws_follow_the_distribution_function(dim, kappa, dtype):
+    """That of the height along the mean, by quadrature; and of the height along another axis of what is across it."""
+    mean = Sphere(dim).random_uniform(dim + 1, generator=seeded(1), dtype=dtype)
+    x = VonMisesFisher(Sphere(dim), mean, kappa).draw(20_000, seeded(dim)).double()
+    t = torch.linspace(0, math.pi, 20_001, dtype=torch.float64)
+
+    def uniform_levels(cosine, kappa, dim):
+        """The distribution function of density exp(κ cos t) sin(t)^(dim - 1) at angles."""
+        log_density = kappa * (t.cos() - 1) + (dim - 1) * t.sin().clamp_min(1e-300).log()
+        mass = torch.cumulative_trapezoid((log_density - log_density.max()).exp(), t)
+        return np.interp(cosine.clamp(-1, 1).acos(), t[1:], mass / mass[-1])
+
+    mean = mean.double() / mean.double().norm()
+    along = x @ mean
+    assert scipy.stats.kstest(uniform_levels(along, kappa, dim), "uniform").pvalue > 1e-3
+    if dim > 1:
+        axis = Sphere(dim).proju(mean, torch.eye(dim + 1, dtype=torch.float64)[0])
+        across = x - along[:, None] * mean
+        cosine = (across @ (axis / axis.norm())) / across.norm(dim=-1)
+        assert scipy.stats.kstest(uniform_levels(cosine, 0.0, dim - 1), "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("concentration", [0.05, 0.07, 0.3])

@@ -336,6 +336,28 @@ def test_geodesics(make, dtype):
         assert torch.allclose(velocity, (ahead - behind) / 2e-6, rtol=0, atol=1e-6)
 
 
+WRITTEN = [make for make in variants(Manifold) if type(make.values[0]()).geodesic is not Manifold.geodesic]
+
+
+@pytest.mark.parametrize("make", WRITTEN)
+@pytest.mark.parametrize("length", [1e-30, 1e-5, 1e-2, 1.0])
+def test_geodesics_written_down_are_the_derivative_of_exp(make, length):
+    manifold = make()
+    origin = manifold.origin(100, *manifold.shape, dtype=torch.float64)
+    x0 = manifold.expmap(origin, manifold.random_tangent(origin, seeded(0)))
+    x1 = manifold.expmap(x0, length * manifold.random_tangent(x0, seeded(1)))
+    t = torch.rand(100, generator=seeded(2), dtype=torch.float64)
+    expected = Manifold.geodesic(manifold, x0, x1, t)
+    for dtype, accuracy in ((torch.float64, 1e-10), (torch.float32, 3e-3)):
+        x, y, time = (value.to(dtype) for value in (x0, x1, t))
+        if dtype == torch.float32:
+            # of the points as they were rounded
+            expected = Manifold.geodesic(manifold, x.double(), y.double(), time.double())
+        for found, right in zip(manifold.geodesic(x, y, time), expected, strict=True):
+            assert found.dtype == dtype
+            assert torch.allclose(found.double(), right, rtol=0, atol=accuracy)
+
+
 @spheres
 def test_the_velocity_is_transported(dim):
     sphere = Sphere(dim)

@@ -147,6 +147,20 @@ class TestValues:
         assert found.max() < 0
 
     @every_kernel
+    @every_dtype
+    def test_rows_of_one_time_each(self, kernel, dtype):
+        """By one form each: the values of `evaluate`, from the origin to the cut locus and at all times."""
+        s = torch.logspace(-5, 0.8, 60, dtype=torch.float64)
+        distance = torch.cat([torch.logspace(-5, 0, 30, dtype=torch.float64), torch.linspace(1.02, 3.14159, 40)])
+        distance, _, codistance = (value.expand(60, 70) for value in at(distance, s[:1], dtype))
+        found = kernel.evaluate_rows(distance, s.to(dtype), codistance)
+        expected = kernel.evaluate(distance.double(), s.to(dtype).double()[:, None], codistance.double())
+        eps = torch.finfo(dtype).eps
+        for value, right in zip(found, expected, strict=True):
+            assert value.dtype == dtype
+            torch.testing.assert_close(value.double(), right, rtol=40 * eps, atol=40 * eps)
+
+    @every_kernel
     def test_images_and_series_agree_where_they_meet(self, kernel):
         distance = torch.linspace(1e-3, math.pi - 1e-3, 200, dtype=torch.float64)
         distance, codistance = geometry(distance, torch.float64)

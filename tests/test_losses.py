@@ -417,6 +417,27 @@ def test_stable_target_takes_cells_at_early_times():
         torch.testing.assert_close(target(process, x0, x, t), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("manifold", [Sphere(1), Sphere(2), Sphere(3), SpecialOrthogonal(), Torus(3)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_scores_of_mixtures(manifold, dtype):
+    """The weighted mean of the conditional ones, of those points that count, at early, middle and late times."""
+    process, n = Brownian(manifold), 40
+    x0 = manifold.random_uniform(n, 8, *manifold.shape, generator=seeded(), dtype=torch.float64)
+    t = torch.linspace(1e-3, 1, n, dtype=torch.float64)
+    x = process.perturb(x0[:, 0], t, seeded(1))
+    counts = torch.rand(n, 8, generator=seeded(2)) < 0.7
+    counts[:, 0] = True
+    x0, x, t = (value.to(dtype) for value in (x0, x, t))
+    pairs = (x0.double().flatten(0, 1), x.double().repeat_interleave(8, 0), t.double().repeat_interleave(8))
+    log_prob, score = process.conditional(*pairs)
+    weight = log_prob.view(n, 8).masked_fill(~counts, -math.inf).softmax(1)
+    expected = torch.einsum("ij,ij...->i...", weight, score.view(x0.shape))
+    # in units of the noise
+    scale = process.std(t.double()).reshape(n, *(1,) * len(manifold.shape))
+    error = scale * (process.mixture_score(x0, counts, x, t).double() - expected)
+    assert error.abs().max() < (1e-4 if dtype == torch.float32 else 1e-11)
+
+
 def test_stable_target_keeps_to_its_context():
     """A mixed batch gives what each context's own part gives."""
     process = Brownian(Sphere(2))

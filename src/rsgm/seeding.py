@@ -33,6 +33,22 @@ def generator_from(*parts: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(seed_from(*parts))
 
 
+def set_seed(seed: int, device: torch.device) -> None:
+    """Seed the global generators of the CPU and of a device, from which the draws of a model there come.
+
+    `torch.manual_seed` seeds those of every kind of device; for one that the machine lacks it writes down the whole
+    call stack, in all 0.5 ms within a training loop.
+
+    Example:
+        >>> set_seed(3, torch.device("cpu"))
+        >>> torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(3)))
+        True
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
 class StepCounter:
     """Counts the batches of each optimiser step, of which there are several where gradients are accumulated.
 

@@ -1,18 +1,19 @@
-"""What sums of kernels over many points cost beside all pairs, in one run.
+"""What sums of kernels over many points cost beside all pairs.
 
     python tests/benchmarks/bench_kernels.py [--rounds 3] [--points 5000] [--centres 500000]
 
-Prints CPU seconds of one thread (the least of the rounds, which are interleaved) on the sphere, and ratios. One pass is
-one exponential of one width for all pairs. For many centres, all pairs are extrapolated from few of the queries.
+On the sphere, with the widths of the default kernel density. All pairs, an exponential of one width for each, are
+extrapolated from few of the queries.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 
 import torch
+from timing import Row, measure, show
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,35 +26,27 @@ FEW = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--points", type=int, default=5000)
     parser.add_argument("--centres", type=int, default=500_000)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    n, widths = options.points, KernelDensity(SPHERE).widths
-    x = SPHERE.random_uniform(n + options.centres, 3, generator=generator, dtype=torch.float64)
-    x, centres = x[:n], x[n:]
-    cases = {
-        "sums": lambda: sums(x, centres[:n], widths),
-        "one pass": lambda: all_pairs(x, centres[:n], widths[-1:]),
-        "all pairs": lambda: all_pairs(x, centres[:n], widths),
-        "sums, many": lambda: sums(x, centres, widths),
-        "all pairs, many": lambda: all_pairs(x[:FEW], centres, widths),
-    }
-    least = {name: min(seconds(case) for _ in range(options.rounds)) for name, case in cases.items()}
-    least["all pairs, many"] *= n / FEW
-    print(f"{len(widths)} widths; 'many' are {len(centres)} centres, else {n}; {n} points")
-    for name, value in least.items():
-        print(f"{name:<16} {value:9.3f} s CPU")
-    for top, bottom in (
-        ("sums", "one pass"),
-        ("sums", "all pairs"),
-        ("all pairs", "sums"),
-        ("all pairs, many", "sums, many"),
-    ):
-        print(f"{top} / {bottom:<16} {least[top] / least[bottom]:.2f}")
+    show(rows(options.rounds, options.points, options.centres))
+
+
+def rows(rounds: int = 3, points: int = 5000, centres: int = 500_000) -> Iterator[Row]:
+    """As many centres as queries, and many."""
+    generator, widths = torch.Generator().manual_seed(0), KernelDensity(SPHERE).widths
+    x = SPHERE.random_uniform(points + centres, 3, generator=generator, dtype=torch.float64)
+    x, places = x[:points], x[points:]
+    for count, reach in ((points, 1 / 25), (centres, 1 / 500)):
+        cases = {
+            "sums": partial(sums, x, places[:count], widths),
+            "pairs": partial(all_pairs, x[:FEW], places[:count], widths),
+        }
+        ratio = measure(cases, rounds).ratio("sums", "pairs") * FEW / points
+        what = f"kernel sums, {points} x {count}, {len(widths)} widths"
+        yield Row(what, "rsgm", "all pairs", ratio, reach)
 
 
 def sums(x: Tensor, centres: Tensor, widths: Tensor) -> Tensor:
@@ -70,12 +63,6 @@ def all_pairs(x: Tensor, centres: Tensor, widths: Tensor) -> Tensor:
             total = total + SPHERE.bump_log_prob(chunk[:, None, None], some, widths[:, None]).exp_().sum(-1)
         parts.append(total)
     return torch.cat(parts)
-
-
-def seconds(case: Callable[[], Tensor]) -> float:
-    start = time.process_time()
-    case()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -1,26 +1,25 @@
-"""What a sliced training step costs as the dimension grows, beside the network alone, in one run.
+"""What a training step costs as the dimension grows, beside the network alone.
 
-    python tests/benchmarks/bench_sliced.py [--rounds 7] [--steps 10] [--dims 1 10 50 200]
+    python tests/benchmarks/bench_sliced.py [--rounds 7] [--dims 1 200] [--exact 50]
 
-On the torus T^n with the network and the loss of configs/torus_rsgm_ssm.yaml, batch 512. Prints medians of CPU
-milliseconds (one thread, rounds interleaved) of a forward and a backward pass: of the network alone, of denoising and
-of sliced score matching; then each relative to n = 1, and relative to the growth of the network alone.
+On the torus T^n with the network of configs/torus_rsgm_ssm.yaml, batch 512: a forward and a backward pass of the
+network alone, of denoising and of sliced score matching, each relative to n = 1, and that relative to the growth of the
+network alone. Implicit score matching, with n + 1 products for 2, beside (n + 1) / 2.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from timing import Row, measure, show
 
-from rsgm import RSGM, LawData, Torus
+from rsgm import RSGM, Torus
 from rsgm.distributions import TorusWrappedNormal
 from rsgm.fields import DivergenceFreeField
-from rsgm.losses import DenoisingScoreMatching, Loss, SlicedScoreMatching
+from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching, Loss, SlicedScoreMatching
 from rsgm.networks import MLP, LogTime, SiLU
 from rsgm.processes import Brownian, ImportanceTime
 from rsgm.schedules import LinearBeta
@@ -29,37 +28,47 @@ BATCH = 512
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--dims", type=int, nargs="+", default=[1, 10, 50, 200])
+    parser.add_argument("--dims", type=int, nargs="+", default=[10, 50, 200])
+    parser.add_argument("--exact", type=int, nargs="+", default=[10, 50])
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    time_sampler = ImportanceTime(stratified=True)
-    losses = {"denoising": DenoisingScoreMatching(time_sampler), "sliced": SlicedScoreMatching(time_sampler)}
-    cases: dict[tuple[str, int], Callable[[], None]] = {}
-    for dim in options.dims:
-        data = LawData(TorusWrappedNormal(dim), train_size=1, val_size=1, test_size=1, batch_size=BATCH)
-        data.setup()
-        x = data.train_batch(0)[0].float()
-        for name, loss in losses.items():
-            cases[name, dim] = partial(train, model(dim, loss), x)
-        cases["network", dim] = partial(pass_network, model(dim, losses["sliced"]), x)
-    times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-    for _ in range(1 + options.rounds):
-        for case, step in cases.items():
-            start = time.process_time()
-            for _ in range(options.steps):
-                step()
-            times[case].append((time.process_time() - start) / options.steps)
-    # the first round is for warming up
-    medians = {case: 1e3 * statistics.median(values[1:]) for case, values in times.items()}
-    first = options.dims[0]
-    growth = {(name, dim): value / medians[name, first] for (name, dim), value in medians.items()}
-    print(f"{'':<10} {'n':>5} {'ms':>8} {f'/ n={first}':>8} {'/ network':>10}")
-    for (name, dim), value in medians.items():
-        relative = growth[name, dim] / growth["network", dim]
-        print(f"{name:<10} {dim:>5} {value:8.2f} {growth[name, dim]:8.2f} {relative:10.2f}")
+    show(rows(options.rounds, options.dims, options.exact))
+
+
+def rows(rounds: int = 5, dims: tuple[int, ...] = (200,), exact: tuple[int, ...] = (50,)) -> Iterator[Row]:
+    """Growth from n = 1."""
+    time = ImportanceTime(stratified=True)
+    losses = {"denoising": DenoisingScoreMatching(time), "sliced": SlicedScoreMatching(time)}
+    for dim in dims:
+        times = measure(
+            {
+                f"{name} {n}": case
+                for n in (1, dim)
+                for name, case in [("network", _network(n)), *((name, _step(n, loss)) for name, loss in losses.items())]
+            },
+            rounds,
+        )
+        network = times.ratio(f"network {dim}", "network 1")
+        for name in losses:
+            growth = times.ratio(f"{name} {dim}", f"{name} 1") / network
+            yield Row(f"{name} step, T{dim} over T1", "growth", "the network's", growth, 1.3)
+    for dim in exact:
+        times = measure({f"exact {n}": _step(n, ImplicitScoreMatching(time)) for n in (1, dim)}, rounds)
+        growth = times.ratio(f"exact {dim}", "exact 1") / ((dim + 1) / 2)
+        yield Row(f"implicit step, T{dim} over T1", "growth", "(n + 1) / 2", growth, 1.1)
+
+
+def _step(dim: int, loss: Loss) -> Callable[[], None]:
+    return partial(train, model(dim, loss), _points(dim))
+
+
+def _network(dim: int) -> Callable[[], None]:
+    return partial(pass_network, model(dim, SlicedScoreMatching()), _points(dim))
+
+
+def _points(dim: int) -> torch.Tensor:
+    return TorusWrappedNormal(dim).draw(BATCH, torch.Generator().manual_seed(0)).float()
 
 
 def model(dim: int, loss: Loss) -> RSGM:

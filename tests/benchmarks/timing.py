@@ -61,7 +61,7 @@ def show(rows: Iterable[Row]) -> None:
     for row in rows:
         mark = "" if row.ratio <= row.reach else "  not reached"
         print(
-            f"{row.what:<44} {row.contestant} / {row.reference}: {row.ratio:.2f} (reach {row.reach:g}){mark}",
+            f"{row.what:<46} {row.contestant} / {row.reference}: {row.ratio:.3g} (reach {row.reach:.3g}){mark}",
             flush=True,
         )
 

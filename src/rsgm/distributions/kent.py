@@ -103,8 +103,8 @@ class Kent(ManifoldDistribution):
         across, along = q / (1 + q / a), q / (1 + q / b)
         q, scale, across, along = (part.to(self.frame) for part in (q, scale, across, along))
 
-        def propose() -> tuple[Tensor, Tensor]:
-            gauss = torch.randn(n, *scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
+        def propose(q: Tensor, kappa: Tensor, across: Tensor, along: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+            gauss = torch.randn(scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
             length = (scale * gauss).norm(dim=-1)
             z = scale * gauss / length[..., None]
             first, second, third = z.unbind(-1)
@@ -112,9 +112,10 @@ class Kent(ManifoldDistribution):
             bingham = 0.5 * (across * (gauss[..., 1] / length).square() + along * (gauss[..., 2] / length).square())
             drop = torch.where(first > 0, (second.square() + third.square()) / (1 + first.abs()), 1 - first)
             envelope = 0.5 * (3 - q) + 1.5 * ((q / 3).log() + (2 * bingham / q).log1p())
-            return z, level.log() <= envelope - bingham - 0.5 * self.concentration * drop.square()
+            return z, level.log() <= envelope - bingham - 0.5 * kappa * drop.square()
 
-        local = first_accepted(q.expand(n, *q.shape), (3,), propose)
+        parameters = (q, self.concentration, across, along, scale)
+        local = first_accepted(propose, (3,), *(part.expand(n, *part.shape) for part in parameters))
         return self.manifold.projx(torch.einsum("...ij,...j->...i", self.frame, local))
 
     @property

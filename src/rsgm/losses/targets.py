@@ -14,7 +14,7 @@ from rsgm.manifolds import expand
 from rsgm.processes import Process
 
 #: kernels that are evaluated at a time: few enough that temporary results stay in a processor's cache
-_PAIRS = 8192
+_PAIRS = 2**14
 #: noise is short if its square is this part of the square of the distance of two members of a cell
 _SHORT = 0.1
 
@@ -102,8 +102,10 @@ class StableTarget(ScoreTarget):
         references, is_real = torch.where(early[:, None], cell[own], member[own]), is_real[own]
         if context is not None:
             is_real = is_real & (context[references] == context[:, None]).flatten(2).all(-1)
-        parts = (value.split(max(1, _PAIRS // self.group)) for value in (x, t, references, is_real))
-        return torch.cat([_posterior_mean(process, x0, *part) for part in zip(*parts, strict=True)])
+        parts = (value.split(max(1, _PAIRS // self.group)) for value in (references, is_real, x, t))
+        return torch.cat(
+            [process.mixture_score(x0[near], real, *part) for near, real, *part in zip(*parts, strict=True)]
+        )
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,6 @@ class TruncatedTarget(ScoreTarget):
         # the series is only ever used above the threshold; below, it may not even be positive
         series = process.manifold.heat_kernel_series_score(x0, x, s.clamp_min(max(self.threshold, 1e-3)), self.terms)
         return torch.where(column <= self.threshold, varadhan, series)
-
-
-def _posterior_mean(process: Process, x0: Tensor, x: Tensor, t: Tensor, references: Tensor, is_real: Tensor) -> Tensor:
-    """Of each noisy point, over those of its ``references`` ``(rows, group)`` among ``x0`` that count."""
-    rows, group = references.shape
-    log_prob, score = process.conditional(
-        x0[references].flatten(0, 1), x.repeat_interleave(group, 0), t.repeat_interleave(group)
-    )
-    weight = log_prob.view(rows, group).masked_fill(~is_real, -math.inf).softmax(1)
-    mean = torch.einsum("ij,ij...->i...", weight, score.view(rows, group, *x.shape[1:]))
-    return process.manifold.proju(x, mean)  # the summands may be much longer than their mean: so is their rounding
 
 
 def _cells(x: Tensor, size: int) -> Tensor:

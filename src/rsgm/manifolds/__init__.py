@@ -1,7 +1,7 @@
 """Geometry: every manifold is one file and one class, constructible without arguments."""
 
 from rsgm.manifolds.adapted import Adapted
-from rsgm.manifolds.base import Manifold, require_manifold
+from rsgm.manifolds.base import Manifold, mixture_score, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.grid import Grid
 from rsgm.manifolds.hyperbolic import Hyperbolic
@@ -24,6 +24,7 @@ __all__ = [
     "Torus",
     "expand",
     "from_lat_lon",
+    "mixture_score",
     "require_manifold",
     "to_lat_lon",
 ]

@@ -151,12 +151,16 @@ class Manifold(geoopt.Manifold, ABC):
         r"""The point :math:`\exp_{x_0}(t \log_{x_0} x_1)` of the shortest geodesic, and its velocity there.
 
         The velocity is the derivative of the exponential map, smooth at both ends and across the cut locus, where
-        logarithms from the point itself are not.
+        logarithms from the point itself are not. This default differentiates it; the manifolds here write it down,
+        at a tenth of the time.
 
         Arguments:
             x0: where it starts, ``(*batch, *shape)``
             x1: where it arrives at the time 1
             t: times, ``batch``
+
+        Returns:
+            points and tangent vectors there, ``(*batch, *shape)``
         """
         direction, times = self.logmap(x0, x1), expand(t, x0)
         return torch.func.jvp(lambda s: self.expmap(x0, s * direction), (times,), (torch.ones_like(times),))
@@ -285,6 +289,18 @@ class Manifold(geoopt.Manifold, ABC):
         """The gradient of `heat_kernel`."""
         return self.heat_kernel(x0, x, s)[1]
 
+    def heat_kernel_mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        r""":math:`\nabla_x \log \sum_j p_s(x \mid x_j)` over the points of each row that count.
+
+        Arguments:
+            x0: ``(B, n, *shape)``
+            counts: whether each counts, ``(B, n)``; at least one of each row
+            x: ``(B, *shape)``
+            s: variance times, ``(B,)``
+        """
+        log_prob, score = self.heat_kernel(x0, x[:, None], s[:, None])
+        return mixture_score(self, log_prob, score, counts, x)
+
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the eigenfunction series cut after ``terms``: an approximation, for reproduction."""
         raise NotImplementedError(self._no_kernel("truncated series"))
@@ -350,7 +366,9 @@ class Manifold(geoopt.Manifold, ABC):
             return reason
         if not x.is_floating_point():
             return f"`{name}` is of the type {x.dtype}, not of floating point numbers"
-        return None if bool(x.isfinite().all()) else f"`{name}` has coordinates that are not finite"
+        # a sum is finite where all terms are, but for an overflow, and costs a tenth
+        finite = bool(x.sum().isfinite()) or bool(x.isfinite().all())
+        return None if finite else f"`{name}` has coordinates that are not finite"
 
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         """Why finite coordinates are no point, if they are none."""
@@ -374,6 +392,13 @@ class Manifold(geoopt.Manifold, ABC):
             f"The heat kernel of {self} has no known {what} here. Train with ImplicitScoreMatching or "
             "SlicedScoreMatching, which need only its samples."
         )
+
+
+def mixture_score(manifold: Manifold, log_prob: Tensor, score: Tensor, counts: Tensor, x: Tensor) -> Tensor:
+    """The mean of scores ``(B, n, *shape)`` at ``(B, *shape)``, weighted by those densities ``(B, n)`` that count."""
+    weight = log_prob.masked_fill(~counts, -math.inf).softmax(1)
+    # the summands may be much longer than their mean: so is their rounding
+    return manifold.proju(x, torch.einsum("ij,ij...->i...", weight, score))
 
 
 def require_manifold(value: Any, where: str) -> Manifold:

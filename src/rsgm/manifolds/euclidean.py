@@ -52,6 +52,11 @@ class Euclidean(Manifold, geoopt.Euclidean):
         return torch.linalg.vector_norm(x - y, dim=-1, keepdim=keepdim)
 
     @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        velocity = x1 - x0
+        return x0 + expand(t, x0) * velocity, velocity
+
+    @override
     def origin(  # type: ignore[override]
         self, *size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None, seed: int = 42
     ) -> Tensor:

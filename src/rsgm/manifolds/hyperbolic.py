@@ -88,11 +88,7 @@ class Hyperbolic(Manifold):
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         r""":math:`\cosh|u|\,x + \mathrm{sinhc}|u|\,u`."""
         components = self._components(x, u)
-        square = components.square().sum(-1, keepdim=True)
-        small = square < 1e-8
-        r = torch.where(small, torch.ones_like(square), square).sqrt()
-        cosh = torch.where(small, 1 + square / 2, r.cosh())
-        sinhc = torch.where(small, 1 + square / 6, r.sinh() / r)
+        cosh, sinhc = _cosh_sinhc(components.square().sum(-1, keepdim=True))
         # the vector of exactly that length: what they differ by would be multiplied by the exponential of it
         return self._point(cosh * x[..., 1:] + self._lift(x, sinhc * components)[..., 1:])
 
@@ -117,6 +113,15 @@ class Hyperbolic(Manifold):
         ratio = 2 * torch.asinh(chord / 2) / (chord * (1 + square / 4).sqrt())
         ratio = torch.where(small, 1 - square / 6 + square.square() / 30, ratio)
         return self._vector(x, ratio * (y[..., 1:] - x[..., 1:] - square / 2 * x[..., 1:]))
+
+    @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        t, components = expand(t, x0), self._components(x0, self.logmap(x0, x1))
+        square = components.square().sum(-1, keepdim=True)
+        cosh, sinhc = _cosh_sinhc(t.square() * square)
+        along, space = self._lift(x0, components)[..., 1:], x0[..., 1:]
+        xt = self._point(cosh * space + t * sinhc * along)
+        return xt, self._vector(xt, cosh * along + t * square * sinhc * space)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r""":math:`v + \frac{\langle y, v\rangle}{1 - \langle x, y\rangle}(x + y)`: parallel along the geodesic."""
@@ -268,3 +273,10 @@ class Hyperbolic(Manifold):
         # x0 y0 - 1 without the subtraction
         far = (square_a + square_b + square_a * square_b) / (1 + times) - dot
         return 2 * torch.where(dot > 0, near, far)
+
+
+def _cosh_sinhc(square: Tensor) -> tuple[Tensor, Tensor]:
+    """``cosh r`` and ``sinh r / r`` of the square of r."""
+    small = square < 1e-8
+    r = torch.where(small, torch.ones_like(square), square).sqrt()
+    return torch.where(small, 1 + square / 2, r.cosh()), torch.where(small, 1 + square / 6, r.sinh() / r)

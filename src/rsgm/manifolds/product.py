@@ -115,6 +115,11 @@ class Product(Manifold):
         return self.join(self._each(lambda m, a, b: m.logmap(a, b), x, y))
 
     @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        points, velocities = zip(*self._each(lambda m, a, b: m.geodesic(a, b, t), x0, x1), strict=True)
+        return self.join(points), self.join(velocities)
+
+    @override
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         return self.join(self._each(lambda m, a, b, c: m.transp(a, b, c), x, y, v))
 

@@ -113,8 +113,8 @@ def bingham(width: Tensor, generator: torch.Generator | None = None) -> Tensor:
     std = (scale + 4 / b).rsqrt()  # of v / h
     h = scale.sqrt()
 
-    def propose() -> tuple[Tensor, Tensor]:
-        gauss = torch.randn(*scale.shape, 4, generator=generator, dtype=scale.dtype, device=scale.device)
+    def propose(scale: Tensor, b: Tensor, std: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        gauss = torch.randn(len(scale), 4, generator=generator, dtype=scale.dtype, device=scale.device)
         real, vector = gauss[..., :1], std[..., None] * gauss[..., 1:]
         length = torch.cat([real, h[..., None] * vector], -1).norm(dim=-1, keepdim=True)
         energy = 2 * (vector / length).square().sum(-1)
@@ -122,7 +122,7 @@ def bingham(width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         accept = 2 * ((1 + 2 * energy / b) * b / 4).log() + 2 - b / 2 - energy >= level.log()
         return torch.cat([real, h[..., None] * vector], -1) / length, accept
 
-    return first_accepted(scale, (4,), propose)
+    return first_accepted(propose, (4,), scale, b, std, h)
 
 
 def turned(x: Tensor, q: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from rsgm.manifolds.rotations import (
     rotation_vector_to_quaternion,
     turned,
 )
-from rsgm.manifolds.tensors import log_sinc, safe_norm
+from rsgm.manifolds.tensors import expand, log_sinc, safe_norm
 
 __all__ = [
     "SpecialOrthogonal",
@@ -104,6 +104,13 @@ class SpecialOrthogonal(Manifold):
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         r"""The shortest tangent vector at ``x`` that leads to ``y``; at the angle :math:`\pi`, one of two."""
         return self.from_frame(x, quaternion_to_rotation_vector(relative_quaternion(x, y)))
+
+    @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        # the body turns at a constant rate about an axis that is fixed in it
+        w = quaternion_to_rotation_vector(relative_quaternion(x0, x1))
+        xt = turned(x0, rotation_vector_to_quaternion(expand(t, w) * w))
+        return xt, self.from_frame(xt, w)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r"""Parallel along the geodesic: in the body's axes, :math:`e^{-\mathrm{hat}\,w/2}` with the w to ``y``."""

@@ -12,9 +12,11 @@ from typing_extensions import override
 from rsgm import heat_kernels
 from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension
-from rsgm.manifolds.tensors import log_sinc, safe_norm
+from rsgm.manifolds.tensors import expand, log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
+#: numbers of points that are drawn at a time: temporary results stay in a processor's cache
+_PIECE = 2**15
 _KERNELS = {1: heat_kernels.CIRCLE, 2: heat_kernels.SPHERE2, 3: heat_kernels.SPHERE3}
 
 
@@ -74,6 +76,18 @@ class Sphere(Manifold, geoopt.Sphere):
         ratio = torch.where(sine > 0, theta / sine.clamp_min(torch.finfo(x.dtype).tiny), torch.ones_like(theta))
         antipode = (delta == 0) & (theta > 0)
         return torch.where(antipode, math.pi * self._some_tangent(x), -ratio * direction)
+
+    @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        near, far = (torch.linalg.vector_norm(chord, dim=-1, keepdim=True) for chord in (x1 - x0, x1 + x0))
+        length = 2 * torch.atan2(near, far)
+        ahead = self.proju(x0, torch.where(far < near, x1 + x0, x1 - x0))
+        sine = torch.linalg.vector_norm(ahead, dim=-1, keepdim=True)
+        # at the antipode one of all directions; at the length zero it does not count
+        unit = torch.where(sine > 0, ahead / sine.clamp_min(torch.finfo(x0.dtype).tiny), self._some_tangent(x0))
+        angle = expand(t, x0) * length
+        cos, sin = angle.cos(), angle.sin()
+        return self.projx(cos * x0 + sin * unit), length * (cos * unit - sin * x0)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         r""":math:`v - \frac{\langle y, v\rangle}{1 + \langle x, y\rangle}(x + y)`: parallel along the geodesic."""
@@ -147,11 +161,27 @@ class Sphere(Manifold, geoopt.Sphere):
 
     def bump_sample(self, centre: Tensor, width: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Von Mises-Fisher draws; the centre at width zero, NaN where the width is NaN."""
-        height = draw_heights(width.expand(centre.shape[:-1]), self.dim, generator)
-        tangent = self.random_tangent(centre, generator)
-        unit = tangent / tangent.norm(dim=-1, keepdim=True)
-        height = height[..., None]
-        return self.projx((1 - height) * centre + (height * (2 - height)).sqrt() * unit)
+        height = draw_heights(width, self.dim, centre.shape[:-1], generator)
+        rows = max(1, _PIECE // (self.dim + 1))
+        pieces = zip(centre.reshape(-1, self.dim + 1).split(rows), height.reshape(-1, 1).split(rows), strict=True)
+        return torch.cat([self._about(*piece, generator) for piece in pieces]).view(centre.shape)
+
+    def _about(self, centre: Tensor, height: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Points in random directions from ``centre`` ``(n, dim + 1)``, at the cosines ``1 - height``, ``(n, 1)``."""
+        options = {"generator": generator, "dtype": centre.dtype, "device": centre.device}
+        if self.dim == 2:
+            angle = 2 * math.pi * torch.rand(len(centre), **options)
+            direction = torch.stack([angle.cos(), angle.sin()], -1)
+        else:
+            direction = torch.randn(centre[:, 1:].shape, **options)
+            direction = direction / direction.norm(dim=-1, keepdim=True)
+        cosine, sine = 1 - height, (height * (2 - height)).sqrt()
+        # the tangent vector of the components sine * direction in `frame`, with two arrays of its size
+        first, rest = centre[..., :1], centre[..., 1:]
+        lean = sine * torch.einsum("ni,ni->n", direction, rest)[:, None]
+        start = cosine * first - torch.where(first >= 0, lean, -lean)
+        along = (cosine - lean / (1 + first.abs())) * rest
+        return self.projx(torch.cat([start, torch.addcmul(along, sine, direction)], -1))
 
     def heat_kernel_sample(self, x0: Tensor, s: Number, generator: torch.Generator | None = None) -> Tensor:
         """Exact for d = 1, 2, 3: a Gaussian tangent vector with its length mapped to the kernel's radial law."""
@@ -167,6 +197,20 @@ class Sphere(Manifold, geoopt.Sphere):
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
         return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, s, delta))
+
+    @override
+    def heat_kernel_mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, s: Tensor) -> Tensor:
+        if self.dim not in _KERNELS:
+            return super().heat_kernel_mixture_score(x0, counts, x, s)
+        theta, delta = self.angles(x0, x[:, None])
+        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
+        log_prob, slope = _KERNELS[self.dim].evaluate_rows(lower, s, upper)
+        weights = log_prob.masked_fill(~counts, -math.inf).softmax(1) * slope / torch.minimum(lower, upper).sin()
+        # the directions of the gradients are tangent parts of chords, and these are added before they are projected
+        score = -self.proju(x, torch.einsum("ij,ijk->ik", weights, x0 - x[:, None]))
+        # the sum may be much longer than its tangent part: so is the rounding of that
+        return self.proju(x, score)
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the Gegenbauer series cut after degree ``terms``."""
@@ -191,6 +235,13 @@ class Sphere(Manifold, geoopt.Sphere):
         return torch.cat(
             [u[..., :1].sqrt() * torch.cat([other.cos(), other.sin()], -1), (1 - u[..., :1]).sqrt() * circle], -1
         )
+
+    def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
+        # as the base class, by the largest coordinate of each point alone, at a third of the time
+        length = torch.linalg.vector_norm(x, dim=-1)
+        largest = x.abs().amax(-1) / length
+        ok = bool(((length - 1).abs() * largest <= atol + rtol * largest).all())
+        return None if ok else f"`x` is not of length one, with atol={atol}, rtol={rtol}"
 
     def _away(self, x0: Tensor, x: Tensor, theta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
         """``sin(theta)`` times the unit vector at ``x`` that leads away from ``x0``, and the sine itself."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm import heat_kernels
 from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold, check_dimension
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
-from rsgm.manifolds.tensors import safe_norm
+from rsgm.manifolds.tensors import expand, safe_norm
 
 _CIRCLE = Sphere(1)
 
@@ -77,6 +78,12 @@ class Torus(Manifold):
     @override
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         return _CIRCLE.logmap(x, y)
+
+    @override
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = torch.atan2(*_sine_cosine(x0, x1))
+        xt = self.projx(_turned(x0, expand(t, angle) * angle))
+        return xt, self.from_frame(xt, angle)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Angular velocities stay what they are."""
@@ -155,8 +162,12 @@ class Torus(Manifold):
 
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The circles': the sum of the log-densities, each gradient."""
-        log_prob, score = _CIRCLE.heat_kernel(x0, x, like(s, x)[..., None])
-        return log_prob.sum(-1), score
+        # as Sphere(1) has it, without sums over an axis of two, which cost more than the kernel
+        sine, cosine = _sine_cosine(x0, x)
+        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        theta, delta = (torch.atan2(sine.abs(), value).clamp_min(floor) for value in (cosine, -cosine))
+        log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, like(s, x)[..., None], delta)
+        return log_prob.sum(-1), self.from_frame(x, slope / torch.minimum(theta, delta).sin() * sine)
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""
@@ -175,6 +186,14 @@ class Torus(Manifold):
 
 def _quarter_turn(x: Tensor) -> Tensor:
     return torch.stack([-x[..., 1], x[..., 0]], -1)
+
+
+def _sine_cosine(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the angles from ``x0`` to ``x1``; the sine from the shorter of the chords to ``x1`` and to its antipode."""
+    cosine = x0[..., 0] * x1[..., 0] + x0[..., 1] * x1[..., 1]
+    sign = torch.where(cosine < 0, 1.0, -1.0).to(x0.dtype)
+    first, second = x1[..., 0] + sign * x0[..., 0], x1[..., 1] + sign * x0[..., 1]
+    return x0[..., 0] * second - x0[..., 1] * first, cosine
 
 
 def _turned(x: Tensor, angle: Tensor) -> Tensor:

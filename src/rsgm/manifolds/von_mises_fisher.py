@@ -59,25 +59,34 @@ def mean_cosine(kappa: Tensor, dim: int) -> Tensor:
     return (kappa / dim * (log_weight.softmax(-1) * product).sum(-1)).to(kappa.dtype)
 
 
-def draw_heights(width: Tensor, dim: int, generator: torch.Generator | None = None) -> Tensor:
-    r"""Draws of w for the concentrations :math:`\text{width}^{-2}`; zero at width zero, NaN where it is NaN.
+def draw_heights(width: Tensor, dim: int, batch: torch.Size, generator: torch.Generator | None = None) -> Tensor:
+    r"""Draws ``batch`` of w for the concentrations :math:`\text{width}^{-2}`; zero at width zero, NaN where it is NaN.
 
-    Wood's rejection method (Wood 1994, Comm. Statist. Simul. 23), for w in units of its scale width².
+    On S² by the inverse of the distribution function, else by Wood's rejection method (Wood 1994, Comm. Statist. Simul.
+    23), for w in units of its scale width². Its Beta variate, of two equal parameters d / 2, is
+    :math:`\tfrac12 - \tfrac12\sqrt{1 - u^{2/(d-1)}}\cos 2\pi v` of uniform u and v (Ulrich 1984, Appl. Statist. 33).
     """
     # beyond, the law is uniform to the last digit
     scale = width.square().clamp_max(1e16)
+    options = {"generator": generator, "dtype": scale.dtype, "device": scale.device}
+    if dim == 2:
+        u = torch.rand(batch, **options)
+        # adding zero turns -0 to 0
+        return (-scale * torch.log1p(u * torch.expm1(-2 / scale)) + 0.0).clamp_max(2)
     b = dim / (2 / scale + torch.hypot(2 / scale, scale.new_tensor(dim)))
     ratio = dim / (2 + torch.hypot(scale.new_tensor(2), dim * scale))
     pole = 2 * ratio / (1 + b)
 
-    def propose() -> tuple[Tensor, Tensor]:
-        gauss = torch.randn(2, *scale.shape, dim, generator=generator, dtype=scale.dtype, device=scale.device)
-        first, second = gauss.square().sum(-1)
-        beta = first / (first + second)
+    def propose(scale: Tensor, b: Tensor, ratio: Tensor, pole: Tensor) -> tuple[Tensor, Tensor]:
+        u, turn, level = torch.rand(3, len(scale), **options)
+        if dim == 1:
+            beta = (math.pi * turn).sin().square()
+        else:
+            beta = (1 - (1 - u.pow(2 / (dim - 1))).sqrt() * (2 * math.pi * turn).cos()) / 2
         height = 2 * ratio * beta / (1 - (1 - b) * beta)
-        level = torch.rand(scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
         odds = (pole + height - scale * pole * height) / (pole * (2 - scale * pole))
         return height, pole - height + dim * odds.log() >= level.log()
 
+    parameters = (value.expand(batch) for value in (scale, b, ratio, pole))
     # the product may round to more than the height of the antipode
-    return (scale * first_accepted(scale, (), propose)).clamp_max(2)
+    return (scale * first_accepted(propose, (), *parameters)).clamp_max(2)

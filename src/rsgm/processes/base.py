@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rsgm import divergence
 from rsgm.distributions import ManifoldDistribution
 from rsgm.fields import Field
-from rsgm.manifolds import Manifold, expand
+from rsgm.manifolds import Manifold, expand, mixture_score
 from rsgm.schedules import Schedule
 
 
@@ -63,6 +63,19 @@ class Process(nn.Module, ABC):
     def conditional_score(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """``∇_x log p_t(x | x0)``: the target of denoising score matching."""
         return self.conditional(x0, x, t)[1]
+
+    def mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        r""":math:`\nabla_x \log \sum_j p_t(x \mid x_j)`, the mean of conditional scores that the likely points weigh.
+
+        Arguments:
+            x0: points that each ``x`` may come from, ``(B, n, *shape)``
+            counts: those that it may, ``(B, n)``; at least one of each row
+            x: noisy points, ``(B, *shape)``
+            t: their times, ``(B,)``
+        """
+        rows, n = counts.shape
+        log_prob, score = self.conditional(x0.flatten(0, 1), x.repeat_interleave(n, 0), t.repeat_interleave(n))
+        return mixture_score(self.manifold, log_prob.view(rows, n), score.view_as(x0), counts, x)
 
     def perturb_with_score(
         self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None

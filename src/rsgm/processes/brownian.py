@@ -70,3 +70,7 @@ class Brownian(Process):
     def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The heat kernel at s(t)."""
         return self.manifold.heat_kernel(x0, x, self.schedule.integral(t))
+
+    @override
+    def mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        return self.manifold.heat_kernel_mixture_score(x0, counts, x, self.schedule.integral(t))

@@ -29,7 +29,7 @@ from rsgm.models import (
     weights_in,
     written_by,
 )
-from rsgm.seeding import StepCounter, seed_from
+from rsgm.seeding import StepCounter, seed_from, set_seed
 from rsgm.training.callbacks import EMA, Cost
 from rsgm.training.learning import LearningRate, WarmupCosine
 from rsgm.training.monitor import Curves
@@ -157,7 +157,8 @@ class Training(LightningModule):
         """Make every draw of this step a function of (seed, step, rank)."""
         if batch_idx == 0:  # of a loader of one's own nobody has looked at the points
             self.model.require_points(unpack(batch)[0], "a batch of training")
-        torch.manual_seed(seed_from("step", self.seed, *self._position(self.global_step), self.global_rank))
+        seed = seed_from("step", self.seed, *self._position(self.global_step), self.global_rank)
+        set_seed(seed, self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss; checked at the first step and where `logs`, for both cost time."""
