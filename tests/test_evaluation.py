@@ -67,7 +67,7 @@ KEYS = {
     "latents": dict,
     "seconds": {"training", "evaluation"},
     "peak_memory_mb": float,
-    "versions": {"python", "rsgm", "torch", "pytorch_lightning", "geoopt", "numpy", "git"},
+    "versions": {"python", "rsgm", "torch", "pytorch_lightning", "torchdiffeq", "geoopt", "numpy", "git"},
 }
 
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_likelihood.py
 
 One network each on S² and T⁷, 512 points, CPU time of one thread, ratios of interleaved rounds. The peer's solve is
-written by its formula with torchdiffeq (`flows.mean_norm_log_prob`), which the extra ``dev`` installs. "Equal worst
+written by its formula with torchdiffeq (`flows.mean_norm_log_prob`). "Equal worst
 error": the loosest tolerance of a list at which the largest error is that of the peer at 1e-5, or less; errors are
 against a solve at 1e-9.
 """

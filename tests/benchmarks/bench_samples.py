@@ -3,8 +3,7 @@
     python tests/benchmarks/bench_samples.py
 
 The same network and the same noise, CPU time of one thread, ratios of interleaved rounds. The peers' ways are written
-by their formulas (`flows.mean_norm_sample` needs torchdiffeq, which the extra ``dev`` installs). Errors are root
-mean squares of the distances of end points from those of a solve at 1e-9.
+by their formulas. Errors are root mean squares of the distances of end points from those of a solve at 1e-9.
 """
 
 from __future__ import annotations

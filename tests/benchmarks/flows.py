@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torchdiffeq import odeint
 
 import rsgm
 from rsgm import FlowMatching, LawData, Sphere, Torus
@@ -40,8 +41,6 @@ def mean_norm_log_prob(flow: Flow, x: Tensor, tolerance: float = 1e-5) -> Tensor
 
     Its dopri5 controls the mean of the squared errors over the whole batch (Chen and Lipman 2024, arXiv:2302.03660).
     """
-    from torchdiffeq import odeint
-
     manifold, shape = flow.manifold, x.shape
 
     def slope(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -60,7 +59,6 @@ def mean_norm_log_prob(flow: Flow, x: Tensor, tolerance: float = 1e-5) -> Tensor
 
 def mean_norm_sample(flow: Flow, x: Tensor, tolerance: float = 1e-5) -> Tensor:
     """The data of noise ``x`` as riemannian-fm draws them: dopri5 in float32, with the mean as above."""
-    from torchdiffeq import odeint
 
     def slope(t: Tensor, y: Tensor) -> Tensor:
         return flow.velocity(t.expand(len(y)), flow.manifold.projx(y))

@@ -282,7 +282,7 @@ def _baselines(
 
 
 def _versions() -> dict[str, str | None]:
-    names = ("rsgm", "torch", "pytorch_lightning", "geoopt", "numpy")
+    names = ("rsgm", "torch", "pytorch_lightning", "torchdiffeq", "geoopt", "numpy")
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
