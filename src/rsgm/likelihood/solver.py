@@ -182,8 +182,8 @@ _ROUGH = 1e-3
 _FINE = 1e-5
 
 
-#: of the steps of samples, whose field becomes harder towards the data, so that longer ones are refused: on S² at 5e-4 38
-#: evaluations in the place of 49, at half the error
+#: of the steps of samples, whose field becomes harder towards the data, so that longer ones are refused: on S² at 5e-4
+#: 38 evaluations in the place of 49, at half the error
 _SAFETY = 0.7
 
 
