@@ -141,7 +141,7 @@ def test_values_are_those_of_the_parts(trained):
     assert found["solver"] == {
         "method": "dopri5",
         "tolerance": 1e-5,
-        "dtype": "float64",
+        "dtype": "mixed",
         "divergence": "Exact divergence",
     }
     finest = model.process.schedule.integral(torch.tensor(model.process.eps, dtype=torch.float64)).sqrt().item()

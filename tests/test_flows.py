@@ -267,7 +267,7 @@ def test_samples_stop_at_the_start():
             return torch.zeros_like(x)
 
     process = Brownian(Sphere(2), eps=0.1)
-    ODESolver().sample(ScoreFlow(Clock(process)), 5)
+    ODESolver(dtype="float64").sample(ScoreFlow(Clock(process)), 5)
     assert min(Clock.times) == pytest.approx(0.1, abs=1e-15)
     assert min(Clock.times) >= 0.1
     assert max(Clock.times) == 1
@@ -693,6 +693,6 @@ def test_a_likelihood_with_a_wrong_divergence_does_not_integrate_to_one():
     right = FieldFlow(flow.field, flow.prior)
     draws = transport(right, 400, None, seeded(1))
     for law, expected in ((right, True), (flow, False)):
-        ratio = (ODESolver(1e-5).log_prob(law, draws.points).value - draws.log_density).exp()
+        ratio = (ODESolver(1e-5, "float64").log_prob(law, draws.points).value - draws.log_density).exp()
         assert (abs(float(ratio.mean()) - 1) < 1e-3) is expected
         assert (float(ratio.std()) < 1e-2) is expected

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from conftest import quadrature, variants
-from helpers import HeatKernelScore, ReverseMode, random_score, seeded
+from helpers import HeatKernelScore, ReverseMode, points, random_score, seeded, worst
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field
 from rsgm.likelihood import ODESolver, SolveError, integrate
-from rsgm.manifolds import SpecialOrthogonal, Sphere, Torus
-from rsgm.processes import Brownian, ScoreField
-from rsgm.schedules import ConstantBeta, LinearBeta, Schedule
+from rsgm.manifolds import Euclidean, SpecialOrthogonal, Sphere, Torus
+from rsgm.processes import Brownian, ScoreField, VarianceExploding
+from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, Schedule
 from rsgm.schedules.discrete import DiscreteSchedule
 
 
@@ -293,6 +293,38 @@ def test_float32():
 def test_bad_arguments(name, value):
     with pytest.raises(ValueError, match="ODESolver: tolerance and batch_size must be positive, found"):
         ODESolver(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_bad_tolerance_of_samples(value):
+    with pytest.raises(ValueError, match="ODESolver: sample_tolerance must be positive, found"):
+        ODESolver(sample_tolerance=value)
+
+
+@pytest.mark.parametrize("manifold", [*map(Sphere, (1, 2, 3)), Torus(2), SpecialOrthogonal(), Euclidean(2)], ids=str)
+@pytest.mark.parametrize("s_min", [1e-2, 1e-8])
+def test_a_network_in_single_precision_is_as_good_at_the_default(manifold, s_min):
+    """State and log-density stay double, so the error is that of the tolerance, at the finest scale of 1e-4 too."""
+    process = VarianceExploding if isinstance(manifold, Euclidean) else Brownian
+    score = random_score(process(manifold, GeometricVariance(s_min, 4.0), eps=0.0), scale=1.5)
+    x = points(manifold, 16)
+    fine = ODESolver(tolerance=1e-9)(score, x).value
+    single, double = (ODESolver(dtype=dtype)(score, x) for dtype in ("mixed", "float64"))
+    assert single.value.dtype == torch.float64
+    assert single.solver["dtype"] == "mixed"
+    error, usual = worst(single.value - fine), worst(double.value - fine)
+    assert error < max(1.5 * usual, 3e-5)
+    # nor does its rounding make more steps
+    assert abs(single.nfe - double.nfe) <= 12
+
+
+def test_mixed_is_double_where_rounding_would_be_seen():
+    process = Brownian(Sphere(2))
+    score, x = random_score(process), on_a_meridian(2, [0.4, 1.4])
+    fine = ODESolver(tolerance=9e-6)(score, x)
+    assert fine.solver["dtype"] == "float64"
+    assert torch.equal(fine.value, ODESolver(tolerance=9e-6, dtype="float64")(score, x).value)
+    assert not torch.equal(ODESolver()(score, x).value, ODESolver(dtype="float64")(score, x).value)
 
 
 @pytest.mark.parametrize("make", variants(Divergence))
