@@ -73,7 +73,7 @@ def png(figure: Figure) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # of matplotlib 3.8 about what it calls
-        warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".* deprecated( -|,) use ", DeprecationWarning)
         figure.savefig(buffer, format="png")
     assert 30_000 < len(buffer.getvalue()) < 3_000_000
     buffer.seek(0)
@@ -98,7 +98,7 @@ def test_density_map() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # of matplotlib 3.8 about what it calls
-        warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".* deprecated( -|,) use ", DeprecationWarning)
         figure = density_map(CENTRES, NODES, bump(NODES, CENTRES), train=POINTS, test=POINTS[:2], title="a bump")
     picture = png(figure)
     assert picture.shape == (500, 825, 4)
@@ -308,7 +308,7 @@ def draws(figure: Figure) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # of matplotlib 3.8 about what it calls
-        warnings.filterwarnings("ignore", ".* deprecated - use ", DeprecationWarning)
+        warnings.filterwarnings("ignore", ".* deprecated( -|,) use ", DeprecationWarning)
         figure.savefig(io.BytesIO(), format="png")
     return True
 

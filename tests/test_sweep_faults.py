@@ -15,13 +15,13 @@ from helpers import running
 from rsgm.models import read_checkpoint
 from tiny import ROOT, TINY, same
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 #: long enough to be killed in the middle, with a checkpoint to go on from
 SWEEP = {
     "config": "tiny.yaml",
-    "set": {"trainer.max_steps": 1500, "data.steps_per_epoch": 500, "save_every": 100},
+    "set": {"trainer.max_steps": 900, "data.steps_per_epoch": 300, "save_every": 50},
     "seeds": [0, 1],
 }
 #: what tells runs apart that are the same
