@@ -13,6 +13,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 from helpers import running
 from rsgm.training import Signals, Watch, processes
+from rsgm.training.signals import ENDING
 
 SLEEP = "import time; time.sleep(60)"
 #: the status of a process that was let go
@@ -28,6 +29,8 @@ def soon(tmp_path, monkeypatch):
 
 def watch(wait, *others: str, starter: int | None = None) -> None:
     """What a process does that is one of two, starts others, and waits."""
+    for number in ENDING:  # one that is ignored, as in the background, stays ignored
+        signal.signal(number, signal.SIG_DFL)
     launcher = _SubprocessScriptLauncher(None, 2, 1)
     launcher.procs = [subprocess.Popen([sys.executable, "-c", text]) for text in others]
     Path("others").write_text(" ".join(str(other.pid) for other in launcher.procs))
