@@ -170,7 +170,7 @@ def test_log_densities_are_differentiable(cls):
     u = model.manifold.random_tangent(x, torch.Generator().manual_seed(6))
     t = torch.zeros(4, 1, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(model.log_prob(model.manifold.expmap(x, t * u)).sum(), t)
-    step = 1e-4
+    step = 1e-3  # a network in single precision leaves 1e-5 in a log-density
     with torch.no_grad():
         ahead, behind = (model.log_prob(model.manifold.expmap(x, sign * step * u)) for sign in (1, -1))
     torch.testing.assert_close(slope[:, 0], (ahead - behind) / (2 * step), rtol=1e-2, atol=1e-3)

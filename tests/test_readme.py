@@ -155,7 +155,7 @@ def test_other_verbs_run(tmp_path, monkeypatch, capsys):
 
 def test_programs_exist():
     named = {line.split()[1] for line in lines() if re.match(r"python [\w/]+\.py", line)}
-    assert {"train.py", "examples/catalogue.py", "tests/benchmarks/bench_step.py"} <= named
+    assert {"train.py", "examples/catalogue.py", "tests/benchmarks/scale.py"} <= named
     # those of other code, on the page about moving from it, end with an argument of theirs
     theirs = set(
         re.findall(r"`python ([\w/]+\.py)[^`]*`", re.sub(r"\|[^|\n]*\|$", "|", PAGES["docs/moving.md"], flags=re.M))

@@ -92,6 +92,8 @@ class Surface:
         shapes = zip(*lines.filled(level, max(level, float(heights.max())) + 1.0), strict=True)
         found = []
         for points, offsets in shapes:
+            # interpolated between nodes, a position may lie beyond the box by its last digit
+            points = points.clip((x[0], y[0]), (x[-1], y[-1]))
             rings = [points[a:b] for a, b in itertools.pairwise(offsets)]
             # a ring of fewer positions bounds nothing
             found.append([ring for k, ring in enumerate(rings) if k == 0 or len(ring) >= 4])
