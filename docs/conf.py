@@ -20,7 +20,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "*_table*.md"]  # the last are included in pages
+exclude_patterns = ["_build", "tables"]  # which are included in pages
 
 html_theme = "furo"
 html_title = f"rsgm {release}"

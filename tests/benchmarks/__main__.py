@@ -1,4 +1,4 @@
-"""All comparisons of speed, as a table in Markdown: `python tests/benchmarks > docs/speed_table.md`.
+"""All comparisons of speed, as a table in Markdown: `python tests/benchmarks > docs/tables/speed.md`.
 
 A ratio below 1 is in favour of this package. Each is a median over interleaved rounds in one process, on one thread.
 """
