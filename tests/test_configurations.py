@@ -56,15 +56,15 @@ def test_a_wheel_works_without_the_repository(tmp_path):
         return done.stdout
 
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", ROOT)
-    (wheel,) = (tmp_path / "dist").iterdir()
-    venv.create(tmp_path / "env", with_pip=False)
+    venv.create(tmp_path / "env", with_pip=True)
     (site,) = (tmp_path / "env").rglob("site-packages")
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--prefix", tmp_path / "env", wheel)
+    rsgm, python = (tmp_path / "env" / "bin" / name for name in ("rsgm", "python"))
+    # by the pip of that environment: another one would take the package out of its own
+    run(python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", ROOT)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
     # the dependencies are those of the tests; a .pth of this folder is not read, so an editable package stays out
     environment["PYTHONPATH"] = os.pathsep.join([str(site), *(path for path in sys.path if "site-packages" in path)])
-    rsgm = tmp_path / "env" / "bin" / "rsgm"
-    python = tmp_path / "env" / "bin" / "python"
     said = run(python, "-c", "import rsgm; print(rsgm.__file__, rsgm.__version__)")
     assert said.split() == [str(site / "rsgm" / "__init__.py"), wheel.name.split("-")[1]]
     assert "volcano_rsgm " in run(rsgm, "configs")
