@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from inspect import signature
 from itertools import product
 from pathlib import Path
@@ -80,7 +81,9 @@ def tables(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(next(text for _, text in BLOCKS["docs/extending.md"] if "# mine.yaml" in text))
     own_loss = (ROOT / "examples" / "own_loss.py").read_text()
     (tmp_path / "my_module.py").write_text(own_loss.partition("\n\n\npoints = ")[0])
-    return tmp_path
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield tmp_path
+    sys.modules.pop("my_module", None)  # there are others of this name
 
 
 @pytest.fixture
