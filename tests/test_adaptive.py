@@ -19,7 +19,9 @@ from rsgm import (
     Torus,
 )
 from rsgm.distributions import WrappedNormal
+from rsgm.models import adaptive
 from rsgm.models.adaptive import Places
+from rsgm.models.blocks import nearest
 from rsgm.models.kernels import Kernels
 from rsgm.models.tiles import NOTHING, Tile
 
@@ -51,6 +53,43 @@ def points(manifold: Manifold, n: int, seed: int = 0) -> torch.Tensor:
     z = scale * torch.randn(n, manifold.dim, generator=generator, dtype=torch.float64)
     z[:, 0] *= 2
     return manifold.expmap(centre, manifold.from_frame(centre, z))
+
+
+@every_manifold
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (129, 128), (700, 5), (700, 200)])
+def test_nearest_of_all(manifold, n, k):
+    """As a search of all pairs finds them; equal points have the distance zero, or its rounding."""
+    x = points(manifold, n)
+    x[-1] = x[0]
+    distance, index = nearest(manifold, x, k)
+    pairs = manifold.dist(x[:, None], x[None]).fill_diagonal_(math.inf)
+    torch.testing.assert_close(distance, pairs.topk(k, largest=False)[0], rtol=0, atol=1e-15)
+    torch.testing.assert_close(pairs.gather(1, index), distance, rtol=0, atol=1e-15)
+    assert all(len(set(row)) == k for row in index.tolist())
+
+
+def test_weights_are_fitted_on_some_of_many_points(monkeypatch):
+    """Random ones stand for all, of the folds as of the validation set, each kind with the weight that it has."""
+    manifold, seen = Sphere(2), []
+    train, val = points(manifold, 600), points(manifold, 300, seed=1)
+    fit = AdaptiveKernelDensity._fit_weights
+
+    def fit_weights(self, log_parts, repeats):
+        seen.append((len(log_parts), repeats))
+        return fit(self, log_parts, repeats)
+
+    monkeypatch.setattr(AdaptiveKernelDensity, "_fit_weights", fit_weights)
+    whole = AdaptiveKernelDensity(manifold, **SMALL)
+    whole.fit_points(train, val)
+    monkeypatch.setattr(adaptive, "_OBSERVED", 200)
+    part = AdaptiveKernelDensity(manifold, **SMALL)
+    part.fit_points(train, val)
+    assert [number for number, _ in seen] == [900, 400]
+    for repeats, of_folds in ((seen[0][1], 600), (seen[1][1], 200)):
+        assert float(repeats[:of_folds].sum()) == pytest.approx(600)
+        assert float(repeats[of_folds:].sum()) == pytest.approx(300)
+    x = points(manifold, 300, seed=2)
+    assert float((part.log_prob(x) - whole.log_prob(x)).mean().abs()) < 0.02
 
 
 def fitted(manifold: Manifold, **arguments) -> AdaptiveKernelDensity:

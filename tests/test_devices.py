@@ -239,6 +239,7 @@ def test_manifolds(make, far_away):
             "projection_trace": lambda: manifold.projection_trace(x),
             "bump_log_prob": lambda: manifold.bump_log_prob(x, y, s),
             "heat_kernel_sample": lambda: manifold.heat_kernel_sample(x, s),
+            "heat_kernel_sample_with_score": lambda: manifold.heat_kernel_sample_with_score(x, s)[1],
             "heat_kernel_score": lambda: manifold.heat_kernel_score(x, y, s),
             "heat_kernel_log_prob": lambda: manifold.heat_kernel_log_prob(x, y, s),
         }

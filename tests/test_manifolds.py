@@ -1053,6 +1053,24 @@ def test_walk_is_the_default_on_large_spheres():
     assert torch.equal(sphere.heat_kernel_sample(x, s, torch.Generator().manual_seed(0)), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("manifold", [Torus(1), Torus(3), Torus(40), Sphere(2), SpecialOrthogonal()], ids=str)
+def test_draws_of_the_heat_kernel_with_their_scores(manifold, dtype):
+    """At times of both forms of the kernel: the draw alone, and the kernel's own score there."""
+    n = 400
+    x0 = manifold.random_uniform(n, *manifold.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    s = torch.logspace(-4, 1, n, dtype=dtype)
+    x, score = manifold.heat_kernel_sample_with_score(x0, s, torch.Generator().manual_seed(1))
+    assert torch.equal(x, manifold.heat_kernel_sample(x0, s, torch.Generator().manual_seed(1)))
+    expected = manifold.heat_kernel_score(x0.double(), x.double(), s.double())
+    error = (score - expected) * s.double().sqrt().reshape(-1, *(1,) * len(manifold.shape))
+    # of the smallest noise, .01, the rounding of the points is this part
+    assert error.abs().max() < 2 * torch.finfo(dtype).eps / 0.01
+    one = manifold.heat_kernel_sample_with_score(x0, 0.7, torch.Generator().manual_seed(1))[1]
+    each = manifold.heat_kernel_sample_with_score(x0, torch.full_like(s, 0.7), torch.Generator().manual_seed(1))[1]
+    torch.testing.assert_close(one, each)
+
+
 def test_brownian_statistics_reference(reference):
     """The constants of the tests above, at 30 digits."""
     statistics = reference("brownian_statistics")

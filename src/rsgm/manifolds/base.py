@@ -289,6 +289,13 @@ class Manifold(geoopt.Manifold, ABC):
         """The gradient of `heat_kernel`."""
         return self.heat_kernel(x0, x, s)[1]
 
+    def heat_kernel_sample_with_score(
+        self, x0: Tensor, s: Number, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A draw ``x`` of `heat_kernel_sample`, and `heat_kernel_score` there, ``(*batch, *shape)`` each."""
+        x = self.heat_kernel_sample(x0, s, generator)
+        return x, self.heat_kernel_score(x0, x, s)
+
     def heat_kernel_mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, s: Tensor) -> Tensor:
         r""":math:`\nabla_x \log \sum_j p_s(x \mid x_j)` over the points of each row that count.
 

@@ -15,6 +15,8 @@ from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
 from rsgm.manifolds.tensors import expand, safe_norm
 
+#: circles from which on it pays to evaluate the one form of the heat kernel that a point needs
+_MANY = 20
 _CIRCLE = Sphere(1)
 
 
@@ -159,6 +161,23 @@ class Torus(Manifold):
         """Exact: a normal tangent vector of variance ``s``, wrapped by the exponential map."""
         z = torch.randn(x0.shape[:-1], generator=generator, dtype=x0.dtype, device=x0.device)
         return _turned(x0, like(s, x0).sqrt()[..., None] * z)
+
+    @override
+    def heat_kernel_sample_with_score(
+        self, x0: Tensor, s: Number, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """From the angles of the draw, which need not be found in its coordinates."""
+        s = like(s, x0)[..., None]
+        z = torch.randn(x0.shape[:-1], generator=generator, dtype=x0.dtype, device=x0.device)
+        turn = s.sqrt() * z
+        x = _turned(x0, turn)
+        angle = torch.remainder(turn + math.pi, 2 * math.pi) - math.pi
+        distance, kernel = angle.abs(), heat_kernels.CIRCLE
+        if s.shape == (len(distance), 1) and self.dim >= _MANY:
+            slope = kernel.evaluate_rows(distance, s[:, 0], math.pi - distance)[1]
+        else:
+            slope = kernel.evaluate(distance, s, math.pi - distance)[1]
+        return x, self.from_frame(x, slope * angle.sign())
 
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
         """The circles': the sum of the log-densities, each gradient."""

@@ -16,15 +16,18 @@ from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.models.base import GenerativeModel, Weights
+from rsgm.models.blocks import nearest
 from rsgm.models.kernels import Kernels
 from rsgm.models.tiles import NOTHING
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
 
-#: pairs of places whose distances are held at a time
+#: neighbours whose offsets are computed at a time
 _PAIRS = 2**20
 #: share of the heaviest family's weight below which a family is left out
 _NEGLIGIBLE = 1e-3
+#: left-out places, and validation points, on which the weights are fitted: two numbers a family need no more
+_OBSERVED = 10_000
 
 
 class Places(NamedTuple):
@@ -53,22 +56,18 @@ class Places(NamedTuple):
         count = torch.bincount(label, weights)
         rows = torch.arange(len(label), device=label.device)
         first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
-        places, parts = points[first], []
-        k, start = min(neighbours, len(places) - 1), 0
-        with bar("neighbours", len(places)) as shown:
-            for chunk in places.split(max(1, _PAIRS // len(places))):
-                distance = manifold.dist(chunk[:, None], places[None])
-                own = torch.arange(len(chunk), device=label.device)
-                distance[own, own + start] = math.inf
-                near, index = distance.topk(k, largest=False)
-                offset = near.new_zeros(*near.shape, manifold.dim)
-                if k:  # geoopt's inner products know no empty tensors
-                    tangent = manifold.logmap(chunk[:, None], places[index])
-                    offset = manifold.inner(chunk[:, None], manifold.frame(chunk)[:, :, None], tangent).movedim(0, -1)
-                parts.append((index, near, offset))
-                start += len(chunk)
-                shown.update(len(chunk))
-        return cls(places, count.to(points), *map(torch.cat, zip(*parts, strict=True)))
+        places = points[first]
+        k = min(neighbours, len(places) - 1)
+        if not k:
+            none = points.new_empty(len(places), 0, manifold.dim)
+            return cls(places, count.to(points), none[..., 0].long(), none[..., 0], none)
+        distance, index = nearest(manifold, places, k)
+        offset = []
+        for rows in torch.arange(len(places), device=label.device).split(max(1, _PAIRS // k)):
+            at = places[rows]
+            tangent = manifold.logmap(at[:, None], places[index[rows]])
+            offset.append(manifold.inner(at[:, None], manifold.frame(at)[:, :, None], tangent).movedim(0, -1))
+        return cls(places, count.to(points), index, distance, torch.cat(offset))
 
     def without(self, out: Tensor, neighbours: int) -> Places:
         """The places that are not ``out``, and their neighbours among themselves."""
@@ -179,8 +178,9 @@ class AdaptiveKernelDensity(KernelMixture):
 
     The weights of the families maximise, by EM, the likelihood of the training points under the kernels of the other
     folds, and of the validation points under all. Folds consist of whole places, and a place that is left out is no
-    neighbour either: repeated points do not draw the weight to the narrowest kernels. Fitting takes time in proportion
-    to the squared number of places and no memory like that.
+    neighbour either: repeated points do not draw the weight to the narrowest kernels. In EM a random 10,000 of more
+    left-out places, or validation points, stand for all: from there on, fitting takes time in proportion to the number
+    of places.
 
     References: Abramson 1982, "On bandwidth variation in kernel estimates", Ann. Stat. 10; Silverman 1986, "Density
     estimation", sections 5.2 and 5.3; Vincent & Bengio 2003, "Manifold Parzen windows", NeurIPS.
@@ -262,18 +262,20 @@ class AdaptiveKernelDensity(KernelMixture):
         # enough that those of a tenth can be left out
         with visible():
             places = Places.of(self.manifold, train, 2 * most + 16, counts)
-        n = len(places.points)
+        n, generator = len(places.points), generator_from("folds", seed)
         folds = min(self.folds, n)
-        fold = torch.randperm(n, generator=generator_from("folds", seed)).to(places.index) % folds
+        order = torch.randperm(n, generator=generator).to(places.index)
+        fold, seen = order % folds, order < _OBSERVED
+        seen_val = torch.randperm(len(val), generator=generator).to(places.index) < _OBSERVED
         parts, repeats = [], []
-        with visible(), bar("adaptive kernel density", n + len(val)) as shown:
+        with visible(), bar("adaptive kernel density", int(seen.sum() + seen_val.sum())) as shown:
             for out in [fold == k for k in range(folds)] if n > 1 else []:
-                parts.append(self._log_parts(places.points[out], places.without(out, most)))
-                repeats.append(places.count[out])
-                shown.update(int(out.sum()))
-            parts.append(self._log_parts(val, places))
-            repeats.append(val_counts.to(val))
-            shown.update(len(val))
+                parts.append(self._log_parts(places.points[out & seen], places.without(out, most)))
+                repeats.append(places.count[out & seen] / seen.double().mean())
+                shown.update(int((out & seen).sum()))
+            parts.append(self._log_parts(val[seen_val], places))
+            repeats.append(val_counts.to(val)[seen_val] / seen_val.double().mean())
+            shown.update(len(parts[-1]))
         with visible():
             shares = self._fit_weights(torch.cat(parts), torch.cat(repeats))
         of_family = shares[1:].reshape(-1, 2)

@@ -1,12 +1,21 @@
-"""Blocks of near points, and the boxes that hold them."""
+"""Blocks of near points, the boxes that hold them, and the nearest of all points."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rsgm.manifolds import Manifold
+from rsgm.progress import bar
+
+#: points whose neighbours are sought together
+_BLOCK = 128
+#: pairs of points whose distances are held at a time
+_PAIRS = 2**20
 
 
 def spatial_order(coordinates: Tensor, size: int) -> Tensor:
@@ -58,3 +67,49 @@ class Boxes(NamedTuple):
             gap = torch.maximum(low - x[:, None], x[:, None] - high).relu_()
             total.addcmul_(gap, gap)
         return total
+
+    def apart(self, box: int) -> Tensor:
+        """The squared distances ``(m,)`` of one box to all of them, zero where they overlap."""
+        gap = torch.maximum(self.low - self.high[box], self.low[box] - self.high).relu_()
+        return gap.square().sum(-1)
+
+
+def nearest(manifold: Manifold, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The geodesic distances ``(n, k)`` to the k nearest others of each point, the nearest first, and their indices.
+
+    Near points search together: the k-th distances within the nearest boxes bound how far off a box may be that holds
+    a neighbour. The time grows little faster than the number of points.
+
+    Arguments:
+        manifold: one with `Manifold.bump_coordinates`, whose distances are at most the geodesic ones
+        points: ``(n, *shape)``, float64
+        k: from 1 to n - 1
+    """
+    order = spatial_order(manifold.bump_coordinates(points), _BLOCK)
+    points = points[order]
+    coordinates = manifold.bump_coordinates(points)
+    boxes, rounding = Boxes.around(coordinates, _BLOCK), 1e-14 * coordinates.abs().max()
+    rows = torch.arange(len(points), device=points.device).split(_BLOCK)
+    # one box more than hold k others, for the last may be nearly empty
+    enough = min(len(rows), -(-(k + 1) // _BLOCK) + 1)
+
+    def among(own: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        others = torch.cat([rows[box] for box in seen.sort().values.tolist()])
+        parts = []
+        for some in own.split(max(1, _PAIRS // len(others))):
+            distance = manifold.dist(points[some, None], points[others][None])
+            parts.append(distance.masked_fill_(others == some[:, None], math.inf).topk(k, largest=False))
+        distance, index = (torch.cat(part) for part in zip(*parts, strict=True))
+        return distance, others[index]
+
+    distance, index = points.new_empty(len(points), k), order.new_empty(len(points), k)
+    with bar("neighbours", len(points)) as shown:
+        for box, own in enumerate(rows):
+            gap = boxes.apart(box).sqrt()
+            found = among(own, gap.argsort(stable=True)[:enough])
+            near = (gap <= found[0].max() * (1 + 1e-9) + rounding).nonzero()[:, 0]
+            if len(near) > enough:
+                found = among(own, near)
+            distance[order[own]], index[order[own]] = found[0], order[found[1]]
+            shown.update(len(own))
+    return distance, index

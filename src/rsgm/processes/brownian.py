@@ -67,6 +67,12 @@ class Brownian(Process):
         """A heat-kernel draw at variance time s(t), counted from 0."""
         return self.manifold.heat_kernel_sample(x0, self.schedule.integral(t), generator)
 
+    @override
+    def perturb_with_score(
+        self, x0: Tensor, t: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.manifold.heat_kernel_sample_with_score(x0, self.schedule.integral(t), generator)
+
     def conditional(self, x0: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The heat kernel at s(t)."""
         return self.manifold.heat_kernel(x0, x, self.schedule.integral(t))
