@@ -9,17 +9,16 @@ import warnings
 from pathlib import Path
 
 import torch
+from timing import HEADER, table
 
 
 def main() -> None:
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    print("| what | this package | beside | ratio | reach |\n|---|---|---|---|---|", flush=True)
+    print(HEADER, flush=True)
     for file in sorted(Path(__file__).parent.glob("bench_*.py")):
-        for row in getattr(importlib.import_module(file.stem), "rows", list)():
-            reached = f"{row.ratio:.2f}" if row.ratio <= row.reach else f"**{row.ratio:.2f}**"
-            print(f"| {row.what} | {row.contestant} | {row.reference} | {reached} | {row.reach:g} |", flush=True)
+        table(getattr(importlib.import_module(file.stem), "rows", list)())
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from rsgm.training import Training
 POINTS = (1_000, 10_000, 100_000, 500_000)
 DIMENSIONS = (1, 2, 5, 10, 20, 50, 100, 200)
 HIDDEN = ([64] * 3, [128] * 3, [256] * 3, [512] * 5)
-#: training points up to which adaptive kernels are tried: their search of neighbours sees all pairs
-ADAPTIVE = 10_000
+#: training points up to which adaptive kernels are tried: at more, fitting takes half an hour
+ADAPTIVE = 100_000
 #: scored points, of which costs per 1,000 are made
 SCORED = 256
 #: of a run whose steps are timed, and before them
@@ -120,7 +120,7 @@ def memory() -> Iterator[list[str]]:
     """The most memory that a process takes for so many points, beyond what it takes before."""
     yield ["points", "kernel density: score", "network: score", "network: draw", "network: train 20 steps"]
     tasks = ("score_kernels", "score_network", "draw", "train")
-    for count in (10_000, 100_000):
+    for count in (10_000, 100_000, 1_000_000):
         yield [f"{count:,}", *(f"{peak(task, count):.0f} MB" for task in tasks)]
 
 

@@ -20,6 +20,9 @@ class Row(NamedTuple):
     reach: float
 
 
+HEADER = "| what | this package | beside | ratio | reach |\n|---|---|---|---|---|"
+
+
 class Times:
     """CPU seconds of contestants, by round."""
 
@@ -64,6 +67,13 @@ def show(rows: Iterable[Row]) -> None:
             f"{row.what:<46} {row.contestant} / {row.reference}: {row.ratio:.3g} (reach {row.reach:.3g}){mark}",
             flush=True,
         )
+
+
+def table(rows: Iterable[Row]) -> None:
+    """Print rows of a table in Markdown as they come; ratios in bold are above what they should be."""
+    for row in rows:
+        reached = f"{row.ratio:.2f}" if row.ratio <= row.reach else f"**{row.ratio:.2f}**"
+        print(f"| {row.what} | {row.contestant} | {row.reference} | {reached} | {row.reach:g} |", flush=True)
 
 
 def _calls(case: Callable[[], object], least: float) -> int:

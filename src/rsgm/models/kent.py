@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
@@ -137,6 +136,8 @@ def _start(x: Tensor, count: Tensor, components: int, generator: torch.Generator
     """
     seed = int(torch.randint(2**31, (1,), generator=generator, device=x.device))
     # with fewer points than components the others start empty
+    from sklearn.cluster import kmeans_plusplus  # half a second, which no other command should take
+
     _, index = kmeans_plusplus(
         x.cpu().numpy(), min(components, len(x)), sample_weight=count.cpu().numpy(), random_state=seed
     )
