@@ -218,6 +218,20 @@ def test_killed_runs_are_continued_and_failures_stop_nothing(folder, capsys):
     ]
 
 
+def test_a_published_failure_names_no_folder_of_the_machine(folder):
+    """Of an absolute path the last part; a relative one is of the project."""
+    plan = sweep_of("config: a.yaml")
+    (trial,) = plan.trials
+    run_folder = Path("runs/s") / trial.name
+    run_folder.mkdir(parents=True)
+    text = (
+        "File '/home/me/x y/a.py' and /opt/lib/python3/torch/nn.py: cannot read ../data/a.csv, 3 km/h, 1/2 or ~/b/c.csv"
+    )
+    (run_folder / "failure.txt").write_text(f"exit status 1\n{text}\n")
+    (record,) = sweeps.collect(plan, Path("runs/s")).values()
+    assert record.failure == "File 'x y/a.py' and nn.py: cannot read ../data/a.csv, 3 km/h, 1/2 or ~/b/c.csv"
+
+
 def test_retries_are_bounded(folder, capsys):
     (folder / "s.yaml").write_text("config: a.yaml\nset: {deaths: 9}")
     assert main(["sweep", "s.yaml", "--serial", "--retries=1"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,9 @@ NUMBERS = (
 #: those of them that have no mean
 NO_QUANTITIES = ("nll_exact", "versions.git")
 
+#: the folders of an absolute path
+_FOLDERS = re.compile(r"""(?<![\w.~])/(?:[^\s/'"]+/)+""")
+
 
 class Record(NamedTuple):
     """What is kept of a run.
@@ -45,7 +49,8 @@ class Record(NamedTuple):
         key: of its trial
         digest: of its trial, when it was run
         numbers: of ``metrics.json``, by their place in it, as far as they are there
-        failure: the last line of its log, where it failed and has no numbers
+        failure: the last line of its log, where it failed and has no numbers; of absolute paths the last part, for
+            these records are published
     """
 
     key: str
@@ -75,7 +80,8 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
         failure = folder / trial.name / "failure.txt"
         if not failure.exists():
             return None
-        return Record(trial.key, trial.digest, {}, failure.read_text().strip().splitlines()[-1])
+        last = failure.read_text().strip().splitlines()[-1]
+        return Record(trial.key, trial.digest, {}, _FOLDERS.sub("", last))
     metrics = json.loads(path.read_text())
     found = {place: _short(at(metrics, place)) for place in (*NUMBERS, *sweep.further)}
     return Record(trial.key, trial.digest, {place: value for place, value in found.items() if value is not None})
