@@ -81,7 +81,8 @@ def test_weights_are_fitted_on_some_of_many_points(monkeypatch):
     monkeypatch.setattr(AdaptiveKernelDensity, "_fit_weights", fit_weights)
     whole = AdaptiveKernelDensity(manifold, **SMALL)
     whole.fit_points(train, val)
-    monkeypatch.setattr(adaptive, "_OBSERVED", 200)
+    monkeypatch.setattr(adaptive, "_SCORED", 200)
+    monkeypatch.setattr(adaptive, "_SCORED_PAIRS", 0)
     part = AdaptiveKernelDensity(manifold, **SMALL)
     part.fit_points(train, val)
     assert [number for number, _ in seen] == [900, 400]

@@ -26,8 +26,9 @@ from rsgm.seeding import generator_from
 _PAIRS = 2**20
 #: share of the heaviest family's weight below which a family is left out
 _NEGLIGIBLE = 1e-3
-#: left-out places, and validation points, on which the weights are fitted: two numbers a family need no more
-_OBSERVED = 10_000
+#: pairs of kernels' centres and of left-out places, or validation points, on which the weights are fitted; and least of
+#: these points: two numbers a family need no more
+_SCORED_PAIRS, _SCORED = 2**28, 1_000
 
 
 class Places(NamedTuple):
@@ -178,9 +179,9 @@ class AdaptiveKernelDensity(KernelMixture):
 
     The weights of the families maximise, by EM, the likelihood of the training points under the kernels of the other
     folds, and of the validation points under all. Folds consist of whole places, and a place that is left out is no
-    neighbour either: repeated points do not draw the weight to the narrowest kernels. In EM a random 10,000 of more
-    left-out places, or validation points, stand for all: from there on, fitting takes time in proportion to the number
-    of places.
+    neighbour either: repeated points do not draw the weight to the narrowest kernels. Of more than 16,000 places EM
+    sees a random part, so many that fitting takes about as long as with 16,000, but at least 1,000 places and as many
+    validation points.
 
     References: Abramson 1982, "On bandwidth variation in kernel estimates", Ann. Stat. 10; Silverman 1986, "Density
     estimation", sections 5.2 and 5.3; Vincent & Bengio 2003, "Manifold Parzen windows", NeurIPS.
@@ -265,8 +266,9 @@ class AdaptiveKernelDensity(KernelMixture):
         n, generator = len(places.points), generator_from("folds", seed)
         folds = min(self.folds, n)
         order = torch.randperm(n, generator=generator).to(places.index)
-        fold, seen = order % folds, order < _OBSERVED
-        seen_val = torch.randperm(len(val), generator=generator).to(places.index) < _OBSERVED
+        scored = max(_SCORED, _SCORED_PAIRS // n)
+        fold, seen = order % folds, order < scored
+        seen_val = torch.randperm(len(val), generator=generator).to(places.index) < scored
         parts, repeats = [], []
         with visible(), bar("adaptive kernel density", int(seen.sum() + seen_val.sum())) as shown:
             for out in [fold == k for k in range(folds)] if n > 1 else []:
