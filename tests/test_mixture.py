@@ -1,5 +1,6 @@
 """Mixtures of models: weights, draws, what a checkpoint holds, and parts that come from files."""
 
+import copy
 import json
 from functools import partial
 
@@ -9,7 +10,18 @@ import torch
 import rsgm
 from conftest import within
 from helpers import seeded
-from rsgm import RSGM, Euclidean, ExactScore, FlowMatching, KentMixture, KernelDensity, ModelMixture, Sphere
+from rsgm import (
+    RSGM,
+    AdaptiveKernelDensity,
+    Euclidean,
+    ExactScore,
+    FlowMatching,
+    KentMixture,
+    KernelDensity,
+    ModelMixture,
+    NeuralKernelDensity,
+    Sphere,
+)
 from rsgm.description import build
 from rsgm.distributions import GaussianMixture
 from rsgm.distributions.combined import fit_weights
@@ -67,6 +79,36 @@ def test_weights_are_the_best_on_the_validation_points():
     assert ratios.max() < 1 + 1e-4
     torch.testing.assert_close(model.weights @ ratios, torch.ones((), dtype=torch.float64))
     assert all(model.log_prob(val).mean() >= part.log_prob(val).mean() for part in parts)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        KernelDensity(SPHERE, widths=3, min_width=0.2),
+        AdaptiveKernelDensity(SPHERE, widths=3, min_width=0.1, neighbours=(4,)),
+        KentMixture(SPHERE, components=2, restarts=1),
+        ModelMixture([AdaptiveKernelDensity(SPHERE, widths=3, min_width=0.1, neighbours=(4,))]),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_is_fitted_in_one_pass_is_fitted(part):
+    """Unless it was before: as it would be alone."""
+    train, val = caps(1, -1, n=30), caps(1, -1, n=12)
+    assert not part.fitted
+    model, alone = ModelMixture([part]), copy.deepcopy(part)
+    model.fit_points(train, val)
+    alone.fit_points(train, val)
+    assert alone.fitted
+    assert torch.equal(model.log_prob(val), alone.log_prob(val))
+    again = ModelMixture([alone])
+    again.fit_points(val, val)
+    assert torch.equal(again.log_prob(train), alone.log_prob(train))
+
+
+def test_what_was_not_trained_is_refused():
+    model, x = ModelMixture([NeuralKernelDensity(SPHERE)]), caps(1, -1, n=30)
+    with pytest.raises(ValueError, match="NeuralKernelDensity is learned by gradient and has not been; train it"):
+        model.fit_points(x, x)
 
 
 def test_em_of_two_laws_on_two_points():

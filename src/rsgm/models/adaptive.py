@@ -26,8 +26,8 @@ from rsgm.seeding import generator_from
 _PAIRS = 2**20
 #: share of the heaviest family's weight below which a family is left out
 _NEGLIGIBLE = 1e-3
-#: pairs of kernels' centres and of left-out places, or validation points, on which the weights are fitted; and least of
-#: these points: two numbers a family need no more
+#: pairs of centres and of left-out places, or of centres and validation points, on which the weights are fitted; at
+#: least so many points of either kind are seen, enough for two weights a family
 _SCORED_PAIRS, _SCORED = 2**28, 1_000
 
 
@@ -114,6 +114,8 @@ class KernelMixture(GenerativeModel):
         ValueError: for widths out of range
     """
 
+    centres: Tensor
+
     def __init__(self, manifold: Manifold, min_width: float, max_width: float) -> None:
         super().__init__(manifold)
         bound = manifold.injectivity_radius / 4
@@ -160,6 +162,11 @@ class KernelMixture(GenerativeModel):
     @override
     def resolution(self) -> float:
         return self.min_width
+
+    @property
+    @override
+    def fitted(self) -> bool:
+        return len(self.centres) > 0
 
     def without_points(self) -> RuntimeError:
         """What to say before `fit_points`."""
@@ -291,7 +298,7 @@ class AdaptiveKernelDensity(KernelMixture):
 
     @override
     def law(self) -> KernelLaw:
-        if not len(self.centres):
+        if not self.fitted:
             raise self.without_points()
         return KernelLaw(Kernels(self.centres, self.kernel_axes, self.kernel_widths), self.kernel_weights, self.uniform)
 
@@ -340,7 +347,7 @@ class AdaptiveKernelDensity(KernelMixture):
 
 
 def at_least_one(weights: Weights) -> Weights:
-    """Weights as numbers of points: none that are less than one in the mean, beside one observation that is shared."""
+    """The weights, scaled up where their mean is less than one, for the prior of the fit counts as one observation."""
     train, val = weights
     scale = max(1.0, 1 / float(torch.cat([train, val]).mean()))
     return train * scale, val * scale

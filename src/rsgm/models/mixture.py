@@ -47,7 +47,8 @@ class ModelMixture(GenerativeModel):
 
     Raises:
         TypeError: for a part of another kind
-        ValueError: for no parts, parts on different manifolds, and other weights
+        ValueError: for no parts, parts on different manifolds, and other weights; by `fit_points` for a part that shows
+            that it has not been trained
         FileNotFoundError, CheckpointError: see `read_checkpoint`
 
     Example:
@@ -86,6 +87,11 @@ class ModelMixture(GenerativeModel):
     def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Fit the parts that are not fitted yet; then the weights, unless they were given, on the validation points."""
         for part in self.models:
+            if not part.fitted and type(part).loss is not GenerativeModel.loss:
+                raise ValueError(
+                    f"ModelMixture: {type(part).__name__} is learned by gradient and has not been; train it, and give "
+                    "the mixture its checkpoint."
+                )
             if not part.fitted:
                 part.fit_points(train, val, seed, *([] if weights is None else [weights]))
         if self._given is not None:

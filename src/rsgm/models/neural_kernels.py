@@ -172,7 +172,7 @@ class NeuralKernelDensity(KernelMixture):
 
     @override
     def law(self) -> KernelLaw:
-        if not len(self.centres):
+        if not self.fitted:
             raise self.without_points()
         with torch.no_grad():
             own = _Neighbourhoods(Kernels(self.centres, self.kernel_axes, self.kernel_widths), self.features)
