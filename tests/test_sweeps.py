@@ -218,6 +218,18 @@ def test_killed_runs_are_continued_and_failures_stop_nothing(folder, capsys):
     ]
 
 
+def test_columns_of_numbers_end_at_one_edge(folder):
+    """Whatever form a number has; a column with a word begins at one."""
+    found = {"a": (1.5, "sphere"), "b": (1234567.0, "T2"), "c": (math.inf, "SO(3)"), "d": (1e-7, 3.0)}
+    for name, (nll, model) in found.items():
+        Path("runs", name).mkdir(parents=True)
+        Path("runs", name, "metrics.json").write_text(json.dumps({"nll": nll, "model": model}))
+    lines = sweeps.text_table(sweeps.find_runs(Path("runs")), {"nll": "NLL", "model": "model"}).splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["a", "1.5"], ["b", "1.2346e+06"], ["c", "inf"], ["d", "1e-07"]]
+    assert {line.index(line.split()[1]) + len(line.split()[1]) for line in lines} == {len("run  1.2346e+06")}
+    assert {line.index(line.split()[2]) for line in lines} == {len("run  1.2346e+06  ")}
+
+
 def test_a_published_failure_names_no_folder_of_the_machine(folder):
     """Of an absolute path the last part; a relative one is of the project."""
     plan = sweep_of("config: a.yaml")

@@ -33,7 +33,7 @@ class EarthData(Tabular):
         path: a table of one's own (columns lat or latitude, and lon, lng, long or longitude, in any order among
             others; on the sky dec and ra; or two columns lat,lon without a header), or the folder or file of the named
             set
-        split: ``random`` permutes the rows, as the papers do, and leaks: 83 % of the volcano test points are
+        split: ``random`` permutes the rows, as the papers do, and leaks: 85 % of the volcano test points are
             also train points; ``location`` keeps all rows of one location in one part, ``block`` all rows of
             one 1 x 1 degree cell; ``time`` and ``group`` as of `Tabular`
         dedup: keep only the first row of each place

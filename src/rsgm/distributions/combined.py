@@ -16,7 +16,7 @@ from rsgm.progress import bar
 
 
 def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """``n`` draws ``(*batch, n)`` of components with ``weights`` ``(*batch, K)``: `torch.multinomial`, also of none."""
+    """``n`` draws ``(*batch, n)`` of components with ``weights`` ``(*batch, K)``; of none for ``n = 0``."""
     return torch.multinomial(weights, n or 1, replacement=True, generator=generator)[..., :n]
 
 

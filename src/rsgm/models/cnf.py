@@ -6,19 +6,18 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from rsgm.distributions import default_prior
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import Draws, LogProb, ODESolver, log_prob, transport
+from rsgm.likelihood import ODESolver, log_prob
 from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.families import FlowModel
 from rsgm.networks import MLP, Network
 
 
-class CNF(GenerativeModel):
+class CNF(FlowModel):
     r"""A Riemannian continuous normalising flow, :math:`\dot x = v_\theta(t, x)` from the data to a prior.
 
     .. math:: \mathcal L = -\log p_\theta(x) = -\log p_{\mathrm{prior}}(x_1)
@@ -72,19 +71,3 @@ class CNF(GenerativeModel):
         # by 3e-5; checkpoints cost 1.6 times as much; what is kept is 11 MB for each evaluation.
         value, count = log_prob(self.flow, x, context, self.tolerance, self.divergence, seed, self.checkpoint)
         return {"loss": -value, "nfe": torch.full_like(value, count)}
-
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """``n`` points: draws of the prior, carried back."""
-        return self.solver.sample(self.flow, n, context, generator)
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density by the ODE."""
-        return self.solver.log_prob(self.flow, x, context)
-
-    @override
-    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
-        return transport(self.flow, n, context, generator)
-
-    @override
-    def rough(self) -> GenerativeModel:
-        return self.altered(solver=self.solver.rough())

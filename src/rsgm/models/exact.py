@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
-from rsgm.likelihood import Draws, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
+from rsgm.likelihood import ODESolver, ScoreLikelihood
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel, Weights
-from rsgm.models.dynamics import Dynamics, dynamics_of
+from rsgm.models.base import Weights
+from rsgm.models.families import ScoreModel
 from rsgm.processes import GaussianProcess, ScoreField, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import LinearBeta, Schedule
@@ -37,7 +36,7 @@ class LawScore(ScoreField):
         return self.law.score(x, self.process.signal(t), self.process.std(t))
 
 
-class ExactScore(GenerativeModel):
+class ExactScore(ScoreModel):
     r"""A score model of a known law, with the exact score in the place of a network: what is left is the sampler.
 
     Arguments:
@@ -80,31 +79,7 @@ class ExactScore(GenerativeModel):
         if self.process.fit(train):
             self.redescribe(process=describe(self.process, skip=1))
 
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """``n`` points by the sampler."""
-        return self.sampler(self.score, n, context, generator)
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density by the probability-flow ODE."""
-        return self.log_density(self.score, x, context)
-
-    def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
-        """The process and its reversal."""
-        return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
-
-    @override
-    def resolution(self) -> float:
-        return self.process.resolution()
-
     @property
     @override
     def fitted(self) -> bool:
         return type(self.process.schedule).fit is Schedule.fit
-
-    @override
-    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
-        return transport(ScoreFlow(self.score), n, context, generator)
-
-    @override
-    def rough(self) -> GenerativeModel:
-        return self.altered(log_density=self.log_density.rough())

@@ -6,18 +6,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from rsgm.distributions import ManifoldDistribution, default_prior
 from rsgm.fields import NetworkField, TangentField
-from rsgm.likelihood import Draws, LogProb, ODESolver, transport
+from rsgm.likelihood import ODESolver
 from rsgm.likelihood.flows import FieldFlow
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel
+from rsgm.models.families import FlowModel
 from rsgm.networks import MLP, Network
 
 
-class FlowMatching(GenerativeModel):
+class FlowMatching(FlowModel):
     r"""A flow from the data to a prior, fitted by regression on the velocities of geodesics.
 
     .. math:: \mathcal L = \|v_\theta(t, x_t) - \dot x_t\|^2, \qquad x_t = \exp_{x_0}(t \log_{x_0} x_1)
@@ -69,19 +68,3 @@ class FlowMatching(GenerativeModel):
         xt, velocity = self.manifold.geodesic(x, x1, t)
         error = self.flow.velocity(t, xt, context) - velocity
         return {"loss": self.manifold.squared_norm(xt, error)}
-
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """``n`` points: draws of the prior, carried back."""
-        return self.solver.sample(self.flow, n, context, generator)
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density by the ODE."""
-        return self.solver.log_prob(self.flow, x, context)
-
-    @override
-    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
-        return transport(self.flow, n, context, generator)
-
-    @override
-    def rough(self) -> GenerativeModel:
-        return self.altered(solver=self.solver.rough())

@@ -14,8 +14,10 @@ from rsgm.models.blocks import Boxes, spatial_order
 from rsgm.models.tiles import LEAST_LOG_DET, NOTHING, Tile
 from rsgm.progress import bar
 
-#: points and centres whose pairs are held at a time, more points where these times families are few; most blocks
-_ROWS, _CENTRES, _TILE, _BLOCKS = 128, 64, 2**18, 128
+#: least points that are evaluated at a time, and centres of a block
+_ROWS, _CENTRES = 128, 64
+#: kernel values (points times centres times families) up to which more points are evaluated at a time; most blocks
+_TILE, _BLOCKS = 2**18, 128
 #: minus the logarithm of the share of a sum that may be left out
 _LOST = 30.0
 

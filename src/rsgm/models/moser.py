@@ -11,10 +11,10 @@ from typing_extensions import override
 from rsgm.distributions import Uniform
 from rsgm.divergence import Divergence, Exact
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import Draws, LogProb, ODESolver, transport
+from rsgm.likelihood import ODESolver
 from rsgm.likelihood.flows import Flow
 from rsgm.manifolds import Manifold, expand
-from rsgm.models.base import GenerativeModel
+from rsgm.models.families import FlowModel
 from rsgm.networks import MLP, Network
 
 
@@ -73,7 +73,7 @@ class MoserFlow(Flow):
         return -u / expand(g, x), (r - floored) / g
 
 
-class Moser(GenerativeModel):
+class Moser(FlowModel):
     r"""A Moser flow: a vector field whose divergence is the density, relative to the uniform density :math:`\nu`.
 
     .. math:: \mathcal L = -\log(\nu r_+(x)) + \alpha\,E_{y \sim \nu}\,r_-(y), \qquad
@@ -138,19 +138,3 @@ class Moser(GenerativeModel):
         nll = self.manifold.log_volume - r[:n].clamp_min(eps).log()
         penalty = (eps - r[n:].clamp_max(eps)).mean().expand(n)
         return {"loss": nll + self.alpha * penalty, "floored_nll": nll, "penalty": penalty}
-
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """``n`` points: uniform ones, carried back."""
-        return self.solver.sample(self.flow, n, context, generator)
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density by the ODE."""
-        return self.solver.log_prob(self.flow, x, context)
-
-    @override
-    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
-        return transport(self.flow, n, context, generator)
-
-    @override
-    def rough(self) -> GenerativeModel:
-        return self.altered(solver=self.solver.rough())

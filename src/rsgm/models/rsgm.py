@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
-from typing_extensions import override
 
 from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
-from rsgm.likelihood import Draws, EvidenceLowerBound, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
+from rsgm.likelihood import EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
-from rsgm.models.base import GenerativeModel, Weights
-from rsgm.models.dynamics import Dynamics, dynamics_of
+from rsgm.models.base import Weights
+from rsgm.models.families import ScoreModel
 from rsgm.networks import MLP, Network, bind_times
 from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import Schedule
 
 
-class RSGM(GenerativeModel):
+class RSGM(ScoreModel):
     r"""A score-based generative model on a manifold.
 
     A network :math:`v_\theta` gives the score :math:`s_\theta = v_\theta / \sigma(t) + 2b/\beta` of a diffusion from
@@ -73,14 +71,6 @@ class RSGM(GenerativeModel):
         """The score-matching loss of each point."""
         return {"loss": self.objective(self.score, x, context)}
 
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """``n`` points by the reversed process."""
-        return self.sampler(self.score, n, context, generator)
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The log-density, by the probability-flow ODE unless ``likelihood`` is something else."""
-        return self.log_density(self.score, x, context)
-
     def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
         """By ``bound``, if there is one."""
         return None if self.bound is None else self.bound(self.score, x, context)
@@ -95,19 +85,3 @@ class RSGM(GenerativeModel):
     def needs_points(self) -> bool:
         """Whether the schedule leaves its range to them."""
         return type(self.process.schedule).fit is not Schedule.fit
-
-    def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
-        """The process and its reversal."""
-        return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
-
-    @override
-    def resolution(self) -> float:
-        return self.process.resolution()
-
-    @override
-    def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:
-        return transport(ScoreFlow(self.score), n, context, generator)
-
-    @override
-    def rough(self) -> GenerativeModel:
-        return self.altered(log_density=self.log_density.rough())

@@ -3,8 +3,7 @@
 Two generic functions on the class of the manifold. A manifold from outside the package registers its own:
 
     @rsgm.plots.draw_samples.register
-    def _(
-    manifold: MyManifold, samples, reference, caption=Caption()): ...
+    def _(manifold: MyManifold, samples, reference, caption=Caption(), figure=None): ...
 """
 
 from __future__ import annotations

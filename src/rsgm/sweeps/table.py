@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rsgm.data.text import is_number
 from rsgm.sweeps.plan import SweepError
 from rsgm.sweeps.records import at
 from rsgm.sweeps.run import newest_metrics
@@ -156,4 +157,4 @@ def _short(value: Any) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return not cell or cell == "unfinished" or cell.lstrip("-").replace(".", "", 1).replace("e-", "").isdigit()
+    return not cell or cell == "unfinished" or is_number(cell)

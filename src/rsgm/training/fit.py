@@ -152,7 +152,7 @@ def _parts(data: LightningDataModule) -> tuple[Tensor, Tensor, Weights | None]:
 
 
 def _held_out(data: PointsData, seed: int) -> tuple[Tensor, Tensor, Weights | None]:
-    """The same of points in memory, of which a tenth are for validation."""
+    """Training and validation points of data in memory, a tenth of them for validation, and what they count."""
     points, weights = data.rows().points, data.weights()
     if len(points) < 2:
         raise ValueError("fit: a model that is fitted in one pass holds points out, so it needs two or more; found 1.")
