@@ -237,7 +237,7 @@ class Sphere(Manifold, geoopt.Sphere):
         )
 
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
-        # as the base class, by the largest coordinate of each point alone; where lengths are within rtol none can be off
+        # as the base class, by the largest coordinate of each point alone; none is off where lengths are within rtol
         length = torch.linalg.vector_norm(x, dim=-1)
         ok = bool(((length - 1).abs() <= rtol).all())
         if not ok:
