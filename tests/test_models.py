@@ -31,7 +31,7 @@ from rsgm.charts import Stereographic, TanhExponential
 from rsgm.distributions import GaussianMixture
 from rsgm.fields import NetworkField
 from rsgm.losses import ImplicitScoreMatching
-from rsgm.models import ImportanceSampling, read_checkpoint
+from rsgm.models import ImportanceSampling, base, read_checkpoint
 from rsgm.networks import MLP
 from rsgm.processes import Brownian, VarianceExploding, VariancePreserving
 from rsgm.samplers import ReverseDiffusion
@@ -468,6 +468,29 @@ def test_kernel_density_widths():
     assert 0.7 / 2**0.5 < widths[-1] <= 0.7
     assert KernelDensity(Sphere(2), min_width=0.25, max_width=0.5).widths.tolist() == [0.25, 0.25 * 2**0.5, 0.5]
     assert KernelDensity(Sphere(2), widths=3, min_width=0.25, max_width=1.0).widths.tolist() == [0.25, 0.5, 1.0]
+
+
+def test_samples_are_drawn_in_parts(monkeypatch):
+    """Each part of the points with its own rows of the context, one after the other of one generator."""
+    sizes, model = [], RSGM(SPHERE)
+
+    def draw(n, context, generator):
+        sizes.append(n)
+        u = torch.rand(n, generator=generator)
+        x = SPHERE.origin(n, 3)
+        return x if context is None else x * 0 + u[:, None] + context[:, :1]
+
+    monkeypatch.setattr(base, "_DRAWN", 10)
+    monkeypatch.setattr(model, "draw", draw)
+    monkeypatch.setattr(model, "given", lambda context, shape: context)
+    context = torch.arange(23.0)[:, None]
+    x = model.sample(23, context, seed=3)
+    assert sizes == [10, 10, 3]
+    assert model.sample((4, 5), seed=0).shape == (4, 5, 3)
+    assert sizes == [10, 10, 3, 10, 10]
+    assert torch.equal(x[:, 0] - context[:, 0] > 0, torch.ones(23, dtype=torch.bool))
+    assert len(set((x[:, 0] - context[:, 0]).tolist())) == 23
+    assert torch.equal(x, model.sample(23, context, seed=3))
 
 
 def test_kernel_density_samples_follow_its_density():

@@ -23,6 +23,9 @@ from rsgm.models.checkpoint import read_checkpoint, require_weights, weights_in,
 from rsgm.models.dynamics import Dynamics
 from rsgm.models.law import ModelDistribution
 
+#: points that are drawn at a time
+_DRAWN = 2**16
+
 
 class Latents(NamedTuple):
     """Draws of a latent variable, and the points made of them.
@@ -147,6 +150,8 @@ class GenerativeModel(nn.Module, ABC):
     ) -> Tensor:
         """Points ``(*sample_shape, *manifold.shape)``; equal for equal ``seed``, fresh without one.
 
+        They are drawn in parts: any number of points are no matter of memory.
+
         Arguments:
             sample_shape: as in `torch.distributions`; an int n stands for ``(n,)``
             context: of a conditional model, ``(features,)`` for all samples or ``(*sample_shape, features)``
@@ -166,7 +171,10 @@ class GenerativeModel(nn.Module, ABC):
         given, n = self.given(context, shape), shape.numel()
         if not n:
             return torch.empty(*shape, *self.manifold.shape, device=self.device)
-        return self.draw(n, given, self.generator(seed)).reshape(*shape, *self.manifold.shape)
+        generator, sizes = self.generator(seed), [_DRAWN] * (n // _DRAWN) + [n % _DRAWN] * (n % _DRAWN > 0)
+        contexts = [None] * len(sizes) if given is None else given.split(_DRAWN)
+        parts = [self.draw(size, part, generator) for size, part in zip(sizes, contexts, strict=True)]
+        return torch.cat(parts).reshape(*shape, *self.manifold.shape)
 
     def log_prob(self, x: Tensor | ArrayLike, context: Tensor | ArrayLike | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.
