@@ -171,7 +171,7 @@ class GenerativeModel(nn.Module, ABC):
         given, n = self.given(context, shape), shape.numel()
         if not n:
             return torch.empty(*shape, *self.manifold.shape, device=self.device)
-        generator, sizes = self.generator(seed), [_DRAWN] * (n // _DRAWN) + [n % _DRAWN] * (n % _DRAWN > 0)
+        generator, sizes = self.generator(seed), [min(_DRAWN, n - start) for start in range(0, n, _DRAWN)]
         contexts = [None] * len(sizes) if given is None else given.split(_DRAWN)
         parts = [self.draw(size, part, generator) for size, part in zip(sizes, contexts, strict=True)]
         return torch.cat(parts).reshape(*shape, *self.manifold.shape)
