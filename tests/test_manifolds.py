@@ -521,6 +521,32 @@ def test_log_det_exp(make):
 
 
 @every_manifold
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_normal_coordinates(make, dtype):
+    """exp of them leads to the other point, also to the same, to a near one, and to one that is as far as can be."""
+    manifold = make()
+    x0 = points(manifold, 8)
+    far = manifold.expmap(x0, tangents(manifold, x0, min(manifold.injectivity_radius, 3.0)))
+    x0, x = x0.to(dtype), torch.cat([x0, manifold.expmap(x0, tangents(manifold, x0, 1e-5)), far]).to(dtype)
+    frame = manifold.frame(x0)
+    try:
+        v, log_det = manifold.normal_coordinates(x0, frame, x)
+    except NotImplementedError:
+        pytest.skip("does not know the logarithm or the volume distortion of its exponential map")
+    assert v.shape == (8, 24, manifold.dim)
+    assert v.dtype == log_det.dtype == dtype
+    u = torch.stack([manifold.from_frame(x0, part) for part in v.unbind(1)], 1)
+    reached = manifold.expmap(x0[:, None].expand_as(u), u)
+    # hyperbolic coordinates grow with the distance
+    assert worst((reached - x[None]) / x.abs().max()) < (2e-5 if dtype == torch.float32 else 1e-10)
+    diagonal = torch.arange(8)
+    # a fault at 1e-5 counts beside a width of 1e-4
+    assert worst(v[diagonal, diagonal]) < (1e-7 if dtype == torch.float32 else 1e-15)
+    expected = manifold.log_det_exp(x0[:, None].expand_as(u), u)
+    assert worst((log_det - expected) * expected.clamp_max(0).exp()) < (3e-5 if dtype == torch.float32 else 1e-10)
+
+
+@every_manifold
 def test_derivatives_of_the_volume_of_exp(make):
     """Those that a manifold gives in closed form are the ones that the base class finds by differentiating."""
     manifold = make()

@@ -184,6 +184,20 @@ class Manifold(geoopt.Manifold, ABC):
         r"""Log-determinant of the differential of :math:`\exp_x` at ``u``, shape ``batch``; zero at ``u = 0``."""
         raise NotImplementedError(f"{self} does not know the volume distortion of its exponential map.")
 
+    def normal_coordinates(self, x0: Tensor, frame: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Riemannian normal coordinates of all pairs, the components of :math:`\log_{x_0}(x)` in a frame at x0.
+
+        Arguments:
+            x0: ``(n, *shape)``
+            frame: `frame` of them, ``(dim, n, *shape)``
+            x: ``(B, *shape)``
+
+        Returns:
+            the coordinates, ``(n, B, dim)``, and `log_det_exp` there, ``(n, B)``
+        """
+        u = self.logmap(x0[:, None], x[None])
+        return self.inner(x0[:, None], frame[:, :, None], u).movedim(0, -1), self.log_det_exp(x0[:, None], u)
+
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         r"""Riemannian gradient in ``y`` of ``log_det_exp(x, log_x(y))``; this default differentiates it."""
 

@@ -136,6 +136,22 @@ class Sphere(Manifold, geoopt.Sphere):
         return (self.dim - 1) * log_sinc(safe_norm(u))
 
     @override
+    def normal_coordinates(self, x0: Tensor, frame: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        # all in one product, in double precision, of x less what rounding left of x0 across itself
+        axes = torch.cat([x0[None], frame]).movedim(0, 1).double()
+        own = torch.cat([torch.zeros_like(axes[:, :1, :1]), axes[:, 1:] @ axes[:, 0, :, None]], 1)
+        cos, *across = (axes @ x.double().T - own).to(x0.dtype).unbind(1)
+        square = sum(part * part for part in across)
+        meets = square == 0
+        sin = torch.where(meets, torch.ones_like(square), square).sqrt()
+        theta = torch.atan2(torch.where(meets, square, sin), cos)
+        ratio = torch.where(meets, torch.ones_like(sin), theta / sin)
+        v = torch.stack([ratio * part for part in across], 1)
+        if bool((antipode := meets & (cos < 0)).any()):
+            v = torch.where(antipode[:, None], theta[:, None] / math.sqrt(self.dim), v)
+        return v.mT, (self.dim - 1) * log_sinc(theta)
+
+    @override
     def random_uniform(
         self,
         *size: int,

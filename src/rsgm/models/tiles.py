@@ -31,7 +31,7 @@ class Tile:
         self, manifold: Manifold, centres: Tensor, axes: Tensor, widths: Tensor, log_weights: Tensor | float = 0.0
     ) -> None:
         self.manifold, self.centres = manifold, centres
-        self.frame = manifold.frame(centres)[:, :, None]
+        self.frame = manifold.frame(centres)
         # v^T A v is the product of a row of these coefficients with the products of pairs of the components
         self.quadratic = _pack((axes * widths[..., None, :].pow(-2)) @ axes.mT)
         self.log_constant = log_weights - widths.log().sum(-1) - 0.5 * manifold.dim * math.log(2 * math.pi)
@@ -89,19 +89,18 @@ class Tile:
     def log_prob(self, x: Tensor, families: Tensor | None = None) -> Tensor:
         """Log-densities ``(n, B, F)``, of some families or of all."""
         chosen = slice(None) if families is None else families
-        u = self.manifold.logmap(self.centres[:, None], x[None])
-        v = self.manifold.inner(self.centres[:, None], self.frame, u).movedim(0, -1)
-        # geodesics that meet again leave a density without bound, on a set without volume
-        log_det = self.manifold.log_det_exp(self.centres[:, None], u).clamp_min(LEAST_LOG_DET)
+        v, log_det = self.manifold.normal_coordinates(self.centres, self.frame, x)
         products = _pairs(v)
+        # geodesics that meet again leave a density without bound, on a set without volume
+        falls = -log_det.clamp_min(LEAST_LOG_DET)
         # in one product: constant, log_det and quadratic form
-        terms = torch.cat([torch.stack([torch.ones_like(log_det), -log_det], -1), products], -1)
-        value = torch.bmm(terms, self.coefficients[:, chosen].mT)
+        terms = torch.stack([torch.ones_like(falls), falls, *products], 1)
+        value = torch.bmm(self.coefficients[:, chosen], terms).mT
         if self.limit is None or self._within(v, chosen):
             return value
         if len(self.bounded) < self.manifold.dim:
             products = _pairs(v[..., self.bounded])
-        distance = torch.bmm(products, self.bounding[:, chosen].mT)
+        distance = torch.bmm(self.bounding[:, chosen], torch.stack(products, 1)).mT
         return torch.where(distance < self.limit[:, None, chosen], value, NOTHING)
 
     def _within(self, v: Tensor, chosen: Tensor | slice) -> bool:
@@ -113,7 +112,7 @@ class Tile:
         """Whether the only kernel of each centre reaches the components ``(n, dim)``."""
         if self.limit is None:
             return torch.ones_like(v[:, 0], dtype=torch.bool)
-        return (_pairs(v[:, self.bounded]) * self.bounding[:, 0]).sum(-1) < self.limit[:, 0]
+        return (torch.stack(_pairs(v[:, self.bounded]), -1) * self.bounding[:, 0]).sum(-1) < self.limit[:, 0]
 
 
 def _exp(x: Tensor) -> Tensor:
@@ -133,10 +132,10 @@ def _blocks(manifold: Manifold, first: int = 0) -> list[tuple[list[int], float]]
     return blocks
 
 
-def _pairs(v: Tensor) -> Tensor:
+def _pairs(v: Tensor) -> list[Tensor]:
     """The products of pairs of components."""
-    row, column = torch.triu_indices(v.shape[-1], v.shape[-1], device=v.device)
-    return v[..., row] * v[..., column]
+    parts = v.unbind(-1)
+    return [parts[i] * parts[j] for i in range(len(parts)) for j in range(i, len(parts))]
 
 
 def _pack(matrix: Tensor) -> Tensor:
