@@ -255,6 +255,30 @@ def test_places_without_a_fold_are_those_of_the_rest(manifold):
     torch.testing.assert_close(rest.points[rest.index], alone.points[alone.index[order]], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", ["places", "points"])
+def test_left_out_points_and_the_places_of_the_others(kind):
+    """Each point is left out once; a place of which a point stays, stays with what is left of it."""
+    line = Euclidean(1)
+    x = torch.tensor([0.0, 1.0, 1.0, 3.0, 3.0, 3.0, 7.0, 8.0], dtype=torch.float64)[:, None]
+    weights = torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 0.0], dtype=torch.float64)
+    places, generator = Places.of(line, x, 3, weights), torch.Generator().manual_seed(0)
+    found = list(places.left_out(kind, 3, 2, generator))
+    assert len(found) == 3
+    left = torch.zeros(4, dtype=torch.float64)
+    for points_out, count, rest in found:
+        at = torch.searchsorted(places.points[:, 0], points_out[:, 0])
+        left[at] += count
+        kept = torch.zeros(4, dtype=torch.float64).index_add(
+            0, torch.searchsorted(places.points[:, 0], rest.points[:, 0]), rest.count
+        )
+        torch.testing.assert_close(kept.index_add(0, at, count), places.count)
+        assert bool((kept[at] == 0).all()) == (kind == "places") or len(set(at.tolist()) & {1, 2}) == 0
+        alone = Places.of(line, rest.points, 2)
+        torch.testing.assert_close(rest.points[rest.index], alone.points[alone.index])
+        assert float(rest.weight.sum()) == pytest.approx(float(rest.count.sum()))
+    assert left.tolist() == [1.0, 3.0, 5.0, 1.0]
+
+
 # ---- the model
 
 
@@ -314,6 +338,36 @@ def test_left_out_folds_leave_the_place_out():
     assert float((once.log_prob(fresh) - twice.log_prob(fresh)).mean()) == pytest.approx(0, abs=0.1)
     heavy = twice.kernel_weights.sum(0)[twice.kernel_widths.amax((0, 2)) < 1e-3]
     assert float(heavy.sum()) < 0.02
+
+
+def test_left_out_points_say_how_often_places_are_met_again():
+    """As of species: a place that was seen m times is met again in proportion to m - d (Pitman and Yor)."""
+    sphere, discount = Sphere(2), 0.7
+    where, counts, generator = points(sphere, 4_000), [], torch.Generator().manual_seed(0)
+    draws = []
+    while len(draws) < 3_000:  # a Pitman-Yor process without concentration
+        mass = torch.tensor([*(count - discount for count in counts), discount * len(counts) if counts else 1.0])
+        place = int(torch.multinomial(mass, 1, generator=generator))
+        if place == len(counts):
+            counts.append(0)
+        counts[place] += 1
+        draws.append(place)
+    x = where[torch.tensor(draws)]
+    train, val, test = x[:2_000], x[2_000:2_200], x[2_200:]
+    single, whole = (
+        AdaptiveKernelDensity(sphere, widths=4, neighbours=(), leave_out=kind) for kind in ("points", "places")
+    )
+    for model in (single, whole):
+        model.fit_points(train, val)
+    narrow = single.kernel_widths.amax(2) < 1e-3
+    weight = (single.kernel_weights * narrow).sum(1)
+    seen = (single.centres[:, None] == sphere.projx(train)[None]).all(2).sum(1)
+    expected = (seen - discount) / len(train)
+    for m in (1, 2, 3):
+        ratio = float(weight[seen == m].mean() / expected[seen == m].mean())
+        assert 0.6 < ratio < 1.6
+    assert float(weight[seen > 5].sum() / expected[seen > 5].sum()) == pytest.approx(1, abs=0.15)
+    assert float((single.log_prob(test) - whole.log_prob(test)).mean()) > 1
 
 
 def test_repeated_points_weigh_more():
@@ -398,6 +452,7 @@ def test_weights_maximise_the_likelihood():
         ({"neighbours": (0,)}, r"neighbours >= 1, factors > 0 and isotropic in \(0, 1\] are needed, found \[0\]"),
         ({"factors": (-1.0,)}, r"found \[1, 2, 4, 8, 16, 32\], \[-1.0\] and 0.05"),
         ({"isotropic": 0.0}, "and 0.0"),
+        ({"leave_out": "rows"}, "leave_out is 'rows', expected places or points"),
         ({"widths": 0, "neighbours": ()}, "no kernels; give widths >= 1, or neighbours and factors"),
     ],
     ids=str,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from rsgm.models.kernels import Kernels
 from rsgm.models.tiles import NOTHING
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
+
+#: what is left out to see how well kernels explain what they have not seen: places with all of their points, or points
+LeftOut = Literal["places", "points"]
 
 #: neighbours whose offsets are computed at a time
 _PAIRS = 2**20
@@ -40,6 +43,8 @@ class Places(NamedTuple):
         index: of the nearest others, the nearest first, ``(n, k)``
         distance: to them, ``(n, k)``
         offset: their components in the frame of the tangent space, ``(n, k, dim)``
+        label: the place of each point that counts something, ``(N,)``
+        weight: what each of those points counts, ``(N,)``
     """
 
     points: Tensor
@@ -47,6 +52,8 @@ class Places(NamedTuple):
     index: Tensor
     distance: Tensor
     offset: Tensor
+    label: Tensor
+    weight: Tensor
 
     @classmethod
     def of(cls, manifold: Manifold, points: Tensor, neighbours: int, weights: Tensor | None = None) -> Places:
@@ -54,6 +61,7 @@ class Places(NamedTuple):
         if weights is not None:
             points, weights = points[weights > 0], weights[weights > 0].to(points)
         label = label_places(points.cpu()).to(points.device)
+        weights = torch.ones_like(label, dtype=points.dtype) if weights is None else weights
         count = torch.bincount(label, weights)
         rows = torch.arange(len(label), device=label.device)
         first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
@@ -61,14 +69,43 @@ class Places(NamedTuple):
         k = min(neighbours, len(places) - 1)
         if not k:
             none = points.new_empty(len(places), 0, manifold.dim)
-            return cls(places, count.to(points), none[..., 0].long(), none[..., 0], none)
+            return cls(places, count, none[..., 0].long(), none[..., 0], none, label, weights)
         distance, index = nearest(manifold, places, k)
         offset = []
         for rows in torch.arange(len(places), device=label.device).split(max(1, _PAIRS // k)):
             at = places[rows]
             tangent = manifold.logmap(at[:, None], places[index[rows]])
             offset.append(manifold.inner(at[:, None], manifold.frame(at)[:, :, None], tangent).movedim(0, -1))
-        return cls(places, count.to(points), index, distance, torch.cat(offset))
+        return cls(places, count, index, distance, torch.cat(offset), label, weights)
+
+    def left_out(
+        self, kind: LeftOut, folds: int, neighbours: int, generator: torch.Generator, scored: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Places]]:
+        """Points of each fold, what they count, and the places that are left without the fold.
+
+        Arguments:
+            kind: whether a fold consists of places, with all of their points, or of single points
+            folds: number of parts, at most one for each place or point
+            neighbours: that are kept of each place
+            generator: of the folds
+            scored: places or points that are seen of all folds together, which then count for all; None for all
+        """
+        single, n = kind == "points", len(self.points)
+        unit, weight = (self.label, self.weight) if single else (torch.arange(n).to(self.label), self.count)
+        order = torch.randperm(len(unit), generator=generator).to(unit)
+        fold, seen = order % min(folds, len(unit)), order < (len(unit) if scored is None else scored)
+        none = torch.zeros_like(self.count)
+        for number in range(min(folds, len(unit))):
+            out = fold == number
+            kept, shown = ~out if single else ~out[self.label], out & seen
+            label = self.label[kept]
+            rest = self._replace(
+                count=none.index_add(0, label, self.weight[kept]), label=label, weight=self.weight[kept]
+            )
+            at = torch.bincount(unit[shown], minlength=n).nonzero()[:, 0]
+            if len(at) and len(label):
+                count = none.index_add(0, unit[shown], weight[shown])[at] / seen.double().mean()
+                yield self.points[at], count, rest.without(torch.bincount(label, minlength=n) == 0, neighbours)
 
     def without(self, out: Tensor, neighbours: int) -> Places:
         """The places that are not ``out``, and their neighbours among themselves."""
@@ -80,7 +117,16 @@ class Places(NamedTuple):
         new = (~out).cumsum(0) - 1
         index = new[self.index[~out].gather(1, order)]
         offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
-        return Places(self.points[~out], self.count[~out], index, self.distance[~out].gather(1, order), offset)
+        stays = ~out[self.label]
+        return Places(
+            self.points[~out],
+            self.count[~out],
+            index,
+            self.distance[~out].gather(1, order),
+            offset,
+            new[self.label[stays]],
+            self.weight[stays],
+        )
 
     def spread(self, k: int) -> tuple[Tensor, Tensor]:
         """Variances ``(n, dim)`` and principal axes ``(n, dim, dim)`` of the k nearest about each place."""
@@ -109,14 +155,15 @@ class KernelMixture(GenerativeModel):
         manifold: where the points live; one that knows ``logmap`` and ``log_det_exp``
         min_width: the smallest standard deviation of a kernel, in units of length (on spheres, tori and SO(3) radians)
         max_width: the largest
+        leave_out: ``"places"`` or ``"points"``
 
     Raises:
-        ValueError: for widths out of range
+        ValueError: for widths out of range, and something else that is left out
     """
 
     centres: Tensor
 
-    def __init__(self, manifold: Manifold, min_width: float, max_width: float) -> None:
+    def __init__(self, manifold: Manifold, min_width: float, max_width: float, leave_out: LeftOut) -> None:
         super().__init__(manifold)
         bound = manifold.injectivity_radius / 4
         if not (0 < min_width <= max_width < math.inf and max_width <= bound):
@@ -124,7 +171,11 @@ class KernelMixture(GenerativeModel):
                 f"{type(self).__name__}: 0 < min_width <= max_width <= {bound:.3g} is needed, found {min_width} and "
                 f"{max_width}."
             )
-        self.min_width, self.max_width = min_width, max_width
+        if leave_out not in get_args(LeftOut):
+            raise ValueError(
+                f"{type(self).__name__}: leave_out is {leave_out!r}, expected {' or '.join(get_args(LeftOut))}."
+            )
+        self.min_width, self.max_width, self.leave_out = min_width, max_width, leave_out
 
     @abstractmethod
     def law(self) -> KernelLaw:
@@ -181,17 +232,20 @@ class AdaptiveKernelDensity(KernelMixture):
     The kernels are wrapped normal laws, exactly normalised, at the distinct training points :math:`x_i`: dense regions
     get narrow ones, and points on a line long ones. The families f of covariances :math:`\Sigma_{if}` are fixed widths;
     the distance to the k-th nearest place times a factor (Breiman, Meisel & Purcell 1977); and the covariance of the k
-    nearest places, a share of it made isotropic, times a factor squared. In each family the places weigh as often as
-    they occur, :math:`p_i`, and equally, :math:`p'_i`.
+    nearest places, a share of it made isotropic, times a factor squared. In each family the places weigh equally,
+    :math:`p_i`, and by how much more often they occur than the rarest, :math:`p'_i`: a place that was seen m times is
+    met again in proportion to m - d, with a discount d that the data choose (Pitman & Yor 1997).
 
     The weights of the families maximise, by EM, the likelihood of the training points under the kernels of the other
     folds, and of the validation points under all. Folds consist of whole places, and a place that is left out is no
-    neighbour either: repeated points do not draw the weight to the narrowest kernels. Of more than 16,000 places EM
-    sees a random part, so many that fitting takes about as long as with 16,000, but at least 1,000 places and as many
-    validation points.
+    neighbour either: repeated points do not draw the weight to the narrowest kernels. Where new points do fall on known
+    places, as on a random split, folds of single points say how often. Of more than 16,000 places EM sees a random
+    part, so many that fitting takes about as long as with 16,000, but at least 1,000 places and as many validation
+    points.
 
     References: Abramson 1982, "On bandwidth variation in kernel estimates", Ann. Stat. 10; Silverman 1986, "Density
-    estimation", sections 5.2 and 5.3; Vincent & Bengio 2003, "Manifold Parzen windows", NeurIPS.
+    estimation", sections 5.2 and 5.3; Vincent & Bengio 2003, "Manifold Parzen windows", NeurIPS; Pitman & Yor 1997,
+    "The two-parameter Poisson-Dirichlet distribution derived from a stable subordinator", Ann. Probab. 25.
 
     Arguments:
         manifold: where the points live; one that knows ``logmap`` and ``log_det_exp``
@@ -201,8 +255,9 @@ class AdaptiveKernelDensity(KernelMixture):
         neighbours: the k, each a family of either kind for each factor; for a covariance at least 2 dim are needed
         factors: on the distance to the k-th neighbour, and on the standard deviations of the k nearest
         isotropic: share of the mean variance in a local covariance, in (0, 1]
-        folds: number of parts of the places, each left out once
+        folds: number of parts of the places, or of the points, each left out once
         iterations: of EM
+        leave_out: what a fold consists of, ``"places"`` with all of their points, or single ``"points"``
 
     Raises:
         ValueError: for arguments out of range
@@ -228,8 +283,9 @@ class AdaptiveKernelDensity(KernelMixture):
         isotropic: float = 0.05,
         folds: int = 10,
         iterations: int = 500,
+        leave_out: LeftOut = "places",
     ) -> None:
-        super().__init__(manifold, min_width, max_width)
+        super().__init__(manifold, min_width, max_width, leave_out)
         if widths < 0 or folds < 2:
             raise ValueError(
                 f"AdaptiveKernelDensity: widths >= 0 and folds >= 2 are needed, found {widths} and {folds}."
@@ -270,18 +326,18 @@ class AdaptiveKernelDensity(KernelMixture):
         # enough that those of a tenth can be left out
         with visible():
             places = Places.of(self.manifold, train, 2 * most + 16, counts)
-        n, generator = len(places.points), generator_from("folds", seed)
-        folds = min(self.folds, n)
-        order = torch.randperm(n, generator=generator).to(places.index)
-        scored = max(_SCORED, _SCORED_PAIRS // n)
-        fold, seen = order % folds, order < scored
-        seen_val = torch.randperm(len(val), generator=generator).to(places.index) < scored
+        generator, total = (
+            generator_from("folds", seed),
+            len(places.label if self.leave_out == "points" else places.points),
+        )
+        scored = max(_SCORED, _SCORED_PAIRS // len(places.points))
         parts, repeats = [], []
-        with visible(), bar("adaptive kernel density", int(seen.sum() + seen_val.sum())) as shown:
-            for out in [fold == k for k in range(folds)] if n > 1 else []:
-                parts.append(self._log_parts(places.points[out & seen], places.without(out, most)))
-                repeats.append(places.count[out & seen] / seen.double().mean())
-                shown.update(int((out & seen).sum()))
+        with visible(), bar("adaptive kernel density", min(scored, total) + min(scored, len(val))) as shown:
+            for points, count, rest in places.left_out(self.leave_out, self.folds, most, generator, scored):
+                parts.append(self._log_parts(points, rest))
+                repeats.append(count)
+                shown.update(len(points))
+            seen_val = torch.randperm(len(val), generator=generator).to(places.index) < scored
             parts.append(self._log_parts(val[seen_val], places))
             repeats.append(val_counts.to(val)[seen_val] / seen_val.double().mean())
             shown.update(len(parts[-1]))
@@ -354,5 +410,6 @@ def at_least_one(weights: Weights) -> Weights:
 
 
 def _place_weights(places: Places) -> Tensor:
-    """The weights ``(n, 2)`` of the places: as often as they occur, and equal."""
-    return torch.stack([places.count / places.count.sum(), torch.full_like(places.count, 1 / len(places.count))], 1)
+    """The weights ``(n, 2)`` of the places: equal, and by how much more they occur than the rarest."""
+    equal, more = torch.full_like(places.count, 1 / len(places.count)), places.count - places.count.min()
+    return torch.stack([equal, more / more.sum() if more.any() else equal], 1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rsgm.manifolds import Manifold
-from rsgm.models.adaptive import KernelLaw, KernelMixture, Places
+from rsgm.models.adaptive import KernelLaw, KernelMixture, LeftOut, Places
 from rsgm.models.base import Weights
 from rsgm.models.kernels import Kernels
 from rsgm.progress import visible
@@ -49,9 +49,9 @@ class NeuralKernelDensity(KernelMixture):
     its neighbours, and how often it occurs; it changes the logarithms of the widths by at most 2 and gives the weights
     :math:`\pi_i` of the places and :math:`\rho_{if}` of the families.
 
-    It is learned by maximum likelihood of left-out points: the places are cut into folds, and a step scores as many
-    points of one fold as the batch has under kernels at the places of the others, whose neighbours are of the others
-    too. The points of the batch itself say nothing more.
+    It is learned by maximum likelihood of left-out points: the places, or the points, are cut into folds, and a step
+    scores as many points of one fold as the batch has under kernels at the places of the others, whose neighbours are
+    of the others too. The points of the batch itself say nothing more.
 
     References: Abramson 1982, "On bandwidth variation in kernel estimates", Ann. Stat. 10; Silverman 1986, "Density
     estimation", sections 5.2 and 5.3; Vincent & Bengio 2003, "Manifold Parzen windows", NeurIPS.
@@ -65,8 +65,10 @@ class NeuralKernelDensity(KernelMixture):
         min_width: the smallest standard deviation of a kernel, in units of length (on spheres, tori and SO(3) radians)
         max_width: the largest
         hidden: width of the network's two layers; with few hundred places 8 are enough
-        folds: number of parts of the places, each left out in turn
+        folds: number of parts of the places, or of the points, each left out in turn
         partitions: number of random partitions into folds
+        leave_out: what a fold consists of, ``"places"`` with all of their points, or single ``"points"``: see
+            `AdaptiveKernelDensity`
 
     Raises:
         ValueError: for arguments out of range
@@ -93,8 +95,9 @@ class NeuralKernelDensity(KernelMixture):
         hidden: int = 32,
         folds: int = 10,
         partitions: int = 2,
+        leave_out: LeftOut = "places",
     ) -> None:
-        super().__init__(manifold, min_width, max_width)
+        super().__init__(manifold, min_width, max_width, leave_out)
         numbers = (*shapes, *neighbours, *widths)
         if not numbers or min(numbers) <= 0 or factor <= 0 or hidden < 1 or folds < 2 or partitions < 1:
             raise ValueError(
@@ -149,12 +152,10 @@ class NeuralKernelDensity(KernelMixture):
         self.features, self._left_out = (every.features - mean) / scale, []
         generator, like = generator_from("folds", seed), next(self.parameters())
         for _ in range(self.partitions):
-            fold = torch.randperm(n, generator=generator).to(places.index) % min(self.folds, n)
-            for number in range(min(self.folds, n)):
-                out = fold == number
-                rest = self._neighbourhoods(places.without(out, most))
-                rest = _Neighbourhoods(rest.kernels, (rest.features - mean) / scale).to(like)
-                self._left_out.append((rest, places.points[out].to(like), places.count[out].to(like)))
+            for points, count, rest in places.left_out(self.leave_out, self.folds, most, generator):
+                own = self._neighbourhoods(rest)
+                own = _Neighbourhoods(own.kernels, (own.features - mean) / scale).to(like)
+                self._left_out.append((own, points.to(like), count.to(like)))
 
     @override
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
