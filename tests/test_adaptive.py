@@ -72,13 +72,13 @@ def test_weights_are_fitted_on_some_of_many_points(monkeypatch):
     """Random ones stand for all, of the folds as of the validation set, each kind with the weight that it has."""
     manifold, seen = Sphere(2), []
     train, val = points(manifold, 600), points(manifold, 300, seed=1)
-    fit = AdaptiveKernelDensity._fit_weights
+    fit = adaptive.fit_weights
 
-    def fit_weights(self, log_parts, repeats):
+    def fit_weights(log_parts, iterations, repeats, prior):
         seen.append((len(log_parts), repeats))
-        return fit(self, log_parts, repeats)
+        return fit(log_parts, iterations, repeats, prior)
 
-    monkeypatch.setattr(AdaptiveKernelDensity, "_fit_weights", fit_weights)
+    monkeypatch.setattr(adaptive, "fit_weights", fit_weights)
     whole = AdaptiveKernelDensity(manifold, **SMALL)
     whole.fit_points(train, val)
     monkeypatch.setattr(adaptive, "_SCORED", 200)

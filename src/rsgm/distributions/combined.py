@@ -20,7 +20,7 @@ def choose(weights: Tensor, n: int, generator: torch.Generator | None = None) ->
     return torch.multinomial(weights, n or 1, replacement=True, generator=generator)[..., :n]
 
 
-def fit_weights(log_parts: Tensor, iterations: int, count: Tensor | None = None) -> Tensor:
+def fit_weights(log_parts: Tensor, iterations: int, count: Tensor | None = None, prior: float = 0.0) -> Tensor:
     r"""The weights ``(K,)`` with which known laws mix best, by EM from equal ones; the problem is convex.
 
     .. math:: w \leftarrow \frac1n \sum_i \frac{w_k p_k(x_i)}{\sum_j w_j p_j(x_i)}
@@ -29,20 +29,21 @@ def fit_weights(log_parts: Tensor, iterations: int, count: Tensor | None = None)
         log_parts: log-densities ``(n, K)`` of points under each law, one of them finite for every point
         iterations: of EM
         count: what each point counts, ``(n,)``; None where all count the same
+        prior: observations more, which all laws share that have some of the points in their support
 
     Example:
         >>> fit_weights(torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]]).log(), 100)
         tensor([0.2917, 0.7083])
     """
-    log_weights = torch.full_like(log_parts[0], -math.log(log_parts.shape[1]))
+    possible = torch.isfinite(log_parts).any(0).to(log_parts)
+    equal, count = possible / possible.sum(), torch.ones_like(log_parts[:, 0]) if count is None else count
+    weights = equal
     with bar("weights of the parts", iterations, "iterations") as shown:
         for _ in range(iterations):
-            log_share = torch.log_softmax(log_parts + log_weights, 1)
-            if count is not None:
-                log_share = log_share + (count / count.mean()).log()[:, None]
-            log_weights = log_share.logsumexp(0) - math.log(len(log_parts))
+            share = (log_parts + weights.log()).softmax(1)
+            weights = (count @ share + prior * equal) / (count.sum() + prior)
             shown.update()
-    return log_weights.exp()
+    return weights
 
 
 class Mixture(ManifoldDistribution):

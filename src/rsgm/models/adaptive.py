@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.distributions.combined import choose
+from rsgm.distributions.combined import choose, fit_weights
 from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
@@ -342,7 +342,7 @@ class AdaptiveKernelDensity(KernelMixture):
             repeats.append(val_counts.to(val)[seen_val] / seen_val.double().mean())
             shown.update(len(parts[-1]))
         with visible():
-            shares = self._fit_weights(torch.cat(parts), torch.cat(repeats))
+            shares = fit_weights(torch.cat(parts), self.iterations, torch.cat(repeats), prior=1.0)
         of_family = shares[1:].reshape(-1, 2)
         kept = of_family.sum(1) >= _NEGLIGIBLE * of_family.sum(1).max()
         of_family = of_family[kept] * (shares[1:].sum() / of_family[kept].sum())
@@ -388,18 +388,6 @@ class AdaptiveKernelDensity(KernelMixture):
         weights = _place_weights(places)[:, None].expand(-1, kernels.widths.shape[1], -1)
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
         return torch.cat([uniform, kernels.log_sums(self.manifold, x, weights).flatten(1)], 1)
-
-    def _fit_weights(self, log_parts: Tensor, repeats: Tensor) -> Tensor:
-        """The weights of most likelihood, by EM, with one observation more that is shared by all."""
-        possible = torch.isfinite(log_parts).any(0)
-        prior = possible.to(log_parts) / possible.sum()
-        weights = prior
-        with bar("weights of the families", self.iterations, "iterations") as shown:
-            for _ in range(self.iterations):
-                share = (log_parts + weights.log()).softmax(1)
-                weights = (repeats @ share + prior) / (repeats.sum() + 1)
-                shown.update()
-        return weights
 
 
 def at_least_one(weights: Weights) -> Weights:
