@@ -34,7 +34,7 @@ _ENOUGH = 0.005
 #: standard error that is enough for a flow, and most tangent vectors along which its map is derived
 _PRECISE, _TANGENTS = 0.002, 20
 #: most training points, and most draws, that proposals are kernels around
-_CENTRES = 4000
+_CENTRES = 20_000
 #: largest dimension of a manifold without a uniform law where kernels still say something
 _KERNEL_DIM = 6
 
