@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from rsgm import ChartSGM, Euclidean, FlowMatching, Hyperbolic, Sphere, Torus
+from rsgm import ChartSGM, Euclidean, FlowMatching, Hyperbolic, KernelDensity, PointsData, Sphere, Torus
 from rsgm.charts import ExponentialWrap, Stereographic
 from rsgm.data import ManifoldData
 from rsgm.evaluation import baseline
@@ -105,6 +105,20 @@ def test_a_mode_that_is_never_sampled_counts(manifold, monkeypatch):
     model = Bumps(manifold, centres, [1.0, 1.0], [1.0, 0.0], 0.3)
     found = measure(model, Bumps(manifold, centres, [0.5, 0.5], [0.5, 0.5], 0.3))
     assert found.value == pytest.approx(2, abs=3 * found.standard_error + 1e-9)
+
+
+def test_narrow_kernels_of_all_training_points_count():
+    """More than a guide once had: what the others have, at 1e-4 rad, was missed, with a small standard error."""
+    sphere = Sphere(2)
+    data = PointsData(sphere, sphere.random_uniform(7000, 3, generator=generator_from("narrow"), dtype=torch.float64))
+    data.setup()
+    model = KernelDensity(sphere)
+    model.fit_points(data.train.points, torch.cat([data.train.points[:300], data.val.points]))
+    assert float(model.weights[1]) > 0.15
+    points = sphere.projx(model.sample(N, seed=0).double())
+    found = density_integral(model, data, Draws(points, model.likelihood(points).value))
+    assert found.value == pytest.approx(1, abs=3 * found.standard_error)
+    assert found.standard_error <= 0.003
 
 
 @pytest.mark.parametrize("manifold", [Torus(4)], ids=str)
