@@ -185,6 +185,7 @@ BASES = [
     "torus_rsgm",
     "flood_rsgm",
     "earth_fm",
+    "earth_akde",
     "torus_moser",
     "moons_sdeflow",
     "angles --data.path=phi_psi.csv --data.angles=[phi,psi] --data.group=chain",
