@@ -149,6 +149,9 @@ class DiscreteLinear(DiscreteSchedule):
 class DiscreteCosine(DiscreteSchedule):
     r""":math:`\bar\alpha_k = \cos^2(\tfrac\pi2 \tfrac{k/T + o}{1 + o})`, up to a factor, with β at most ``beta_max``.
 
+    A β near one, which the paper allows, is a jump between two steps. Samples pass over it; an exact likelihood follows
+    the process within the step too, where no network has been trained: bound β by 0.1 for that.
+
     References: Nichol and Dhariwal 2021, arXiv:2102.09672, section 3.2.
 
     Arguments:
