@@ -507,9 +507,23 @@ def test_figure_after_validation(bad, conditional, monkeypatch):
         return
     ((name, figure, step),) = drawn
     assert (name, step) == ("samples", 7)
-    assert torch.equal(model.asked[0][1].double(), conditional.val.context.repeat(2, 1))
+    assert torch.equal(model.asked[-1][1].double(), conditional.val.context.repeat(2, 1))
     assert [axes.get_title() for axes in figure.axes] == ["samples (24)", "validation (12)"]
     assert figure.get_suptitle() == "Samples: Echo on RandomVonMisesFisherMixture, step 7, validation NLL 1.250"
+
+
+@pytest.mark.parametrize(
+    "image_shape, seconds, asked", [(None, 60, [16, 500]), (None, 1e-9, [16]), ((1, 1, 3), 60, [16, 64])]
+)
+def test_a_figure_has_as_many_samples_as_there_is_time_for(image_shape, seconds, asked, monkeypatch):
+    """Pictures of 64 at most: more are not shown."""
+    data, model = LawData(train_size=20, val_size=10, test_size=12), Echo()
+    data.setup()
+    monkeypatch.setattr(LawData, "image_shape", image_shape)
+    found = []
+    monkeypatch.setattr(model, "draw", lambda n, *_: found.append(n) or data.val.points[:1].float().repeat(n, 1))
+    assert SampleFigure(seconds=seconds).draw(model, data, "") is not None
+    assert found == asked
 
 
 def test_a_density_after_validation_is_drawn_where_it_is_cheap():

@@ -12,12 +12,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData
-from rsgm.evaluation.figures import density_figure, sample_figure, sample_like, with_nll
+from rsgm.evaluation.figures import IMAGES, density_figure, sample_figure, sample_like, with_nll
 from rsgm.likelihood import SolveError
 from rsgm.models import GenerativeModel
 
-#: points at which a density is timed before it is drawn
-_PROBE = 256
+#: points at which a density is timed before it is drawn, and samples
+_PROBE, _FIRST = 256, 16
 
 
 class ValidationFigure(Callback, ABC):
@@ -50,18 +50,26 @@ class ValidationFigure(Callback, ABC):
 class SampleFigure(ValidationFigure):
     """Draws samples beside validation points into TensorBoard after each validation.
 
+    Of a model that samples slowly there are fewer, as the time for the first 16 of them tells.
+
     Arguments:
-        count: number of samples
+        count: number of samples, of pictures 64 at most
+        seconds: about the most that they may take, by the wall
     """
 
     name = "samples"
 
-    def __init__(self, count: int = 500) -> None:
-        self.count = count
+    def __init__(self, count: int = 500, seconds: float = 10.0) -> None:
+        self.count, self.seconds = count, seconds
 
     @override
     def draw(self, model: GenerativeModel, data: ManifoldData, about: str) -> Figure | None:
-        samples = sample_like(model, data.val, self.count)
+        count = self.count if data.image_shape is None else min(self.count, IMAGES)
+        start = time.perf_counter()
+        samples = sample_like(model, data.val, min(count, _FIRST))
+        count = min(count, int(_FIRST * self.seconds / (time.perf_counter() - start)))
+        if count > len(samples):
+            samples = sample_like(model, data.val, count)
         if not bool(torch.isfinite(samples).all()):
             return None
         return sample_figure(data, samples, data.val.points, f"Samples: {about}", "validation")
