@@ -17,7 +17,7 @@ from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.blocks import nearest
-from rsgm.models.kernels import Kernels
+from rsgm.models.kernels import Kernels, or_uniform
 from rsgm.models.tiles import NOTHING
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
@@ -193,12 +193,7 @@ class KernelMixture(GenerativeModel):
         place = place.clamp_max(len(weights) - 1)
         family = choose(weights[place], 1, generator)[:, 0]
         near = kernels.rows(place).draw(self.manifold, family, generator)
-        if math.isinf(self.manifold.log_volume):
-            return near.float()
-        far = self.manifold.random_uniform(
-            n, *self.manifold.shape, generator=generator, dtype=near.dtype, device=self.device
-        )
-        return torch.where(anywhere.reshape(-1, *(1,) * len(self.manifold.shape)), far, near).float()
+        return or_uniform(self.manifold, near, anywhere, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""

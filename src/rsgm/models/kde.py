@@ -14,6 +14,7 @@ from rsgm.likelihood import LogProb
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.bump_sums import bump_sums
+from rsgm.models.kernels import or_uniform
 from rsgm.progress import bar, visible
 
 
@@ -91,15 +92,8 @@ class KernelDensity(GenerativeModel):
             index = choose(self.counts, n, generator)
         else:
             index = torch.randint(len(self.points), (n,), generator=generator, device=self.device)
-        # where there is no uniform law its weight is zero
         near = self.manifold.bump_sample(self.points[index], self.widths[(component - 1).clamp_min(0)], generator)
-        if math.isinf(self.manifold.log_volume):
-            return near.float()
-        anywhere = self.manifold.random_uniform(
-            n, *self.manifold.shape, generator=generator, dtype=near.dtype, device=self.device
-        )
-        is_uniform = (component == 0).reshape(-1, *(1,) * len(self.manifold.shape))
-        return torch.where(is_uniform, anywhere, near).float()
+        return or_uniform(self.manifold, near, component == 0, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""

@@ -166,6 +166,15 @@ class _Every:
             centres, families = centres[few:], families[few:]
 
 
+def or_uniform(manifold: Manifold, near: Tensor, uniform: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws ``(n, *shape)`` of kernels, in their place of the uniform law where ``uniform`` ``(n,)`` says so."""
+    if math.isinf(manifold.log_volume):  # there is none, and its weight is zero
+        return near.float()
+    n, shape = len(near), manifold.shape
+    anywhere = manifold.random_uniform(n, *shape, generator=generator, dtype=near.dtype, device=near.device)
+    return torch.where(uniform.reshape(n, *(1,) * len(shape)), anywhere, near).float()
+
+
 def _fall(manifold: Manifold, gap: Tensor, rate: Tensor) -> Tensor:
     """The logarithm of a kernel's constant over its highest density at squared distances of at least ``gap``."""
     radius = manifold.injectivity_radius
