@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,6 +43,7 @@ if "fail" in given:
     sys.exit("rsgm train: it went wrong")
 x, seed = float(given.get("x", 0)), int(given["seed_everything"])
 numbers = {"validation": {"nll": (x - 1) ** 2 + seed}, "nll": {"mean": x + seed / 10, "n": 9}, "nfe": 7.0}
+numbers |= {"checkpoint": "best.ckpt", "mixed": given.get("model.models")}
 (folder / "metrics.json").write_text(json.dumps(numbers))
 """
 
@@ -175,6 +177,8 @@ def test_search_draws_the_same_again(folder):
         ("config: a.yaml\ngrid: [1]", "a.grid: found [1], expected keys"),
         ("config: a.yaml\ncpus: 0", "cpus is 0"),
         ("config: a.yaml\nonly: b\ncases: {a: {}}", "no method has a case"),
+        ("methods: {m: {config: a.yaml, parts: [n]}}", "methods.m.parts: 'n' is no other method of the file"),
+        ("methods: {m: {config: a.yaml, parts: [m]}}", "methods.m.parts: 'm' is no other method of the file"),
         ("config: a.yaml\nsearch: {keys: {x: {low: 2, high: 1}}}", "expected a list, or numbers low < high"),
         ("config: a.yaml\nsearch: {keys: {x: {low: 0, high: 1, log: true}}}", "above 0 where log is true"),
         ("config: a.yaml\ncases: {a b: {}, a_b: {}}", "two trials have the name a_b-a-seed0"),
@@ -388,6 +392,54 @@ def test_other_seeds_are_run_of_the_best_only(folder):
     assert begun == sorted([f"net-x={x}-seed{seed}" for x in (0, 1, 2) for seed in (0, 1)] + ["net-x=1-seed2"])
 
 
+MIXED = """
+methods:
+  both: {config: a.yaml, parts: [net, law, other]}
+  net: {config: a.yaml, grid: {x: [0, 1]}}
+  law: {config: a.yaml}
+  other: {config: a.yaml, only: no case}
+cases: {c: {}}
+seeds: [0, 1]
+selection_seeds: [0]
+"""
+
+
+def test_a_mixture_is_of_the_best_of_its_parts(folder, capsys):
+    """It waits for them, whatever the order of the file; another setting of a part is another mixture."""
+    plan = sweep_of(MIXED)
+    (both,) = (trial for trial in plan.trials if trial.key == "c-both-seed1")
+    assert [part.key for part in both.parts] == ["c-net-x=0-seed1", "c-net-x=1-seed1", "c-law-seed1"]
+    assert both.shown == "--config a.yaml '--model.models=[best.ckpt of net, best.ckpt of law]'"
+    assert main(["sweep", "s.yaml", "--serial", "--method=both"]) == 0
+    assert "c-both-seed0 waits for its parts, runs of net, law that have not ended well." in capsys.readouterr().err
+    assert main(["sweep", "s.yaml", "--serial"]) == 0
+    for seed in (0, 1):
+        (scored,) = Path("runs/s").glob(f"c-both-seed{seed}-*/version_0/metrics.json")
+        found = [Path(path) for path in json.loads(json.loads(scored.read_text())["mixed"])]
+        assert [path.parts[2].rpartition("-")[0] for path in found] == [f"c-net-x=1-seed{seed}", f"c-law-seed{seed}"]
+        assert all(path.name == "best.ckpt" and path.parent.is_dir() for path in found)
+    other = sweep_of(MIXED.replace("law: {config: a.yaml}", "law: {config: a.yaml, set: {y: 1}}"))
+    assert {trial.digest for trial in other.trials if trial.method == "both"}.isdisjoint(
+        trial.digest for trial in plan.trials if trial.method == "both"
+    )
+
+
+def test_a_mixture_without_the_checkpoints_of_its_parts(folder, capsys):
+    """Results of a part are kept where its run no longer is."""
+    (folder / "results").mkdir()
+    (folder / "configs/sweep").mkdir(parents=True)
+    sweep_of(MIXED)
+    assert main(["sweep", "s.yaml", "--serial", "--method=net", "--method=law"]) == 0
+    assert main(["results", "s.yaml"]) == 0
+    for folder_of_law in Path("runs/s").glob("c-law-*"):
+        shutil.rmtree(folder_of_law)
+    assert main(["sweep", "s.yaml", "--serial", "--missing"]) == 2
+    assert (
+        "c-both-seed0 mixes c-law-seed0, of which runs/s has no checkpoint; run that one there first, without "
+        "--missing." in " ".join(capsys.readouterr().err.split())
+    )
+
+
 def test_a_candidate_that_failed_is_not_the_best(folder):
     plan = sweep_of(GRID)
     worst = {0: 3.0, 1: 2.0, 2: 1.0}
@@ -402,7 +454,7 @@ def test_a_candidate_that_failed_is_not_the_best(folder):
     # what has not ended may still be better
     del records["net-x=0-seed0"]
     assert [candidate.chosen for candidate in candidates(plan, plan.groups[0], records)] == [None] * 3
-    assert [trial.key for trial in due(plan, records)] == ["net-x=0-seed0"]
+    assert [trial.key for trial, _ in due(plan, records)] == ["net-x=0-seed0"]
     # and a run without validation is never chosen
     records = scored(plan, lambda trial: {"nll.mean": 0.0})
     assert not any(candidate.chosen for candidate in candidates(plan, plan.groups[0], records))

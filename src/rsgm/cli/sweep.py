@@ -92,13 +92,14 @@ def _sweep(plan: Sweep, options: argparse.Namespace) -> int:
         kept, now = sweeps.read(_RESULTS / f"{plan.name}.jsonl"), {trial.key: trial.digest for trial in plan.trials}
         records = {key: record for key, record in kept.items() if now.get(key) == record.digest} | records
     if options.list:
-        print("\n".join(trial.name for trial in sweeps.due(plan, records) if trial.key in wanted))
+        print("\n".join(trial.name for trial, _ in sweeps.due(plan, records) if trial.key in wanted))
         return 0
     failures: dict[str, str] = {}
     with visible(), bar(plan.name, 0, "trials") as shown:
-        while todo := {trial.name: trial for trial in sweeps.due(plan, records) if trial.key in wanted}:
-            shown.total += len(todo)
-            waiting = {name: Job.of(trial, folder, options.retries) for name, trial in todo.items()}
+        while ready := [(trial, parts) for trial, parts in sweeps.due(plan, records) if trial.key in wanted]:
+            shown.total += len(ready)
+            todo = {trial.name: trial for trial, _ in ready}
+            waiting = {trial.name: Job.of(trial, folder, options.retries, parts) for trial, parts in ready}
             with closing(_engine(list(waiting.values()), options)) as outcomes:
                 for outcome in outcomes:
                     if outcome is not None:
@@ -110,6 +111,10 @@ def _sweep(plan: Sweep, options: argparse.Namespace) -> int:
                     running = sum(sweeps.is_running(job.folder) for job in waiting.values())
                     shown.set_postfix_str(f"{running} running, {len(failures)} failed", refresh=False)
                     shown.update(0)
+    waits = [trial for trial in plan.trials if trial.parts and trial.key in wanted - records.keys()]
+    if waits:
+        methods = ", ".join(dict.fromkeys(part.method for part in waits[0].parts))
+        print(f"{waits[0].key} waits for its parts, runs of {methods} that have not ended well.", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     if options.trial is None:
         write_text(folder / "summary.md", sweeps.section(plan, records, {}))

@@ -17,7 +17,7 @@ from rsgm import configurations
 from rsgm.sweeps.trial import Group, Trial, as_text
 
 #: what a method may say; under `in`, of some cases, the same without `in` and `only`
-_METHOD = ("config", "set", "grid", "search", "seeds", "cpus", "gpus", "label", "only", "in")
+_METHOD = ("config", "set", "grid", "search", "parts", "seeds", "cpus", "gpus", "label", "only", "in")
 _SEARCH = ("count", "seed", "keys")
 _RANGE = ("low", "high", "log")
 _SWEEP = ("title", "notes", "methods", "cases", "seeds", "select", "selection_seeds", "reference", "columns")
@@ -37,7 +37,9 @@ class Sweep:
       the case sets) and may ``set`` keys of the command line, try a ``grid`` (key: list of values, all combinations)
       or a ``search`` (``count`` random draws: ``keys``, each a list to choose from or ``{low, high, log}``), restrict
       itself to the cases that match ``only``, have its own ``seeds``, ``cpus``, ``gpus`` and ``label``, and say
-      otherwise ``in`` the cases that match a pattern. A file without ``methods`` is one method itself.
+      otherwise ``in`` the cases that match a pattern. One that names other methods as ``parts`` is a `ModelMixture` of
+      their checkpoints, of the same case and seed: of those of them that have the case. A file without ``methods`` is
+      one method itself.
     - ``cases``: by name, the keys that each sets; a file without has one.
     - ``seeds``: of the runs, by default 0.
     - ``select``: the number on validation points, of ``metrics.json``, by which the best candidate is chosen.
@@ -113,13 +115,17 @@ class Sweep:
         if reference is not None and reference not in methods:
             raise SweepError(f"{where}: reference is {reference!r}, expected one of {', '.join(methods)}.")
         seeds = _seeds(said.get("seeds", [0]), where)
-        groups = []
-        for method, inner in methods.items():
+        groups: list[Group] = []
+        # a mixture after its parts
+        for method, inner in sorted(methods.items(), key=lambda item: "parts" in item[1]):
             place = f"{where}: methods.{method}"
             _only(inner, _METHOD, place)
+            unknown = [name for name in _list(inner.get("parts", [])) if "parts" in methods.get(name, {"parts": 0})]
+            if unknown:
+                raise SweepError(f"{place}.parts: {unknown[0]!r} is no other method of the file, without parts itself.")
             for case, setting in cases.items():
                 if any(fnmatchcase(case, str(pattern)) for pattern in _list(inner.get("only", "*"))):
-                    groups.append(_group(case, method, setting, _at(inner, case, place), seeds, place))
+                    groups.append(_group(case, method, setting, _at(inner, case, place), seeds, place, groups))
         if not groups:
             raise SweepError(f"{where}: no method has a case.")
         chosen, columns = said.get("selection_seeds"), _mapping(said.get("columns") or {}, f"{where}: columns")
@@ -146,7 +152,13 @@ class Sweep:
 
 
 def _group(
-    case: str, method: str, setting: Mapping[str, Any], said: Mapping[str, Any], seeds: list[int], where: str
+    case: str,
+    method: str,
+    setting: Mapping[str, Any],
+    said: Mapping[str, Any],
+    seeds: list[int],
+    where: str,
+    others: list[Group],
 ) -> Group:
     """The trials of a method on a case."""
     config, contents = [], []
@@ -170,8 +182,15 @@ def _group(
         overrides = {**setting, **_mapping(said.get("set") or {}, f"{where}.set"), **settings}
         own = _seeds(said["seeds"], where) if "seeds" in said else seeds
         shared = tuple(config), overrides, cpus, gpus, contents
-        candidates.append(tuple(Trial(case, method, settings, seed, *shared) for seed in own))
+        parts = {seed: _parts(_list(said.get("parts", [])), case, seed, others) for seed in own}
+        candidates.append(tuple(Trial(case, method, settings, seed, *shared, parts[seed]) for seed in own))
     return Group(case, method, tuple(candidates))
+
+
+def _parts(methods: list[str], case: str, seed: int, groups: list[Group]) -> tuple[Trial, ...]:
+    """The trials of some methods on a case with a seed, as far as they have them."""
+    mixed = (group for group in groups if group.case == case and group.method in methods)
+    return tuple(trial for group in mixed for trials in group.candidates for trial in trials if trial.seed == seed)
 
 
 def _at(said: Mapping[str, Any], case: str, where: str) -> dict[str, Any]:

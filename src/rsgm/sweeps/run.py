@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from rsgm.files import write_text
+from rsgm.sweeps.plan import SweepError
 from rsgm.sweeps.trial import Trial
 
 #: seconds that a run has to write its checkpoint when the sweep is stopped
@@ -53,9 +55,11 @@ class Job(NamedTuple):
     retries: int
 
     @classmethod
-    def of(cls, trial: Trial, runs: Path, retries: int) -> Job:
-        """The job of a trial, in the folder of its sweep, for the current directory."""
+    def of(cls, trial: Trial, runs: Path, retries: int, parts: Sequence[Trial] = ()) -> Job:
+        """The job of a trial that mixes others, in the folder of its sweep, for the current directory."""
         run = [f"--seed_everything={trial.seed}", f"--runs={runs}", f"--name={trial.name}"]
+        if parts:
+            run.insert(0, f"--model.models={json.dumps([str(_checkpoint(trial, part, runs)) for part in parts])}")
         cwd = Path.cwd()
         return cls(trial.name, [*trial.arguments, *run], cwd / runs / trial.name, cwd, trial.cpus, trial.gpus, retries)
 
@@ -72,6 +76,17 @@ class Outcome(NamedTuple):
     name: str
     failure: str | None
     seconds: float
+
+
+def _checkpoint(trial: Trial, part: Trial, runs: Path) -> Path:
+    """What a part has been scored with."""
+    scored = metrics_file(runs / part.name)
+    if scored is None:
+        raise SweepError(
+            f"{trial.key} mixes {part.key}, of which {runs} has no checkpoint; run that one there first, without "
+            "--missing."
+        )
+    return scored.parent / json.loads(scored.read_text())["checkpoint"]
 
 
 def metrics_file(folder: Path) -> Path | None:

@@ -104,15 +104,23 @@ def candidates(sweep: Sweep, group: Group, records: Mapping[str, Record]) -> lis
     ]
 
 
-def due(sweep: Sweep, records: Mapping[str, Record]) -> list[Trial]:
-    """The trials that have not ended and can be run now: on the other seeds only those of the best candidate."""
-    return [
-        trial
-        for group in sweep.groups
-        for candidate in candidates(sweep, group, records)
-        for trial in candidate.trials
-        if trial.key not in records and (sweep.compares(trial.seed) or candidate.chosen)
-    ]
+def due(sweep: Sweep, records: Mapping[str, Record]) -> list[tuple[Trial, list[Trial]]]:
+    """The trials that have not ended and can be run now, each with the trials that it mixes.
+
+    On seeds that candidates are not compared on only those of the best one, and mixtures only where the best candidate
+    of each of their parts has ended well.
+    """
+    options = [candidate for group in sweep.groups for candidate in candidates(sweep, group, records)]
+    best = {trial.key for candidate in options if candidate.chosen for trial in candidate.trials}
+    well = {key for key in best if key in records and records[key].failure is None}
+    found = []
+    for candidate in options:
+        for trial in candidate.trials:
+            parts = [part for part in trial.parts if part.key in well]
+            complete = len(parts) == len({part.method for part in trial.parts})
+            if trial.key not in records and complete and (sweep.compares(trial.seed) or candidate.chosen):
+                found.append((trial, parts))
+    return found
 
 
 def rows(sweep: Sweep, records: Mapping[str, Record]) -> list[Row]:

@@ -26,6 +26,7 @@ class Trial:
         cpus: cores, each with a thread
         gpus: devices
         contents: of the files of ``config``
+        parts: trials of other methods, the same case and seed, whose checkpoints it mixes: all candidates of each
     """
 
     case: str
@@ -37,6 +38,7 @@ class Trial:
     cpus: int = 1
     gpus: float = 0
     contents: Any = field(default=None, repr=False)
+    parts: tuple[Trial, ...] = field(default=(), repr=False)
 
     @cached_property
     def key(self) -> str:
@@ -47,8 +49,11 @@ class Trial:
 
     @cached_property
     def digest(self) -> str:
-        """Eight digits of what the run depends on: the contents of its files, but for comments, and its overrides."""
-        known = json.dumps([self.contents, self.overrides, self.seed], sort_keys=True, default=str)
+        """Eight digits of what the run depends on: the contents of its files, but for comments, overrides and parts."""
+        given = [self.contents, self.overrides, self.seed]
+        if self.parts:
+            given.append([part.digest for part in self.parts])
+        known = json.dumps(given, sort_keys=True, default=str)
         return hashlib.sha256(known.encode()).hexdigest()[:8]
 
     @property
@@ -65,7 +70,9 @@ class Trial:
     @property
     def shown(self) -> str:
         """The arguments as a shell takes them."""
-        return shlex.join(self.arguments).replace("--config=", "--config ")
+        methods = ", ".join(dict.fromkeys(f"best.ckpt of {part.method}" for part in self.parts))
+        mixed = [f"--model.models=[{methods}]"] if methods else []
+        return shlex.join([*self.arguments, *mixed]).replace("--config=", "--config ")
 
 
 @dataclass(frozen=True)
