@@ -255,14 +255,14 @@ def test_places_without_a_fold_are_those_of_the_rest(manifold):
     torch.testing.assert_close(rest.points[rest.index], alone.points[alone.index[order]], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["places", "points"])
+@pytest.mark.parametrize("kind", ["places", "points", 2.0])
 def test_left_out_points_and_the_places_of_the_others(kind):
     """Each point is left out once; a place of which a point stays, stays with what is left of it."""
     line = Euclidean(1)
     x = torch.tensor([0.0, 1.0, 1.0, 3.0, 3.0, 3.0, 7.0, 8.0], dtype=torch.float64)[:, None]
     weights = torch.tensor([1.0, 2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 0.0], dtype=torch.float64)
     places, generator = Places.of(line, x, 3, weights), torch.Generator().manual_seed(0)
-    found = list(places.left_out(kind, 3, 2, generator))
+    found = list(places.left_out(line, kind, 3, 2, generator))
     assert len(found) == 3
     left = torch.zeros(4, dtype=torch.float64)
     for points_out, count, rest in found:
@@ -272,7 +272,8 @@ def test_left_out_points_and_the_places_of_the_others(kind):
             0, torch.searchsorted(places.points[:, 0], rest.points[:, 0]), rest.count
         )
         torch.testing.assert_close(kept.index_add(0, at, count), places.count)
-        assert bool((kept[at] == 0).all()) == (kind == "places") or len(set(at.tolist()) & {1, 2}) == 0
+        assert bool((kept[at] == 0).all()) == (kind != "points") or len(set(at.tolist()) & {1, 2}) == 0
+        assert kind != 2.0 or at.tolist() in ([0, 1], [2], [3])
         alone = Places.of(line, rest.points, 2)
         torch.testing.assert_close(rest.points[rest.index], alone.points[alone.index])
         assert float(rest.weight.sum()) == pytest.approx(float(rest.count.sum()))
@@ -370,6 +371,18 @@ def test_left_out_points_say_how_often_places_are_met_again():
     assert float((single.log_prob(test) - whole.log_prob(test)).mean()) > 1
 
 
+def test_left_out_cubes_say_how_far_new_points_are():
+    """Pixels of clusters that are far apart: between them nothing is known by the nearest pixel."""
+    plane, generator = Euclidean(2), torch.Generator().manual_seed(0)
+    centres = torch.randint(0, 40, (160, 2), generator=generator) + 0.5
+    x = (centres.repeat_interleave(12, 0) + 0.02 * torch.randn(1920, 2, generator=generator)).double()
+    train, test = x[:1440], x[1440:]
+    near, far = (AdaptiveKernelDensity(plane, min_width=0.01, max_width=10, leave_out=kind) for kind in ("places", 1.0))
+    for model in (near, far):
+        model.fit_points(train, train[:0])
+    assert far.log_prob(test).mean() > near.log_prob(test).mean() + 0.5
+
+
 def test_repeated_points_weigh_more():
     plane = Euclidean(2)
     x = points(plane, 30)
@@ -452,7 +465,8 @@ def test_weights_maximise_the_likelihood():
         ({"neighbours": (0,)}, r"neighbours >= 1, factors > 0 and isotropic in \(0, 1\] are needed, found \[0\]"),
         ({"factors": (-1.0,)}, r"found \[1, 2, 4, 8, 16, 32\], \[-1.0\] and 0.05"),
         ({"isotropic": 0.0}, "and 0.0"),
-        ({"leave_out": "rows"}, "leave_out is 'rows', expected places or points"),
+        ({"leave_out": "rows"}, "leave_out is 'rows', expected places, points, or a length above 0"),
+        ({"leave_out": 0.0}, "leave_out is 0.0, expected places, points, or a length above 0"),
         ({"widths": 0, "neighbours": ()}, "no kernels; give widths >= 1, or neighbours and factors"),
     ],
     ids=str,

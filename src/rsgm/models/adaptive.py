@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ from rsgm.models.tiles import NOTHING
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
 
-#: what is left out to see how well kernels explain what they have not seen: places with all of their points, or points
-LeftOut = Literal["places", "points"]
+#: what is left out to see how well kernels explain what they have not seen: places with all of their points, points, or
+#: all places in a cube of coordinates with sides of this length
+LeftOut = Literal["places", "points"] | float
 
 #: neighbours whose offsets are computed at a time
 _PAIRS = 2**20
@@ -79,32 +80,47 @@ class Places(NamedTuple):
         return cls(places, count, index, distance, torch.cat(offset), label, weights)
 
     def left_out(
-        self, kind: LeftOut, folds: int, neighbours: int, generator: torch.Generator, scored: int | None = None
+        self,
+        manifold: Manifold,
+        kind: LeftOut,
+        folds: int,
+        neighbours: int,
+        generator: torch.Generator,
+        scored: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor, Places]]:
         """Points of each fold, what they count, and the places that are left without the fold.
 
         Arguments:
-            kind: whether a fold consists of places, with all of their points, or of single points
-            folds: number of parts, at most one for each place or point
+            manifold: of the points
+            kind: what a fold consists of
+            folds: number of parts, at most one for each place, point or cube
             neighbours: that are kept of each place
             generator: of the folds
-            scored: places or points that are seen of all folds together, which then count for all; None for all
+            scored: about how many places or points are seen of all folds together, which then count for all; None for
+                all
         """
-        single, n = kind == "points", len(self.points)
-        unit, weight = (self.label, self.weight) if single else (torch.arange(n).to(self.label), self.count)
-        order = torch.randperm(len(unit), generator=generator).to(unit)
-        fold, seen = order % min(folds, len(unit)), order < (len(unit) if scored is None else scored)
+        n, single = len(self.points), kind == "points"
+        # rows are cut into folds by groups: each point by itself, each place, or the places of a cube
+        place, weight = (self.label, self.weight) if single else (torch.arange(n).to(self.label), self.count)
+        group = torch.arange(len(place)).to(place)
+        if not isinstance(kind, str):
+            cube = (manifold.bump_coordinates(self.points) / kind).floor()
+            group = torch.unique(cube, dim=0, return_inverse=True)[1]
+        groups = int(group.max()) + 1
+        order = torch.randperm(groups, generator=generator).to(place)[group]
+        fold = order % min(folds, groups)
+        seen = order * len(place) < (len(place) if scored is None else scored) * groups
         none = torch.zeros_like(self.count)
-        for number in range(min(folds, len(unit))):
+        for number in range(min(folds, groups)):
             out = fold == number
             kept, shown = ~out if single else ~out[self.label], out & seen
             label = self.label[kept]
             rest = self._replace(
                 count=none.index_add(0, label, self.weight[kept]), label=label, weight=self.weight[kept]
             )
-            at = torch.bincount(unit[shown], minlength=n).nonzero()[:, 0]
+            at = torch.bincount(place[shown], minlength=n).nonzero()[:, 0]
             if len(at) and len(label):
-                count = none.index_add(0, unit[shown], weight[shown])[at] / seen.double().mean()
+                count = none.index_add(0, place[shown], weight[shown])[at] / seen.double().mean()
                 yield self.points[at], count, rest.without(torch.bincount(label, minlength=n) == 0, neighbours)
 
     def without(self, out: Tensor, neighbours: int) -> Places:
@@ -155,7 +171,7 @@ class KernelMixture(GenerativeModel):
         manifold: where the points live; one that knows ``logmap`` and ``log_det_exp``
         min_width: the smallest standard deviation of a kernel, in units of length (on spheres, tori and SO(3) radians)
         max_width: the largest
-        leave_out: ``"places"`` or ``"points"``
+        leave_out: ``"places"``, ``"points"`` or a length
 
     Raises:
         ValueError: for widths out of range, and something else that is left out
@@ -171,9 +187,10 @@ class KernelMixture(GenerativeModel):
                 f"{type(self).__name__}: 0 < min_width <= max_width <= {bound:.3g} is needed, found {min_width} and "
                 f"{max_width}."
             )
-        if leave_out not in get_args(LeftOut):
+        named = leave_out in ("places", "points")
+        if not named and not (isinstance(leave_out, (int, float)) and 0 < leave_out < math.inf):
             raise ValueError(
-                f"{type(self).__name__}: leave_out is {leave_out!r}, expected {' or '.join(get_args(LeftOut))}."
+                f"{type(self).__name__}: leave_out is {leave_out!r}, expected places, points, or a length above 0."
             )
         self.min_width, self.max_width, self.leave_out = min_width, max_width, leave_out
 
@@ -234,7 +251,8 @@ class AdaptiveKernelDensity(KernelMixture):
     The weights of the families maximise, by EM, the likelihood of the training points under the kernels of the other
     folds, and of the validation points under all. Folds consist of whole places, and a place that is left out is no
     neighbour either: repeated points do not draw the weight to the narrowest kernels. Where new points do fall on known
-    places, as on a random split, folds of single points say how often. Of more than 16,000 places EM sees a random
+    places, as on a random split, folds of single points say how often; where they are far from known ones, as where
+    blocks are held out, folds of blocks say how far. Of more than 16,000 places EM sees a random
     part, so many that fitting takes about as long as with 16,000, but at least 1,000 places and as many validation
     points.
 
@@ -252,7 +270,8 @@ class AdaptiveKernelDensity(KernelMixture):
         isotropic: share of the mean variance in a local covariance, in (0, 1]
         folds: number of parts of the places, or of the points, each left out once
         iterations: of EM
-        leave_out: what a fold consists of, ``"places"`` with all of their points, or single ``"points"``
+        leave_out: what a fold consists of: ``"places"`` with all of their points, single ``"points"``, or all places in
+            cubes with sides of this length, of the coordinates in which the manifold is embedded
 
     Raises:
         ValueError: for arguments out of range
@@ -328,7 +347,9 @@ class AdaptiveKernelDensity(KernelMixture):
         scored = max(_SCORED, _SCORED_PAIRS // len(places.points))
         parts, repeats = [], []
         with visible(), bar("adaptive kernel density", min(scored, total) + min(scored, len(val))) as shown:
-            for points, count, rest in places.left_out(self.leave_out, self.folds, most, generator, scored):
+            for points, count, rest in places.left_out(
+                self.manifold, self.leave_out, self.folds, most, generator, scored
+            ):
                 parts.append(self._log_parts(points, rest))
                 repeats.append(count)
                 shown.update(len(points))

@@ -67,8 +67,7 @@ class NeuralKernelDensity(KernelMixture):
         hidden: width of the network's two layers; with few hundred places 8 are enough
         folds: number of parts of the places, or of the points, each left out in turn
         partitions: number of random partitions into folds
-        leave_out: what a fold consists of, ``"places"`` with all of their points, or single ``"points"``: see
-            `AdaptiveKernelDensity`
+        leave_out: what a fold consists of, ``"places"``, ``"points"`` or a length: see `AdaptiveKernelDensity`
 
     Raises:
         ValueError: for arguments out of range
@@ -152,7 +151,7 @@ class NeuralKernelDensity(KernelMixture):
         self.features, self._left_out = (every.features - mean) / scale, []
         generator, like = generator_from("folds", seed), next(self.parameters())
         for _ in range(self.partitions):
-            for points, count, rest in places.left_out(self.leave_out, self.folds, most, generator):
+            for points, count, rest in places.left_out(self.manifold, self.leave_out, self.folds, most, generator):
                 own = self._neighbourhoods(rest)
                 own = _Neighbourhoods(own.kernels, (own.features - mean) / scale).to(like)
                 self._left_out.append((own, points.to(like), count.to(like)))
