@@ -178,6 +178,11 @@ def test_search_draws_the_same_again(folder):
         ("config: a.yaml\ncpus: 0", "cpus is 0"),
         ("config: a.yaml\nonly: b\ncases: {a: {}}", "no method has a case"),
         ("methods: {m: {config: a.yaml, parts: [n]}}", "methods.m.parts: 'n' is no other method of the file"),
+        (
+            "methods: {n: {config: a.yaml, only: x}, m: {config: a.yaml, parts: [n]}}\ncases: {x: {}, y: {}}",
+            "has the case 'y'",
+        ),
+        ("methods: {n: {config: a.yaml, in: {x: {parts: [m]}}}}\ncases: {x: {}}", "methods.n.parts: 'm' is no other"),
         ("methods: {m: {config: a.yaml, parts: [m]}}", "methods.m.parts: 'm' is no other method of the file"),
         ("config: a.yaml\nsearch: {keys: {x: {low: 2, high: 1}}}", "expected a list, or numbers low < high"),
         ("config: a.yaml\nsearch: {keys: {x: {low: 0, high: 1, log: true}}}", "above 0 where log is true"),
@@ -394,11 +399,11 @@ def test_other_seeds_are_run_of_the_best_only(folder):
 
 MIXED = """
 methods:
-  both: {config: a.yaml, parts: [net, law, other]}
-  net: {config: a.yaml, grid: {x: [0, 1]}}
-  law: {config: a.yaml}
-  other: {config: a.yaml, only: no case}
-cases: {c: {}}
+  both: {config: a.yaml, parts: [net, law, other], only: c}
+  net: {config: a.yaml, grid: {x: [0, 1]}, only: c}
+  law: {config: a.yaml, only: c}
+  other: {config: a.yaml, only: d}
+cases: {c: {}, d: {}}
 seeds: [0, 1]
 selection_seeds: [0]
 """
@@ -418,7 +423,7 @@ def test_a_mixture_is_of_the_best_of_its_parts(folder, capsys):
         found = [Path(path) for path in json.loads(json.loads(scored.read_text())["mixed"])]
         assert [path.parts[2].rpartition("-")[0] for path in found] == [f"c-net-x=1-seed{seed}", f"c-law-seed{seed}"]
         assert all(path.name == "best.ckpt" and path.parent.is_dir() for path in found)
-    other = sweep_of(MIXED.replace("law: {config: a.yaml}", "law: {config: a.yaml, set: {y: 1}}"))
+    other = sweep_of(MIXED.replace("law: {config: a.yaml,", "law: {config: a.yaml, set: {y: 1},"))
     assert {trial.digest for trial in other.trials if trial.method == "both"}.isdisjoint(
         trial.digest for trial in plan.trials if trial.method == "both"
     )

@@ -252,9 +252,8 @@ class AdaptiveKernelDensity(KernelMixture):
     folds, and of the validation points under all. Folds consist of whole places, and a place that is left out is no
     neighbour either: repeated points do not draw the weight to the narrowest kernels. Where new points do fall on known
     places, as on a random split, folds of single points say how often; where they are far from known ones, as where
-    blocks are held out, folds of blocks say how far. Of more than 16,000 places EM sees a random
-    part, so many that fitting takes about as long as with 16,000, but at least 1,000 places and as many validation
-    points.
+    blocks are held out, folds of blocks say how far. Of more than 16,000 places EM sees a random part, so many that
+    fitting takes about as long as with 16,000, but at least 1,000 places and as many validation points.
 
     References: Abramson 1982, "On bandwidth variation in kernel estimates", Ann. Stat. 10; Silverman 1986, "Density
     estimation", sections 5.2 and 5.3; Vincent & Bengio 2003, "Manifold Parzen windows", NeurIPS; Pitman & Yor 1997,
@@ -340,10 +339,8 @@ class AdaptiveKernelDensity(KernelMixture):
         # enough that those of a tenth can be left out
         with visible():
             places = Places.of(self.manifold, train, 2 * most + 16, counts)
-        generator, total = (
-            generator_from("folds", seed),
-            len(places.label if self.leave_out == "points" else places.points),
-        )
+        generator = generator_from("folds", seed)
+        total = len(places.label if self.leave_out == "points" else places.points)
         scored = max(_SCORED, _SCORED_PAIRS // len(places.points))
         parts, repeats = [], []
         with visible(), bar("adaptive kernel density", min(scored, total) + min(scored, len(val))) as shown:

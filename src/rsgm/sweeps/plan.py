@@ -117,12 +117,10 @@ class Sweep:
         seeds = _seeds(said.get("seeds", [0]), where)
         groups: list[Group] = []
         # a mixture after its parts
-        for method, inner in sorted(methods.items(), key=lambda item: "parts" in item[1]):
-            place = f"{where}: methods.{method}"
+        mixtures = [name for name, inner in methods.items() if _mixes(inner)]
+        for method in [*(name for name in methods if name not in mixtures), *mixtures]:
+            inner, place = methods[method], f"{where}: methods.{method}"
             _only(inner, _METHOD, place)
-            unknown = [name for name in _list(inner.get("parts", [])) if "parts" in methods.get(name, {"parts": 0})]
-            if unknown:
-                raise SweepError(f"{place}.parts: {unknown[0]!r} is no other method of the file, without parts itself.")
             for case, setting in cases.items():
                 if any(fnmatchcase(case, str(pattern)) for pattern in _list(inner.get("only", "*"))):
                     groups.append(_group(case, method, setting, _at(inner, case, place), seeds, place, groups))
@@ -182,15 +180,28 @@ def _group(
         overrides = {**setting, **_mapping(said.get("set") or {}, f"{where}.set"), **settings}
         own = _seeds(said["seeds"], where) if "seeds" in said else seeds
         shared = tuple(config), overrides, cpus, gpus, contents
-        parts = {seed: _parts(_list(said.get("parts", [])), case, seed, others) for seed in own}
+        parts = {seed: _parts(_list(said.get("parts", [])), case, seed, others, where) for seed in own}
         candidates.append(tuple(Trial(case, method, settings, seed, *shared, parts[seed]) for seed in own))
     return Group(case, method, tuple(candidates))
 
 
-def _parts(methods: list[str], case: str, seed: int, groups: list[Group]) -> tuple[Trial, ...]:
+def _parts(methods: list[str], case: str, seed: int, groups: list[Group], where: str) -> tuple[Trial, ...]:
     """The trials of some methods on a case with a seed, as far as they have them."""
+    known = {group.method for group in groups if not any(trial.parts for trial in group.candidates[0])}
+    unknown = [name for name in methods if name not in known]
+    if unknown:
+        raise SweepError(f"{where}.parts: {unknown[0]!r} is no other method of the file, without parts itself.")
     mixed = (group for group in groups if group.case == case and group.method in methods)
-    return tuple(trial for group in mixed for trials in group.candidates for trial in trials if trial.seed == seed)
+    found = tuple(trial for group in mixed for trials in group.candidates for trial in trials if trial.seed == seed)
+    if methods and not found:
+        raise SweepError(f"{where}.parts: none of {', '.join(methods)} has the case {case!r} with the seed {seed}.")
+    return found
+
+
+def _mixes(said: Mapping[str, Any]) -> bool:
+    """Whether a method has parts, in some case at least."""
+    inner = said.get("in") or {}
+    return any("parts" in one for one in [said, *(inner.values() if isinstance(inner, Mapping) else [])])
 
 
 def _at(said: Mapping[str, Any], case: str, where: str) -> dict[str, Any]:
