@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from rsgm import ChartSGM, Euclidean, FlowMatching, Hyperbolic, KernelDensity, PointsData, Sphere, Torus
+from rsgm import ChartSGM, Euclidean, FlowMatching, Hyperbolic, KernelDensity, ModelMixture, PointsData, Sphere, Torus
 from rsgm.charts import ExponentialWrap, Stereographic
 from rsgm.data import ManifoldData
 from rsgm.evaluation import baseline
@@ -148,6 +148,21 @@ def test_hopeless_integrals_stop_early():
     found = measure(model)
     assert not found.measured
     assert model.evaluations <= 1001
+
+
+@pytest.mark.parametrize("weights", [[0.75, 0.25], [0.0, 1.0]], ids=str)
+def test_a_mixture_integrates_to_the_mean_of_its_parts(weights):
+    """A flow whose density is half of one, and kernels: each is measured in its own way, and nothing of no weight."""
+    torch.manual_seed(0)
+    sphere = Sphere(2)
+    flow = Half(sphere, network=partial(MLP, hidden=[16, 16]))
+    kernels = KernelDensity(sphere, min_width=0.05)
+    kernels.fit_points(sphere.random_uniform(200, 3), sphere.random_uniform(50, 3))
+    model = ModelMixture([flow, kernels], weights)
+    found = measure(model)
+    assert found.method == "the mean of its parts"
+    assert found.standard_error < 0.002
+    assert found.value == pytest.approx(weights[0] * 0.5 + weights[1], abs=4 * found.standard_error + 1e-3)
 
 
 # ---- flows, whose own map draws the proposals

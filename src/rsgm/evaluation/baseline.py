@@ -14,10 +14,10 @@ from torch.quasirandom import SobolEngine
 from rsgm.data import ManifoldData
 from rsgm.evaluation.classes import Classes, classes
 from rsgm.evaluation.figures import contexts_like
-from rsgm.likelihood import Draws
+from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import LARGEST_ERROR, Integral, guided_integral, integral, sampled_integral
-from rsgm.models import GenerativeModel, KernelDensity
+from rsgm.models import GenerativeModel, KernelDensity, ModelMixture
 from rsgm.progress import bar
 from rsgm.seeding import generator_from, seed_from
 
@@ -115,7 +115,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
 
     Importance sampling, :math:`Z = E_q[p / q]`. Up to dimension 20 the draws of a flow have a law q that is known
     exactly (see `rsgm.likelihood.transport`) and close to p; contexts are those of the test points, in turn. Without
-    a flow, and for data without context, see `guided_by_kernels`.
+    a flow, and for data without context, see `guided_by_kernels`. Of a mixture it is the mean of the parts'.
 
     Why not the samples that are scored, with the model's own p as their density? Their law is p only where the sampler
     is right and Z is one, which is what Z is to find out: a density times one half would come out as one. With the
@@ -127,6 +127,32 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         data: what it was trained on
         draws: of the model
     """
+    if isinstance(model, ModelMixture):
+        return _of_parts(model, data, draws)
+    found = _by_transport(model, data, draws)
+    if found is None and data.test.context is None and why_no_kernels(model.manifold, data) is None:
+        return guided_by_kernels(model, data, draws)
+    return found
+
+
+def _of_parts(model: ModelMixture, data: ManifoldData, draws: Draws) -> Integral | None:
+    """That of a mixture is the mean of its parts', each found in the way that suits it; None where one is not found."""
+    value = variance = 0.0
+    for weight, part in zip(model.weights.tolist(), model.models, strict=True):
+        if not weight:
+            continue
+        found = _by_transport(part, data, draws)
+        if found is None and data.test.context is None:
+            x = model.manifold.projx(part.sample(len(draws.points), seed=seed_from("part")).double())
+            found = density_integral(part, data, Draws(x, in_parts(part.likelihood, x, None, part.parts_points).value))
+        if found is None:
+            return None
+        value, variance = value + weight * found.value, variance + (weight * found.standard_error) ** 2
+    return Integral(value, draws.points, draws.log_density, variance**0.5, "the mean of its parts")
+
+
+def _by_transport(model: GenerativeModel, data: ManifoldData, draws: Draws) -> Integral | None:
+    """By the draws of a flow, whose law is known; None for what is none."""
     generator = model.generator(seed_from("transport"))
 
     def propose(n: int) -> _Proposal | None:
@@ -134,11 +160,9 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         found = model.transported(n, context, generator)
         return None if found is None else _Proposal(*found, context)
 
-    if model.manifold.dim <= _TANGENTS and (first := propose(_BATCH // 2)) is not None:
-        return _sampled(model.rough(), lambda n: propose(n) or first, draws, _PRECISE, _NODES)
-    if data.test.context is not None or why_no_kernels(model.manifold, data) is not None:
+    if model.manifold.dim > _TANGENTS or (first := propose(_BATCH // 2)) is None:
         return None
-    return guided_by_kernels(model, data, draws)
+    return _sampled(model.rough(), lambda n: propose(n) or first, draws, _PRECISE, _NODES)
 
 
 def guided_by_kernels(model: GenerativeModel, data: ManifoldData, draws: Draws) -> Integral:
