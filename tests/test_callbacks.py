@@ -1,12 +1,17 @@
 """What happens beside training, each part by itself: the average, whole files, the clock, when `last` is written."""
 
 import os
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from pytorch_lightning import Callback, Trainer
 
+from rsgm import ChartSGM, Euclidean, PointsData, Training
+from rsgm.charts import Standardise
 from rsgm.data import LawData
+from rsgm.networks import MLP
 from rsgm.training import callbacks
 from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, LastCheckpoint
 
@@ -20,6 +25,61 @@ def test_decay_of_the_average(decay):
         kept = min(decay, (1 + k) / (10 + k))
         expected = kept * torch.tensor([2.0, 4.0]) + (1 - kept) * weights[0]
         torch.testing.assert_close(averages[0], expected, rtol=0, atol=1e-5)
+
+
+class Normed(MLP):
+    """With a buffer that training moves."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def forward(self, t, x, context=None):
+        return super().forward(t, self.norm(x), context)
+
+
+class Look(Callback):
+    """The buffers that are validated with, and that are written within an epoch."""
+
+    def __init__(self, path):
+        self.path, self.validated = path, []
+
+    def on_validation_start(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            self.validated.append({name: value.clone() for name, value in pl_module.model.named_buffers()})
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(self.path)
+
+
+def test_the_average_has_the_buffers_of_the_model(tmp_path):
+    """Those that are fitted in one pass before training, of whatever size, and those that training moves."""
+    x = 5 + 3 * torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    data = PointsData(Euclidean(2), x, batch_size=50, steps_per_epoch=4)
+    model = ChartSGM(Euclidean(2), chart=Standardise, network=partial(Normed, hidden=[8]))
+    look = Look(tmp_path / "middle.ckpt")
+    trainer = Trainer(
+        max_steps=8,
+        accelerator="cpu",
+        callbacks=[look],
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+    )
+    trainer.fit(Training(model), data)
+    mean = data.train.points.mean(0).float()
+    written = torch.load(look.path, weights_only=False)["state_dict"]
+    found = [
+        *look.validated,
+        dict(model.named_buffers()),
+        {key.removeprefix("model."): written[key] for key in written},
+    ]
+    counts = []
+    for buffers in found:
+        torch.testing.assert_close(buffers["chart.mean"], mean)
+        counts += [int(value) for name, value in buffers.items() if name.endswith("num_batches_tracked")]
+    assert counts == [4, 8, 8, 3]
 
 
 def test_decay_is_checked():

@@ -48,13 +48,18 @@ class EMA(WeightAveraging):
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the copy the size of the buffers that ``fit_points`` has grown since, and gather the weights."""
-        for copied, buffer in zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True):
-            if copied.shape != buffer.shape:
-                copied.resize_(buffer.shape).copy_(buffer)
+        """Gather the weights, and what ``fit_points`` has fitted since the copy was made."""
+        self._copy_buffers(pl_module)
         averages, weights = self._average_model.module.parameters(), pl_module.parameters()
         self._tensors = [value.detach() for value in averages], [value.detach() for value in weights]
         self._steps = int(self._average_model.n_averaged)
+
+    def _copy_buffers(self, pl_module: LightningModule) -> None:
+        """Those of the model, which are not averaged: they are wanted where the average is, not at each step."""
+        for copied, buffer in zip(self._average_model.module.buffers(), pl_module.buffers(), strict=True):
+            if copied.shape != buffer.shape:
+                copied.resize_(buffer.shape)
+            copied.copy_(buffer)
 
     @override
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -75,6 +80,7 @@ class EMA(WeightAveraging):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place of the weights."""
+        self._copy_buffers(pl_module)
         super().on_validation_epoch_start(trainer, pl_module)
         self._swapped = True
 
@@ -82,6 +88,17 @@ class EMA(WeightAveraging):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_epoch_end(trainer, pl_module)
         self._swapped = False
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._average_model is not None and not self._swapped:
+            self._copy_buffers(pl_module)
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._copy_buffers(pl_module)
+        super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Put the weights back where validation was interrupted, before `LastCheckpoint` writes them."""
