@@ -144,7 +144,8 @@ def _of_parts(model: ModelMixture, data: ManifoldData, draws: Draws) -> Integral
         found = _by_transport(part, data, draws)
         if found is None and data.test.context is None:
             x = model.manifold.projx(part.sample(len(draws.points), seed=seed_from("part")).double())
-            found = density_integral(part, data, Draws(x, in_parts(part.likelihood, x, None, part.parts_points).value))
+            own = in_parts(part.likelihood, x, None, part.parts_points).value
+            found = density_integral(part, data, Draws(x.cpu(), own.cpu()))
         if found is None:
             return None
         value, variance = value + weight * found.value, variance + (weight * found.standard_error) ** 2
