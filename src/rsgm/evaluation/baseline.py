@@ -17,7 +17,7 @@ from rsgm.evaluation.figures import contexts_like
 from rsgm.likelihood import Draws, in_parts
 from rsgm.manifolds import Manifold
 from rsgm.metrics import LARGEST_ERROR, Integral, guided_integral, integral, sampled_integral
-from rsgm.models import GenerativeModel, KernelDensity, ModelMixture
+from rsgm.models import GenerativeModel, KernelDensity
 from rsgm.progress import bar
 from rsgm.seeding import generator_from, seed_from
 
@@ -127,23 +127,22 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
         data: what it was trained on
         draws: of the model
     """
-    if isinstance(model, ModelMixture):
-        return _of_parts(model, data, draws)
+    parts = model.parts()
+    if any(part is not model for _, part in parts):
+        return _of_parts(parts, data, draws)
     found = _by_transport(model, data, draws)
     if found is None and data.test.context is None and why_no_kernels(model.manifold, data) is None:
         return guided_by_kernels(model, data, draws)
     return found
 
 
-def _of_parts(model: ModelMixture, data: ManifoldData, draws: Draws) -> Integral | None:
+def _of_parts(parts: list[tuple[float, GenerativeModel]], data: ManifoldData, draws: Draws) -> Integral | None:
     """That of a mixture is the mean of its parts', each found in the way that suits it; None where one is not found."""
     value = variance = 0.0
-    for weight, part in zip(model.weights.tolist(), model.models, strict=True):
-        if not weight:
-            continue
+    for weight, part in parts:
         found = _by_transport(part, data, draws)
         if found is None and data.test.context is None:
-            x = model.manifold.projx(part.sample(len(draws.points), seed=seed_from("part")).double())
+            x = part.manifold.projx(part.sample(len(draws.points), seed=seed_from("part")).double())
             own = in_parts(part.likelihood, x, None, part.parts_points).value
             found = density_integral(part, data, Draws(x.cpu(), own.cpu()))
         if found is None:

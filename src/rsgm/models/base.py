@@ -131,6 +131,10 @@ class GenerativeModel(nn.Module, ABC):
         known. They owe nothing to `likelihood`, whose integral they measure: see `rsgm.likelihood.transport`."""
         return None
 
+    def parts(self) -> list[tuple[float, GenerativeModel]]:
+        """The models whose mixture this one is, each after its weight; itself, with weight one, where it is none."""
+        return [(1.0, self)]
+
     def resolution(self) -> float | None:
         """The finest scale the density can resolve, in radians; None where there is no such limit."""
         return None

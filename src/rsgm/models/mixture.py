@@ -126,6 +126,11 @@ class ModelMixture(GenerativeModel):
         )
 
     @override
+    def parts(self) -> list[tuple[float, GenerativeModel]]:
+        """Those that have a weight."""
+        return [(weight, part) for weight, part in zip(self.weights.tolist(), self.models, strict=True) if weight]
+
+    @override
     def resolution(self) -> float | None:
         return min((scale for part in self.models if (scale := part.resolution()) is not None), default=None)
 
