@@ -709,6 +709,27 @@ def test_dihedral_tables(name):
     assert low < second < high
 
 
+@pytest.mark.parametrize("name", ["ramachandran", "janin"])
+def test_dihedral_tables_of_the_package_that_has_them(name, tmp_path, monkeypatch, request):
+    """MDAnalysis holds the counts as floating point; without it the error says how to get it."""
+    counts = np.load(local(name))
+    request.getfixturevalue("nowhere")
+    with pytest.raises(FileNotFoundError, match="file of the package MDAnalysis: pip install --no-deps"):
+        DihedralTableData(name).setup()
+    file = tmp_path / "packages" / "MDAnalysis" / "analysis" / "data" / sources.SOURCES[name].original
+    file.parent.mkdir(parents=True)
+    np.save(file, counts.astype(float))
+    (tmp_path / "packages" / "MDAnalysis" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    data = DihedralTableData(name)
+    data.setup()
+    assert data.provenance()["sha256"] == sources.SOURCES[name].sha256
+    assert (data._counts == counts).all()
+    np.save(tmp_path / "half.npy", counts + 0.5)
+    with pytest.raises(ValueError, match="whole numbers"):
+        DihedralTableData(name, path=str(tmp_path / "half.npy")).setup()
+
+
 def test_rotations_of_one_s_own(tmp_path):
     generator = torch.Generator().manual_seed(0)
     group = SpecialOrthogonal()

@@ -19,9 +19,9 @@ _TIMEOUT_SECONDS, _WHOLE_SECONDS = 5, 60.0
 
 
 class Source(NamedTuple):
-    """What a named set must be: the original file, its rows and SHA-256, those of known copies, and its address.
+    """What a named set must be: the original file, its rows and SHA-256, those of known copies, and where it is.
 
-    ``url`` is pinned to a commit; None where the file is only known as part of a package.
+    ``url`` is pinned to a commit; where there is none, the file is part of the package MDAnalysis.
     """
 
     original: str
@@ -30,6 +30,7 @@ class Source(NamedTuple):
     copies: tuple[str, ...]
     url: str | None
     folder: str = "earth"
+    copy: str | None = None
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -78,18 +79,31 @@ SOURCES = {
         "/rna.tsv",
         "torus",
     ),
-    # MDAnalysis 2.11.0, analysis/data/{rama,janin}_ref_data.npy
     "ramachandran": Source(
-        "rama_counts.npy", None, "183f860b2e0199ba7d350406176593b1d84dced63eb51a8016ebf887f8996272", (), None, "torus"
+        "rama_ref_data.npy",
+        None,
+        "cf022bf8c809aec2258d8205b0f7fafcc51239ea97dc7f68f1b83a0fa198513a",
+        ("183f860b2e0199ba7d350406176593b1d84dced63eb51a8016ebf887f8996272",),  # rama_counts.npy, as whole numbers
+        None,
+        "torus",
+        "rama_counts.npy",
     ),
     "janin": Source(
-        "janin_counts.npy", None, "26a9923ce8fc26db10df8d1e8d4a676bd7effd877fb438272e3d927339151a48", (), None, "torus"
+        "janin_ref_data.npy",
+        None,
+        "365f96d34bbd327cb8c68b4d4adb126e6a260ba7bd547012c40d91a039270186",
+        ("26a9923ce8fc26db10df8d1e8d4a676bd7effd877fb438272e3d927339151a48",),
+        None,
+        "torus",
+        "janin_counts.npy",
     ),
 }
 
 #: the Smithsonian list of Holocene volcanoes, as the package pyvolcans carries it
 GVP_FILE, GVP_ROWS = "VOLCANS_csv_files/VOTW467_8May18_volcano_data.csv", 1439
 _INSTALL = 'pip install "rsgm[demo]"'
+#: of MDAnalysis only its tables are read, which need nothing that it depends on
+_INSTALL_TABLES = "pip install --no-deps MDAnalysis==2.11.0"
 
 
 class Found(NamedTuple):
@@ -182,17 +196,21 @@ def _explicit(name: str, path: Path) -> Found:
 def _in_folder(name: str, folder: Path) -> Found | None:
     for path in (folder / sub / file for sub in (SOURCES[name].folder, "") for file in _names(name)):
         if path.is_file():
-            sha256 = sha256_of(path)
-            if sha256 not in SOURCES[name].hashes:
-                raise _unknown_bytes(name, path, sha256)
-            return Found(name, path, str(path), sha256, SOURCES[name].rows)
+            return _known(name, path)
     return None
+
+
+def _known(name: str, path: Path) -> Found:
+    sha256 = sha256_of(path)
+    if sha256 not in SOURCES[name].hashes:
+        raise _unknown_bytes(name, path, sha256)
+    return Found(name, path, str(path), sha256, SOURCES[name].rows)
 
 
 def _download(name: str) -> Found:
     source = SOURCES[name]
     if source.url is None:
-        raise FileNotFoundError(_nowhere(name, "it has no address of its own"))
+        return _of_mdanalysis(name)
     try:
         path = pooch.retrieve(
             source.url,
@@ -217,6 +235,13 @@ def _download(name: str) -> Found:
             return found._replace(source=f"stand-in for volcano: {found.source}")
         raise FileNotFoundError(_nowhere(name, f"{type(error).__name__}: {error}")) from error
     return Found(name, Path(path), source.url, source.sha256, source.rows)
+
+
+def _of_mdanalysis(name: str) -> Found:
+    path = in_package("MDAnalysis", f"analysis/data/{SOURCES[name].original}")
+    if path is None:
+        raise FileNotFoundError(f"{_nowhere(name)}\nIt is a file of the package MDAnalysis: {_INSTALL_TABLES}.")
+    return _known(name, path)
 
 
 def _in_time(url: str, output_file: str, pup: Any) -> None:
@@ -258,8 +283,10 @@ def _smithsonian_path() -> Path | None:
 
 
 def _names(name: str) -> list[str]:
+    if name not in SOURCES:
+        return [f"{name}.csv"]
     # without a repetition: the original of flood is flood.csv
-    return list(dict.fromkeys([f"{name}.csv", *([SOURCES[name].original] if name in SOURCES else [])]))
+    return list(dict.fromkeys([SOURCES[name].copy or f"{name}.csv", SOURCES[name].original]))
 
 
 def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:
@@ -270,13 +297,14 @@ def _unknown_bytes(name: str, path: Path, sha256: str) -> ValueError:
     )
 
 
-def _nowhere(name: str, reason: str) -> str:
+def _nowhere(name: str, reason: str | None = None) -> str:
     looked = "".join(f"\n  {folder}" for folder in folders())
     demo = f"; or install the stand-in with {_INSTALL}" if name == "volcano" else ""
     source = SOURCES[name]
+    failed = "" if source.url is None else f"and the download of {source.url} failed: {reason}\n"
     return (
         f"The {name} set was not found. No {' or '.join(_names(name))}, nor either under {source.folder}/, in{looked}\n"
-        f"and the download of {source.url} failed: {reason}\n"
+        f"{failed}"
         "Put the file in one of these folders; or set RSGM_DATA to its folder; or pass --data.path=FILE (the set, or "
         f"any CSV of your own){demo}. data/README.md says where each set comes from."
     )

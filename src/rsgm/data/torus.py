@@ -225,6 +225,9 @@ class DihedralTableData(ManifoldData):
             counts = np.load(self._file.path, allow_pickle=False)
         except (ValueError, EOFError, OSError):  # of a file of another kind, whatever numpy takes it for
             counts = np.empty(0)
+        # those of MDAnalysis are whole numbers held as floating point
+        if counts.dtype.kind == "f" and np.isfinite(counts).all() and (counts == np.rint(counts)).all():
+            counts = counts.astype(np.int64)
         if counts.ndim != 2 or len(counts) != counts.shape[1] or counts.dtype.kind not in "iu" or counts.min() < 0:
             raise ValueError(
                 f"{self._file.path} is no table of counts. DihedralTableData reads a square .npy table of whole "
