@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from rsgm.evaluation.report import POINT_NAMES, points_line
+from rsgm.evaluation.report import POINT_NAMES, mean_with_error, points_line, with_error
 
 #: how far from one an integral may be, if that is more than three of its standard errors, and how far at least that of
 #: no density is: errors of peaked densities are sometimes larger than they are estimated to be
@@ -68,7 +68,7 @@ def _numbers(found: dict[str, Any]) -> Iterator[str]:
         row = found[key]
         if row is not None and (found["twin_share"] or not key.endswith("twins")):
             places = "" if row["places"] == row["n"] else f" of {row['places']} places"
-            yield f"{name:<34} {_mean(row)}  ({row['n']} points{places})"
+            yield f"{name:<34} {mean_with_error(row)}  ({row['n']} points{places})"
     if found["uniform"] is not None:
         yield f"{'uniform':<34} {found['uniform']:.4f}"
     if found["calibration"] is not None:
@@ -145,7 +145,11 @@ def _twins(found: dict[str, Any]) -> Iterator[Claim]:
         share = f"{100 * share:.1f} %"
         text = f"That the test rows are new: {share} are also training rows, on which peaks lower an NLL without bound."
         if nll is not None:
-            text += " Without them nothing is left." if rest is None else f" Quote the NLL without them, {_mean(rest)}."
+            text += (
+                " Without them nothing is left."
+                if rest is None
+                else f" Quote the NLL without them, {mean_with_error(rest)}."
+            )
         yield Claim("no", text)
 
 
@@ -255,10 +259,4 @@ def _distances(found: dict[str, Any]) -> Iterator[Claim]:
 
 
 def _value(integral: dict[str, Any]) -> str:
-    error = integral["standard_error"]
-    return f"{integral['value']:.4f}" + ("" if error is None else f" ± {error:.4f}")
-
-
-def _mean(row: dict[str, Any]) -> str:
-    error = row["standard_error"]
-    return f"{row['mean']:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return with_error(integral["value"], integral["standard_error"])

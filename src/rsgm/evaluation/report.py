@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 #: how a report calls the metrics
@@ -23,15 +24,25 @@ POINT_NAMES = {
 }
 
 
+def with_error(value: float, error: float | None, digits: int = 4) -> str:
+    """A number, and its standard error where there is one."""
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def mean_with_error(row: Mapping[str, Any] | None) -> str:
+    """That of an entry of `metrics.json` with its standard error."""
+    return "none" if row is None else with_error(row["mean"], row["standard_error"])
+
+
 def report(metrics: dict[str, Any]) -> str:
     """The lines that the commands print."""
 
     def line(name: str, value: dict[str, Any] | None) -> str:
         if value is None:
             return f"{name:<34} none"
-        error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.4f}"
+        shown = with_error(value["mean"], value["standard_error"], 10)
         places = "" if value["places"] == value["n"] else f" of {value['places']} places"
-        return f"{name:<34} {value['mean']:.10f}{error}  ({value['n']} points{places})"
+        return f"{name:<34} {shown}  ({value['n']} points{places})"
 
     split, data = metrics["split"], metrics["data"]
     kde = metrics["baselines"]["kernel_density"]

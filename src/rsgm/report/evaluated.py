@@ -16,7 +16,7 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation import Assessment, audit_evaluation
 from rsgm.evaluation.claims import HEADINGS
 from rsgm.evaluation.figures import contexts_in_turn
-from rsgm.evaluation.report import POINT_NAMES
+from rsgm.evaluation.report import POINT_NAMES, mean_with_error
 from rsgm.plots.style import REFERENCE, SAMPLES
 from rsgm.report.page import Cell, Number, escaped, facts, image, page, table
 from rsgm.report.views import View, density_picture, palette, views_of
@@ -105,43 +105,45 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
     baselines, kde = metrics["baselines"], metrics["baselines"]["kernel_density"]
     kind = "" if metrics["nll_exact"] else ", at most" if metrics["effective_draws"] is None else ", an estimate"
     nll = "Mean of −log p over the test points: lower is better, and it may be below zero. Differences count."
-    yield _row(f"test NLL{kind}", _mean(metrics["nll"]), f"{nll} {_counted(metrics['nll'])}")
+    yield _row(f"test NLL{kind}", mean_with_error(metrics["nll"]), f"{nll} {_counted(metrics['nll'])}")
     if metrics["split"]["twin_share"]:
         twins = 100 * metrics["split"]["twin_share"]
         share = f"{twins:.1f} % of the test points are training points too, which a model can remember."
-        yield _row("without twins", _mean(metrics["nll_without_twins"]), share)
+        yield _row("without twins", mean_with_error(metrics["nll_without_twins"]), share)
     if kde is None:
         yield _row("kernel density", "none", f"The baseline cannot be made: {baselines['no_kernel_density']}.")
     elif kde["nll"] == metrics["nll"]:
-        yield _row("kernel density", _mean(kde["nll"]), "The baseline; the model is this one.")
+        yield _row("kernel density", mean_with_error(kde["nll"]), "The baseline; the model is this one.")
     else:
         of = f" One for each of {kde['classes']} classes of contexts." if kde["classes"] else ""
         text = f"What smoothing the training points gives on the same test points: a model should be lower.{of}"
-        yield _row("kernel density", _mean(kde["nll"]), text)
+        yield _row("kernel density", mean_with_error(kde["nll"]), text)
         if metrics["split"]["twin_share"]:
             text = "On repeated places a narrow peak costs nothing: compare here."
-            yield _row("without twins", _mean(kde["nll_without_twins"]), text)
+            yield _row("without twins", mean_with_error(kde["nll_without_twins"]), text)
     if baselines["uniform"] is not None:
         yield _row("uniform law", f"{baselines['uniform']:.4f}", "What a model has that knows nothing.")
     if metrics["perfect_model"]:
         yield _row(
             "perfect model",
-            _mean(metrics["perfect_model"]),
+            mean_with_error(metrics["perfect_model"]),
             "The law that the data were drawn from: no model is lower on average.",
         )
-        yield _row("gap to it", _mean(metrics["nll_gap"]), "By how much the model is worse, point by point.")
+        yield _row("gap to it", mean_with_error(metrics["nll_gap"]), "By how much the model is worse, point by point.")
     if metrics["nll_bound"]:
         yield _row(
-            "upper bound", _mean(metrics["nll_bound"]), "The NLL is not larger than this bound, of the same points."
+            "upper bound",
+            mean_with_error(metrics["nll_bound"]),
+            "The NLL is not larger than this bound, of the same points.",
         )
     if metrics["bits_per_dim"]:
         yield _row(
             "bits per dimension",
-            _mean(metrics["bits_per_dim"]),
+            mean_with_error(metrics["bits_per_dim"]),
             "The same as code length for each number of a picture.",
         )
     text = "Mean of −log p over the model's own draws. Where it is below the test NLL the model is too sure of itself."
-    yield _row("of its own draws", _mean(metrics["sample_nll"]), text)
+    yield _row("of its own draws", mean_with_error(metrics["sample_nll"]), text)
     if metrics["normalisation_error"] is not None:
         value, error = metrics["normalisation"], metrics["normalisation_error"]
         shown = f"{value:.4f} ± {error:.4f}" if value is not None else f"not measured (± {error:.2g})"
@@ -174,13 +176,6 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
 
 def _row(name: str, value: str, reading: str) -> list[Cell]:
     return [name, Number(value.replace("-", "−")), reading]
-
-
-def _mean(row: Mapping[str, Any] | None) -> str:
-    if row is None:
-        return "none"
-    error = "" if row["standard_error"] is None else f" ± {row['standard_error']:.4f}"
-    return f"{row['mean']:.4f}{error}"
 
 
 def _counted(row: Mapping[str, Any]) -> str:
