@@ -238,18 +238,23 @@ def test_neighbours_of_places():
     assert places.index.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
     assert places.offset[:, 0, 0].tolist() == pytest.approx([1, -1, -2, -4])
     assert torch.allclose(places.offset[..., 0].abs(), places.distance)
-    rest = Places.of(line, x, 3).without(torch.tensor([False, True, False, False]), 2)
+    rest = Places.of(line, x, 3).without(line, torch.tensor([False, True, False, False]), 2)
     alone = Places.of(line, x[[0, 3, 4, 5, 6]], 2)
     for found, expected in zip(rest, alone, strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("manifold", [Sphere(2), Product([Sphere(2), Euclidean(1)])], ids=str)
-def test_places_without_a_fold_are_those_of_the_rest(manifold):
+@pytest.mark.parametrize("block", [False, True])
+def test_places_without_a_fold_are_those_of_the_rest(manifold, block):
+    """Also where most of the neighbours that were known went with a block."""
     x = points(manifold, 120)
     places = Places.of(manifold, x, 40)
     out = torch.arange(120) % 10 == 3
-    rest, alone = places.without(out, 12), Places.of(manifold, places.points[~out], 12)
+    if block:
+        out = torch.zeros(120, dtype=torch.bool).index_fill(0, places.index[0, 1:], True)
+        assert int((~out[places.index[~out]]).sum(1).min()) < 12
+    rest, alone = places.without(manifold, out, 12), Places.of(manifold, places.points[~out], 12)
     order = alone.points[:, 0].argsort()[rest.points[:, 0].argsort().argsort()]
     torch.testing.assert_close(rest.distance, alone.distance[order], rtol=0, atol=1e-12)
     torch.testing.assert_close(rest.points[rest.index], alone.points[alone.index[order]], rtol=0, atol=0)

@@ -67,17 +67,8 @@ class Places(NamedTuple):
         rows = torch.arange(len(label), device=label.device)
         first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
         places = points[first]
-        k = min(neighbours, len(places) - 1)
-        if not k:
-            none = points.new_empty(len(places), 0, manifold.dim)
-            return cls(places, count, none[..., 0].long(), none[..., 0], none, label, weights)
-        distance, index = nearest(manifold, places, k)
-        offset = []
-        for rows in torch.arange(len(places), device=label.device).split(max(1, _PAIRS // k)):
-            at = places[rows]
-            tangent = manifold.logmap(at[:, None], places[index[rows]])
-            offset.append(manifold.inner(at[:, None], manifold.frame(at)[:, :, None], tangent).movedim(0, -1))
-        return cls(places, count, index, distance, torch.cat(offset), label, weights)
+        near = _neighbours(manifold, places, min(neighbours, len(places) - 1))
+        return cls(places, count, *near, label, weights)
 
     def left_out(
         self,
@@ -121,33 +112,42 @@ class Places(NamedTuple):
             at = torch.bincount(place[shown], minlength=n).nonzero()[:, 0]
             if len(at) and len(label):
                 count = none.index_add(0, place[shown], weight[shown])[at] / seen.double().mean()
-                yield self.points[at], count, rest.without(torch.bincount(label, minlength=n) == 0, neighbours)
+                gone = torch.bincount(label, minlength=n) == 0
+                yield self.points[at], count, rest.without(manifold, gone, neighbours)
 
-    def without(self, out: Tensor, neighbours: int) -> Places:
-        """The places that are not ``out``, and their neighbours among themselves."""
-        kept = ~out[self.index[~out]]
-        # the neighbours that stay, in their order, before those that go
-        order = (
-            (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(0, min(neighbours, int(kept.sum(1).min())))]
-        )
+    def without(self, manifold: Manifold, out: Tensor, neighbours: int) -> Places:
+        """The places that are not ``out``, and so many neighbours of each among themselves, or all there are."""
+        points, stays = self.points[~out], ~out[self.label]
+        kept, k = ~out[self.index[~out]], min(neighbours, len(points) - 1)
         new = (~out).cumsum(0) - 1
-        index = new[self.index[~out].gather(1, order)]
-        offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
-        stays = ~out[self.label]
-        return Places(
-            self.points[~out],
-            self.count[~out],
-            index,
-            self.distance[~out].gather(1, order),
-            offset,
-            new[self.label[stays]],
-            self.weight[stays],
-        )
+        if bool((kept.sum(1) < k).any()):
+            # more went than were kept in reserve: those beyond are not known
+            index, distance, offset = _neighbours(manifold, points, k)
+        else:
+            # the neighbours that stay, in their order, before those that go
+            order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
+            index, distance = new[self.index[~out].gather(1, order)], self.distance[~out].gather(1, order)
+            offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
+        return Places(points, self.count[~out], index, distance, offset, new[self.label[stays]], self.weight[stays])
 
     def spread(self, k: int) -> tuple[Tensor, Tensor]:
         """Variances ``(n, dim)`` and principal axes ``(n, dim, dim)`` of the k nearest about each place."""
         near = self.offset[:, :k]
         return torch.linalg.eigh(near.mT @ near / max(1, near.shape[1]))
+
+
+def _neighbours(manifold: Manifold, places: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices and distances ``(n, k)`` of the k nearest others of each place, and their offsets ``(n, k, dim)``."""
+    if k < 1:
+        none = places.new_empty(len(places), 0, manifold.dim)
+        return none[..., 0].long(), none[..., 0], none
+    distance, index = nearest(manifold, places, k)
+    offset = []
+    for rows in torch.arange(len(places), device=places.device).split(max(1, _PAIRS // k)):
+        at = places[rows]
+        tangent = manifold.logmap(at[:, None], places[index[rows]])
+        offset.append(manifold.inner(at[:, None], manifold.frame(at)[:, :, None], tangent).movedim(0, -1))
+    return index, distance, torch.cat(offset)
 
 
 class KernelLaw(NamedTuple):
