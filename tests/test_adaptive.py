@@ -382,10 +382,18 @@ def test_left_out_cubes_say_how_far_new_points_are():
     centres = torch.randint(0, 40, (160, 2), generator=generator) + 0.5
     x = (centres.repeat_interleave(12, 0) + 0.02 * torch.randn(1920, 2, generator=generator)).double()
     train, test = x[:1440], x[1440:]
-    near, far = (AdaptiveKernelDensity(plane, min_width=0.01, max_width=10, leave_out=kind) for kind in ("places", 1.0))
+    kinds = ("places", 1.0)
+    near, far = (AdaptiveKernelDensity(plane, min_width=0.01, max_width=10, leave_out=k, folds=4) for k in kinds)
     for model in (near, far):
         model.fit_points(train, train[:0])
     assert far.log_prob(test).mean() > near.log_prob(test).mean() + 0.5
+
+
+@pytest.mark.parametrize("cls", [AdaptiveKernelDensity, NeuralKernelDensity])
+def test_cubes_that_hold_everything_are_refused(cls):
+    x = points(Sphere(2), 20).abs()
+    with pytest.raises(ValueError, match=r"leave_out is 3.0: all 20 places are in one cube of that size"):
+        cls(Sphere(2), leave_out=3.0).fit_points(x, x)
 
 
 def test_repeated_points_weigh_more():

@@ -453,3 +453,34 @@ def test_means_are_weighted_as_those_of_an_evaluation(tmp_path):
     found = rsgm.audit(log_prob=lambda y: -(y[:, 0] ** 2) / 2 - math.log(2 * math.pi) / 2, data=data).findings
     nll = data.test.points[:, 0].double() ** 2 / 2 + math.log(2 * math.pi) / 2
     assert found["nll"]["mean"] == pytest.approx(float(nll.repeat_interleave(data.part_weights("test").long()).mean()))
+
+
+def test_an_exact_law_of_weighted_rows(tmp_path):
+    """Rows drawn wider than the law, with weights that make up for it: nothing speaks against the law."""
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.randn(4000, generator=generator, dtype=torch.float64)
+    path = tmp_path / "weighted.csv"
+    path.write_text("x,w\n" + "".join(f"{a:.9f},{math.exp(-0.375 * a * a):.9f}\n" for a in x.tolist()))
+    data = TableData(path=str(path), numbers=["x"], weight="w")
+    data.setup()
+    zero, one = data.to_units(torch.tensor([[0.0], [1.0]]))[:, 0]
+    law = torch.distributions.Normal(-zero / (one - zero), 1 / (one - zero))
+    draws = law.mean + law.stddev * torch.randn(2000, 1, generator=generator, dtype=torch.float64)
+    found = rsgm.audit(log_prob=lambda y: law.log_prob(y)[:, 0], sample=draws, data=data).findings
+    assert found["calibration"]["p_value"] > 0.01
+    for row in ("mmd", "nearest_neighbour_accuracy", "coverage", "w2"):
+        metric = found["sample_metrics"][row]
+        assert abs(metric["value"] - metric["floor"]) < 4 * metric["floor_sd"]
+
+
+def test_a_density_without_bounds_has_no_width():
+    x = torch.eye(3, dtype=torch.float64)
+    found = rsgm.audit(scored=(x, torch.full((3,), -1500.0)), manifold=Sphere(2)).findings
+    assert found["peak_width"] == math.inf
+
+
+@pytest.mark.parametrize("volume", [-1.0, -math.inf])
+def test_volumes_of_a_grid_are_not_negative(volume):
+    x, zeros = torch.eye(3, dtype=torch.float64), torch.zeros(3)
+    with pytest.raises(ValueError, match="grid: volumes: 1 of 3 are negative or infinite"):
+        rsgm.audit(grid=(x, zeros, torch.tensor([1.0, volume, 1.0])), manifold=Sphere(2))

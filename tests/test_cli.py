@@ -178,6 +178,18 @@ def test_name_and_runs(folder):
     assert (folder / "elsewhere/deep/other/version_0").is_dir()
 
 
+def test_a_fit_in_one_pass_is_validated_by_weights(folder, plain):
+    """As a model that learns by gradient is, so that a sweep chooses among both alike."""
+    lines = [f"{k % 13 / 2},{k % 7}" for k in range(80)]
+    (folder / "x.csv").write_text("\n".join(["x,w", *lines]))
+    data = ["--data=TableData", "--data.path=x.csv", "--data.numbers=[x]", "--data.weight=w"]
+    assert run("--name=w", "--trainer.accelerator=cpu", "--model=KernelDensity", *data, config="table") == 0
+    model, data = rsgm.load(best("w")), rsgm.evaluation.load_data(read_checkpoint(best("w")))
+    nll, count = -model.log_prob(data.val.points), data.part_weights("val")
+    assert metrics("w")["validation"]["nll"] == pytest.approx(float(count @ nll / count.sum()), rel=1e-9)
+    assert abs(float(count @ nll / count.sum()) - float(nll.mean())) > 1e-4
+
+
 @pytest.mark.slow
 def test_kernel_density_is_a_model_like_any(folder, plain, capsys):
     """A model without parameters, without steps and without an average: nothing but a checkpoint, twice."""

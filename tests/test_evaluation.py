@@ -4,6 +4,9 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -826,3 +829,16 @@ def test_flat_space_has_no_degrees(tmp_path):
     assert "0.01 units of the data" in report(found)
     assert "degrees" not in report(found)
     assert "min_width" in found["baselines"]["kernel_density"]
+
+
+def test_without_git_no_commit_is_named(monkeypatch, tmp_path):
+    """Neither where there is none nor where the package lies in a repository that does not know it."""
+    module = sys.modules[score.__module__]
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        assert module._versions()["git"] is None
+    if shutil.which("git"):
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+        monkeypatch.setattr(module, "__file__", str(tmp_path / "evaluate.py"))
+        (tmp_path / "evaluate.py").touch()
+        assert module._versions()["git"] is None

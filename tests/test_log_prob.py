@@ -42,7 +42,7 @@ MODELS = {
     "CNF": partial(CNF, SPHERE, network=NETWORK, solver=FINE),
     "Moser": partial(Moser, SPHERE, network=NETWORK, solver=FINE),
     "flow matching": partial(FlowMatching, SPHERE, network=NETWORK, solver=FINE),
-    "kernel density": lambda: fitted(KernelDensity(SPHERE, widths=5, min_width=0.1)),
+    "kernel density": lambda: fitted(KernelDensity(SPHERE)),
     "Kent": lambda: fitted(KentMixture(SPHERE, components=3, restarts=1)),
 }
 

@@ -122,7 +122,7 @@ def assert_same_sweep(tmp_path, calm, count):
 @pytest.mark.slow
 def test_what_no_node_has_is_not_waited_for(tmp_path):
     driver = start(tmp_path, "--cpus=1", text=SWEEP | {"cpus": 3})
-    assert "asks for 3 CPU, and there are 1; lower its cpus" in end(driver, 2)
+    assert "asks for 3 CPU on one node, and those that are there have 1 CPU and 0 GPU; lower its cpus" in end(driver, 2)
 
 
 def test_a_worker_is_killed(tmp_path, assert_same_sweep):

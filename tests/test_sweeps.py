@@ -175,6 +175,10 @@ def test_search_draws_the_same_again(folder):
         ("config: a.yaml\nseeds: [-1]", "seeds are [-1]"),
         ("config: a.yaml\ngrid: {x: [1, 2]}\nseeds: [1]\nselection_seeds: [0]", "has none of the selection_seeds"),
         ("config: a.yaml\ngrid: [1]", "a.grid: found [1], expected keys"),
+        ("config: a.yaml\ngrid: {x: []}", "a.grid: x has no values"),
+        ("config: a.yaml\nsearch: {count: 0}", "a.search: count is 0"),
+        ("config: a.yaml\nsearch: {count: many}", "a.search: count is 'many'"),
+        ("config: a.yaml\nsearch: {keys: {x: []}}", "a.search.keys.x: found []"),
         ("config: a.yaml\ncpus: 0", "cpus is 0"),
         ("config: a.yaml\nonly: b\ncases: {a: {}}", "no method has a case"),
         ("methods: {m: {config: a.yaml, parts: [n]}}", "methods.m.parts: 'n' is no other method of the file"),
@@ -514,6 +518,31 @@ def test_results_are_collected_and_published(folder, capsys):
     (folder / "configs/sweep/s.yaml").write_text(GRID.replace("[0, 1, 2]}", "[1]}"))
     assert main(["results", "configs/sweep/s.yaml"]) == 0
     assert "results/s.jsonl: 0 runs; 6 are left" in capsys.readouterr().out
+
+
+def test_a_sweep_from_anywhere_is_published(folder):
+    (folder / "own.yaml").write_text(GRID + "title: My own\n")
+    assert main(["sweep", "own.yaml", "--serial"]) == 0
+    assert main(["results", "own.yaml"]) == 0
+    assert "## My own" in (folder / "RESULTS.md").read_text()
+
+
+def test_a_failure_does_not_replace_what_ended_well(folder):
+    (folder / "s.yaml").write_text("config: a.yaml\n")
+    assert main(["sweep", "s.yaml", "--serial"]) == 0
+    assert main(["results", "s.yaml"]) == 0
+    kept = (folder / "results/s.jsonl").read_text()
+    (run,) = (folder / "runs/s").glob("a-*/version_0/metrics.json")
+    run.unlink()
+    (run.parents[1] / "failure.txt").write_text("exit status 1\nno space left\n")
+    assert main(["results", "s.yaml"]) == 0
+    assert (folder / "results/s.jsonl").read_text() == kept
+
+
+def test_a_grid_that_failed_has_a_row(folder):
+    plan = sweep_of("config: a.yaml\ngrid: {x: [1, 2]}")
+    (row,) = sweeps.rows(plan, scored(plan, lambda trial: None))
+    assert (row.records, list(row.failures)) == ({}, [0])
 
 
 @pytest.mark.parametrize("said", ["{two: 1.0}", "{one: high}", "{one: [1.0, x]}"])

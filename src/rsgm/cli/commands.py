@@ -279,17 +279,19 @@ def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
 
 def _fit_in_one_pass(cli: TrainCLI) -> None:
     """Without the trainer's loop, but on its device."""
-    data, device = cli.datamodule, cli.trainer.strategy.root_device
+    data = cli.datamodule
     data.prepare_data()
     data.setup()
-    law, seed = cli.law.to(device), cli.config.seed_everything
+    law, seed = cli.law.to(cli.trainer.strategy.root_device), cli.config.seed_everything
     weights = data.weights_to_fit()
-    weights = None if weights is None else tuple(part.to(device) for part in weights)
-    spent = fit_in_one_pass(law, data.train.points.to(device), data.val.points.to(device), weights, seed)
-    context = None if data.val.context is None else data.val.context.to(device)
-    with visible():
-        nll = -law.likelihood(data.val.points.to(device), context).value.mean() if law.needs_points else None
-    record = {"seed": seed, "training": spent, "validation": None if nll is None else {"nll": float(nll)}}
+    spent = fit_in_one_pass(law, data.train.points, data.val.points, weights, seed)
+    validation = None
+    if law.needs_points:
+        with visible():
+            value = -law.likelihoods(data.val.points, data.val.context).value.double().cpu()
+        count = torch.ones_like(value) if weights is None else data.part_weights("val")
+        validation = {"nll": float(count @ value / count.sum())}
+    record = {"seed": seed, "training": spent, "validation": validation}
     record |= data.record()
     if not law.is_finite():
         raise NonFiniteLossError("The fitted parameters are not finite.")

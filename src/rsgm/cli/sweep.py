@@ -6,13 +6,13 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import FrameType
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from rsgm import sweeps
 from rsgm.cli.errors import in_one_line
@@ -38,7 +38,9 @@ def sweep(args: list[str] | None = None, command: str = "rsgm sweep") -> int:
     parser.add_argument("--cpus", type=PositiveInt, help="Cores of this machine to use (default: all).")
     parser.add_argument("--address", help="A Ray cluster, such as auto or ray://HOST:10001 (default: this machine).")
     parser.add_argument("--serial", action="store_true", help="One trial after another, without Ray.")
-    parser.add_argument("--retries", type=int, default=3, help="How often a run that is killed is continued.")
+    parser.add_argument(
+        "--retries", type=NonNegativeInt, default=3, help="How often a run that is killed is continued."
+    )
     given = sys.argv[1:] if args is None else args
     options = parser.parse_args(given)
     with _as_interrupts() as signals:
@@ -61,21 +63,28 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
         for file in options.files:
             plan = Sweep.read(file)
             path = _RESULTS / f"{plan.name}.jsonl"
-            known = sweeps.read(path) | sweeps.collect(plan, options.runs / plan.name)
+            known, here = sweeps.read(path), sweeps.collect(plan, options.runs / plan.name)
+            # what failed here and ended well before, with the same settings, is no news
+            known |= {key: record for key, record in here.items() if not _is_better(known.get(key), record)}
             kept = [known[trial.key] for trial in plan.trials if trial.key in known]
             sweeps.write(path, kept)
             left = len(sweeps.due(plan, {record.key: record for record in kept}))
             print(f"{path}: {len(kept)} runs; {left} are left")
-        write_text(_PAGE, page())
+        write_text(_PAGE, page(options.files))
         print(f"{_PAGE} written")
         return 0
     return failure.status
 
 
-def page() -> str:
-    """The page of the committed results, as it is below the current directory."""
+def _is_better(known: Record | None, found: Record) -> bool:
+    return known is not None and found.failure is not None and known.failure is None and known.digest == found.digest
+
+
+def page(files: Iterable[Path] = ()) -> str:
+    """The page of the committed results, as it is below the current directory: of ``configs/sweep``, and of files."""
     parts = []
-    for file in sorted(Path("configs/sweep").glob("*.yaml")):
+    own = sorted(Path("configs/sweep").glob("*.yaml"))
+    for file in own + [file for file in files if file.resolve() not in {one.resolve() for one in own}]:
         records = sweeps.read(_RESULTS / f"{file.stem}.jsonl")
         if records:
             plan = Sweep.read(file)
@@ -159,7 +168,7 @@ def _record(plan: Sweep, trial: Trial, folder: Path, outcome: Outcome, failures:
     if outcome.failure is None:
         return sweeps.collect_one(plan, trial, folder)
     failures[trial.name] = outcome.failure
-    return Record(trial.key, trial.digest, {}, outcome.failure.strip().splitlines()[-1])
+    return sweeps.failed(trial, outcome.failure)
 
 
 def _line(trial: Trial, record: Record, seconds: float) -> str:

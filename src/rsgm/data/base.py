@@ -162,11 +162,21 @@ class ManifoldData(LightningDataModule, ABC):
         Where the law of the data is known they are its draws, else rows of `train`, each at most once; there may be
         fewer.
         """
-        points, weight = self.train.points, self.part_weights("train")
+        return self.train.points[self._drawn("train", generator)[:n]]
+
+    def reference_points(self) -> Tensor:
+        """Points of the test part that are distributed as the data say: all, or, where they have weights, some."""
+        if self.part_weights("test") is None:
+            return self.test.points
+        return self.test.points[self._drawn("test", generator_from("test points"))]
+
+    def _drawn(self, name: str, generator: torch.Generator) -> Tensor:
+        """Rows of a part in a random order, those with weights each kept in proportion: draws of the weighted law."""
+        weight = self.part_weights(name)
+        order = torch.randperm(len(getattr(self, name).points), generator=generator)
         if weight is None:
-            return points[torch.randperm(len(points), generator=generator)[:n]]
-        most = min(n, int((weight > 0).sum()))
-        return points[torch.multinomial(weight, most, generator=generator)]
+            return order
+        return order[torch.rand(len(order), generator=generator, dtype=torch.float64) * weight.max() < weight[order]]
 
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor | None:
         """Exact log-density (B,) of the law that the data were drawn from, nats, where it is known."""

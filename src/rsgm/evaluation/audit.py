@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +14,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData, PointsData
-from rsgm.evaluation.baseline import Draws, Kernels, density_integral, kernel_density
+from rsgm.evaluation.baseline import Kernels, density_integral, kernel_density
 from rsgm.evaluation.claims import claims, page
 from rsgm.evaluation.evaluate import Evaluation, resolution
 from rsgm.evaluation.figures import contexts_in_turn, contexts_like
-from rsgm.likelihood import LogProb
+from rsgm.likelihood import Draws, LogProb
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.metrics import Integral, compare_points, distances, integral, summary
@@ -269,7 +270,7 @@ def _tested(
         return None
     x, context, value = data.test.points, data.test.context, None
     if law is not None:
-        value = law.likelihood(x.to(law.device), None if context is None else context.to(law.device)).value.cpu()
+        value = law.likelihoods(x, context).value.cpu()
     return Scored(x, value, data.test_places(), data.twins(), data.part_weights("test"))
 
 
@@ -306,7 +307,7 @@ def _drawn(
     x = _points(manifold, sample, "sample")
     if value is not None:
         return Scored(x, _numbers(value, len(x), "sample"))
-    return Scored(x, None if law is None else law.rough().likelihood(x.to(law.device), context).value.cpu())
+    return Scored(x, None if law is None else law.rough().likelihoods(x, context).value.cpu())
 
 
 # ---- what it says
@@ -338,14 +339,18 @@ def _on_test_points(manifold: Manifold, tested: Scored | None, kernels: Tensor |
 
 
 def _peak_width(log_density: float, dim: int) -> float:
-    """The width of a normal law with this density at its centre."""
-    return math.exp(-log_density / dim) / math.sqrt(2 * math.pi) if log_density > -math.inf else math.inf
+    """The width of a normal law with this density at its centre; infinite beyond what a number can hold."""
+    exponent = -log_density / dim - 0.5 * math.log(2 * math.pi)
+    return math.exp(exponent) if exponent < math.log(sys.float_info.max) else math.inf
 
 
 def _summed(manifold: Manifold, points: Points, log_density: Points, volume: Points) -> dict[str, Any]:
     """The integral by points and volumes that were given, whose error nobody knows."""
     x = _points(manifold, points, "grid")
-    value, share = _numbers(log_density, len(x), "grid"), _numbers(volume, len(x), "grid")
+    value, share = _numbers(log_density, len(x), "grid: log-densities"), _numbers(volume, len(x), "grid: volumes")
+    bad = int(((share < 0) | share.isinf()).sum())
+    if bad:
+        raise ValueError(f"audit: grid: volumes: {bad} of {len(x)} are negative or infinite.")
     found = {"value": float((value.exp() * share).sum()), "standard_error": None, "measured": False}
     whole = None if math.isinf(manifold.log_volume) else float(share.sum()) / math.exp(manifold.log_volume)
     return found | {"method": "sum over given points", "near": None, "share_of_volume": whole}
@@ -389,12 +394,21 @@ def _by_density(tested: Scored | None, drawn: Scored | None) -> dict[str, Any]:
         return found
     found["sample_nll"] = summary(-drawn.log_density)
     if tested is not None and tested.log_density is not None:
-        distance = float(stats.ks_2samp(tested.log_density.numpy(), drawn.log_density.numpy()).statistic)
         n, places = len(drawn.points), len(tested.places.unique())
-        # rows of one place are one observation
-        p_value = float(stats.kstwo.sf(distance, max(1, round(n * places / (n + places)))))
+        count = torch.ones_like(tested.log_density) if tested.weights is None else tested.weights.double()
+        distance = _distance(tested.log_density, count, drawn.log_density)
+        # rows of one place are one observation, and those of unequal weights fewer than there are (Kish 1965)
+        alone = min(float(places), float(count.sum() ** 2 / count.square().sum()))
+        p_value = float(stats.kstwo.sf(distance, max(1, round(n * alone / (n + alone)))))
         found["calibration"] = {"distance": distance, "p_value": p_value, "places": places, "samples": n}
     return found
+
+
+def _distance(values: Tensor, count: Tensor, others: Tensor) -> float:
+    """The largest difference of the distribution functions of weighted values and of others (Kolmogorov, Smirnov)."""
+    both, row = torch.unique(torch.cat([values, others]), return_inverse=True)
+    shares = torch.cat([count / count.sum(), torch.full_like(others, -1 / len(others))])
+    return float(torch.zeros_like(both).index_add(0, row, shares).cumsum(0).abs().max())
 
 
 def _by_distance(
@@ -405,4 +419,4 @@ def _by_distance(
         return None
     n = len(drawn.points)
     others = {} if kde is None else {"kernel_density": kde.sample(n, contexts_in_turn(data.test, n))}
-    return compare_points(manifold, drawn.points, data.test.points, data.fresh_points, others)
+    return compare_points(manifold, drawn.points, data.reference_points(), data.fresh_points, others)

@@ -14,7 +14,7 @@ from torch.quasirandom import SobolEngine
 from rsgm.data import ManifoldData
 from rsgm.evaluation.classes import Classes, classes
 from rsgm.evaluation.figures import contexts_like
-from rsgm.likelihood import Draws, in_parts
+from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import LARGEST_ERROR, Integral, guided_integral, integral, sampled_integral
 from rsgm.models import GenerativeModel, KernelDensity
@@ -143,8 +143,7 @@ def _of_parts(parts: list[tuple[float, GenerativeModel]], data: ManifoldData, dr
         found = _by_transport(part, data, draws)
         if found is None and data.test.context is None:
             x = part.manifold.projx(part.sample(len(draws.points), seed=seed_from("part")).double())
-            own = in_parts(part.likelihood, x, None, part.parts_points).value
-            found = density_integral(part, data, Draws(x.cpu(), own.cpu()))
+            found = density_integral(part, data, Draws(x.cpu(), part.rough().likelihoods(x).value.cpu()))
         if found is None:
             return None
         value, variance = value + weight * found.value, variance + (weight * found.standard_error) ** 2

@@ -28,7 +28,7 @@ from rsgm.evaluation.curves import read_curves
 from rsgm.evaluation.figures import IMAGES, Scored, contexts_in_turn, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
 from rsgm.files import make_folder, new_file
-from rsgm.likelihood import Draws, in_parts
+from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
 from rsgm.models import GenerativeModel, Latents, load, read_checkpoint
@@ -104,7 +104,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     test = data.test.points.to(model.device)
     context = None if data.test.context is None else data.test.context.to(model.device)
     say(f"1/6 likelihood of {len(test):,} test points")
-    found = in_parts(model.likelihood, test, context, model.parts_points)
+    found = model.likelihoods(test, context)
     bound = model.lower_bound(test, context)
     twins, over = data.twins(), _Over(data.test_places(), data.part_weights("test"))
     say(f"2/6 {samples:,} samples, and their likelihood by a rougher solve")
@@ -145,7 +145,9 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "nll_gap": None if truth is None else over.summary(truth - found.value.cpu()),
         "bits_per_dim": None if bits is None else over.summary(bits(-found.value)),
         "bits_per_dim_bound": None if bits is None or bound is None else over.summary(bits(-bound.value)),
-        "sample_metrics": compare_points(model.manifold, draws.points, data.test.points, data.fresh_points, others),
+        "sample_metrics": compare_points(
+            model.manifold, draws.points, data.reference_points(), data.fresh_points, others
+        ),
         "samples": None if law is None else compare(drawn, law),
         "latents": {
             name: {"std": float(some.z.std()), "samples": None if law is None else compare(some.x, law)}
@@ -236,9 +238,8 @@ def assess(
 def _score(model: GenerativeModel, drawn: Tensor, data: ManifoldData) -> Draws:
     """Samples as points of the manifold in double precision, with their log-densities, each under its own context."""
     points = model.manifold.projx(drawn.double())
-    return Draws(
-        points.cpu(), model.rough().likelihood(points, contexts_like(model, data.test, len(points))).value.cpu()
-    )
+    context = contexts_like(model, data.test, len(points))
+    return Draws(points.cpu(), model.rough().likelihoods(points, context).value.cpu())
 
 
 def _effective(draws: Tensor) -> dict[str, float]:
@@ -283,11 +284,21 @@ def _baselines(
 
 def _versions() -> dict[str, str | None]:
     names = ("rsgm", "torch", "pytorch_lightning", "torchdiffeq", "geoopt", "numpy")
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version(), **found, "git": git.stdout.strip() or None}
+    # an installed package may lie within a repository of something else, which does not know its files
+    known = _git("ls-files", "--error-unmatch", Path(__file__).name)
+    return {"python": platform.python_version(), **found, "git": _git("rev-parse", "HEAD") if known else None}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git answers beside this file; None where it fails, and where there is no git."""
+    try:
+        run = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return run.stdout.strip() or None
 
 
 def write(folder: Path, metrics: dict[str, Any], figures: dict[str, Figure]) -> None:

@@ -200,12 +200,16 @@ def compare_points(
     if n < 2:
         return None
     most = min(_SETS, _TOTAL // n)
+    floor = [fresh(n, generator_from("fresh points", k)) for k in range(most)]
+    # of weighted rows there are now more and now fewer
+    if (n := min(n, *map(len, floor))) < 2:
+        return None
     order = torch.randperm(len(reference), generator=generator_from("reference points"))
     reference = reference[order[:n]].double().cpu()
     known = within(manifold, reference)
     sets = {name: points[: most * n].split(n)[: len(points) // n] for name, points in (others or {}).items()}
     sets["value"] = samples[: most * n].split(n)[: len(samples) // n]
-    sets["floor"] = tuple(fresh(n, generator_from("fresh points", k)) for k in range(most))
+    sets["floor"] = tuple(points[:n] for points in floor)
     found = {}
     with bar("metrics of samples", sum(map(len, sets.values())), "sets") as shown:
         for name, parts in sets.items():

@@ -98,6 +98,8 @@ class Places(NamedTuple):
             cube = (manifold.bump_coordinates(self.points) / kind).floor()
             group = torch.unique(cube, dim=0, return_inverse=True)[1]
         groups = int(group.max()) + 1
+        if groups < 2 and not isinstance(kind, str):
+            raise ValueError(f"leave_out is {kind}: all {n} places are in one cube of that size; choose a smaller one.")
         order = torch.randperm(groups, generator=generator).to(place)[group]
         fold = order % min(folds, groups)
         seen = order * len(place) < (len(place) if scored is None else scored) * groups
@@ -129,6 +131,11 @@ class Places(NamedTuple):
             index, distance = new[self.index[~out].gather(1, order)], self.distance[~out].gather(1, order)
             offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
         return Places(points, self.count[~out], index, distance, offset, new[self.label[stays]], self.weight[stays])
+
+    def reach(self, k: int, alone: float) -> Tensor:
+        """The distance ``(n,)`` to the k-th nearest, or to the farthest that there is; of a place alone as given."""
+        near = self.distance.shape[1]
+        return self.distance[:, min(k, near) - 1] if near else self.distance.new_full((len(self.points),), alone)
 
     def spread(self, k: int) -> tuple[Tensor, Tensor]:
         """Variances ``(n, dim)`` and principal axes ``(n, dim, dim)`` of the k nearest about each place."""
@@ -378,11 +385,9 @@ class AdaptiveKernelDensity(KernelMixture):
         ratio = torch.linspace(0, 1, self.widths).to(places.points)
         fixed = self.min_width * (self.max_width / self.min_width) ** ratio
         widths, axes = [width.expand(n, dim) for width in fixed], [eye] * self.widths
-        near = places.distance.shape[1]
-        # a place alone has no neighbours: nothing is known of the scale
-        distance = places.distance if near else places.points.new_full((n, 1), self.max_width)
         for k in self.neighbours:
-            reach = distance[:, min(k, max(1, near)) - 1, None].expand(n, dim)
+            # a place alone has no neighbours: nothing is known of the scale
+            reach = places.reach(k, self.max_width)[:, None].expand(n, dim)
             widths += [factor * reach for factor in self.factors]
             axes += [eye] * len(self.factors)
             if k < 2 * dim:

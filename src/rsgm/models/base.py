@@ -88,6 +88,14 @@ class GenerativeModel(nn.Module, ABC):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The log-density ``(B,)`` of points ``(B, *manifold.shape)`` and what it cost."""
 
+    def likelihoods(self, x: Tensor, context: Tensor | None = None) -> LogProb:
+        """`likelihood` of any number of points, from one on, wherever they are: of some at a time."""
+
+        def of_part(x: Tensor, context: Tensor | None) -> LogProb:
+            return self.likelihood(x.to(self.device), None if context is None else context.to(self.device))
+
+        return in_parts(of_part, x, context, self.parts_points)
+
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """Terms ``(B,)`` for a batch of points; the mean of ``"loss"`` is minimised, all are logged.
 
@@ -206,11 +214,7 @@ class GenerativeModel(nn.Module, ABC):
         given = self.given(context, batch)
         if not len(points):
             return torch.zeros(batch, dtype=torch.float64, device=self.device)
-
-        def likelihood(x: Tensor, given: Tensor | None) -> LogProb:
-            return self.likelihood(x.to(self.device), given)
-
-        return in_parts(likelihood, points, given, self.parts_points).value.reshape(batch)
+        return self.likelihoods(points, given).value.reshape(batch)
 
     def distribution(self, context: Tensor | None = None) -> ModelDistribution:
         """The model as a `torch.distributions.Distribution`, whose support is the manifold.

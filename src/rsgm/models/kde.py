@@ -17,6 +17,9 @@ from rsgm.models.bump_sums import bump_sums
 from rsgm.models.kernels import or_uniform
 from rsgm.progress import bar, visible
 
+#: a sum of kernels whose inverse is still a number
+_SEEN = 1e-290
+
 
 class KernelDensity(GenerativeModel):
     r"""A mixture of kernels of many widths on the training points, and of the uniform law where there is one.
@@ -68,7 +71,7 @@ class KernelDensity(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Keep the training points; fit the weights of the widths on the validation points."""
-        self.points, self.counts = self.manifold.projx(train.double()), self.counts[:0]
+        self.points, self.counts = self.manifold.projx(train.to(self.widths)), self.counts[:0]
         if weights is not None:
             counts = weights[0].to(self.points)
             self.points, self.counts = self.points[counts > 0], counts[counts > 0]
@@ -118,8 +121,10 @@ class KernelDensity(GenerativeModel):
             counts = self.counts if len(self.counts) else None
             sums = bump_sums(self.manifold, self.points, self.widths, counts, x, shown)
         log_count = math.log(len(self.points) if counts is None else float(counts.sum()))
-        # densities underflow to zero harmlessly
-        log_kernels = sums.log() + (self.manifold.bump_log_constant(self.widths) - log_count)
+        # densities underflow to zero harmlessly; where they nearly do, no other width makes up for their gradient
+        seen = sums > _SEEN
+        log_sums = torch.where(seen, torch.where(seen, sums, 1.0).log(), sums.detach().log())
+        log_kernels = log_sums + (self.manifold.bump_log_constant(self.widths) - log_count)
         return torch.cat([uniform, log_kernels], 1)
 
     @override

@@ -62,7 +62,7 @@ class KentMixture(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """EM on the training points from each start; the validation points choose."""
-        train, val = (self.manifold.projx(x.double()) for x in (train, val))
+        train, val = (self.manifold.projx(x.to(self.frames)) for x in (train, val))
         # one in the mean: a component must not stand for less than a point
         counts = [] if weights is None else [weights[0].to(train) / weights[0].to(train).mean()]
         val_count = torch.ones_like(val[:, 0]) if weights is None else weights[1].to(val)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from rsgm.arguments import require_instance
 from rsgm.distributions.combined import choose, fit_weights
-from rsgm.likelihood import LogProb, in_parts
+from rsgm.likelihood import LogProb
 from rsgm.models.base import GenerativeModel, Weights, load
 
 #: of EM; two models with log-densities that differ by a tenth of a nat need some thousands, which take a second
@@ -96,9 +96,7 @@ class ModelMixture(GenerativeModel):
                 part.fit_points(train, val, seed, *([] if weights is None else [weights]))
         if self._given is not None:
             return
-        log_parts = torch.stack(
-            [part.likelihood(val.to(self.device)).value.to(self.weights) for part in self.models], 1
-        )
+        log_parts = torch.stack([part.likelihoods(val).value.to(self.weights) for part in self.models], 1)
         # what no part reaches says nothing of their weights
         reached = torch.isfinite(log_parts).any(1)
         if reached.any():
@@ -118,7 +116,7 @@ class ModelMixture(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64, of the parts that have a weight; the evaluations of all are counted."""
         living = self.weights.nonzero()[:, 0].tolist()
-        found = [in_parts(self.models[k].likelihood, x, context, self.models[k].parts_points) for k in living]
+        found = [self.models[k].likelihoods(x, context) for k in living]
         joint = torch.stack([part.value.to(self.weights) for part in found], 1) + self.weights[living].log()
         exact, nfe = all(part.exact for part in found), sum(part.nfe for part in found)
         return LogProb(

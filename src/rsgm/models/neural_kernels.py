@@ -64,7 +64,7 @@ class NeuralKernelDensity(KernelMixture):
         factor: on the standard deviations of the nearest places, and on distances to them
         min_width: the smallest standard deviation of a kernel, in units of length (on spheres, tori and SO(3) radians)
         max_width: the largest
-        hidden: width of the network's two layers; with few hundred places 8 are enough
+        hidden: width of the network's two layers
         folds: number of parts of the places, or of the points, each left out in turn
         partitions: number of random partitions into folds
         leave_out: what a fold consists of, ``"places"``, ``"points"`` or a length: see `AdaptiveKernelDensity`
@@ -203,8 +203,7 @@ class NeuralKernelDensity(KernelMixture):
         n, dim = len(places.points), self.manifold.dim
         eye = torch.eye(dim).to(places.points).expand(n, dim, dim)
         near = places.distance.shape[1]
-        distance = places.distance if near else places.points.new_full((n, 1), self.max_width)
-        reach = [distance[:, min(k, max(1, near)) - 1].clamp_min(self.min_width) for k in _SEEN]
+        reach = [places.reach(k, self.max_width).clamp_min(self.min_width) for k in _SEEN]
         features, axes, widths = [length.log() for length in reach], [], []
         for k in self.shapes:
             variances, principal = places.spread(k)
@@ -217,8 +216,8 @@ class NeuralKernelDensity(KernelMixture):
             widths.append(self.factor * variances.sqrt())
             axes.append(principal)
         for k in self.neighbours:
-            widths.append(self.factor * distance[:, min(k, max(1, near)) - 1, None].expand(n, dim))
-        widths += [distance.new_full((n, dim), width) for width in self.widths]
+            widths.append(self.factor * places.reach(k, self.max_width)[:, None].expand(n, dim))
+        widths += [places.points.new_full((n, dim), width) for width in self.widths]
         axes += [eye] * (len(self.neighbours) + len(self.widths))
         stacked = torch.stack(widths, 1).clamp(self.min_width, self.max_width)
         kernels = Kernels(places.points, torch.stack(axes, 1), stacked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rsgm.sweeps.plan import SweepError
 from rsgm.sweeps.run import GRACE, Job, Outcome, run
@@ -53,10 +53,10 @@ def on_ray(jobs: Iterable[Job], address: str | None = None, cpus: int | None = N
     except (OSError, ValueError) as error:
         raise SweepError(f"No Ray cluster at {address}: {error}") from None
     try:
-        there = ray.cluster_resources()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         task = ray.remote(run)
         for job in jobs:
-            _require(job, there)
+            _require(job, nodes)
             options = {"num_cpus": job.cpus, "num_gpus": job.gpus, "max_retries": job.retries, "name": job.name}
             waiting[task.options(**options).remote(job)] = job
         while waiting:
@@ -84,11 +84,14 @@ def _reach(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _require(job: Job, there: dict[str, float]) -> None:
-    """Ray would wait forever for what no node has."""
-    for name, needed in {"CPU": job.cpus, "GPU": job.gpus}.items():
-        if needed > there.get(name, 0):
-            raise SweepError(
-                f"{job.name} asks for {needed} {name}, and there are {there.get(name, 0):g}; lower its "
-                f"{name.lower()}s in the file of the sweep."
-            )
+def _require(job: Job, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Ray would wait forever for what no single node has."""
+    needed = {"CPU": job.cpus, "GPU": job.gpus}
+    if any(all(node.get(name, 0) >= number for name, number in needed.items()) for node in nodes):
+        return
+    asked = " and ".join(f"{number:g} {name}" for name, number in needed.items() if number)
+    there = "; ".join(" and ".join(f"{node.get(name, 0):g} {name}" for name in needed) for node in nodes)
+    raise SweepError(
+        f"{job.name} asks for {asked} on one node, and those that are there have {there or 'nothing'}; lower its cpus "
+        "and gpus in the file of the sweep."
+    )

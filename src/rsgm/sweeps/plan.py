@@ -210,7 +210,7 @@ def _at(said: Mapping[str, Any], case: str, where: str) -> dict[str, Any]:
     for pattern, more in _mapping(found.pop("in", {}), f"{where}.in").items():
         place = f"{where}.in.{pattern}"
         _only(_mapping(more, place), [key for key in _METHOD if key not in ("in", "only", "label")], place)
-        if fnmatchcase(case, pattern):
+        if fnmatchcase(case, str(pattern)):
             found |= more | {"set": {**(found.get("set") or {}), **(more.get("set") or {})}}
     return found
 
@@ -218,15 +218,22 @@ def _at(said: Mapping[str, Any], case: str, where: str) -> dict[str, Any]:
 def _candidates(said: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     """All combinations of the grid, each with all draws of the search."""
     grid = {key: _list(values) for key, values in _mapping(said.get("grid") or {}, f"{where}.grid").items()}
+    empty = [key for key, values in grid.items() if not values]
+    if empty:
+        raise SweepError(f"{where}.grid: {empty[0]} has no values, expected one at least.")
     combined = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if "search" not in said:
         return combined
     search = _mapping(said["search"], f"{where}.search")
     _only(search, _SEARCH, f"{where}.search")
-    keys, draws = _mapping(search.get("keys", {}), f"{where}.search.keys"), random.Random(int(search.get("seed", 0)))
+    count, seed = search.get("count", 1), search.get("seed", 0)
+    if type(count) is not int or count < 1 or type(seed) is not int:
+        raise SweepError(
+            f"{where}.search: count is {count!r} and seed is {seed!r}, expected whole numbers, count from 1 on."
+        )
+    keys, draws = _mapping(search.get("keys", {}), f"{where}.search.keys"), random.Random(seed)
     drawn = [
-        {key: _draw(draws, choice, f"{where}.search.keys.{key}") for key, choice in keys.items()}
-        for _ in range(int(search.get("count", 1)))
+        {key: _draw(draws, choice, f"{where}.search.keys.{key}") for key, choice in keys.items()} for _ in range(count)
     ]
     # what was drawn twice is tried once
     return [one | other for one in combined for k, other in enumerate(drawn) if other not in drawn[:k]]
@@ -234,7 +241,7 @@ def _candidates(said: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 
 def _draw(draws: random.Random, choice: Any, where: str) -> Any:
     """One of a list; or a number between two, whole where both are, to three digits otherwise."""
-    if isinstance(choice, list):
+    if isinstance(choice, list) and choice:
         return draws.choice(choice)
     _only(_mapping(choice, where), _RANGE, where)
     try:

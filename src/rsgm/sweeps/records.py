@@ -80,11 +80,16 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
         failure = folder / trial.name / "failure.txt"
         if not failure.exists():
             return None
-        last = failure.read_text().strip().splitlines()[-1]
-        return Record(trial.key, trial.digest, {}, _FOLDERS.sub("", last))
+        return failed(trial, failure.read_text())
     metrics = json.loads(path.read_text())
     found = {place: _short(at(metrics, place)) for place in (*NUMBERS, *sweep.further)}
     return Record(trial.key, trial.digest, {place: value for place, value in found.items() if value is not None})
+
+
+def failed(trial: Trial, failure: str) -> Record:
+    """That of a run whose log ends so."""
+    last = (failure.strip().splitlines() or ["no word was left"])[-1]
+    return Record(trial.key, trial.digest, {}, _FOLDERS.sub("", last))
 
 
 def read(path: Path) -> dict[str, Record]:

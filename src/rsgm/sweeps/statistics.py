@@ -126,10 +126,9 @@ def due(sweep: Sweep, records: Mapping[str, Record]) -> list[tuple[Trial, list[T
 def rows(sweep: Sweep, records: Mapping[str, Record]) -> list[Row]:
     """Those with a result or a failure, case by case, in the file's order."""
     best = {
-        (group.case, group.method): (candidate.trials, len(group.candidates))
+        (group.case, group.method): (chosen.trials, len(group.candidates))
         for group in sweep.groups
-        for candidate in candidates(sweep, group, records)
-        if candidate.chosen
+        if (chosen := _chosen(candidates(sweep, group, records))) is not None
     }
     found = []
     for case in sweep.cases:
@@ -145,6 +144,13 @@ def rows(sweep: Sweep, records: Mapping[str, Record]) -> list[Row]:
             difference = None if method == sweep.reference else _paired(scored, reference, records)
             found.append(Row(case, method, trials, among, scored, failures, stale, difference))
     return found
+
+
+def _chosen(options: Sequence[Candidate]) -> Candidate | None:
+    """The best candidate; the first of those that all failed; None where it is not known yet."""
+    if any(option.chosen is None for option in options):
+        return None
+    return next((option for option in options if option.chosen), options[0])
 
 
 def _validation(sweep: Sweep, trials: Sequence[Trial], records: Mapping[str, Record]) -> Interval | None:

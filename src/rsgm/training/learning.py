@@ -23,7 +23,7 @@ class LearningRate(ABC):
 
 @dataclass(frozen=True)
 class WarmupCosine(LearningRate):
-    """Linear from 0 over ``warmup`` steps, then a cosine to 0 at the end (Loshchilov & Hutter 2017).
+    """Linear from ``1 / warmup`` over ``warmup`` steps, then a cosine to 0 at the end (Loshchilov & Hutter 2017).
 
     In a run of unknown length the cosine does not begin: the factor stays 1.
 
