@@ -67,7 +67,7 @@ class Places(NamedTuple):
         rows = torch.arange(len(label), device=label.device)
         first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
         places = points[first]
-        near = _neighbours(manifold, places, min(neighbours, len(places) - 1))
+        near = _neighbours(manifold, places, min(neighbours, len(places) - 1), torch.arange(len(places)).to(label))
         return cls(places, count, *near, label, weights)
 
     def left_out(
@@ -118,18 +118,24 @@ class Places(NamedTuple):
                 yield self.points[at], count, rest.without(manifold, gone, neighbours)
 
     def without(self, manifold: Manifold, out: Tensor, neighbours: int) -> Places:
-        """The places that are not ``out``, and so many neighbours of each among themselves, or all there are."""
+        """The places that are not ``out``, and so many neighbours of each among themselves, or all there are.
+
+        Arguments:
+            manifold: of the points
+            out: bool ``(n,)``
+            neighbours: at most as many as are kept of each place now
+        """
         points, stays = self.points[~out], ~out[self.label]
         kept, k = ~out[self.index[~out]], min(neighbours, len(points) - 1)
         new = (~out).cumsum(0) - 1
-        if bool((kept.sum(1) < k).any()):
-            # more went than were kept in reserve: those beyond are not known
-            index, distance, offset = _neighbours(manifold, points, k)
-        else:
-            # the neighbours that stay, in their order, before those that go
-            order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
-            index, distance = new[self.index[~out].gather(1, order)], self.distance[~out].gather(1, order)
-            offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
+        # the neighbours that stay, in their order, before those that go
+        order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
+        index, distance = new[self.index[~out].gather(1, order)], self.distance[~out].gather(1, order)
+        offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
+        # where more went than were kept in reserve, those beyond are not known
+        few = (kept.sum(1) < k).nonzero()[:, 0]
+        if len(few):
+            index[few], distance[few], offset[few] = _neighbours(manifold, points, k, few)
         return Places(points, self.count[~out], index, distance, offset, new[self.label[stays]], self.weight[stays])
 
     def reach(self, k: int, alone: float) -> Tensor:
@@ -143,16 +149,16 @@ class Places(NamedTuple):
         return torch.linalg.eigh(near.mT @ near / max(1, near.shape[1]))
 
 
-def _neighbours(manifold: Manifold, places: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices and distances ``(n, k)`` of the k nearest others of each place, and their offsets ``(n, k, dim)``."""
+def _neighbours(manifold: Manifold, places: Tensor, k: int, of: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices and distances ``(m, k)`` of the k nearest others of some places, and their offsets ``(m, k, dim)``."""
     if k < 1:
-        none = places.new_empty(len(places), 0, manifold.dim)
+        none = places.new_empty(len(of), 0, manifold.dim)
         return none[..., 0].long(), none[..., 0], none
-    distance, index = nearest(manifold, places, k)
+    distance, index = nearest(manifold, places, k, of)
     offset = []
-    for rows in torch.arange(len(places), device=places.device).split(max(1, _PAIRS // k)):
+    for rows, near in zip(of.split(max(1, _PAIRS // k)), index.split(max(1, _PAIRS // k)), strict=True):
         at = places[rows]
-        tangent = manifold.logmap(at[:, None], places[index[rows]])
+        tangent = manifold.logmap(at[:, None], places[near])
         offset.append(manifold.inner(at[:, None], manifold.frame(at)[:, :, None], tangent).movedim(0, -1))
     return index, distance, torch.cat(offset)
 

@@ -74,8 +74,8 @@ class Boxes(NamedTuple):
         return gap.square().sum(-1)
 
 
-def nearest(manifold: Manifold, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The geodesic distances ``(n, k)`` to the k nearest others of each point, the nearest first, and their indices.
+def nearest(manifold: Manifold, points: Tensor, k: int, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The geodesic distances ``(m, k)`` to the k nearest others of points, the nearest first, and their indices.
 
     Near points search together: the k-th distances within the nearest boxes bound how far off a box may be that holds
     a neighbour. The time grows little faster than the number of points.
@@ -84,9 +84,11 @@ def nearest(manifold: Manifold, points: Tensor, k: int) -> tuple[Tensor, Tensor]
         manifold: one with `Manifold.bump_coordinates`, whose distances are at most the geodesic ones
         points: ``(n, *shape)``, float64
         k: from 1 to n - 1
+        of: indices ``(m,)`` of those whose neighbours are sought; None for all
     """
+    of = torch.arange(len(points), device=points.device) if of is None else of
     order = spatial_order(manifold.bump_coordinates(points), _BLOCK)
-    points = points[order]
+    points, asked = points[order], torch.zeros_like(order, dtype=torch.bool).index_fill(0, of, True)[order]
     coordinates = manifold.bump_coordinates(points)
     boxes, rounding = Boxes.around(coordinates, _BLOCK), 1e-14 * coordinates.abs().max()
     rows = torch.arange(len(points), device=points.device).split(_BLOCK)
@@ -103,8 +105,11 @@ def nearest(manifold: Manifold, points: Tensor, k: int) -> tuple[Tensor, Tensor]
         return distance, others[index]
 
     distance, index = points.new_empty(len(points), k), order.new_empty(len(points), k)
-    with bar("neighbours", len(points)) as shown:
+    with bar("neighbours", len(of)) as shown:
         for box, own in enumerate(rows):
+            own = own[asked[own]]
+            if not len(own):
+                continue
             gap = boxes.apart(box).sqrt()
             found = among(own, gap.argsort(stable=True)[:enough])
             near = (gap <= found[0].max() * (1 + 1e-9) + rounding).nonzero()[:, 0]
@@ -112,4 +117,4 @@ def nearest(manifold: Manifold, points: Tensor, k: int) -> tuple[Tensor, Tensor]
                 found = among(own, near)
             distance[order[own]], index[order[own]] = found[0], order[found[1]]
             shown.update(len(own))
-    return distance, index
+    return distance[of], index[of]
