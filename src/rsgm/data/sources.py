@@ -21,7 +21,8 @@ _TIMEOUT_SECONDS, _WHOLE_SECONDS = 5, 60.0
 class Source(NamedTuple):
     """What a named set must be: the original file, its rows and SHA-256, those of known copies, and where it is.
 
-    ``url`` is pinned to a commit; where there is none, the file is part of the package MDAnalysis.
+    ``url`` is pinned to a commit; where there is none, the file is part of the package MDAnalysis. ``copy`` is a name
+    that the file has in other hands.
     """
 
     original: str

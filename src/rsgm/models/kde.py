@@ -17,8 +17,8 @@ from rsgm.models.bump_sums import bump_sums
 from rsgm.models.kernels import or_uniform
 from rsgm.progress import bar, visible
 
-#: a sum of kernels whose inverse is still a number
-_SEEN = 1e-290
+#: the smallest sum of kernels whose inverse is a number
+_SEEN = torch.finfo(torch.float64).tiny
 
 
 class KernelDensity(GenerativeModel):
@@ -121,8 +121,8 @@ class KernelDensity(GenerativeModel):
             counts = self.counts if len(self.counts) else None
             sums = bump_sums(self.manifold, self.points, self.widths, counts, x, shown)
         log_count = math.log(len(self.points) if counts is None else float(counts.sum()))
-        # densities underflow to zero harmlessly; where they nearly do, no other width makes up for their gradient
-        seen = sums > _SEEN
+        # densities underflow to zero harmlessly; their gradient, which weighs nothing, would be NaN
+        seen = sums >= _SEEN
         log_sums = torch.where(seen, torch.where(seen, sums, 1.0).log(), sums.detach().log())
         log_kernels = log_sums + (self.manifold.bump_log_constant(self.widths) - log_count)
         return torch.cat([uniform, log_kernels], 1)
