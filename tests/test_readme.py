@@ -251,6 +251,7 @@ def test_results_are_those_of_the_generated_page():
     names = {
         "kernel density": "kernel density",
         "kernels that follow their neighbours": "adaptive kernel density",
+        "kernels that are learned": "learned kernel density",
         "RSGM": "RSGM, denoising score matching",
     }
     table = PAGES["README.md"].partition("## Results")[2].partition("The kernel density is")[0]
