@@ -2,16 +2,35 @@
 
 import re
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
 
-from rsgm.arguments import require_factory, require_instance
+from rsgm.arguments import constructor, require_factory, require_instance
 from rsgm.losses import ImplicitScoreMatching, Loss
 from rsgm.manifolds import Sphere
 from rsgm.networks import MLP, LogTime, ResidualMLP, UNet
 from rsgm.processes import Brownian
 from rsgm.schedules import LinearBeta, Schedule
+
+
+def test_an_inherited_constructor_is_that_of_the_class():
+    class Own:
+        def __new__(cls, *args, **kwargs):
+            return super().__new__(cls)
+
+        def __init__(self, x: int = 1):
+            self.x = x
+
+    class Heir(Own):
+        pass
+
+    class Pair(NamedTuple):
+        a: int
+        b: int
+
+    assert [list(constructor(cls).parameters) for cls in (Own, Heir, Pair)] == [["x"], ["x"], ["a", "b"]]
 
 
 @pytest.mark.parametrize("factory", [MLP, partial(MLP, hidden=[4]), lambda a, b: MLP(a, b, hidden=[4])])

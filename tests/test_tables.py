@@ -707,7 +707,7 @@ def test_options_on_the_command_line():
 
 
 def test_a_table_of_counts_is_no_csv(tmp_path):
-    np.save(tmp_path / "floats.npy", np.ones((3, 3)))
+    np.save(tmp_path / "floats.npy", np.full((3, 3), 1.5))
     for path in (put(tmp_path, "phi,psi\n" + ANGLES), str(tmp_path / "floats.npy")):
         with pytest.raises(ValueError, match=r"(?s)is no table of counts.*--data=TorusData --data.path=FILE"):
             DihedralTableData(path=path).points()

@@ -14,6 +14,19 @@ from torch import nn
 T = TypeVar("T")
 
 
+def constructor(cls: type) -> inspect.Signature:
+    """What a class is called with.
+
+    To `inspect.signature` of some versions of Python, 3.11.2 among them, an inherited ``__new__`` goes before an
+    inherited ``__init__``: a model that leaves its constructor to another would be one of ``*args``.
+    """
+    init = inspect.getattr_static(cls, "__init__")
+    if not inspect.isfunction(init):  # a NamedTuple has no other than object's
+        return inspect.signature(cls)
+    signature = inspect.signature(init)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
 def require_factory(value: Callable[..., T], where: str, example: str) -> Callable[..., T]:
     """The factory itself, where it is one: a class, a `functools.partial` of one, or a function.
 
@@ -83,7 +96,7 @@ def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], sk
         TypeError: see `require_factory` and `require_instance`
     """
     try:
-        given = inspect.signature(cls).bind_partial(*args, **kwargs).arguments
+        given = constructor(cls).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return  # which the call itself says best
     hints = typing.get_type_hints(cls.__init__)

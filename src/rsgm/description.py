@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from rsgm.annotations import admits, classes, in_words, item_annotation
+from rsgm.arguments import constructor
 
 _PLAIN = (bool, int, float, str)
 #: parts within parts; a model of the package has six
@@ -70,7 +71,7 @@ def describe(value: Any, skip: int = 0) -> Any:
 
 def describe_call(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The plain form of ``cls(*args, **kwargs)``, with the defaults filled in."""
-    bound = inspect.signature(cls).bind(*args, **kwargs)
+    bound = constructor(cls).bind(*args, **kwargs)
     bound.apply_defaults()
     return {
         "class_path": _path(cls),
@@ -171,7 +172,7 @@ def _supplied(annotation: Any) -> int:
 def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
     """The constructor's parameters; none where a module inherits ``nn.Module.__init__(*args, **kwargs)``."""
     inherited = inspect.getattr_static(cls, "__init__") is nn.Module.__init__
-    return {} if inherited else inspect.signature(cls).parameters
+    return {} if inherited else constructor(cls).parameters
 
 
 def _hints(cls: type) -> dict[str, Any]:
