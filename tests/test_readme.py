@@ -262,3 +262,28 @@ def test_results_are_those_of_the_generated_page():
             found, wanted = (re.findall(r"-?\d+\.\d+", cell.replace("−", "-")) for cell in (text, rows[own][k]))
             if wanted:  # not every run is made yet
                 assert all(abs(float(a) - float(b)) <= 0.0051 for a, b in zip(found, wanted, strict=True)), (name, text)
+
+
+def test_differences_are_those_of_the_generated_page():
+    """To the kernel density on the same splits, of the sentence below the short table."""
+    page = (ROOT / "RESULTS.md").read_text()
+
+    def paired(case: str, method: str) -> list[str]:
+        section = page.partition(f"\n### {case}\n")[2].partition("\n### ")[0]
+        head, row = (
+            [cell.strip() for cell in re.search(rf"^\| {name} \|.*$", section, flags=re.MULTILINE)[0].split("|")]
+            for name in ("method", method)
+        )
+        numbers = row[head.index("minus kernel density")].replace("−", "").split(" ± ")
+        return [f"{float(number):.2f}".removeprefix("0") for number in numbers]
+
+    adaptive, learned = "adaptive kernel density", "learned kernel density"
+    expected = [
+        *paired("volcano location", adaptive),
+        *(paired(case, adaptive)[0] for case in ("earthquake location", "flood location", "fire block")),
+        *paired("fire block", learned),
+        *paired("volcano location", learned),
+        *(paired(case, learned)[0] for case in ("earthquake location", "flood location")),
+    ]
+    sentence = PAGES["README.md"].partition("On the same splits")[2].partition("RSGM beats it")[0]
+    assert re.findall(r"\.\d\d", sentence) == expected
