@@ -132,6 +132,27 @@ def test_where_the_posterior_chain_starts():
     assert not torch.equal(latents["p_0"].z, latents["p_alpha"].z)
 
 
+def test_a_posterior_chain_may_start_in_every_mode():
+    """Of p(z|x), at ends of prior chains: for x = g(z) + noise, with g(z) = z² here, at ±√x, and of equal numbers."""
+
+    class Square(Network):
+        def __init__(self, in_features: int, out_features: int) -> None:
+            super().__init__()
+
+        def forward(self, t, x, context=None):
+            return x.square()
+
+    arguments = {"prior_chain": STILL, "posterior_chain": STILL, "decoder": Square, "latent_dim": 1, "sigma": 0.05}
+    x = torch.linspace(0.25, 2.25, 2000)[:, None]
+    with pytest.raises(ValueError, match="posterior_init is 'prior_chain', expected 'p0' or 'prior'"):
+        small(1, **arguments, posterior_init="prior_chain")
+    z = small(1, **arguments, posterior_init="prior").latents(x, seed=0)["p(z|x)"].z
+    assert torch.allclose(z.square(), x, atol=5 * 0.05)
+    assert abs((z > 0).double().mean() - 0.5) < 5 * 0.5 / math.sqrt(2000)
+    assert terms(small(1, **arguments, posterior_init="prior"), x)["mse"].mean() < 2 * 0.05**2
+    assert terms(small(1, **arguments), x)["mse"].mean() > 0.5
+
+
 def test_every_batch_is_an_update(tmp_path):
     """Error 5: all batches, a last one of another size included; and each network with its own learning rate."""
     data = LawData(BLOBS, train_size=50, val_size=23, test_size=9, batch_size=16, steps_per_epoch=4, eval_batch_size=10)

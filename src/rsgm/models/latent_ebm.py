@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,7 +52,10 @@ class LatentEBM(GenerativeModel):
         energy_bound: b, where f is :math:`b \tanh(\cdot / b)` of its network; None for the network itself
         rho: weight of the squared energies
         prior_chain: of :math:`p_\alpha`, from p_0; also that of samples
-        posterior_chain: of p(z|x), from the draws of p_0 that the other one starts from
+        posterior_chain: of p(z|x)
+        posterior_init: where it starts: ``p0``, at the draws of p_0 that the other one starts from, as in the paper; or
+            ``prior``, at that one's ends, each drawn for x in proportion to p(x|z) (see `LatentLaw.resample`), so that
+            a short chain does not have to find the mode of p(z|x) by itself
         noise: whether samples are x, or only g(z)
         marginal: how log-densities are estimated
         energy_lr: learning rate of f; the optimiser's own is that of g
@@ -83,6 +86,7 @@ class LatentEBM(GenerativeModel):
         rho: float = 0.02,
         prior_chain: LangevinChain = LangevinChain(20, 0.08),
         posterior_chain: LangevinChain = LangevinChain(20, 0.02),
+        posterior_init: Literal["p0", "prior"] = "p0",
         noise: bool = True,
         marginal: ImportanceSampling = ImportanceSampling(),
         energy_lr: float = 2e-4,
@@ -95,9 +99,12 @@ class LatentEBM(GenerativeModel):
                 "LatentEBM: rho >= 0 and positive energy_lr, max_gap and max_spread are needed, found "
                 f"{rho}, {energy_lr}, {max_gap} and {max_spread}."
             )
+        if posterior_init not in ("p0", "prior"):
+            raise ValueError(f"LatentEBM: posterior_init is {posterior_init!r}, expected 'p0' or 'prior'.")
         network = partial(MLP, hidden=[64, 64], activation=SiLU)
         networks = energy or network, decoder or network
         self.law = LatentLaw(manifold, latent_dim, *networks, sigma_0, sigma, energy_bound)
+        self.posterior_init = posterior_init
         self.prior_chain, self.posterior_chain = prior_chain, posterior_chain
         self.rho, self.noise, self.marginal, self.energy_lr = rho, noise, marginal, energy_lr
         self.max_gap, self.max_spread = max_gap, max_spread
@@ -110,7 +117,7 @@ class LatentEBM(GenerativeModel):
         """
         start = self.law.draw_reference(len(x), x)
         prior, prior_drift = self._prior(self.law, start)
-        z, drift = self._posterior(self.law, x, start)
+        z, drift = self._posterior(self.law, x, self._first(x, start, prior))
         f_prior, f_post = self.law.tilt(prior), self.law.tilt(z)
         error, scale = squared_error(x, self.law.decode(z)), self.law.reference.scale
         return {
@@ -144,7 +151,7 @@ class LatentEBM(GenerativeModel):
         generator, x = self.generator(seed), x.to(self._like())
         start = self.law.draw_reference(len(x), x, generator)
         end = self._prior(self.law, start, generator)[0]
-        z = self._posterior(self.law, x, start, generator)[0]
+        z = self._posterior(self.law, x, self._first(x, start, end, generator), generator)[0]
         laws = {"p_0": (start, False), "p_alpha": (end, False), "p(z|x)": (z, True)}
         return {name: Latents(z, self._emit(z, generator), given) for name, (z, given) in laws.items()}
 
@@ -174,6 +181,11 @@ class LatentEBM(GenerativeModel):
         self, law: LatentLaw, x: Tensor, z: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         return self.posterior_chain(law.latent, gradient_of(lambda y: law.log_joint(y, x)), z, generator)
+
+    @torch.no_grad()
+    def _first(self, x: Tensor, start: Tensor, end: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Where chains of p(z|x) start, of the starts and ends of prior chains."""
+        return start if self.posterior_init == "p0" else self.law.resample(end, x, 1, generator)
 
     @torch.no_grad()
     def _emit(self, z: Tensor, generator: torch.Generator) -> Tensor:

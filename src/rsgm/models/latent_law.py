@@ -82,6 +82,15 @@ class LatentLaw(nn.Module):
         """``n`` draws of p_0, ``(n, latent_dim)``, of the dtype and device of ``like``."""
         return self.reference.scale * like.new_empty(n, self.latent.dim).normal_(generator=generator)
 
+    def resample(self, z: Tensor, x: Tensor, n: int = 1, generator: torch.Generator | None = None) -> Tensor:
+        r"""For each x ``(B, *shape)``, ``n`` of the draws z of p_α, with probabilities in proportion to
+        :math:`p_\beta(x|z)`, ``(n * B, latent_dim)``, x varying fastest (sampling importance resampling).
+
+        Draws of p(z|x) where there are many z, and in every mode of it; where there are few, the nearest.
+        """
+        weight = torch.softmax(torch.cdist(x.flatten(1), self.decode(z).flatten(1)).square() / (-2 * self.sigma**2), 1)
+        return z[torch.multinomial(weight, n, replacement=True, generator=generator).T.flatten()]
+
     def precision(self, z: Tensor) -> Tensor:
         r"""Of p(z|x) around z, :math:`\sigma_0^{-2} I + \sigma^{-2} J^\top J` with the Jacobian J of g (Gauss-Newton).
 

@@ -91,12 +91,10 @@ class ImportanceSampling:
                 raise SolveError(
                     "The prior's chains leave the range of numbers; lower the step of prior_chain, or energy_lr."
                 )
-            (normaliser, _), made, found = self._normaliser(law, pool, generator), law.decode(pool), []
+            (normaliser, _), found = self._normaliser(law, pool, generator), []
             with bar("log-densities", len(x)) as shown:
                 for part in x.split(max(1, _CHUNK // (self.draws * max(64, law.manifold.dim)))):
-                    weight = torch.softmax(torch.cdist(part, made).square() / (-2 * law.sigma**2), 1)
-                    chosen = torch.multinomial(weight, self.modes, replacement=True, generator=generator).T.flatten()
-                    many, start = part.repeat(self.modes, 1), pool[chosen]
+                    many, start = part.repeat(self.modes, 1), law.resample(pool, part, self.modes, generator)
                     end = posterior(law, many, start, generator)
                     # of an end that is not finite the comparison is false
                     better = law.log_joint(end, many) >= law.log_joint(start, many)
