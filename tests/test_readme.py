@@ -188,6 +188,7 @@ BASES = [
     "earth_akde",
     "torus_moser",
     "moons_sdeflow",
+    "moons_ebm",
     "angles --data.path=phi_psi.csv --data.angles=[phi,psi] --data.group=chain",
     "earth --data.path=quakes.csv --data.time=time",
     "table --data.path=quakes.csv --data.numbers=[mag,depth]",
