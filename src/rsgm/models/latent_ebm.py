@@ -185,7 +185,7 @@ class LatentEBM(GenerativeModel):
     @torch.no_grad()
     def _first(self, x: Tensor, start: Tensor, end: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Where chains of p(z|x) start, of the starts and ends of prior chains."""
-        return start if self.posterior_init == "p0" else self.law.resample(end, x, 1, generator)
+        return start if self.posterior_init == "p0" else self.law.resample(end, x, generator=generator)
 
     @torch.no_grad()
     def _emit(self, z: Tensor, generator: torch.Generator) -> Tensor:
