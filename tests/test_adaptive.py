@@ -592,7 +592,9 @@ def test_arguments_of_the_learned_law(arguments):
 def test_learned_law_without_points():
     model = NeuralKernelDensity(Sphere(2))
     for ask in (lambda: model.sample(3), lambda: model.loss(points(Sphere(2), 3))):
-        with pytest.raises(RuntimeError, match="NeuralKernelDensity has no points yet; call fit_points, or train it"):
+        with pytest.raises(
+            RuntimeError, match=r"NeuralKernelDensity has no points yet.*; call fit_points, or train it"
+        ):
             ask()
     with pytest.raises(ValueError, match="folds of at least 2 distinct training points are needed, found 1"):
         model.fit_points(points(Sphere(2), 1), points(Sphere(2), 1))

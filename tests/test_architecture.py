@@ -154,7 +154,7 @@ def circles(graph: dict[str, set[str]]) -> set[str]:
 
 
 def check_frameworks(module: str, source: str) -> list[str]:
-    """Below training nobody knows Lightning but the data modules, and nobody draws but plots and evaluation."""
+    """Below training nobody knows Lightning but the data modules, and nobody draws but plots, evaluation and report."""
     if LAYER.get(room(module), 99) >= LAYER["training"]:
         return []
     allowed = {

@@ -305,7 +305,7 @@ def test_not_describable(value, message):
         ("subprocess.Popen", "not a class admitted here"),
         ("rsgm.manifolds.sphere.Sphere", "not a class admitted here"),
         ("rsgm.schedules.NoSuchBeta", "not a class admitted here"),
-        ("rsgm.schedules._check_rates", "not a class admitted here"),
+        ("rsgm.arguments.require_count", "not a class admitted here"),
         ("rsgm.schedules.math", "not a class admitted here"),
         ("LinearBeta", "module '' is not imported"),
         ("", "module '' is not imported"),

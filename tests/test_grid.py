@@ -153,7 +153,7 @@ class Component(GenerativeModel):
         raise NotImplementedError
 
     def likelihood(self, x, context=None):
-        parts = self.law.component_log_prob(x.double())
+        parts = self.law.mixture.component_log_prob(x.double())
         return LogProb(parts.gather(1, context.argmax(1, keepdim=True))[:, 0], 0.0)
 
 
@@ -161,7 +161,7 @@ def test_a_conditional_model_has_one_context_for_all_cells():
     law = RandomVonMisesFisherMixture(components=3)
     data, context = law_data(law, conditional=True), torch.tensor([0.0, 0.0, 1.0])
     grid = density_grid(Component(law), data, [3.0], context)
-    assert np.allclose(grid.log_density, law.component_log_prob(grid.cells.points)[:, 2].numpy())
+    assert np.allclose(grid.log_density, law.mixture.component_log_prob(grid.cells.points)[:, 2].numpy())
     assert "given component=2" in grid.about
     with pytest.raises(ValueError, match="conditional: found no context, expected one of 3 numbers"):
         density_grid(Component(law), data, [3.0])

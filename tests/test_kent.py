@@ -314,5 +314,5 @@ def test_arguments():
     for manifold in (Sphere(3), Euclidean(2), Euclidean(3)):
         with pytest.raises(ValueError, match=r"KentMixture: the Kent law lives on Sphere\(2\), found"):
             KentMixture(manifold)
-    with pytest.raises(RuntimeError, match="KentMixture is not fitted yet; call fit_points, or train it"):
+    with pytest.raises(RuntimeError, match="KentMixture has no points yet; call fit_points, or train it"):
         KentMixture(SPHERE).sample(2)

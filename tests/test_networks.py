@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from conftest import concrete, each
+from rsgm.charts import Affine
 from rsgm.description import build
 from rsgm.losses import DenoisingScoreMatching, ImplicitScoreMatching
 from rsgm.manifolds import Euclidean, Hyperbolic, Sphere
-from rsgm.models import RSGM, FlowMatching
+from rsgm.models import RSGM, ChartSGM, FlowMatching, GenerativeModel
 from rsgm.networks import (
     MLP,
     Activation,
@@ -31,7 +32,7 @@ from rsgm.networks import (
 )
 from rsgm.networks.activations import DualLinear
 from rsgm.networks.unet import _Attention, _Up
-from rsgm.processes import VarianceExploding, VariancePreserving
+from rsgm.processes import ScoreField, VarianceExploding, VariancePreserving
 from rsgm.schedules import AutomaticVariance, GeometricVariance, LinearBeta
 
 BATCH, IN, OUT, TANGENTS = 7, 3, 4, 2
@@ -342,7 +343,7 @@ def test_time_features_by_formula():
 
 
 def test_features_know_the_schedule_of_their_process():
-    """Unless they have one of their own; also after it was fitted, and in a copy."""
+    """Unless they have one of their own; also in a copy."""
     t, own, other = torch.tensor([0.25]), LinearBeta(0.2, 5.0), LinearBeta(0.3, 9.0)
     for time in (partial(LogSNR), partial(LogSNR, schedule=own)):
         network = partial(ResidualMLP, width=4, time=time)
@@ -350,13 +351,25 @@ def test_features_know_the_schedule_of_their_process():
         (features,) = [part for part in copy.deepcopy(model).modules() if isinstance(part, LogSNR)]
         assert torch.equal(features(t), LogSNR(time.keywords.get("schedule", other))(t))
         assert not torch.equal(features(t), LogSNR()(t))
-    model = RSGM(Euclidean(2), partial(VarianceExploding, schedule=AutomaticVariance()), partial(ResidualMLP, width=4))
-    points = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("cls", [RSGM, partial(ChartSGM, chart=partial(Affine, scale=2.0))])
+def test_features_know_a_schedule_that_saw_the_points(cls):
+    """As those of the model that is made of its checkpoint do."""
+    generator = torch.Generator().manual_seed(0)
+    position = partial(RandomFourier, damped=True)
+    network = partial(ResidualMLP, width=4, position=position)
+    model = cls(Euclidean(2), process=partial(VarianceExploding, schedule=AutomaticVariance()), network=network)
+    points = 5 * torch.randn(50, 2, generator=generator)
     model.fit_points(points, points)
-    assert isinstance(model.process.schedule, GeometricVariance)
-    for one in (model, build(model.description, RSGM)):
-        (features,) = [part for part in one.modules() if isinstance(part, LogSNR)]
-        assert torch.equal(features(t), LogSNR(model.process.schedule)(t))
+    copied = build(model.description, GenerativeModel)
+    copied.load_state_dict(model.state_dict())
+    parts = [part for part in model.modules() if isinstance(part, LogSNR | RandomFourier)]
+    assert len(parts) == 2
+    assert all(isinstance(part._schedule, GeometricVariance) for part in parts)
+    score, again = (next(part for part in one.modules() if isinstance(part, ScoreField)) for one in (model, copied))
+    t = torch.linspace(0.01, 1, 50)
+    assert torch.equal(again(t, points), score(t, points))
 
 
 VARIANTS = [partial(RandomFourier, inner=BallCoordinates), partial(RandomFourier, damped=True)]

@@ -27,7 +27,7 @@ from rsgm.processes import (
     VariancePreserving,
     VelocityPrediction,
 )
-from rsgm.schedules import ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
+from rsgm.schedules import AutomaticVariance, ConstantBeta, GeometricVariance, LinearBeta, QuadraticBeta, Schedule
 
 SPHERE = Sphere(2)
 NORTH = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -396,6 +396,19 @@ def test_default_factors_and_errors():
 def rotation(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """A drift, which Brownian motion lacks."""
     return t[:, None] * torch.linalg.cross(torch.tensor([0.0, 0.0, 2.0]).to(x).expand_as(x), x)
+
+
+def test_factors_follow_a_schedule_that_sees_the_points():
+    """Of a product within a product too: noise and prior are the factors' own."""
+    plane = Product([Euclidean(1), Euclidean(2)])
+    inner = partial(ProductProcess, factors=[VarianceExploding] * 2)
+    process = ProductProcess(Product([plane, Euclidean(1)]), AutomaticVariance(), 1e-3, [inner, VarianceExploding])
+    points = 30 * torch.randn(50, 4, generator=seeded(), dtype=torch.float64)
+    assert process.fit(points)
+    known = partial(ProductProcess, factors=[inner, VarianceExploding])(process.manifold, process.schedule, 1e-3)
+    assert float(process.schedule.integral(torch.tensor(1.0))) > 1000
+    for of in (lambda p: p.perturb(points, at(0.7, 50), seeded()), lambda p: p.prior.draw(5, seeded())):
+        assert torch.equal(of(process), of(known))
 
 
 @pytest.mark.parametrize("lmbd", [0.0, 0.3, 1.0])

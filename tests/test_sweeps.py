@@ -22,7 +22,7 @@ from scipy import stats
 from rsgm import sweeps
 from rsgm.cli import TrainCLI, main
 from rsgm.cli.sweep import page
-from rsgm.sweeps import Job, Record, Sweep, SweepError, due, rows
+from rsgm.sweeps import Job, Record, Sweep, SweepError, due, one_by_one, rows
 from rsgm.sweeps.run import is_running, metrics_file, run
 from rsgm.sweeps.statistics import Interval, candidates
 from tiny import ROOT
@@ -294,6 +294,16 @@ def test_a_stop_ends_the_run_and_names_the_command_that_goes_on(folder, monkeypa
     with pytest.raises(ProcessLookupError):
         os.kill(int((folder / "pid").read_text()), 0)
     assert signal.getsignal(signal.SIGTERM) is former
+
+
+def test_a_run_shows_that_it_is_alive(folder, monkeypatch):
+    """Also without Ray, where nothing ends for long: None at each look moves the bar."""
+    monkeypatch.setattr("rsgm.sweeps.run._CHILD", f"import time; time.sleep(1)\n{FAKE}")
+    (trial,) = sweep_of("config: a.yaml").trials
+    *looks, outcome = one_by_one([Job.of(trial, Path("runs/s"), retries=0)])
+    assert len(looks) >= 2
+    assert set(looks) == {None}
+    assert outcome.failure is None
 
 
 def test_one_trial_of_the_list(folder, capsys):

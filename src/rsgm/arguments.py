@@ -1,17 +1,22 @@
-"""One line for an argument of the wrong kind: an object in the place of its factory, a class in that of an object."""
+"""One line for an argument that is wrong: an object in the place of its factory, a number that is no size."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import types
+import math
 import typing
 from collections.abc import Callable, Collection
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from torch import nn
 
+from rsgm.annotations import options
+
 T = TypeVar("T")
+#: beyond which a size times the length of a row is no integer of 64 bits
+_MOST = 2**31 - 1
 
 
 def constructor(cls: type) -> inspect.Signature:
@@ -103,13 +108,29 @@ def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], sk
     for name, value in given.items():
         if name in skip or name not in hints:
             continue
-        where, whole = f"{cls.__name__}: {name}", hints[name]
-        options = typing.get_args(whole) if typing.get_origin(whole) in (typing.Union, types.UnionType) else (whole,)
-        if value is None and type(None) in options:
+        where = f"{cls.__name__}: {name}"
+        admitted = options(hints[name])
+        if value is None and type(None) in admitted:
             continue
-        for hint in options:
+        for hint in admitted:
             if typing.get_origin(hint) is Callable:
                 made = typing.get_args(hint)[1]
                 require_factory(value, where, (type(value) if isinstance(value, made) else made).__name__)
             elif isinstance(hint, type) and hint.__module__.startswith("rsgm."):
                 require_instance(value, hint, where)
+
+
+def require_positive(owner: str, **numbers: float) -> None:
+    """Raise a ValueError that names ``owner`` unless each number is positive and finite."""
+    for name, number in numbers.items():
+        if not isinstance(number, Real) or not 0 < number < math.inf:
+            raise ValueError(f"{owner}: {name} must be positive and finite, found {number!r}.")
+
+
+def require_count(owner: str, **numbers: int) -> None:
+    """Raise a ValueError that names ``owner`` unless each number is an integer of at least one, and can be a size."""
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"{owner}: {name} must be an integer of at least 1, found {number!r}.")
+        if number > _MOST:
+            raise ValueError(f"{owner}: {name} must be at most {_MOST}, found {number}.")

@@ -9,17 +9,19 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from typing_extensions import override
 
+from rsgm.sweeps import at
+
 #: of the trainer, by which runs differ
 _TRAINER = ("max_steps", "max_epochs", "accumulate_grad_batches", "gradient_clip_val", "precision")
 #: of ``metrics.json``, by the names that they have there
 _SCORES = {
-    "test/nll": ("nll", "mean"),
-    "test/nll_standard_error": ("nll", "standard_error"),
-    "test/nll_gap": ("nll_gap", "mean"),
-    "test/normalisation": ("normalisation",),
-    "test/kernel_density_nll": ("baselines", "kernel_density", "nll", "mean"),
-    "test/bits_per_dim": ("bits_per_dim", "mean"),
-    "cost/training_cpu_seconds": ("seconds", "training", "cpu"),
+    "test/nll": "nll.mean",
+    "test/nll_standard_error": "nll.standard_error",
+    "test/nll_gap": "nll_gap.mean",
+    "test/normalisation": "normalisation",
+    "test/kernel_density_nll": "baselines.kernel_density.nll.mean",
+    "test/bits_per_dim": "bits_per_dim.mean",
+    "cost/training_cpu_seconds": "seconds.training.cpu",
 }
 
 
@@ -78,14 +80,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Of ``metrics.json`` what runs are compared by, as far as it is there."""
-    found = {}
-    for name, place in _SCORES.items():
-        value: Any = metrics
-        for key in place:
-            value = None if value is None else value.get(key)
-        if value is not None:
-            found[name] = float(value)
-    return found
+    return {name: float(value) for name, place in _SCORES.items() if (value := at(metrics, place)) is not None}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, bool | int | float | str]]:

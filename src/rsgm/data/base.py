@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from rsgm.arguments import require_count
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
 from rsgm.data.names import Column, Named, plain
 from rsgm.data.splits import PARTS, Split, draw_rows, split_rows
 from rsgm.data.tables import read_table
 from rsgm.description import describe
 from rsgm.distributions import EuclideanLaw
-from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.seeding import generator_from

@@ -5,33 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.arguments import require_instance
+from rsgm.arguments import require_count, require_instance
 from rsgm.data.base import Batch, ManifoldData
 from rsgm.data.covariates import Category
 from rsgm.distributions import EuclideanLaw, ManifoldDistribution, PolarVonMisesFisher
-from rsgm.distributions.checks import require_count
 from rsgm.manifolds import Manifold
 from rsgm.seeding import generator_from
-
-
-@runtime_checkable
-class WithComponents(Protocol):
-    """What conditional data ask of a law: which of ``count`` components a point came from."""
-
-    count: int
-
-    def component_log_prob(self, value: Tensor) -> Tensor:
-        """Log-densities ``(B, K)`` given each component."""
-
-    def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """``n`` points and the components ``(n,)`` that they came from."""
 
 
 @dataclass(eq=False, repr=False)
@@ -74,7 +60,7 @@ class LawData(ManifoldData):
         require_count("LawData", train_size=self.train_size, val_size=self.val_size, test_size=self.test_size)
         if require_instance(self.law, ManifoldDistribution, "LawData: law").batch_shape:
             raise ValueError(f"LawData: expected one law, found a batch of {tuple(self.law.batch_shape)}; take one.")
-        if self.conditional and not isinstance(self.law, WithComponents):
+        if self.conditional and self.law.mixture is None:
             raise ValueError(
                 f"LawData: conditional data need a mixture, whose component is the context; {type(self.law).__name__} "
                 "is none. Leave conditional out, or choose a mixture."
@@ -94,8 +80,8 @@ class LawData(ManifoldData):
         """``n`` fresh points and, if conditional, their components."""
         if not self.conditional:
             return self.law.draw(n, generator), None
-        x, component = self.law.draw_with_component(n, generator)
-        return x, F.one_hot(component, self.law.count).to(x)
+        x, component = self.law.mixture.draw_with_component(n, generator)
+        return x, F.one_hot(component, self.law.mixture.count).to(x)
 
     @property
     @override
@@ -112,7 +98,7 @@ class LawData(ManifoldData):
 
     @property
     def _component(self) -> Category:
-        return Category("component", tuple(map(str, range(self.law.count))))
+        return Category("component", tuple(map(str, range(self.law.mixture.count))))
 
     @override
     def points(self) -> Tensor | tuple[Tensor, Tensor]:
@@ -135,7 +121,7 @@ class LawData(ManifoldData):
     def true_log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         if context is None:
             return self.law.log_prob(x.double())
-        return self.law.component_log_prob(x.double()).gather(1, context.argmax(1, keepdim=True))[:, 0]
+        return self.law.mixture.component_log_prob(x.double()).gather(1, context.argmax(1, keepdim=True))[:, 0]
 
     @override
     def description(self) -> dict[str, Any] | None:

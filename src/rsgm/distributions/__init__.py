@@ -6,7 +6,6 @@ from rsgm.distributions.elementary import Normal, Uniform, VonMisesFisher
 from rsgm.distributions.experiments import (
     HyperbolicCross,
     NamedLaw,
-    NamedMixture,
     PolarVonMisesFisher,
     RandomRotationMixture,
     RandomVonMisesFisherMixture,
@@ -31,7 +30,6 @@ __all__ = [
     "Mixture",
     "Moons",
     "NamedLaw",
-    "NamedMixture",
     "NoisyCurves",
     "Normal",
     "PolarVonMisesFisher",

@@ -28,6 +28,8 @@ class ManifoldDistribution(Distribution, ABC):
     """
 
     manifold: Manifold
+    #: the law as a `Mixture`, whose components have log-densities and draws of their own; None for others
+    mixture: ManifoldDistribution | None = None
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:

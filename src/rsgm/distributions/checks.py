@@ -1,9 +1,6 @@
-"""What parameters and values have to be, as constraints of `torch.distributions` and as checks of plain numbers."""
+"""What parameters and values have to be, as constraints of `torch.distributions`."""
 
 from __future__ import annotations
-
-import math
-from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -74,23 +71,3 @@ class PositiveFinite(Constraint):
 
     def __repr__(self) -> str:
         return f"PositiveFinite({self.dtype or ''})"
-
-
-def require_positive(owner: str, **numbers: float) -> None:
-    """Raise a ValueError that names ``owner`` unless each number is positive and finite."""
-    for name, number in numbers.items():
-        if not isinstance(number, Real) or not 0 < number < math.inf:
-            raise ValueError(f"{owner}: {name} must be positive and finite, found {number!r}.")
-
-
-#: beyond which a size times the length of a row is no integer of 64 bits
-_MOST = 2**31 - 1
-
-
-def require_count(owner: str, **numbers: int) -> None:
-    """Raise a ValueError that names ``owner`` unless each number is an integer of at least one, and can be a size."""
-    for name, number in numbers.items():
-        if not isinstance(number, Integral) or number < 1:
-            raise ValueError(f"{owner}: {name} must be an integer of at least 1, found {number!r}.")
-        if number > _MOST:
-            raise ValueError(f"{owner}: {name} must be at most {_MOST}, found {number}.")

@@ -83,6 +83,11 @@ class Mixture(ManifoldDistribution):
         self.weights = (weights / weights.sum(-1, keepdim=True)).expand(shape)
         super().__init__(shape[:-1], components.event_shape, validate_args=validate_args)
 
+    @property
+    @override
+    def mixture(self) -> Mixture:  # type: ignore[override]
+        return self
+
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Log-densities ``(..., *batch, K)`` of points ``(..., *batch, *event)``."""
         return self.components.log_prob(value.unsqueeze(value.dim() - len(self.event_shape)))

@@ -10,8 +10,9 @@ from torch.distributions import register_kl
 from torch.distributions.constraints import Constraint
 from typing_extensions import override
 
+from rsgm.arguments import require_positive
 from rsgm.distributions.base import ManifoldDistribution
-from rsgm.distributions.checks import OnManifold, PositiveFinite, floating, require_positive
+from rsgm.distributions.checks import OnManifold, PositiveFinite, floating
 from rsgm.manifolds import Manifold, Sphere
 from rsgm.manifolds.von_mises_fisher import log_constant, mean_cosine, mean_height
 

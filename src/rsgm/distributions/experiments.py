@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.arguments import require_count, require_positive
 from rsgm.distributions.base import ManifoldDistribution
-from rsgm.distributions.checks import require_count, require_positive
 from rsgm.distributions.combined import Mixture
 from rsgm.distributions.elementary import VonMisesFisher
 from rsgm.distributions.wrapped import BrownianLaw, WrappedNormal
@@ -30,7 +30,7 @@ class NamedLaw(ManifoldDistribution, ABC):
     """
 
     def __init__(self, law: ManifoldDistribution) -> None:
-        self.law, self.manifold = law, law.manifold
+        self.law, self.manifold, self.mixture = law, law.manifold, law.mixture
         super().__init__(law.batch_shape, law.event_shape)
 
     @override
@@ -61,29 +61,8 @@ class NamedLaw(ManifoldDistribution, ABC):
     ) -> ManifoldDistribution:
         new = super().expand(batch_shape, _instance)
         new.law = self.law.expand(batch_shape)
+        new.mixture = new.law.mixture
         return new
-
-
-class NamedMixture(NamedLaw, ABC):
-    """A `Mixture` that plain numbers determine; see `NamedLaw`.
-
-    Arguments:
-        law: the mixture
-    """
-
-    law: Mixture
-
-    def __init__(self, law: Mixture) -> None:
-        super().__init__(law)
-        self.count = law.count
-
-    def component_log_prob(self, value: Tensor) -> Tensor:
-        """See `Mixture`."""
-        return self.law.component_log_prob(value)
-
-    def draw_with_component(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """See `Mixture`."""
-        return self.law.draw_with_component(n, generator)
 
 
 class PolarVonMisesFisher(NamedLaw):
@@ -113,7 +92,7 @@ class PolarVonMisesFisher(NamedLaw):
         self.dim, self.concentration = dim, concentration
 
 
-class RandomVonMisesFisherMixture(NamedMixture):
+class RandomVonMisesFisherMixture(NamedLaw):
     r"""Von Mises-Fisher laws of one concentration around uniform random means on :math:`S^d`, equally likely.
 
     Arguments:
@@ -135,7 +114,7 @@ class RandomVonMisesFisherMixture(NamedMixture):
         self.dim, self.components, self.concentration, self.seed = dim, components, concentration, seed
 
 
-class RandomWrappedNormalMixture(NamedMixture):
+class RandomWrappedNormalMixture(NamedLaw):
     r"""Wrapped normals of one scale around random points of any manifold, equally likely.
 
     The centres are uniform on compact manifolds, wrapped normal around the origin on others, and so on each factor of
@@ -166,7 +145,7 @@ class RandomWrappedNormalMixture(NamedMixture):
         self.components, self.scale, self.spread, self.seed = components, scale, spread, seed
 
 
-class RandomRotationMixture(NamedMixture):
+class RandomRotationMixture(NamedLaw):
     r"""Wrapped normals around uniform random rotations: the SO(3) experiment of the RSGM paper.
 
     :math:`R = M_k \mathrm{Exp}(v)` with Haar means :math:`M_k`, precisions :math:`\lambda_k \sim \Gamma(100, 1)`
@@ -195,7 +174,7 @@ class RandomRotationMixture(NamedMixture):
         self.components, self.seed = components, seed
 
 
-class HyperbolicCross(NamedMixture):
+class HyperbolicCross(NamedLaw):
     r"""Four wrapped normals in the hyperbolic plane, each long in one direction: the experiment of the RSGM code.
 
     The means are :math:`(\pm0.4, 0)` and :math:`(0, \pm0.4)` in the Poincaré disk; the standard deviations are 0.15

@@ -43,8 +43,8 @@ def load_data(checkpoint: dict[str, Any]) -> ManifoldData:
 def load_reader(checkpoint: dict[str, Any]) -> ManifoldData:
     """The data module of a checkpoint as far as that itself knows the data: to read and write points and contexts.
 
-    Its training part are the points that the checkpoint has kept, the others are empty; no file is looked for. A
-    checkpoint of a former version has kept none: its data are loaded.
+    Its training part are the points that the checkpoint has kept, the others are empty; no file is looked for. Where it
+    has kept none, as of pictures, its data are loaded.
 
     Raises:
         CheckpointError: where the checkpoint says nothing of its data, or see `load_data`

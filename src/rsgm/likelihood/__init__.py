@@ -4,7 +4,7 @@ from rsgm.likelihood.bounds import DenoisingBound, DivergenceBound, EvidenceLowe
 from rsgm.likelihood.draws import Draws, transport
 from rsgm.likelihood.flows import FieldFlow, Flow, ScoreFlow
 from rsgm.likelihood.parts import PART, in_parts
-from rsgm.likelihood.solver import LogProb, ODESolver, ScoreLikelihood, SolveError, integrate, log_prob
+from rsgm.likelihood.solver import LogProb, ODESolver, ScoreLikelihood, SolveError, batches, integrate, log_prob
 
 __all__ = [
     "PART",
@@ -19,6 +19,7 @@ __all__ = [
     "ScoreFlow",
     "ScoreLikelihood",
     "SolveError",
+    "batches",
     "in_parts",
     "integrate",
     "log_prob",

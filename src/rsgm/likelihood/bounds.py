@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.divergence import Divergence, Hutchinson
-from rsgm.likelihood.solver import LogProb, ScoreLikelihood, derivatives_in
+from rsgm.likelihood.solver import LogProb, ScoreLikelihood, batches, derivatives_in
 from rsgm.manifolds import expand
 from rsgm.processes import ContinuousTime, ImportanceTime, Process, ScoreField
 
@@ -84,11 +84,10 @@ class EvidenceLowerBound(ScoreLikelihood, ABC):
         generator = generator or torch.Generator(x.device).manual_seed(self.seed)
         with derivatives_in(x):
             score = copy.deepcopy(score).to(dtype).eval()
-            parts = x.clone().to(dtype).split(self.batch_size)
-            labels = [None] * len(parts) if context is None else context.clone().to(dtype).split(self.batch_size)
+            labels = None if context is None else context.clone().to(dtype)
             values = [
                 self._boundary_terms(score, part, label, generator) - self._path_integral(score, part, label, generator)
-                for part, label in zip(parts, labels, strict=True)
+                for part, label in batches(x.clone().to(dtype), labels, self.batch_size)
             ]
         return LogProb(torch.cat(values), float(self.slices + 1), exact=False, solver=self.settings())
 

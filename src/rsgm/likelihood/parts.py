@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from rsgm.likelihood.solver import LogProb
+from rsgm.likelihood.solver import LogProb, batches
 from rsgm.progress import bar
 
 #: most points of one part: more than any test set of a documented experiment, whose digits a part does not change
 PART = 2**14
 
 
-def in_parts(
-    likelihood: Callable[[Tensor, Tensor | None], LogProb], x: Tensor, context: Tensor | None, whole: bool = False
-) -> LogProb:
+def in_parts(likelihood: Callable[[Tensor, Tensor | None], LogProb], x: Tensor, context: Tensor | None) -> LogProb:
     """The log-density of any number of points, of at most `PART` at a time, with a bar where there are more.
 
     What one part needs of memory is free again before the next, unless a gradient is asked for, whose history is kept.
@@ -26,14 +23,12 @@ def in_parts(
         likelihood: of points ``(B, *shape)`` and their context ``(B, features)``
         x: points ``(n, *shape)``, one at least
         context: ``(n, features)``, if there is one
-        whole: where the likelihood takes any number of points itself
     """
-    if whole or len(x) <= PART:
+    if len(x) <= PART:
         return likelihood(x, context)
     parts, sizes = [], []
-    contexts = itertools.repeat(None) if context is None else context.split(PART)
     with bar("log-densities of all points", len(x)) as shown:
-        for part, labels in zip(x.split(PART), contexts, strict=False):
+        for part, labels in batches(x, context, PART):
             parts.append(likelihood(part, labels))
             sizes.append(len(part))
             shown.update(len(part))

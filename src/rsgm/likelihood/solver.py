@@ -236,7 +236,7 @@ class ODESolver(ScoreLikelihood):
             flow, x, context = _prepared(flow, x, context, self._precision(self.tolerance))
             solved = []
             with bar("log-densities", len(x)) as shown:
-                for part, labels in self._batches(x, context):
+                for part, labels in batches(x, context, self.batch_size):
                     reached = _follow(shown, len(part))
                     solved.append(log_prob(flow, part, labels, self.tolerance, self.divergence, reached=reached))
         values, counts = zip(*solved, strict=True)
@@ -255,7 +255,7 @@ class ODESolver(ScoreLikelihood):
         with derivatives_in(start):
             flow, x, context = _prepared(flow, start, context, "float32" if precision == "mixed" else precision)
             with bar("samples", n) as shown:
-                parts = self._batches(x, context)
+                parts = batches(x, context, self.batch_size)
                 ends = [_back(flow, part, labels, tolerance, _follow(shown, len(part))) for part, labels in parts]
         return torch.cat(ends).to(start.dtype)
 
@@ -271,9 +271,11 @@ class ODESolver(ScoreLikelihood):
     def _precision(self, tolerance: float) -> str:
         return "float64" if self.dtype == "mixed" and tolerance < _FINE else self.dtype
 
-    def _batches(self, x: Tensor, context: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-        parts = x.split(self.batch_size)
-        return list(zip(parts, [None] * len(parts) if context is None else context.split(self.batch_size), strict=True))
+
+def batches(x: Tensor, context: Tensor | None, size: int) -> list[tuple[Tensor, Tensor | None]]:
+    """Points in parts of at most ``size``, each with its context, if there is one."""
+    parts = x.split(size)
+    return list(zip(parts, [None] * len(parts) if context is None else context.split(size), strict=True))
 
 
 def _back(flow: Flow, x: Tensor, context: Tensor | None, tolerance: float, reached: Callable[[float], None]) -> Tensor:

@@ -6,13 +6,13 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import geoopt
 import torch
 from torch import Tensor
 
+from rsgm.arguments import require_count
 from rsgm.description import describe
 from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.grid import Grid, chart_grid
@@ -346,8 +346,7 @@ class Manifold(geoopt.Manifold, ABC):
             >>> points.shape, volume.sum()
             (torch.Size([400, 2, 2]), tensor(39.4784, dtype=torch.float64))
         """
-        if not isinstance(n, Integral) or n < 1:
-            raise ValueError(f"{self}.grid: n must be an integer of at least 1, found {n!r}.")
+        require_count(f"{self}.grid", n=n)
         return self._grid(n)
 
     def _grid(self, n: int) -> Grid:
@@ -448,9 +447,3 @@ def require_manifold(value: Any, where: str) -> Manifold:
             f"Adapted(geoopt.{kind.__name__}, ...)."
         )
     raise TypeError(f"{where}: expected a manifold, such as Sphere(2), found {value!r}.")
-
-
-def check_dimension(owner: str, dim: int) -> None:
-    """Raise a ValueError unless the dimension of the manifold named ``owner`` is an integer of at least one."""
-    if not isinstance(dim, Integral) or dim < 1:
-        raise ValueError(f"{owner}: dim must be an integer of at least 1, found {dim!r}.")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
-from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.tensors import expand
 
 
@@ -30,7 +31,7 @@ class Euclidean(Manifold, geoopt.Euclidean):
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
-        check_dimension("Euclidean", dim)
+        require_count("Euclidean", dim=dim)
         super().__init__(dim, (dim,))
         self.killing_field_count, self.periods = dim, (math.inf,) * dim
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm import heat_kernels
+from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
-from rsgm.manifolds.base import Manifold, check_dimension
-from rsgm.manifolds.tensors import expand, safe_norm
+from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.tensors import expand, least_distance, safe_norm, safe_sqrt
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 
@@ -47,7 +48,7 @@ class Hyperbolic(Manifold):
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
-        check_dimension("Hyperbolic", dim)
+        require_count("Hyperbolic", dim=dim)
         super().__init__(dim, (dim + 1,))
         self.killing_field_count, self.periods = dim * (dim + 1) // 2, (math.inf,) if dim == 1 else ()
 
@@ -98,10 +99,7 @@ class Hyperbolic(Manifold):
 
     @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
-        square = self._chord(x, y)
-        zero = square == 0
-        chord = torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
-        distance = 2 * torch.asinh(chord / 2)
+        distance = 2 * torch.asinh(safe_sqrt(self._chord(x, y)) / 2)
         return distance if keepdim else distance[..., 0]
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
@@ -241,7 +239,7 @@ class Hyperbolic(Manifold):
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
         # score / distance has a limit at 0; the floor keeps the quotient away from 0 / 0
-        r = self.dist(x0, x).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
+        r = self.dist(x0, x).clamp_min(least_distance(x))
         log_prob, slope = _KERNELS[self.dim].evaluate(*torch.broadcast_tensors(r, like(s, r)))
         return log_prob, -expand(slope / r, x) * self.logmap(x, x0)
 

@@ -24,7 +24,7 @@ from rsgm.manifolds.rotations import (
     rotation_vector_to_quaternion,
     turned,
 )
-from rsgm.manifolds.tensors import expand, log_sinc, safe_norm
+from rsgm.manifolds.tensors import expand, least_distance, log_sinc, safe_norm
 
 __all__ = [
     "SpecialOrthogonal",
@@ -220,7 +220,7 @@ class SpecialOrthogonal(Manifold):
         q = relative_quaternion(x0, x)
         cosine, sine = q[..., 0], safe_norm(q[..., 1:])
         # score / sin(omega / 2) has a finite limit at zero; the floor keeps the quotient away from 0 / 0
-        omega = (2 * torch.atan2(sine, cosine)).clamp_min(1e-6 if x.dtype == torch.float32 else 1e-9)
+        omega = (2 * torch.atan2(sine, cosine)).clamp_min(least_distance(x))
         value, slope = function(omega, 2 * torch.atan2(cosine, sine))
         return value, self.from_frame(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm import heat_kernels
+from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number
-from rsgm.manifolds.base import Manifold, RadialFunction, check_dimension
-from rsgm.manifolds.tensors import expand, log_sinc, safe_norm
+from rsgm.manifolds.base import Manifold, RadialFunction
+from rsgm.manifolds.tensors import expand, least_distance, log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 #: numbers of points that are drawn at a time: temporary results stay in a processor's cache
@@ -43,7 +44,7 @@ class Sphere(Manifold, geoopt.Sphere):
     angular = True
 
     def __init__(self, dim: int = 2) -> None:
-        check_dimension("Sphere", dim)
+        require_count("Sphere", dim=dim)
         super().__init__(dim, (dim + 1,))
         self.unit_cube_extent = {1: (2 * math.pi,), 2: (2.0, 2 * math.pi), 3: (1.5, 5.0, 5.0)}.get(dim, ())
         self.periods = (2 * math.pi,) if dim == 1 else ()
@@ -57,7 +58,7 @@ class Sphere(Manifold, geoopt.Sphere):
 
     @override
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
-        return self.angles(x, y, keepdim)[0]
+        return 2 * torch.atan2(safe_norm(x - y, keepdim), safe_norm(x + y, keepdim))
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         r""":math:`\cos|u|\,x + \mathrm{sinc}|u|\,u`, renormalised."""
@@ -219,7 +220,7 @@ class Sphere(Manifold, geoopt.Sphere):
         if self.dim not in _KERNELS:
             return super().heat_kernel_mixture_score(x0, counts, x, s)
         theta, delta = self.angles(x0, x[:, None])
-        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        floor = least_distance(x)
         lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
         log_prob, slope = _KERNELS[self.dim].evaluate_rows(lower, s, upper)
         weights = log_prob.masked_fill(~counts, -math.inf).softmax(1) * slope / torch.minimum(lower, upper).sin()
@@ -271,7 +272,7 @@ class Sphere(Manifold, geoopt.Sphere):
         """A function of the distance from ``x0`` and its gradient, of its value and derivative."""
         theta, delta = self.angles(x0, x)
         # score / sin has finite limits at both ends; the floor keeps the quotient away from 0 / 0
-        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        floor = least_distance(x)
         lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
         away, _ = self._away(x0, x, theta[..., None], delta[..., None])
         value, slope = function(lower, upper)

@@ -34,9 +34,18 @@ def safe_norm(u: Tensor, keepdim: bool = False) -> Tensor:
         tensor([[0., 0.],
                 [0., 0.]])
     """
-    square = (u * u).sum(-1, keepdim=keepdim)
+    return safe_sqrt((u * u).sum(-1, keepdim=keepdim))
+
+
+def safe_sqrt(square: Tensor) -> Tensor:
+    """The root of what is not negative, all of whose derivatives at zero are zero: of squared lengths, `safe_norm`."""
     zero = square == 0
     return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
+
+
+def least_distance(x: Tensor) -> float:
+    """What a distance counts at least where something is divided by it: a quotient that has a limit stays one."""
+    return 1e-6 if x.dtype == torch.float32 else 1e-9
 
 
 def log_sinc(r: Tensor) -> Tensor:

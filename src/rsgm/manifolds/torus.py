@@ -9,11 +9,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm import heat_kernels
+from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
-from rsgm.manifolds.base import Manifold, check_dimension
+from rsgm.manifolds.base import Manifold
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
-from rsgm.manifolds.tensors import expand, safe_norm
+from rsgm.manifolds.tensors import expand, least_distance, safe_norm, safe_sqrt
 
 #: circles from which on it pays to evaluate the one form of the heat kernel that a point needs
 _MANY = 20
@@ -47,7 +48,7 @@ class Torus(Manifold):
     smooth_frame = True
 
     def __init__(self, dim: int = 2) -> None:
-        check_dimension("Torus", dim)
+        require_count("Torus", dim=dim)
         super().__init__(dim, (dim, 2))
         self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
         self.periods = (2 * math.pi,) * dim
@@ -68,7 +69,7 @@ class Torus(Manifold):
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """Root of the sum of the squared angles, in radians."""
-        distance = safe_norm(_CIRCLE.dist(x, y))
+        distance = safe_norm(2 * torch.atan2(_lengths(x - y), _lengths(x + y)))
         return distance[..., None, None] if keepdim else distance
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
@@ -93,7 +94,6 @@ class Torus(Manifold):
 
     @override
     def projx(self, x: Tensor) -> Tensor:
-        # a sum over an axis of two costs more than the rest
         return x / (x[..., 0].square() + x[..., 1].square()).sqrt()[..., None]
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class Torus(Manifold):
         """The circles': the sum of the log-densities, each gradient."""
         # as Sphere(1) has it, without sums over an axis of two, which cost more than the kernel
         sine, cosine = _sine_cosine(x0, x)
-        floor = 1e-6 if x.dtype == torch.float32 else 1e-9
+        floor = least_distance(x)
         theta, delta = (torch.atan2(sine.abs(), value).clamp_min(floor) for value in (cosine, -cosine))
         log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, like(s, x)[..., None], delta)
         return log_prob.sum(-1), self.from_frame(x, slope / torch.minimum(theta, delta).sin() * sine)
@@ -205,6 +205,11 @@ class Torus(Manifold):
 
 def _quarter_turn(x: Tensor) -> Tensor:
     return torch.stack([-x[..., 1], x[..., 0]], -1)
+
+
+def _lengths(u: Tensor) -> Tensor:
+    """Those of rows; a sum over an axis of two costs more than the rest."""
+    return safe_sqrt(u[..., 0].square() + u[..., 1].square())
 
 
 def _sine_cosine(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:

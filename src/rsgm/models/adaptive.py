@@ -244,10 +244,6 @@ class KernelMixture(GenerativeModel):
     def fitted(self) -> bool:
         return len(self.centres) > 0
 
-    def without_points(self) -> RuntimeError:
-        """What to say before `fit_points`."""
-        return RuntimeError(f"{type(self).__name__} has no points yet; call fit_points, or train it.")
-
 
 class AdaptiveKernelDensity(KernelMixture):
     r"""A mixture of kernels whose widths and shapes come from the neighbourhood of each place, and of the uniform law.
@@ -380,8 +376,7 @@ class AdaptiveKernelDensity(KernelMixture):
 
     @override
     def law(self) -> KernelLaw:
-        if not self.fitted:
-            raise self.without_points()
+        self.require_fitted()
         return KernelLaw(Kernels(self.centres, self.kernel_axes, self.kernel_widths), self.kernel_weights, self.uniform)
 
     def _kernels(self, places: Places) -> Kernels:

@@ -94,7 +94,7 @@ class GenerativeModel(nn.Module, ABC):
         def of_part(x: Tensor, context: Tensor | None) -> LogProb:
             return self.likelihood(x.to(self.device), None if context is None else context.to(self.device))
 
-        return in_parts(of_part, x, context, self.parts_points)
+        return of_part(x, context) if self.parts_points else in_parts(of_part, x, context)
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """Terms ``(B,)`` for a batch of points; the mean of ``"loss"`` is minimised, all are logged.
@@ -256,6 +256,11 @@ class GenerativeModel(nn.Module, ABC):
     def fitted(self) -> bool:
         """Whether a model that is fitted in one pass has had its points; others are as they are."""
         return True
+
+    def require_fitted(self) -> None:
+        """Raise a RuntimeError before `fit_points`."""
+        if not self.fitted:
+            raise RuntimeError(f"{type(self).__name__} has no points yet; call fit_points, or train it.")
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""

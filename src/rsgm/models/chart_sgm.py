@@ -103,7 +103,9 @@ class ChartSGM(GenerativeModel):
         for part in (train, val):
             self._refuse_missing(part)
         self.chart.fit(train)
-        if self.flat.process.fit(self.chart.inverse(train)):
+        before = self.flat.process.schedule
+        self.flat.fit_points(self.chart.inverse(train), self.chart.inverse(val))
+        if self.flat.process.schedule is not before:
             self.redescribe(process=describe(self.flat.process, skip=1))
 
     def resolution(self) -> float:

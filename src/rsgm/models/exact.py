@@ -8,11 +8,9 @@ from functools import partial
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.description import describe
 from rsgm.distributions import GaussianMixture, SmoothedLaw
 from rsgm.likelihood import ODESolver, ScoreLikelihood
 from rsgm.manifolds import Manifold
-from rsgm.models.base import Weights
 from rsgm.models.families import ScoreModel
 from rsgm.processes import GaussianProcess, ScoreField, VariancePreserving
 from rsgm.samplers import ReverseDiffusion, Sampler
@@ -73,11 +71,6 @@ class ExactScore(ScoreModel):
         self.process = process(manifold)
         self.score = LawScore(self.process, law)
         self.law, self.sampler, self.log_density = law, sampler, likelihood
-
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
-        """Let a schedule that leaves its range to the training points see them."""
-        if self.process.fit(train):
-            self.redescribe(process=describe(self.process, skip=1))
 
     @property
     @override

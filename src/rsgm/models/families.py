@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.description import describe
 from rsgm.likelihood import Draws, LogProb, ODESolver, ScoreFlow, ScoreLikelihood, transport
 from rsgm.likelihood.flows import Flow
-from rsgm.models.base import GenerativeModel
+from rsgm.models.base import GenerativeModel, Weights
 from rsgm.models.dynamics import Dynamics, dynamics_of
+from rsgm.networks import bind_times
 from rsgm.processes import Process, ScoreField
 from rsgm.samplers import Sampler
 
@@ -42,6 +44,12 @@ class ScoreModel(GenerativeModel, ABC):
     def dynamics(self, x: Tensor, seed: int | None = None) -> Dynamics:
         """The process and its reversal."""
         return dynamics_of(self.score, self.sampler, x.to(self.device), self.generator(seed))
+
+    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
+        """Let a schedule that leaves its range to the training points see them."""
+        if self.process.fit(train):
+            bind_times(self.score, self.process.schedule)
+            self.redescribe(process=describe(self.process, skip=1))
 
     @override
     def resolution(self) -> float:

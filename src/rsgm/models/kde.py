@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +88,7 @@ class KernelDensity(GenerativeModel):
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
-        self._check_fitted()
+        self.require_fitted()
         component = choose(self.weights, n, generator)
         if len(self.counts):
             index = choose(self.counts, n, generator)
@@ -113,7 +112,7 @@ class KernelDensity(GenerativeModel):
 
     def log_parts(self, x: Tensor) -> Tensor:
         """Log-densities ``(B, 1 + widths)`` in float64: of the uniform law, then of the kernels of each width."""
-        self._check_fitted()
+        self.require_fitted()
         # narrow kernels tell a point on the manifold from one a little off it
         x = self.manifold.projx(x.to(self.points))
         uniform = x.new_full((len(x), 1), -self.manifold.log_volume)
@@ -126,13 +125,3 @@ class KernelDensity(GenerativeModel):
         log_sums = torch.where(seen, torch.where(seen, sums, 1.0).log(), sums.detach().log())
         log_kernels = log_sums + (self.manifold.bump_log_constant(self.widths) - log_count)
         return torch.cat([uniform, log_kernels], 1)
-
-    @override
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        # a former version knew no counts
-        state_dict.setdefault(f"{prefix}counts", self.counts[:0])
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _check_fitted(self) -> None:
-        if not self.fitted:
-            raise RuntimeError("KernelDensity has no points yet; call fit_points, or train it.")

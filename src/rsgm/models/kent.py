@@ -119,8 +119,7 @@ class KentMixture(GenerativeModel):
         return law
 
     def _law(self) -> Mixture:
-        if not self.fitted:
-            raise RuntimeError("KentMixture is not fitted yet; call fit_points, or train it.")
+        self.require_fitted()
         return _mixture(Kent(self.frames, self.concentrations, self.ovalnesses), self.weights)
 
 

@@ -51,7 +51,7 @@ class LatentLaw(nn.Module):
     ) -> None:
         super().__init__()
         if not (sigma > 0 and (energy_bound is None or energy_bound > 0)):
-            raise ValueError(f"sigma and energy_bound must be positive, found {sigma} and {energy_bound}.")
+            raise ValueError(f"LatentLaw: sigma and energy_bound must be positive, found {sigma} and {energy_bound}.")
         manifold.require_vector_space("LatentLaw")
         self.manifold, self.latent = manifold, Euclidean(latent_dim)
         # chains that diverge have an error of their own

@@ -93,7 +93,7 @@ class ModelMixture(GenerativeModel):
                     "the mixture its checkpoint."
                 )
             if not part.fitted:
-                part.fit_points(train, val, seed, *([] if weights is None else [weights]))
+                part.fit_points(train, val, seed, weights)
         if self._given is not None:
             return
         log_parts = torch.stack([part.likelihoods(val).value.to(self.weights) for part in self.models], 1)

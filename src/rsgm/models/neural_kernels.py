@@ -134,7 +134,7 @@ class NeuralKernelDensity(KernelMixture):
 
         Arguments:
             train: points whose places are the centres of the kernels
-            val: not used: `rsgm.training.Training` keeps the weights that are best on them
+            val: not used: by their likelihood `rsgm train` chooses the step whose weights it keeps
             seed: of the folds
             weights: what each point of both counts
         """
@@ -159,8 +159,8 @@ class NeuralKernelDensity(KernelMixture):
     @override
     def loss(self, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         """Minus the log-densities of as many points of a random fold, under the kernels of the other folds."""
-        if not self._left_out:
-            raise self.without_points()
+        if not self._left_out:  # which no checkpoint holds
+            raise RuntimeError("NeuralKernelDensity has no points yet to leave out; call fit_points, or train it.")
         rest, points, count = self._left_out[int(torch.randint(len(self._left_out), ()))]
         points = points[torch.multinomial(count, len(x), replacement=True)]
         kernels, log_weights = self._modulated(rest)
@@ -172,8 +172,7 @@ class NeuralKernelDensity(KernelMixture):
 
     @override
     def law(self) -> KernelLaw:
-        if not self.fitted:
-            raise self.without_points()
+        self.require_fitted()
         with torch.no_grad():
             own = _Neighbourhoods(Kernels(self.centres, self.kernel_axes, self.kernel_widths), self.features)
             kernels, log_weights = self._modulated(own)

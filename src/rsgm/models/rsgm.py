@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from rsgm.description import describe
 from rsgm.fields import Field, NetworkField, TangentField
 from rsgm.likelihood import EvidenceLowerBound, LogProb, ODESolver, ScoreLikelihood
 from rsgm.losses import DenoisingScoreMatching, Loss
 from rsgm.manifolds import Manifold
-from rsgm.models.base import Weights
 from rsgm.models.families import ScoreModel
-from rsgm.networks import MLP, Network, bind_times
+from rsgm.networks import MLP, Network
 from rsgm.processes import Brownian, Prediction, Process, Score
 from rsgm.samplers import ReverseDiffusion, Sampler
 from rsgm.schedules import Schedule
@@ -74,12 +72,6 @@ class RSGM(ScoreModel):
     def lower_bound(self, x: Tensor, context: Tensor | None = None) -> LogProb | None:
         """By ``bound``, if there is one."""
         return None if self.bound is None else self.bound(self.score, x, context)
-
-    def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
-        """Let a schedule that leaves its range to the training points see them."""
-        if self.process.fit(train):
-            bind_times(self.score, self.process.schedule)
-            self.redescribe(process=describe(self.process, skip=1))
 
     @property
     def needs_points(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Transform
 from typing_extensions import override
 
 from rsgm.charts import ExponentialWrap
-from rsgm.likelihood import Draws, LogProb
+from rsgm.likelihood import Draws, LogProb, batches
 from rsgm.manifolds import Manifold
 from rsgm.models.base import GenerativeModel, Weights
 from rsgm.networks.features import with_context
@@ -113,7 +113,7 @@ class SplineFlow(GenerativeModel):
         points = []
         with torch.no_grad(), bar("samples", n) as shown:
             splines = copy.deepcopy(self.splines).double().eval()
-            for part, labels in _batches(self._noise(n, generator), context):
+            for part, labels in batches(self._noise(n, generator), context, _BATCH):
                 points.append(self._point(_back(splines, part, self._seen(part, labels))))
                 shown.update(len(part))
         return torch.cat(points).float()
@@ -136,7 +136,7 @@ class SplineFlow(GenerativeModel):
         x, values = self.manifold.projx(x.to(self.shift)), []
         with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()), bar("log-densities", len(x)) as shown:
             splines = copy.deepcopy(self.splines).double().eval()
-            for part, labels in _batches(x, context):
+            for part, labels in batches(x, context, _BATCH):
                 values.append(self._log_prob(splines, part, labels))
                 shown.update(len(part))
         return LogProb(torch.cat(values), 0.0)
@@ -224,12 +224,6 @@ def _back(splines: nn.ModuleList, z: Tensor, given: Tensor) -> Tensor:
     for spline in reversed(splines):
         z = spline.inverse(z, given)
     return z
-
-
-def _batches(x: Tensor, context: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Points, or coordinates, that are transformed together, each with its context."""
-    parts = x.split(_BATCH)
-    return zip(parts, [None] * len(parts) if context is None else context.split(_BATCH), strict=True)
 
 
 def _zuko() -> tuple[type[nn.Module], type[Transform]]:

@@ -189,7 +189,7 @@ def _plane_panels(
 ) -> tuple[Canvas, list[Axes]]:
     """Panels with one window and one scale, at most four in a row."""
     if not headings:
-        raise ValueError("expected at least one panel, found none")
+        raise ValueError("expected at least one path, or one set of points, to draw; found none")
     limits = window(np.concatenate(places))
     columns = min(_PANELS, len(headings))
     rows = -(-len(headings) // columns)

@@ -138,8 +138,13 @@ class Process(nn.Module, ABC):
 
     def fit(self, points: Tensor) -> bool:
         """Let a schedule that leaves its range to the training points ``(N, *shape)`` see them; whether one did."""
-        before, self.schedule = self.schedule, self.schedule.fit(points)
+        before = self.schedule
+        self.follow(before.fit(points))
         return self.schedule is not before
+
+    def follow(self, schedule: Schedule) -> None:
+        """Run at another rate."""
+        self.schedule = schedule
 
     def resolution(self) -> float:
         """The finest resolved scale ``sqrt(s(eps))``, radians on a unit sphere."""

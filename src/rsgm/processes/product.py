@@ -57,12 +57,18 @@ class ProductProcess(Process):
             )
         self.factors = [make(part, schedule, eps) for make, part in zip(factors, manifold.factors, strict=True)]
         self._modules_of_factors = nn.ModuleList(self.factors)
-        self._prior = ProductDistribution(manifold, [factor.prior for factor in self.factors])
+        _ = self.prior  # which checks the factors
 
     @property
     def prior(self) -> ProductDistribution:
         """The product of the factors' priors."""
-        return self._prior
+        return ProductDistribution(self.manifold, [factor.prior for factor in self.factors])
+
+    @override
+    def follow(self, schedule: Schedule) -> None:
+        super().follow(schedule)
+        for factor in self.factors:
+            factor.follow(schedule)
 
     @override
     def drift(self, t: Tensor, x: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.arguments import require_positive
+
 
 class Schedule(ABC):
     r"""A noise rate :math:`\beta(t)` on [0, 1] with its exact integral.
@@ -51,12 +53,6 @@ class Schedule(ABC):
         return self
 
 
-def _check_rates(name: str, **rates: float) -> None:
-    for key, value in rates.items():
-        if not value > 0:
-            raise ValueError(f"{name}: {key} must be positive, found {value}.")
-
-
 @dataclass(frozen=True)
 class LinearBeta(Schedule):
     r""":math:`\beta(t) = \beta_0 + t(\beta_1 - \beta_0)` (Song et al. 2021, arXiv:2011.13456, appendix C).
@@ -74,7 +70,7 @@ class LinearBeta(Schedule):
     beta_1: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_rates("LinearBeta", beta_0=self.beta_0, beta_1=self.beta_1)
+        require_positive("LinearBeta", beta_0=self.beta_0, beta_1=self.beta_1)
 
     @override
     def beta(self, t: Tensor) -> Tensor:
@@ -103,7 +99,7 @@ class QuadraticBeta(Schedule):
     beta_1: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_rates("QuadraticBeta", beta_0=self.beta_0)
+        require_positive("QuadraticBeta", beta_0=self.beta_0)
         if not self.beta_1 > self.beta_0:
             raise ValueError(f"QuadraticBeta: beta_1 must exceed beta_0 = {self.beta_0}, found {self.beta_1}.")
 
@@ -133,7 +129,7 @@ class ConstantBeta(Schedule):
     rate: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_rates("ConstantBeta", rate=self.rate)
+        require_positive("ConstantBeta", rate=self.rate)
 
     @override
     def beta(self, t: Tensor) -> Tensor:
@@ -163,7 +159,7 @@ class GeometricVariance(Schedule):
     s_max: float = 4.0
 
     def __post_init__(self) -> None:
-        _check_rates("GeometricVariance", s_min=self.s_min)
+        require_positive("GeometricVariance", s_min=self.s_min)
         if not self.s_max > self.s_min:
             raise ValueError(f"GeometricVariance: s_max must exceed s_min = {self.s_min}, found {self.s_max}.")
 

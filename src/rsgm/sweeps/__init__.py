@@ -4,7 +4,7 @@ from rsgm.sweeps.engines import on_ray, one_by_one
 from rsgm.sweeps.overview import overview_page
 from rsgm.sweeps.page import overview, read_published, results_page, section, summary_csv
 from rsgm.sweeps.plan import Sweep, SweepError
-from rsgm.sweeps.records import Record, collect, collect_one, failed, read, write
+from rsgm.sweeps.records import Record, at, collect, collect_one, failed, read, write
 from rsgm.sweeps.run import Job, Outcome, is_running
 from rsgm.sweeps.statistics import due, rows
 from rsgm.sweeps.table import COLUMNS, csv_table, find_runs, require_places, sort_runs, text_table
@@ -18,6 +18,7 @@ __all__ = [
     "Sweep",
     "SweepError",
     "Trial",
+    "at",
     "collect",
     "collect_one",
     "csv_table",

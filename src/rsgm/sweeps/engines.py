@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rsgm.sweeps.plan import SweepError
-from rsgm.sweeps.run import GRACE, Job, Outcome, run
+from rsgm.sweeps.run import GRACE, Job, Outcome, attend, run
 
 #: seconds between two signs of life
 _TICK = 2.0
@@ -16,10 +16,10 @@ _TICK = 2.0
 _STORE = 100 * 2**20
 
 
-def one_by_one(jobs: Iterable[Job]) -> Iterator[Outcome]:
-    """In this process, without Ray: for an array of single jobs, or a machine that has no Ray."""
+def one_by_one(jobs: Iterable[Job]) -> Iterator[Outcome | None]:
+    """Without Ray, for an array of single jobs or a machine that has none; None at each look at the one that runs."""
     for job in jobs:
-        yield run(job)
+        yield from attend(job)
 
 
 def on_ray(jobs: Iterable[Job], address: str | None = None, cpus: int | None = None) -> Iterator[Outcome | None]:

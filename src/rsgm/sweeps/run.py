@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -21,7 +21,7 @@ from rsgm.sweeps.trial import Trial
 #: seconds that a run has to write its checkpoint when the sweep is stopped
 GRACE = 60
 #: seconds between two looks at a run or its lock: a call that waits could not be interrupted by Ray
-_POLL = 0.1
+_POLL = 0.25
 #: lines of a log that a failure shows
 _TAIL = 12
 #: of a run whose parent dies the kernel asks what Ctrl-C asks of the parent: to write `last.ckpt` and end
@@ -112,7 +112,15 @@ def is_running(folder: Path) -> bool:
 
 
 def run(job: Job) -> Outcome:
+    """`attend` to a job until its outcome is known."""
+    return next(outcome for outcome in attend(job) if outcome is not None)
+
+
+def attend(job: Job) -> Iterator[Outcome | None]:
     """Run a job to its end, unless it is finished; continue it from its last checkpoint, if it has one.
+
+    Yields None at each look at the run, and at last its outcome. Where the iteration is left early, the run is asked to
+    write its checkpoint and end.
 
     The process of the run holds a lock on its folder. Whoever comes later, after this sweep or this process was killed,
     waits until that process has ended as well: no run is ever in two hands.
@@ -123,17 +131,19 @@ def run(job: Job) -> Outcome:
     with (job.folder / "lock").open("a") as lock:
         while not _locked(lock):
             time.sleep(_POLL)
+            yield None
         failure.unlink(missing_ok=True)
         for _ in range(1 + job.retries):
-            status = 0 if metrics_file(job.folder) else _train(job, log, lock.fileno())
+            status = 0 if metrics_file(job.folder) else (yield from _train(job, log, lock.fileno()))
             if 0 <= status < 128:  # not by a signal
                 break
         if metrics_file(job.folder):
-            return Outcome(job.name, None, time.monotonic() - start)
+            yield Outcome(job.name, None, time.monotonic() - start)
+            return
         lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
         tail = "\n".join([line for line in lines if line.strip()][-_TAIL:])
         write_text(failure, f"exit status {status}\n{tail}\n")
-    return Outcome(job.name, failure.read_text(), time.monotonic() - start)
+    yield Outcome(job.name, failure.read_text(), time.monotonic() - start)
 
 
 def _locked(lock: IO[str]) -> bool:
@@ -144,7 +154,7 @@ def _locked(lock: IO[str]) -> bool:
     return True
 
 
-def _train(job: Job, log: Path, lock: int) -> int:
+def _train(job: Job, log: Path, lock: int) -> Generator[None, None, int]:
     """The exit status of `train.py`, negative or above 128 where a signal ended it."""
     continued = ["--ckpt_path=last"] if any(job.folder.glob("version_*/last.ckpt")) else []
     threads = str(job.cpus)
@@ -163,6 +173,7 @@ def _train(job: Job, log: Path, lock: int) -> int:
             (job.folder / "lock").write_text(f"{platform.node()} {process.pid}\n")  # for whoever looks for it
             while process.poll() is None:
                 time.sleep(_POLL)
+                yield
             return process.returncode
         finally:
             _stop(process)

@@ -137,8 +137,8 @@ def fit_in_one_pass(
     """Fit a model that learns nothing by gradient; what it has cost, as a checkpoint says it."""
     wall, cpu = time.perf_counter(), time.process_time()
     with visible():
-        there = [] if weights is None else [tuple(part.to(model.device) for part in weights)]
-        model.fit_points(train.to(model.device), val.to(model.device), seed, *there)
+        there = None if weights is None else tuple(part.to(model.device) for part in weights)
+        model.fit_points(train.to(model.device), val.to(model.device), seed, there)
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     return {**spent, "steps": 0, "points": len(train)}
 

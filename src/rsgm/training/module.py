@@ -137,8 +137,7 @@ class Training(LightningModule):
             self.seed = torch.initial_seed() % 2**63
         if self.model.needs_points:
             train, val, weights = self._points()
-            more = [] if weights is None else [weights]
-            self.model.fit_points(train.to(self.device), val.to(self.device), self.seed, *more)
+            self.model.fit_points(train.to(self.device), val.to(self.device), self.seed, weights)
 
     def on_train_start(self) -> None:
         """Begin where the checkpoint says, if there is one.
@@ -288,7 +287,8 @@ def unpack(batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
         return batch, None, None
     if isinstance(batch, Sequence) and 1 <= len(batch) <= 3 and isinstance(batch[0], Tensor):
         return (*batch, None, None)[:3]
-    raise ValueError(f"expected a batch of points, or of points and their context, found {type(batch).__name__}.")
+    found = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, Sequence) else "")
+    raise ValueError(f"expected a batch of points, or of points, their context and their weights; found {found}.")
 
 
 def _require_state(checkpoint: dict[str, Any]) -> None:
