@@ -7,7 +7,7 @@ import torch
 
 from helpers import LawModel, law_data, seeded
 from rsgm import Euclidean, Sphere
-from rsgm.distributions import Normal, RandomVonMisesFisherMixture, VonMisesFisher
+from rsgm.distributions import Normal, RandomVonMisesFisherMixture, Uniform, VonMisesFisher
 from rsgm.evaluation import tail_probability
 from rsgm.evaluation.own_draws import law_in_words, own_draws, require_context
 from rsgm.likelihood import LogProb
@@ -41,6 +41,12 @@ def test_tail_probability_of_a_known_law(law, exact):
     assert torch.equal(found, tail_probability(LawModel(law), law.log_prob(x), draws, seed=3))
     # points of less density are never in a smaller region
     assert bool((found[law.log_prob(x).argsort()].diff() >= 0).all())
+
+
+def test_no_point_of_a_flat_density_is_an_outlier():
+    """Of draws as likely as a point half count, here as in the figure of calibration."""
+    model = LawModel(Uniform(Sphere(2)))
+    assert tail_probability(model, model.log_prob(torch.eye(3)), 10).tolist() == [0.5] * 3
 
 
 def test_tail_probability_at_the_ends_and_of_wrong_input():

@@ -280,8 +280,6 @@ def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
 def _fit_in_one_pass(cli: TrainCLI) -> None:
     """Without the trainer's loop, but on its device."""
     data = cli.datamodule
-    data.prepare_data()
-    data.setup()
     law, seed = cli.law.to(cli.trainer.strategy.root_device), cli.config.seed_everything
     weights = data.weights_to_fit()
     spent = fit_in_one_pass(law, data.train.points, data.val.points, weights, seed)

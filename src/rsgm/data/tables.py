@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rsgm.data.names import Choice, Column, Floats, Wanted, places_of, unit_in
-from rsgm.data.text import Rows, is_number, read_rows, shown
+from rsgm.data.text import TextRows, is_number, read_rows, shown
 
 #: bad lines that an error quotes
 SHOWN = 5
@@ -151,7 +151,7 @@ def refuse_radians(path: Path, values: Floats) -> None:
         )
 
 
-def _choose(path: Path, rows: Rows, wanted: Wanted) -> Choice:
+def _choose(path: Path, rows: TextRows, wanted: Wanted) -> Choice:
     names, numbers = rows.names, [str(k) for k in range(rows.width)]
     try:
         if names is None:
@@ -176,7 +176,7 @@ def _choose(path: Path, rows: Rows, wanted: Wanted) -> Choice:
     return choice
 
 
-def _place(path: Path, rows: Rows, name: str) -> int:
+def _place(path: Path, rows: TextRows, name: str) -> int:
     places = places_of(rows.names or (), name)
     if len(places) != 1:
         found = "no header" if rows.names is None else f"the header {shown(rows.names)}"

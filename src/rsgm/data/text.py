@@ -34,7 +34,7 @@ _OTHERS = re.compile("[\\0-\x08\x0e-\x1f]")  # characters that no text begins wi
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
 
 
-class Rows(NamedTuple):
+class TextRows(NamedTuple):
     """The names of the columns, None where there are none; their number; rows and bad rows, by their first line."""
 
     names: list[str] | None
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
     bad: list[tuple[int, str]]
 
 
-def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[str] = ()) -> Rows:
+def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[str] = ()) -> TextRows:
     """The rows of a table of text in any usual layout.
 
     Encodings are UTF-8, UTF-16 and UTF-32 with their marks, and Latin-1; lines end in LF, CRLF or CR; separators are a
@@ -260,7 +260,7 @@ def _refuse_names(
             )
 
 
-def _checked(path: Path, names: list[str] | None, records: list[tuple[int, list[str] | None]], width: int) -> Rows:
+def _checked(path: Path, names: list[str] | None, records: list[tuple[int, list[str] | None]], width: int) -> TextRows:
     """The rows of the right width, and what is wrong with the others."""
     rows, bad = [], []
     signs = {line for line, cells in records if cells and cells[0].startswith("#")}
@@ -288,4 +288,4 @@ def _checked(path: Path, names: list[str] | None, records: list[tuple[int, list[
             f"{shown(records[0][1] or ())}. Is it a title, to be left out with --data.skip_rows? Are there names "
             "missing? Or do cells hold a separator or a decimal comma, which need quotes?"
         )
-    return Rows(names, width, rows, bad)
+    return TextRows(names, width, rows, bad)

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData, PointsData
-from rsgm.evaluation.baseline import Kernels, density_integral, kernel_density
+from rsgm.evaluation.baseline import KernelBaseline, density_integral, kernel_density
 from rsgm.evaluation.claims import claims, page
 from rsgm.evaluation.evaluate import Evaluation, resolution
 from rsgm.evaluation.figures import contexts_in_turn, contexts_like
@@ -99,7 +99,7 @@ class Claimed(GenerativeModel):
         return width * share ** (1 / self.manifold.dim) if width < math.inf else None
 
 
-class Scored(NamedTuple):
+class ScoredPoints(NamedTuple):
     """Points, and what is known of them.
 
     Fields:
@@ -210,7 +210,7 @@ def audit_evaluation(model: GenerativeModel, data: ManifoldData, found: Evaluati
         found: by `rsgm.evaluation.score`
     """
     weights = data.part_weights("test")
-    tested = Scored(data.test.points, found.log_density, data.test_places(), data.twins(), weights)
+    tested = ScoredPoints(data.test.points, found.log_density, data.test_places(), data.twins(), weights)
     findings = {
         "of": type(model).__name__,
         "manifold": str(model.manifold),
@@ -219,7 +219,7 @@ def audit_evaluation(model: GenerativeModel, data: ManifoldData, found: Evaluati
         "uniform": found.metrics["baselines"]["uniform"],
         "resolution": found.metrics["resolution"],
         "integral": None if found.density is None else _as_mass(found.density) | {"near": "samples"},
-        **_by_density(tested, Scored(found.draws.points, found.draws.log_density)),
+        **_by_density(tested, ScoredPoints(found.draws.points, found.draws.log_density)),
         "sample_metrics": found.metrics["sample_metrics"],
     }
     return Audit(findings | {"claims": claims(findings)})
@@ -260,18 +260,18 @@ def _numbers(values: Points, n: int, name: str) -> Tensor:
 
 def _tested(
     law: GenerativeModel | None, manifold: Manifold, scored: tuple[Points, Points] | None, data: ManifoldData | None
-) -> Scored | None:
+) -> ScoredPoints | None:
     """The test points: those that were scored elsewhere, or else the data's."""
     if scored is not None:
         x = _points(manifold, scored[0], "scored")
         twins = None if data is None else _among(manifold, x, data.train.points)
-        return Scored(x, _numbers(scored[1], len(x), "scored"), label_places(x), twins)
+        return ScoredPoints(x, _numbers(scored[1], len(x), "scored"), label_places(x), twins)
     if data is None:
         return None
     x, context, value = data.test.points, data.test.context, None
     if law is not None:
         value = law.likelihoods(x, context).value.cpu()
-    return Scored(x, value, data.test_places(), data.twins(), data.part_weights("test"))
+    return ScoredPoints(x, value, data.test_places(), data.twins(), data.part_weights("test"))
 
 
 def _among(manifold: Manifold, x: Tensor, train: Tensor) -> Tensor:
@@ -292,7 +292,7 @@ def _drawn(
     sample: Any,
     data: ManifoldData | None,
     n: int,
-) -> Scored | None:
+) -> ScoredPoints | None:
     """Samples, those of a conditional model under the contexts of the test points."""
     value = context = None
     if model is not None:
@@ -306,14 +306,14 @@ def _drawn(
         return None
     x = _points(manifold, sample, "sample")
     if value is not None:
-        return Scored(x, _numbers(value, len(x), "sample"))
-    return Scored(x, None if law is None else law.rough().likelihoods(x, context).value.cpu())
+        return ScoredPoints(x, _numbers(value, len(x), "sample"))
+    return ScoredPoints(x, None if law is None else law.rough().likelihoods(x, context).value.cpu())
 
 
 # ---- what it says
 
 
-def _on_test_points(manifold: Manifold, tested: Scored | None, kernels: Tensor | None) -> dict[str, Any]:
+def _on_test_points(manifold: Manifold, tested: ScoredPoints | None, kernels: Tensor | None) -> dict[str, Any]:
     """The negative log-likelihood, that of a kernel density, and by how much it is larger; with and without twins."""
     values: dict[str, Tensor] = {}
     if tested is not None and tested.log_density is not None:
@@ -360,8 +360,8 @@ def _integral(
     law: GenerativeModel | None,
     claimed: Claimed | None,
     data: ManifoldData | None,
-    tested: Scored | None,
-    drawn: Scored | None,
+    tested: ScoredPoints | None,
+    drawn: ScoredPoints | None,
 ) -> dict[str, Any] | None:
     """By quadrature where a function is smooth enough, else from nodes near samples or data; None where none are."""
     if law is None:
@@ -387,7 +387,7 @@ def _as_mass(found: Integral) -> dict[str, Any]:
     return {name: getattr(found, name) for name in ("value", "standard_error", "method", "measured")}
 
 
-def _by_density(tested: Scored | None, drawn: Scored | None) -> dict[str, Any]:
+def _by_density(tested: ScoredPoints | None, drawn: ScoredPoints | None) -> dict[str, Any]:
     """Whether samples are as likely as test points, in the mean and in law."""
     found: dict[str, Any] = {"sample_nll": None, "calibration": None}
     if drawn is None or drawn.log_density is None:
@@ -412,7 +412,7 @@ def _distance(values: Tensor, count: Tensor, others: Tensor) -> float:
 
 
 def _by_distance(
-    manifold: Manifold, drawn: Scored | None, data: ManifoldData | None, kde: Kernels | None
+    manifold: Manifold, drawn: ScoredPoints | None, data: ManifoldData | None, kde: KernelBaseline | None
 ) -> dict[str, Any] | None:
     """Samples against test points, beside fresh data and the kernel density's samples."""
     if drawn is None or data is None:

@@ -14,6 +14,7 @@ from torch.quasirandom import SobolEngine
 from rsgm.data import ManifoldData
 from rsgm.evaluation.classes import Classes, classes
 from rsgm.evaluation.figures import contexts_like
+from rsgm.evaluation.own_draws import own_draws
 from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import LARGEST_ERROR, Integral, guided_integral, integral, sampled_integral
@@ -39,7 +40,7 @@ _CENTRES = 20_000
 _KERNEL_DIM = 6
 
 
-class Kernels(NamedTuple):
+class KernelBaseline(NamedTuple):
     """Kernel densities of training points: one, or one for each class of contexts.
 
     Fields:
@@ -69,18 +70,18 @@ class Kernels(NamedTuple):
         return found
 
 
-def kernel_density(manifold: Manifold, data: ManifoldData) -> Kernels | None:
+def kernel_density(manifold: Manifold, data: ManifoldData) -> KernelBaseline | None:
     """That of the same points, of conditional data one for each class; None where `why_no_kernels` has a reason."""
     if why_no_kernels(manifold, data) is not None:
         return None
     if data.test.context is None:
-        return Kernels([_fitted(manifold, data.train.points, data.val.points, data.weights_to_fit())])
+        return KernelBaseline([_fitted(manifold, data.train.points, data.val.points, data.weights_to_fit())])
     found, weights, parts = classes(data), data.weights_to_fit(), []
     train, val = found.of(data.train.context), found.of(data.val.context)
     for k in range(len(found.names)):
         own = None if weights is None else (weights[0][train == k], weights[1][val == k])
         parts.append(_fitted(manifold, data.train.points[train == k], data.val.points[val == k], own))
-    return Kernels(parts, found)
+    return KernelBaseline(parts, found)
 
 
 def why_no_kernels(manifold: Manifold, data: ManifoldData) -> str | None:
@@ -142,8 +143,7 @@ def _of_parts(parts: list[tuple[float, GenerativeModel]], data: ManifoldData, dr
     for weight, part in parts:
         found = _by_transport(part, data, draws)
         if found is None and data.test.context is None:
-            x = part.manifold.projx(part.sample(len(draws.points), seed=seed_from("part")).double())
-            found = density_integral(part, data, Draws(x.cpu(), part.rough().likelihoods(x).value.cpu()))
+            found = density_integral(part, data, own_draws(part, len(draws.points), seed=seed_from("part")))
         if found is None:
             return None
         value, variance = value + weight * found.value, variance + (weight * found.standard_error) ** 2

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from rsgm import plots
 from rsgm.data import ManifoldData
-from rsgm.evaluation.baseline import Kernels, density_integral, kernel_density, why_no_kernels
+from rsgm.evaluation.baseline import KernelBaseline, density_integral, kernel_density, why_no_kernels
 from rsgm.evaluation.class_figures import draw_classes
 from rsgm.evaluation.curves import read_curves
-from rsgm.evaluation.figures import IMAGES, Scored, contexts_in_turn, contexts_like, draw, sample_like
+from rsgm.evaluation.figures import IMAGES, LogDensities, contexts_in_turn, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
 from rsgm.files import make_folder, new_file
 from rsgm.likelihood import Draws
@@ -57,9 +57,9 @@ class Evaluation(NamedTuple):
     kernel_log_density: Tensor | None
 
     @property
-    def scored(self) -> Scored:
+    def scored(self) -> LogDensities:
         """The log-densities of test points and of draws."""
-        return Scored(self.log_density, self.draws.log_density)
+        return LogDensities(self.log_density, self.draws.log_density)
 
 
 class Assessment(NamedTuple):
@@ -268,7 +268,7 @@ class _Over(NamedTuple):
 
 
 def _baselines(
-    manifold: Manifold, data: ManifoldData, kde: Kernels | None, kernels: Tensor | None, over: _Over
+    manifold: Manifold, data: ManifoldData, kde: KernelBaseline | None, kernels: Tensor | None, over: _Over
 ) -> dict[str, Any]:
     uniform = None if math.isinf(manifold.log_volume) else manifold.log_volume
     if kde is None or kernels is None:

@@ -46,7 +46,7 @@ def contexts_in_turn(reference: Split, n: int) -> Tensor | None:
     return None if context is None else context[torch.arange(n) % len(context)]
 
 
-class Scored(NamedTuple):
+class LogDensities(NamedTuple):
     """Log-densities under a model, nats.
 
     Fields:
@@ -109,7 +109,7 @@ def draw(
     samples: Tensor,
     steps: int | None = None,
     nll: float | None = None,
-    scored: Scored | None = None,
+    scored: LogDensities | None = None,
 ) -> dict[str, Figure]:
     """All there are, by name; of a conditional model no density and no dynamics.
 

@@ -43,7 +43,7 @@ class GridFile(ABC):
 
 
 @dataclass(frozen=True)
-class Table(GridFile):
+class TextTable(GridFile):
     """Comma-separated values: the columns of the data, ``log_density`` and ``volume``."""
 
     suffix = ".csv"
@@ -136,7 +136,7 @@ class HEALPix(GridFile):
         table.writeto(path)
 
 
-FILES: tuple[GridFile, ...] = (Table(), NetCDF(), HEALPix())
+FILES: tuple[GridFile, ...] = (TextTable(), NetCDF(), HEALPix())
 
 
 def grid_file(path: Path) -> GridFile:

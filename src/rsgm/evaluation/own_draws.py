@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData
 from rsgm.likelihood import Draws
+from rsgm.metrics import density_ranks
 from rsgm.models import GenerativeModel
 from rsgm.progress import bar
 from rsgm.seeding import seed_from
@@ -35,7 +36,7 @@ def tail_probability(
 
     It is one less the coverage of the smallest region of highest density that holds the point: of points that the model
     has drawn itself it is uniform, and near zero it marks outliers. All points of one context are held against the same
-    draws; the standard error is :math:`\sqrt{P(1 - P) / \mathrm{draws}}`.
+    draws, of which those as likely count half; the standard error is :math:`\sqrt{P(1 - P) / \mathrm{draws}}`.
 
     References: Hyndman 1996, "Computing and Graphing Highest Density Regions", The American Statistician 50.
 
@@ -70,7 +71,7 @@ def tail_probability(
         )
     density = log_density.detach().double().cpu()
     if context is None or context.dim() == 1:
-        return _share_below(own_draws(model, draws, context, seed).log_density, density)
+        return density_ranks(density, own_draws(model, draws, context, seed).log_density)
     contexts, of_row = torch.unique(context.cpu(), dim=0, return_inverse=True)
     tail, done = torch.empty_like(density), 0
     with bar("tail probabilities", len(contexts), "contexts") as shown:
@@ -79,14 +80,10 @@ def tail_probability(
             drawn = own_draws(model, draws * len(some), some.repeat_interleave(draws, 0), seed_from("tail", seed, done))
             for own in drawn.log_density.split(draws):
                 rows = of_row == done
-                tail[rows] = _share_below(own, density[rows])
+                tail[rows] = density_ranks(density[rows], own)
                 done += 1
             shown.update(len(some))
     return tail
-
-
-def _share_below(own: Tensor, density: Tensor) -> Tensor:
-    return torch.searchsorted(own.sort().values, density).double() / len(own)
 
 
 def require_context(data: ManifoldData, context: Tensor | None) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from rsgm.data import ManifoldData, Rows
 from rsgm.evaluation.figures import contexts_like
 from rsgm.evaluation.own_draws import tail_probability
+from rsgm.metrics import density_ranks
 from rsgm.models import GenerativeModel
 
 #: draws against which rows are held, and the fewest of one context
@@ -48,11 +49,9 @@ def score_rows(model: GenerativeModel, data: ManifoldData, rows: Rows, seed: int
     """
     density = model.log_prob(rows.points, _for_model(rows.context)).double().cpu()
     known = model.log_prob(data.train.points, _for_model(data.train.context)).double().cpu()
-    known = known.sort().values
-    below, upto = (torch.searchsorted(known, density, right=right) for right in (False, True))
     found = {
         "log_prob": density + data.log_unit(rows.points),
-        "percentile": 50.0 * (below + upto) / len(known),
+        "percentile": 100.0 * density_ranks(density, known),
         "tail_probability": _tail(model, density, rows.context, seed),
     }
     added = {

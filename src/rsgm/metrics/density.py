@@ -63,6 +63,26 @@ def _median(values: Tensor, weights: Tensor) -> Tensor:
     return value[torch.searchsorted(share, 0.5 * share[-1])]
 
 
+def density_ranks(log_density: Tensor, draws: Tensor) -> Tensor:
+    r"""The share of a law's draws that are less likely than each point, :math:`P(p(X) < p(x))`, ``(n,)``, float64.
+
+    It is the probability integral transform of the density: uniform over the points if they follow the law. Of draws as
+    likely as the point, such as those of a flat density, half count.
+
+    References: Dawid 1984, J. R. Stat. Soc. A 147; of densities of any dimension Hyndman 1996, Am. Stat. 50.
+
+    Arguments:
+        log_density: of the points, ``(n,)``, nats
+        draws: log-densities of the draws, ``(m,)``
+
+    Example:
+        >>> density_ranks(torch.tensor([-1.0, 2.0]), draws=torch.tensor([-2.0, 0.0, 1.0, 1.5])).tolist()
+        [0.25, 1.0]
+    """
+    values, own = log_density.detach().double().cpu(), draws.detach().double().cpu().sort().values
+    return (torch.searchsorted(own, values) + torch.searchsorted(own, values, right=True)) / (2 * len(own))
+
+
 def density_level(own: Tensor, coverage: float) -> tuple[float, float]:
     """The log-density that the share ``coverage`` of a law's draws exceed, and the standard error of that share.
 

@@ -6,7 +6,7 @@ handle. Colours are told apart by the colour-blind too. Nothing touches pyplot, 
 nor thread safe.
 """
 
-from rsgm.plots.calibration import calibration, coverage_plot, density_ranks, rank_histogram
+from rsgm.plots.calibration import calibration, coverage_plot, rank_histogram
 from rsgm.plots.curves import curve, training_curves
 from rsgm.plots.disk import disk_density, disk_points, disk_samples
 from rsgm.plots.dynamics import score_field, score_fields, snapshots, trajectories
@@ -38,7 +38,6 @@ __all__ = [
     "density",
     "density_levels",
     "density_map",
-    "density_ranks",
     "disk_density",
     "disk_points",
     "disk_samples",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from rsgm.metrics import density_ranks
 from rsgm.plots.panels import histogram
 from rsgm.plots.style import (
     COLUMN,
@@ -30,30 +32,10 @@ _CELLS = 20
 _CONFIDENCE = 0.95
 
 
-def density_ranks(log_density: ArrayLike, draws: ArrayLike) -> Floats:
-    r"""The share of a model's draws that are less likely than each point, :math:`P(p(X) < p(x))`, (n,).
-
-    It is the probability integral transform of the density: uniform over the points if they follow the model's law.
-
-    References: Dawid 1984, J. R. Stat. Soc. A 147; of densities of any dimension Hyndman 1996, Am. Stat. 50.
-
-    Arguments:
-        log_density: of the points, (n,), nats
-        draws: log-densities of the draws, (m,)
-
-    Example:
-        >>> density_ranks([-1.0, 2.0], draws=[-2.0, 0.0, 1.0, 1.5]).tolist()
-        [0.25, 1.0]
-    """
-    values, own = np.asarray(log_density, dtype=np.float64), np.sort(np.asarray(draws, dtype=np.float64))
-    # of equals, such as a flat density has, the middle
-    return (np.searchsorted(own, values) + np.searchsorted(own, values, side="right")) / 2 / len(own)
-
-
 def rank_histogram(
     ranks: ArrayLike, observations: int | None = None, title: str | None = None, ax: Axes | Canvas | None = None
 ) -> Axes:
-    """A histogram of `density_ranks`, flat where the density is calibrated, and what chance leaves of flat.
+    """A histogram of `rsgm.metrics.density_ranks`, flat where the density is calibrated, and what chance leaves.
 
     Too many low ranks: points where the model's density is too low, outliers to it. Too many high ones: the model is
     wider than the data.
@@ -131,7 +113,7 @@ def calibration(
     if not len(values) or not len(own):
         raise ValueError(f"calibration: expected points and draws, found {len(values)} and {len(own)}")
     n, m = places or len(values), len(own)
-    count, ranks = max(1, round(n * m / (n + m))), density_ranks(values, own)
+    count, ranks = max(1, round(n * m / (n + m))), density_ranks(torch.as_tensor(values), torch.as_tensor(own))
     figure = canvas(figure, PAGE, 2.3 + 0.2 * (title is not None))
     headline(figure, title)
     left, right = figure.subplots(1, 2)

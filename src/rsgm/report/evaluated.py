@@ -17,6 +17,7 @@ from rsgm.evaluation import Assessment, audit_evaluation
 from rsgm.evaluation.claims import HEADINGS
 from rsgm.evaluation.figures import contexts_in_turn
 from rsgm.evaluation.report import POINT_NAMES, mean_with_error
+from rsgm.metrics import density_ranks
 from rsgm.plots.style import REFERENCE, SAMPLES
 from rsgm.report.page import Cell, Number, escaped, facts, image, page, table
 from rsgm.report.views import View, density_picture, palette, views_of
@@ -263,7 +264,7 @@ def _values(data: ManifoldData, part: _Set, draws: Tensor) -> list[list[str]]:
     contexts = [()] * len(rows) if part.context is None else data.decode_context(part.context)
     scores = [["not computed"] * len(_SCORES)] * len(rows)
     if part.log_density is not None:
-        ranks = plots.density_ranks(part.log_density.numpy(), draws.numpy()).tolist()
+        ranks = density_ranks(part.log_density, draws).tolist()
         scores = [[f"{value:.4f}", f"{100 * rank:.1f} %"] for value, rank in zip(part.log_density, ranks, strict=True)]
     return [[*row, *context, *more] for row, context, more in zip(rows, contexts, scores, strict=True)]
 

@@ -32,7 +32,7 @@ COLUMNS = {
 _TRACES = ("config.yaml", "last.ckpt", "best.ckpt")
 
 
-class Scored(NamedTuple):
+class ScoredRun(NamedTuple):
     """A run.
 
     Fields:
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
     metrics: Mapping[str, Any] | None
 
 
-def find_runs(folder: Path) -> list[Scored]:
+def find_runs(folder: Path) -> list[ScoredRun]:
     """The runs below a folder, or in it, by name.
 
     Raises:
@@ -55,10 +55,10 @@ def find_runs(folder: Path) -> list[Scored]:
     found = sorted(_folders(folder), key=lambda path: [_natural(part) for part in path.relative_to(folder).parts])
     if not found:
         raise SweepError(f"{folder} holds no run: no folder below it has {', '.join(_TRACES)} or metrics.json.")
-    return [Scored(str(path.relative_to(folder)), _metrics(path)) for path in found]
+    return [ScoredRun(str(path.relative_to(folder)), _metrics(path)) for path in found]
 
 
-def sort_runs(runs: Sequence[Scored], key: str) -> list[Scored]:
+def sort_runs(runs: Sequence[ScoredRun], key: str) -> list[ScoredRun]:
     """The least value first; runs without one last.
 
     Raises:
@@ -71,7 +71,7 @@ def sort_runs(runs: Sequence[Scored], key: str) -> list[Scored]:
     return sorted(with_value, key=lambda run: at(run.metrics, key) if numbers else str(at(run.metrics, key))) + without
 
 
-def require_places(runs: Iterable[Scored], places: Iterable[str]) -> None:
+def require_places(runs: Iterable[ScoredRun], places: Iterable[str]) -> None:
     """Raise a SweepError for a place that no run's metrics have, with the nearest that there are."""
     known = {place for run in runs if run.metrics is not None for place in _places(run.metrics)}
     for place in places if known else ():
@@ -80,7 +80,7 @@ def require_places(runs: Iterable[Scored], places: Iterable[str]) -> None:
             raise SweepError(f"No run's metrics.json has {place}; found {near}. Names are joined by dots: nll.mean.")
 
 
-def text_table(runs: Iterable[Scored], columns: Mapping[str, str]) -> str:
+def text_table(runs: Iterable[ScoredRun], columns: Mapping[str, str]) -> str:
     """One line for each run: its name and the values at some places, under their heads; unfinished runs are marked."""
     rows = [["run", *columns.values()]]
     rows += [[run.name, *(_cells(run, columns))] for run in runs]
@@ -96,7 +96,7 @@ def text_table(runs: Iterable[Scored], columns: Mapping[str, str]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def csv_table(runs: Iterable[Scored], places: Iterable[str]) -> str:
+def csv_table(runs: Iterable[ScoredRun], places: Iterable[str]) -> str:
     """The same as CSV, under the places' own names and with all digits; empty cells where there is nothing."""
     file, places = io.StringIO(), list(places)
     writer = csv.writer(file, lineterminator="\n")
@@ -142,7 +142,7 @@ def _places(metrics: Mapping[str, Any], before: str = "") -> Iterator[str]:
             yield from _places(value, f"{before}{key}.")
 
 
-def _cells(run: Scored, columns: Mapping[str, str]) -> list[str]:
+def _cells(run: ScoredRun, columns: Mapping[str, str]) -> list[str]:
     if run.metrics is None:
         return ["unfinished", *[""] * (len(columns) - 1)]
     return [_short(at(run.metrics, place)) for place in columns]
