@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import geoopt
 import torch
@@ -203,22 +204,13 @@ class Adapted(Manifold):
         gram = self.inner(self.base.expmap(start[0], v), moved[:, None], moved[None]).movedim((0, 1), (-2, -1))
         return (torch.linalg.slogdet(gram)[1] / 2).to(u.dtype)
 
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
+    def _uniform(self, *size: int, **options: Any) -> Tensor:
         """Projected normal draws, where these are uniform."""
-        self._check_size(size)
-        if math.isinf(self.log_volume):
-            raise ValueError(f"{self} has infinite volume, or none was given: no uniform law; give its volume.")
         if not self.isotropic:
             raise NotImplementedError(
                 f"{self} has no uniform draws: say isotropic=True where projx of a normal point is uniform."
             )
-        return self.projx(torch.randn(*size, generator=generator, dtype=dtype, device=device))
+        return self.projx(torch.randn(*size, **options))
 
     @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -216,7 +216,6 @@ class Manifold(geoopt.Manifold, ABC):
         gradient, derivative = torch.func.vmap(push, out_dims=(None, 0))(frame)
         return self.inner(y, frame, derivative).sum(0) + self.connection_trace(y, gradient)
 
-    @abstractmethod
     def random_uniform(
         self,
         *size: int,
@@ -224,7 +223,19 @@ class Manifold(geoopt.Manifold, ABC):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included."""
+        """Uniform draws; as in geoopt, ``size`` is the full shape, that of a point included.
+
+        Raises:
+            ValueError: for a size that does not end with the shape of a point, and where the volume is infinite
+        """
+        self._check_size(size)
+        if math.isinf(self.log_volume):
+            raise ValueError(f"{self} has infinite volume, so no uniform law; {self.without_uniform}.")
+        return self._uniform(*size, generator=generator, dtype=dtype, device=device)
+
+    def _uniform(self, *size: int, **options: Any) -> Tensor:
+        """The draws, by the generator, of the dtype and on the device that the options name."""
+        raise NotImplementedError(f"{self} has no uniform draws; write {type(self).__name__}.random_uniform.")
 
     def random(
         self,

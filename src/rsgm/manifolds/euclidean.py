@@ -80,16 +80,6 @@ class Euclidean(Manifold, geoopt.Euclidean):
     def log_det_exp_laplacian(self, x: Tensor, y: Tensor) -> Tensor:
         return y.new_zeros(y.shape[:-1])
 
-    @override
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        raise ValueError("Euclidean space has infinite volume, so it has no uniform law; use a normal prior.")
-
     #: normal draws, as in geoopt
     random = geoopt.Euclidean.random
 

@@ -188,16 +188,6 @@ class Hyperbolic(Manifold):
         return k * (1 - square - 2 * slope + k * (square + slope))
 
     @override
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        raise ValueError("Hyperbolic space has infinite volume, so it has no uniform law; use a wrapped normal prior.")
-
-    @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._lift(x, torch.randn(x[..., 1:].shape, generator=generator, dtype=x.dtype, device=x.device))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -198,17 +199,7 @@ class Product(Manifold):
         return sum(self._each(lambda m, a, b: m.log_det_exp_laplacian(a, b), x, y))
 
     @override
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        self._check_size(size)
-        if math.isinf(self.log_volume):
-            raise ValueError(f"{self} has infinite volume, so it has no uniform law; use a product of priors.")
-        options = {"generator": generator, "dtype": dtype, "device": device}
+    def _uniform(self, *size: int, **options: Any) -> Tensor:
         return self.join(m.random_uniform(*size[:-1], *m.shape, **options) for m in self.factors)
 
     @override

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -159,16 +159,9 @@ class SpecialOrthogonal(Manifold):
         """``log((2 - 2 cos r) / r^2)``."""
         return 2 * log_sinc(safe_norm(self.body(x, u)) / 2)
 
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
+    def _uniform(self, *size: int, **options: Any) -> Tensor:
         """Haar: normalised Gaussian quaternions."""
-        self._check_size(size)
-        return quaternion_to_matrix(torch.randn(*size[:-2], 4, generator=generator, dtype=dtype, device=device))
+        return quaternion_to_matrix(torch.randn(*size[:-2], 4, **options))
 
     @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import geoopt
 import torch
@@ -153,15 +154,8 @@ class Sphere(Manifold, geoopt.Sphere):
         return v.mT, (self.dim - 1) * log_sinc(theta)
 
     @override
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        self._check_size(size)
-        return self.projx(torch.randn(*size, generator=generator, dtype=dtype, device=device))
+    def _uniform(self, *size: int, **options: Any) -> Tensor:
+        return self.projx(torch.randn(*size, **options))
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The tangent part of an ambient normal vector."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,15 +132,8 @@ class Torus(Manifold):
         return u.new_zeros(u.shape[:-2])
 
     @override
-    def random_uniform(
-        self,
-        *size: int,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        self._check_size(size)
-        return _CIRCLE.random_uniform(*size, generator=generator, dtype=dtype, device=device)
+    def _uniform(self, *size: int, **options: Any) -> Tensor:
+        return _CIRCLE.random_uniform(*size, **options)
 
     @override
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

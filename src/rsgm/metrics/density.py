@@ -80,7 +80,8 @@ def density_ranks(log_density: Tensor, draws: Tensor) -> Tensor:
         [0.25, 1.0]
     """
     values, own = log_density.detach().double().cpu(), draws.detach().double().cpu().sort().values
-    return (torch.searchsorted(own, values) + torch.searchsorted(own, values, right=True)) / (2 * len(own))
+    below, upto = (torch.searchsorted(own, values, right=right) for right in (False, True))
+    return (below + upto).double() / (2 * len(own))
 
 
 def density_level(own: Tensor, coverage: float) -> tuple[float, float]:
