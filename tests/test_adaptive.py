@@ -20,9 +20,9 @@ from rsgm import (
 )
 from rsgm.distributions import WrappedNormal
 from rsgm.models import adaptive
-from rsgm.models.adaptive import Places
 from rsgm.models.blocks import nearest
 from rsgm.models.kernels import Kernels
+from rsgm.models.neighbourhoods import Places
 from rsgm.models.tiles import NOTHING, Tile
 
 SMALL = {"widths": 3, "min_width": 0.1, "neighbours": (2, 4, 6)}

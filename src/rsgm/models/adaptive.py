@@ -3,246 +3,26 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.distributions.combined import choose, fit_weights
-from rsgm.likelihood import LogProb
+from rsgm.distributions.combined import fit_weights
 from rsgm.manifolds import Manifold
-from rsgm.manifolds.places import label_places
-from rsgm.models.base import GenerativeModel, Weights
-from rsgm.models.blocks import nearest
-from rsgm.models.kernels import Kernels, or_uniform
-from rsgm.models.tiles import NOTHING
+from rsgm.models.base import Weights
+from rsgm.models.kernel_mixture import KernelLaw, KernelMixture
+from rsgm.models.kernels import Kernels
+from rsgm.models.neighbourhoods import LeftOut, Places
 from rsgm.progress import bar, visible
 from rsgm.seeding import generator_from
 
-#: what is left out to see how well kernels explain what they have not seen: places with all of their points, points, or
-#: all places in a cube of coordinates with sides of this length
-LeftOut = Literal["places", "points"] | float
-
-#: neighbours whose offsets are computed at a time
-_PAIRS = 2**20
 #: share of the heaviest family's weight below which a family is left out
 _NEGLIGIBLE = 1e-3
 #: pairs of centres and of left-out places, or of centres and validation points, on which the weights are fitted; at
 #: least so many points of either kind are seen, enough for two weights a family
 _SCORED_PAIRS, _SCORED = 2**28, 1_000
-
-
-class Places(NamedTuple):
-    """Distinct points, and what is near each of them.
-
-    Fields:
-        points: ``(n, *shape)``
-        count: how often each occurs, or what its points count together, ``(n,)``
-        index: of the nearest others, the nearest first, ``(n, k)``
-        distance: to them, ``(n, k)``
-        offset: their components in the frame of the tangent space, ``(n, k, dim)``
-        label: the place of each point that counts something, ``(N,)``
-        weight: what each of those points counts, ``(N,)``
-    """
-
-    points: Tensor
-    count: Tensor
-    index: Tensor
-    distance: Tensor
-    offset: Tensor
-    label: Tensor
-    weight: Tensor
-
-    @classmethod
-    def of(cls, manifold: Manifold, points: Tensor, neighbours: int, weights: Tensor | None = None) -> Places:
-        """The places among points that count something, and up to so many neighbours of each."""
-        if weights is not None:
-            points, weights = points[weights > 0], weights[weights > 0].to(points)
-        label = label_places(points.cpu()).to(points.device)
-        weights = torch.ones_like(label, dtype=points.dtype) if weights is None else weights
-        count = torch.bincount(label, weights)
-        rows = torch.arange(len(label), device=label.device)
-        first = torch.full_like(rows[: len(count)], len(label)).scatter_reduce(0, label, rows, "amin")
-        places = points[first]
-        near = _neighbours(manifold, places, min(neighbours, len(places) - 1), torch.arange(len(places)).to(label))
-        return cls(places, count, *near, label, weights)
-
-    def left_out(
-        self,
-        manifold: Manifold,
-        kind: LeftOut,
-        folds: int,
-        neighbours: int,
-        generator: torch.Generator,
-        scored: int | None = None,
-    ) -> Iterator[tuple[Tensor, Tensor, Places]]:
-        """Points of each fold, what they count, and the places that are left without the fold.
-
-        Arguments:
-            manifold: of the points
-            kind: what a fold consists of
-            folds: number of parts, at most one for each place, point or cube
-            neighbours: that are kept of each place
-            generator: of the folds
-            scored: about how many places or points are seen of all folds together, which then count for all; None for
-                all
-        """
-        n, single = len(self.points), kind == "points"
-        # rows are cut into folds by groups: each point by itself, each place, or the places of a cube
-        place, weight = (self.label, self.weight) if single else (torch.arange(n).to(self.label), self.count)
-        group = torch.arange(len(place)).to(place)
-        if not isinstance(kind, str):
-            cube = (manifold.bump_coordinates(self.points) / kind).floor()
-            group = torch.unique(cube, dim=0, return_inverse=True)[1]
-        groups = int(group.max()) + 1
-        if groups < 2 and not isinstance(kind, str):
-            raise ValueError(f"leave_out is {kind}: all {n} places are in one cube of that size; choose a smaller one.")
-        order = torch.randperm(groups, generator=generator).to(place)[group]
-        fold = order % min(folds, groups)
-        seen = order * len(place) < (len(place) if scored is None else scored) * groups
-        none = torch.zeros_like(self.count)
-        for number in range(min(folds, groups)):
-            out = fold == number
-            kept, shown = ~out if single else ~out[self.label], out & seen
-            label = self.label[kept]
-            rest = self._replace(
-                count=none.index_add(0, label, self.weight[kept]), label=label, weight=self.weight[kept]
-            )
-            at = torch.bincount(place[shown], minlength=n).nonzero()[:, 0]
-            if len(at) and len(label):
-                count = none.index_add(0, place[shown], weight[shown])[at] / seen.double().mean()
-                gone = torch.bincount(label, minlength=n) == 0
-                yield self.points[at], count, rest.without(manifold, gone, neighbours)
-
-    def without(self, manifold: Manifold, out: Tensor, neighbours: int) -> Places:
-        """The places that are not ``out``, and so many neighbours of each among themselves, or all there are.
-
-        Arguments:
-            manifold: of the points
-            out: bool ``(n,)``
-            neighbours: at most as many as are kept of each place now
-        """
-        points, stays = self.points[~out], ~out[self.label]
-        kept, k = ~out[self.index[~out]], min(neighbours, len(points) - 1)
-        new = (~out).cumsum(0) - 1
-        # the neighbours that stay, in their order, before those that go
-        order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
-        index, distance = new[self.index[~out].gather(1, order)], self.distance[~out].gather(1, order)
-        offset = self.offset[~out].gather(1, order[..., None].expand(-1, -1, self.offset.shape[-1]))
-        # where more went than were kept in reserve, those beyond are not known
-        few = (kept.sum(1) < k).nonzero()[:, 0]
-        if len(few):
-            index[few], distance[few], offset[few] = _neighbours(manifold, points, k, few)
-        return Places(points, self.count[~out], index, distance, offset, new[self.label[stays]], self.weight[stays])
-
-    def reach(self, k: int, alone: float) -> Tensor:
-        """The distance ``(n,)`` to the k-th nearest, or to the farthest that there is; of a place alone as given."""
-        near = self.distance.shape[1]
-        return self.distance[:, min(k, near) - 1] if near else self.distance.new_full((len(self.points),), alone)
-
-    def spread(self, k: int) -> tuple[Tensor, Tensor]:
-        """Variances ``(n, dim)`` and principal axes ``(n, dim, dim)`` of the k nearest about each place."""
-        near = self.offset[:, :k]
-        return torch.linalg.eigh(near.mT @ near / max(1, near.shape[1]))
-
-
-def _neighbours(manifold: Manifold, places: Tensor, k: int, of: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices and distances ``(m, k)`` of the k nearest others of some places, and their offsets ``(m, k, dim)``."""
-    if k < 1:
-        none = places.new_empty(len(of), 0, manifold.dim)
-        return none[..., 0].long(), none[..., 0], none
-    distance, index = nearest(manifold, places, k, of)
-    offset = []
-    for rows, near in zip(of.split(max(1, _PAIRS // k)), index.split(max(1, _PAIRS // k)), strict=True):
-        at = places[rows]
-        tangent = manifold.logmap(at[:, None], places[near])
-        offset.append(manifold.inner(at[:, None], manifold.frame(at)[:, :, None], tangent).movedim(0, -1))
-    return index, distance, torch.cat(offset)
-
-
-class KernelLaw(NamedTuple):
-    """Kernels, and what each of them and the uniform law weigh.
-
-    Fields:
-        kernels: of n centres and F families
-        weights: of each kernel, ``(n, F)``
-        uniform: weight of the uniform law, ``()``; zero where there is none
-    """
-
-    kernels: Kernels
-    weights: Tensor
-    uniform: Tensor
-
-
-class KernelMixture(GenerativeModel):
-    """A mixture of kernels and of the uniform law where there is one; a subclass says how they come from the points.
-
-    Arguments:
-        manifold: where the points live; one that knows ``logmap`` and ``log_det_exp``
-        min_width: the smallest standard deviation of a kernel, in units of length (on spheres, tori and SO(3) radians)
-        max_width: the largest
-        leave_out: ``"places"``, ``"points"`` or a length
-
-    Raises:
-        ValueError: for widths out of range, and something else that is left out
-    """
-
-    centres: Tensor
-
-    def __init__(self, manifold: Manifold, min_width: float, max_width: float, leave_out: LeftOut) -> None:
-        super().__init__(manifold)
-        bound = manifold.injectivity_radius / 4
-        if not (0 < min_width <= max_width < math.inf and max_width <= bound):
-            raise ValueError(
-                f"{type(self).__name__}: 0 < min_width <= max_width <= {bound:.3g} is needed, found {min_width} and "
-                f"{max_width}."
-            )
-        named = leave_out in ("places", "points")
-        if not named and not (isinstance(leave_out, (int, float)) and 0 < leave_out < math.inf):
-            raise ValueError(
-                f"{type(self).__name__}: leave_out is {leave_out!r}, expected places, points, or a length above 0."
-            )
-        self.min_width, self.max_width, self.leave_out = min_width, max_width, leave_out
-
-    @abstractmethod
-    def law(self) -> KernelLaw:
-        """The mixture as it is now, in float64.
-
-        Raises:
-            RuntimeError: before `fit_points`
-        """
-
-    def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
-        """A kernel, or the uniform law; then a draw from it."""
-        kernels, weights, uniform = self.law()
-        place = choose(torch.cat([weights.sum(1), uniform[None]]), n, generator)
-        anywhere = place == len(weights)
-        place = place.clamp_max(len(weights) - 1)
-        family = choose(weights[place], 1, generator)[:, 0]
-        near = kernels.rows(place).draw(self.manifold, family, generator)
-        return or_uniform(self.manifold, near, anywhere, generator)
-
-    def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
-        """The mixture density, in float64."""
-        law = self.law()
-        # narrow kernels tell a point on the manifold from one a little off it
-        x = self.manifold.projx(x.to(law.weights))
-        uniform = float(law.uniform.log() - self.manifold.log_volume) if law.uniform > 0 else NOTHING
-        log_sum = law.kernels.log_sum(self.manifold, x, law.weights.log(), uniform)
-        value = torch.logaddexp(log_sum, torch.full_like(log_sum, uniform))
-        return LogProb(torch.where(value > 0.5 * NOTHING, value, -math.inf), 0.0)
-
-    @override
-    def resolution(self) -> float:
-        return self.min_width
-
-    @property
-    @override
-    def fitted(self) -> bool:
-        return len(self.centres) > 0
 
 
 class AdaptiveKernelDensity(KernelMixture):

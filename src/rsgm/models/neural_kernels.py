@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rsgm.manifolds import Manifold
-from rsgm.models.adaptive import KernelLaw, KernelMixture, LeftOut, Places
 from rsgm.models.base import Weights
+from rsgm.models.kernel_mixture import KernelLaw, KernelMixture
 from rsgm.models.kernels import Kernels
+from rsgm.models.neighbourhoods import LeftOut, Places
 from rsgm.progress import visible
 from rsgm.seeding import generator_from
 
