@@ -351,7 +351,7 @@ GRID = np.linspace(-3.1, 3.1, 20)
         (lambda: line_density(GRID, np.full(20, np.inf)), "20 of 20 values are NaN or .inf"),
         (lambda: score_field(GRID, GRID, np.zeros((20, 20))), r"vectors: .*\(20, 20\); expected \(n, d, 2\)"),
         (lambda: score_field(GRID, GRID, np.zeros((19, 20, 2))), r"vectors has shape \(19, 20\)"),
-        (lambda: trajectories({}), "at least one panel"),
+        (lambda: trajectories({}), "at least one path"),
         (lambda: trajectories({"a": np.zeros((4, 2))}), r"a: found the shape \(4, 2\); expected \(n, d, 2\)"),
         (lambda: snapshots(np.zeros((2, 4, 2)), [0.0]), "times: expected 2, .* found 1"),
         (lambda: score_fields(GRID, GRID, np.zeros((2, 20, 20, 2)), [0.0]), "times: expected 2, .* found 1"),

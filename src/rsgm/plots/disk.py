@@ -32,6 +32,7 @@ from rsgm.plots.style import (
     panel,
     refuse_rows,
     show_density,
+    train_and_test,
 )
 
 _CANVAS = 720  # pixels along each side of a density
@@ -126,7 +127,7 @@ def disk_density(
     gaps = np.diff(turn, append=turn[:1] + 2 * np.pi)
     if gaps.min() <= 0 or gaps.max() > 3 * np.median(gaps):
         raise ValueError(f"angle: expected radians once around, found {turn[0]:.4g} to {turn[-1]:.4g}")
-    points = [None if found is None else _inside(name, found) for name, found in (("train", train), (test_name, test))]
+    points = train_and_test(_inside, train, test, test_name)
     limits = colour_limits(values, np.outer(np.gradient(rows) * rows, gaps), vmin, vmax)
     # one value in the middle, where all angles meet
     places = np.vstack([np.zeros((1, 2)), _cartesian(*np.meshgrid(rows[1:], turn, indexing="ij"))])
@@ -144,7 +145,7 @@ def disk_density(
     contours(axes, x, x, np.where(distance < furthest, picture, np.nan), levels)
     _disk(axes, "#ffffff", rows[-1])
     heading(axes, title)
-    dots_on_density(axes, [("train", points[0]), (test_name, points[1])])
+    dots_on_density(axes, points)
     return axes
 
 

@@ -21,6 +21,7 @@ from rsgm.plots.style import (
     Floats,
     as_grid,
     as_points,
+    aspect,
     canvas,
     colour_bar,
     dots,
@@ -194,7 +195,7 @@ def _plane_panels(
     columns = min(_PANELS, len(headings))
     rows = -(-len(headings) // columns)
     side = COLUMN if columns == 1 else PAGE / columns
-    shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
+    shape = aspect(limits)
     height = rows * (shape * (side - 0.2) + 0.3) + 0.3 + (0.0 if title is None else 0.2)
     figure = canvas(figure, side * columns, height)
     headline(figure, title)

@@ -32,6 +32,7 @@ from rsgm.plots.style import (
     heading,
     panel,
     show_density,
+    train_and_test,
 )
 
 _STEP = np.radians(np.linspace(-180, 180, 181))  # along lines of the graticule
@@ -111,11 +112,7 @@ def density_map(
     x, y = projection.axes()
     contours(axes, x, y, np.where(np.hypot(x / projection.width, y[:, None]) < 1, picture, np.nan), levels)
     heading(axes, title)
-    named = [
-        (name, None if x is None else projection.forward(_places(name, x)))
-        for name, x in (("train", train), (test_name, test))
-    ]
-    dots_on_density(axes, named)
+    dots_on_density(axes, train_and_test(lambda name, x: projection.forward(_places(name, x)), train, test, test_name))
     return axes
 
 

@@ -21,6 +21,7 @@ from rsgm.plots.style import (
     Canvas,
     Floats,
     as_points,
+    aspect,
     canvas,
     frame,
     heading,
@@ -101,7 +102,7 @@ def plane_laws(
     columns, rows = (np.linspace(*limit, _PIXELS) for limit in limits)
     grid = np.stack(np.meshgrid(columns, rows)).reshape(2, -1)
     pictures = [_kernel_density(found, grid).reshape(_PIXELS, _PIXELS) for found in points.values()]
-    shape = float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
+    shape = aspect(limits)
     side = PAGE / max(len(points), 2) - 0.3
     figure = canvas(figure, PAGE, shape * side + 0.4 + (0.0 if title is None else 0.2))
     headline(figure, title)

@@ -16,6 +16,7 @@ from rsgm.plots.style import (
     SAMPLES,
     Canvas,
     Floats,
+    aspect,
     canvas,
     dots,
     few,
@@ -109,7 +110,7 @@ def pair_panels(
     columns, rows = (len(parts), 1) if len(pairs) == 1 else (len(pairs), len(parts))
     side = COLUMN if len(pairs) == 1 else PAGE / max(columns, 3)
     i, j = pairs[0]
-    shape = float(np.clip(np.ptp(limits[j]) / np.ptp(limits[i]), 0.4, 2.0)) if equal else 1.0
+    shape = aspect(limits[[i, j]]) if equal else 1.0
     # besides the panels there are labels, a heading above each row, the title
     height = rows * (shape * (side - 0.5) + 0.55) + (0.0 if title is None else 0.2)
     figure = canvas(figure, side * columns, height)

@@ -29,6 +29,7 @@ from rsgm.plots.style import (
     legend,
     panel,
     show_density,
+    train_and_test,
     window,
 )
 
@@ -112,9 +113,7 @@ def plane_density(
             raise ValueError(
                 f"{name}: expected equidistant values, found gaps from {gaps.min():.4g} to {gaps.max():.4g}"
             )
-    points = [
-        None if found is None else as_points(name, found, 2) for name, found in (("train", train), (test_name, test))
-    ]
+    points = train_and_test(lambda name, found: as_points(name, found, 2), train, test, test_name)
     limits = colour_limits(values, np.ones_like(values), vmin, vmax)
     axes = panel(ax, COLUMN, 3.2)
     halves = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
@@ -127,7 +126,7 @@ def plane_density(
     axes.set_box_aspect(1)
     frame(axes)
     heading(axes, title)
-    dots_on_density(axes, [("train", points[0]), (test_name, points[1])])
+    dots_on_density(axes, points)
     return axes
 
 

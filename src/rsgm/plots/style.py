@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -259,6 +259,18 @@ def legend(axes: Axes, **options: Any) -> None:
     """The names of what is drawn; the options are matplotlib's."""
     style = {"fontsize": SMALL, "labelcolor": INK, "markerscale": 1.8, "frameon": False, "handletextpad": 0.5}
     axes.legend(**style | {"handlelength": 1.6, "columnspacing": 1.0, "borderpad": 0.2} | options)
+
+
+def train_and_test(
+    read: Callable[[str, ArrayLike], Floats], train: ArrayLike | None, test: ArrayLike | None, test_name: str
+) -> list[tuple[str, Floats | None]]:
+    """Both sets of points that a density is drawn with, as read by their names; None where there are none."""
+    return [(name, None if x is None else read(name, x)) for name, x in (("train", train), (test_name, test))]
+
+
+def aspect(limits: Floats) -> float:
+    """Height over width of a panel with these limits ``(2, 2)`` and one scale, neither flat nor tall."""
+    return float(np.clip(np.ptp(limits[1]) / np.ptp(limits[0]), 0.4, 2.0))
 
 
 def window(points: Floats) -> Floats:

@@ -33,6 +33,7 @@ from rsgm.plots.style import (
     legend_below,
     panel,
     show_density,
+    train_and_test,
 )
 
 _TICKS = np.array([-180, -90, 0, 90, 180])
@@ -176,10 +177,7 @@ def torus_density(
     for name, angle in (("first", x), ("second", y)):
         if np.abs(angle).max() > np.pi + 1e-6:
             raise ValueError(f"{name}: expected radians in (-pi, pi], found {angle[0]:.4g} to {angle[-1]:.4g}")
-    points = [
-        None if found is None else wrap(as_points(name, found, 2))
-        for name, found in (("train", train), (test_name, test))
-    ]
+    points = train_and_test(lambda name, found: wrap(as_points(name, found, 2)), train, test, test_name)
     limits = colour_limits(values, np.outer(_widths(y), _widths(x)), vmin, vmax)
     pixels = np.radians((np.arange(_CANVAS) + 0.5) / _CANVAS * 360 - 180)
     row, column = np.meshgrid(_places(pixels, y), _places(pixels, x), indexing="ij")
@@ -195,7 +193,7 @@ def torus_density(
     axes.set(xlabel=f"{labels[0]} (°)", ylabel=f"{labels[1]} (°)")
     frame(axes)
     heading(axes, title)
-    dots_on_density(axes, [("train", points[0]), (test_name, points[1])])
+    dots_on_density(axes, points)
     return axes
 
 
