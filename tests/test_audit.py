@@ -304,6 +304,44 @@ def test_flat_space_needs_samples():
     assert integral["standard_error"] < 0.02
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_points_say_little(n):
+    """One has no standard error, and of two or three Student's law knows how little it says."""
+    wrong = 0
+    for seed in range(20):
+        x = LAW.draw(n + 20, torch.Generator().manual_seed(seed))
+        scored = x[:n], LAW.log_prob(x[:n])
+        found = rsgm.audit(scored=scored, sample=(x[n:], LAW.log_prob(x[n:])), manifold=Sphere(2))
+        wrong += len(said(found, "no", "likely")) + len(said(found, "no", "alibration"))
+        assert not said(found, "yes", "calibrated")
+        assert bool(said(found, "open", "one alone says nothing")) == (n == 1)
+    assert wrong <= 5  # without Student's law half of them, and all of one
+
+
+def test_a_flat_density_is_as_likely_everywhere():
+    sphere = Sphere(2)
+    x, y = (sphere.random_uniform(400, 3, generator=generator_from("flat", k)) for k in range(2))
+    found = rsgm.audit(log_prob=lambda x: x.new_full((len(x),), -sphere.log_volume), sample=x, data=y, manifold=sphere)
+    assert said(found, "yes", "Samples are as likely")
+
+
+def test_what_has_not_been_measured_is_not_what_was_not_given():
+    sphere = Sphere(5)
+    found = rsgm.audit(log_prob=lambda x: x.new_full((len(x),), -sphere.log_volume), manifold=sphere)
+    assert said(found, "open", "integrates to one", "with samples")
+    found = rsgm.audit(
+        log_prob=lambda x: x.new_full((len(x),), -sphere.log_volume),
+        sample=sphere.random_uniform(3, 6),
+        manifold=sphere,
+    )
+    assert said(found, "open", "integrates to one", "dozens")
+    with pytest.raises(TypeError, match=r"functions are log_prob= and sample=, .* expected an instance of Generative"):
+        rsgm.audit(LAW.log_prob, manifold=Sphere(2))
+    for value, words in ((None, "found NoneType, expected"), (torch.zeros(320) * 1j, "found complex numbers")):
+        with pytest.raises(ValueError, match=words):
+            rsgm.audit(log_prob=lambda x, value=value: value, manifold=Sphere(2))
+
+
 # ---- tables
 
 

@@ -1,11 +1,13 @@
 """The integral of a density: of laws whose integral is known, whatever their sampler does."""
 
 import math
+import warnings
 from functools import partial
 
 import pytest
 import torch
 
+import rsgm
 from rsgm import ChartSGM, Euclidean, FlowMatching, Hyperbolic, KernelDensity, ModelMixture, PointsData, Sphere, Torus
 from rsgm.charts import ExponentialWrap, Stereographic
 from rsgm.data import ManifoldData
@@ -142,6 +144,22 @@ def test_a_sampler_that_is_too_wide_does_not_move_it(manifold):
     found = density_integral(model, Points(wide), Draws(x, model.likelihood(x).value))
     assert found.value == pytest.approx(1, abs=3 * found.standard_error)
     assert found.standard_error <= 0.003
+
+
+@pytest.mark.parametrize("offset", [0.0, 5e7])
+def test_proposals_are_where_their_density_says(offset):
+    """Also where single precision has steps of the size of the law, as of seconds or northings."""
+    line = Euclidean(1)
+    z = offset + torch.randn(300, 1, generator=generator_from("far"), dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = PointsData(line, z)
+        model = rsgm.fit(KernelDensity(line, min_width=0.05), data)
+    draws = model.sample(N, seed=0)
+    assert len(draws.unique()) == N
+    found = density_integral(model, data, Draws(draws, model.likelihood(draws).value))
+    assert found.value == pytest.approx(1, abs=3 * found.standard_error)
+    assert found.standard_error < 0.01
 
 
 def test_hopeless_integrals_stop_early():

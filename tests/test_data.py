@@ -10,6 +10,7 @@ import math
 import shutil
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import jsonargparse
@@ -24,6 +25,7 @@ from rsgm.data import (
     EarthData,
     LawData,
     ManifoldData,
+    PointsData,
     RotationData,
     TorusData,
     sources,
@@ -44,7 +46,7 @@ from rsgm.distributions import (
     TorusWrappedNormal,
     VonMisesFisher,
 )
-from rsgm.manifolds import Product, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
+from rsgm.manifolds import Euclidean, Product, SpecialOrthogonal, Sphere, Torus, from_lat_lon, to_lat_lon
 from rsgm.manifolds.so3 import matrix_to_quaternion
 from rsgm.seeding import generator_from, seed_from
 
@@ -583,6 +585,17 @@ def test_curved_mixtures_draw_from_their_density(law):
     ratio = (manifold.bump_log_prob(x, centre, width) - data.true_log_prob(x)).exp()
     assert within(ratio, 1.0)
     assert ratio.std() / len(ratio) ** 0.5 < 0.2
+
+
+def test_points_far_from_the_origin_are_too_coarse_for_networks():
+    z = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.warns(
+        UserWarning, match=r"Coordinate 1 of the points is as large as 5e\+06 and varies by 0.86.* TableData"
+    ):
+        PointsData(Euclidean(2), z + torch.tensor([1e3, 5e6])).setup()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PointsData(Euclidean(2), z + 1e3).setup()
 
 
 @every_mixture

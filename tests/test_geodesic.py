@@ -262,6 +262,18 @@ def test_sizes_of_large_sets():
     assert (found["n"], found["sets"]) == (1000, {"samples": 2, "fresh": 4})
 
 
+@pytest.mark.parametrize("bad", [torch.full((5, 3), torch.nan), torch.empty(0, 3)])
+def test_points_that_are_none_have_no_distances(bad):
+    """NaN once was as near as points can be."""
+    sphere = Sphere(2)
+    points = sphere.random_uniform(10, 3)
+    with pytest.raises(ValueError, match=r"samples: found (5 of 5 that are not finite|none), expected finite points"):
+        Distances.of(sphere, bad, points)
+    if len(bad):
+        with pytest.raises(ValueError, match="samples: found 5 of 5 that are not finite"):
+            compare_points(sphere, bad, points, lambda n, generator: points[:n])
+
+
 def test_fresh_points_of_data():
     """Draws of a law that is known, and rows of train where there is nothing else."""
     data = LawData(RandomVonMisesFisherMixture(), conditional=True, train_size=20, val_size=5, test_size=40)

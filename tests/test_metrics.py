@@ -72,6 +72,13 @@ def test_standard_error_over_places_is_that_of_repeated_draws():
     assert sum(rows) / 2_000 < 0.3 * spread
 
 
+def test_values_of_weight_zero_are_none():
+    values, places = torch.tensor([1.0, 5.0, math.nan]), torch.tensor([0, 1, 2])
+    assert summary(values, places, torch.tensor([1.0, 1.0, 0.0])) == summary(values[:2])
+    assert summary(values, weights=torch.tensor([1.0, 0.0, 0.0]))["standard_error"] is None
+    assert summary(values, weights=torch.zeros(3)) is None
+
+
 def test_summary_of_one_and_of_none():
     assert summary(torch.tensor([2.5])) == {"mean": 2.5, "standard_error": None, "median": 2.5, "n": 1, "places": 1}
     assert summary(torch.empty(0)) is None

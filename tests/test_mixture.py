@@ -190,10 +190,12 @@ def test_log_prob_is_differentiable_in_the_point():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_resolution_is_the_finest():
+def test_resolution_is_the_finest_of_the_parts_that_have_a_weight():
+    """None where one of them has no limit."""
     fine, coarse = (KernelDensity(SPHERE, min_width=width) for width in (0.01, 0.1))
-    assert ModelMixture([coarse, fine, flow(0)]).resolution() == 0.01
-    assert ModelMixture([flow(0)]).resolution() is None
+    assert ModelMixture([coarse, fine]).resolution() == 0.01
+    assert ModelMixture([coarse, fine, flow(0)], weights=[1, 0, 0]).resolution() == 0.1
+    assert ModelMixture([coarse, flow(0)]).resolution() is None
 
 
 def test_conditional_parts_get_the_context_of_each_point():

@@ -17,10 +17,13 @@ from conftest import each, quadrature
 from helpers import learned, model_on, quiet_trainer
 from rsgm import (
     RSGM,
+    AdaptiveKernelDensity,
     ChartSGM,
     CheckpointError,
     Euclidean,
     GenerativeModel,
+    Hyperbolic,
+    KentMixture,
     KernelDensity,
     LawData,
     SpecialOrthogonal,
@@ -535,6 +538,50 @@ def test_kernel_density_of_repeated_and_of_far_points():
 def test_kernel_density_arguments(arguments):
     with pytest.raises(ValueError, match=r"0 < min_width <= max_width, and widths >= 1 or None, are needed, found"):
         KernelDensity(Sphere(2), **arguments)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(2), Hyperbolic(2)], ids=str)
+def test_kernels_reach_any_distance(manifold):
+    """Where every kernel is less than the least number, the density still has a logarithm, and a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    origin = manifold.origin(80, *manifold.shape, dtype=torch.float64)
+    x = manifold.expmap(origin, manifold.random_tangent(origin, generator))
+    weights = torch.rand(80, generator=generator, dtype=torch.float64)
+    model = KernelDensity(manifold, min_width=0.01, max_width=0.3)
+    model.fit_points(x[:60], x[60:], weights=(weights[:60], weights[60:]))
+    far = manifold.expmap(x[:3], 40 * manifold.random_tangent(x[:3], generator)).requires_grad_()
+    bumps = manifold.bump_log_prob(far[:, None, None], model.points[:, None], model.widths)
+    log_parts = (bumps + (weights[:60] / weights[:60].sum()).log()[:, None]).logsumexp(1)
+    expected = (log_parts + model.weights[1:].log()).logsumexp(1)
+    found = model.log_prob(far)
+    assert found.max() < -800
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad(value.sum(), far, retain_graph=True)[0] for value in (found, expected)]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    if manifold.vector_space:  # coordinates on the hyperboloid are of the size of e^40 there
+        torch.testing.assert_close(*gradients, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("cls", [KernelDensity, AdaptiveKernelDensity, KentMixture])
+def test_a_fit_needs_points_that_count(cls):
+    """In either part; `rsgm.fit` holds out some that do."""
+    sphere = Sphere(2)
+    x = sphere.random_uniform(40, 3, generator=torch.Generator().manual_seed(0))
+    ones, zeros = torch.ones(20), torch.zeros(20)
+    for train, val, weights, words in (
+        (x[:20], x[20:], (ones, zeros), "all weights of the validation points are zero"),
+        (x[:20], x[20:], (zeros, ones), "all weights of the training points are zero"),
+        (x[:0], x[20:], None, "found no training points"),
+        (x[:20], x[:0], None, "found no validation points"),
+    ):
+        with pytest.raises(ValueError, match=f"{cls.__name__}: {words}"):
+            cls(sphere).fit_points(train, val, weights=weights)
+    weights = torch.zeros(40)
+    weights[:6] = 1
+    model = rsgm.fit(cls(sphere), x, weights=weights)
+    assert torch.isfinite(model.log_prob(x)).all()
+    with pytest.raises(ValueError, match="found 1 that counts"):
+        rsgm.fit(cls(sphere), x, weights=torch.eye(40)[0])
 
 
 def test_kernel_density_without_points():

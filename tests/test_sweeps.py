@@ -537,6 +537,28 @@ def test_a_sweep_from_anywhere_is_published(folder):
     assert "## My own" in (folder / "RESULTS.md").read_text()
 
 
+def test_records_of_another_sweep_of_the_same_name_are_kept(folder, capsys):
+    for name in ("a", "b"):
+        Path(name).mkdir()
+        Path(name, "s.yaml").write_text(f"config: {name}.yaml")
+        Path(f"{name}.yaml").write_text("model: A\n")
+    assert main(["sweep", "a/s.yaml", "--serial"]) == main(["results", "a/s.yaml"]) == 0
+    before = Path("results/s.jsonl").read_text()
+    assert main(["results", "b/s.yaml"]) == 2
+    assert "results/s.jsonl has 1 runs of another sweep of this name" in capsys.readouterr().err
+    assert Path("results/s.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("text", ['{"nll": {', "[]"])
+def test_torn_metrics_are_named(text, folder, capsys):
+    (folder / "s.yaml").write_text("config: a.yaml")
+    assert main(["sweep", "s.yaml", "--serial"]) == 0
+    (path,) = Path("runs/s").glob("*/version_0/metrics.json")
+    path.write_text(text)
+    assert main(["results", "s.yaml"]) == 2
+    assert f"{path}: found no metrics of a run" in capsys.readouterr().err
+
+
 def test_a_failure_does_not_replace_what_ended_well(folder):
     (folder / "s.yaml").write_text("config: a.yaml\n")
     assert main(["sweep", "s.yaml", "--serial"]) == 0

@@ -39,8 +39,8 @@ def rows(separator, *columns):
     return "".join(separator.join(map(str, cells)) + "\n" for cells in zip(*columns, strict=True))
 
 
-def put(folder: Path, text: str | bytes) -> str:
-    path = folder / "mine.csv"
+def put(folder: Path, text: str | bytes, name: str = "mine.csv") -> str:
+    path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return str(path)
 
@@ -483,6 +483,19 @@ def test_few_rows_do_not_look_like_radians(tmp_path):
     assert len(TorusData(path=put(tmp_path, text), angles=["phi", "psi"]).points()) == 9
     with pytest.raises(ValueError, match="look like radians"):
         TorusData(path=put(tmp_path, text + "1.5,2\n"), angles=["phi", "psi"]).points()
+
+
+@pytest.mark.parametrize("names", ["lat,lon", "x,y,z"])
+def test_rows_in_another_unit_than_those_of_training(names, tmp_path):
+    data = EarthData(path=put(tmp_path, "lat,lon\n" + rows(",", LAT, LON)))
+    data.setup()
+    lat, lon = np.radians(LAT), np.radians(LON)
+    space = (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
+    other = put(tmp_path, f"{names}\n" + rows(",", *((lat, lon) if names == "lat,lon" else space)), name="other.csv")
+    with pytest.warns(
+        UserWarning, match=r"other.csv: .* which look like radians or coordinates of space; they are read"
+    ):
+        data.read_rows(other)
 
 
 def test_rows_without_an_angle_are_skipped(tmp_path):

@@ -64,6 +64,11 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
             plan = Sweep.read(file)
             path = _RESULTS / f"{plan.name}.jsonl"
             known, here = sweeps.read(path), sweeps.collect(plan, options.runs / plan.name)
+            if known and not known.keys() & {trial.key for trial in plan.trials}:
+                raise SweepError(
+                    f"{path} has {len(known)} runs of another sweep of this name, and none of {file}; give the file "
+                    "another name."
+                )
             # what failed here and ended well before, with the same settings, is no news
             known |= {key: record for key, record in here.items() if not _is_better(known.get(key), record)}
             kept = [known[trial.key] for trial in plan.trials if trial.key in known]

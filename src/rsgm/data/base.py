@@ -4,6 +4,7 @@
 # annotations of a class does not look into the modules of its bases for their names.
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from rsgm.distributions import EuclideanLaw
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
 from rsgm.seeding import generator_from
+
+#: share of the spread of a coordinate beyond which the steps of single precision are too coarse for it
+_COARSE = 1e-2
 
 #: most training points that a checkpoint keeps
 _KEPT = 1000
@@ -267,6 +271,21 @@ class ManifoldData(LightningDataModule, ABC):
         for name in PARTS:
             if (weight := self.part_weights(name)) is not None and not bool(weight.any()):
                 raise ValueError(f"All weights of the {name} part are zero. Expected some that are positive.")
+        self._warn_of_rounding(self.train.points)
+
+    def _warn_of_rounding(self, points: Tensor) -> None:
+        """Networks see points in single precision, which far from the origin does not tell them apart."""
+        if points.is_floating_point() and len(points):
+            size, spread = points.abs().flatten(1).amax(0), points.flatten(1).std(0, correction=0)
+            k = int((size / spread.clamp_min(torch.finfo(spread.dtype).tiny) * (spread > 0)).argmax())
+            step = float(size[k]) * torch.finfo(torch.float32).eps
+            if step > _COARSE * float(spread[k]) > 0:
+                warnings.warn(
+                    f"Coordinate {k} of the points is as large as {float(size[k]):.4g} and varies by "
+                    f"{float(spread[k]):.4g}; networks see it in single precision, in steps of {step:.2g}. Subtract "
+                    "its mean, or read the points as TableData, which standardises numbers.",
+                    stacklevel=3,
+                )
 
     def part_weights(self, name: str) -> Tensor | None:
         """What each point of ``train``, ``val`` or ``test`` counts (N,), float64; None where all count the same."""

@@ -45,6 +45,10 @@ class Factor(ABC):
             ValueError: numbers that are not what they should be
         """
 
+    def in_radians(self, values: Floats) -> bool:
+        """Whether rows ``(N, columns)`` that are read as degrees look like radians."""
+        return False
+
     @property
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`, once a file is known: by default the field ``names`` of a factor."""

@@ -12,7 +12,7 @@ from typing_extensions import Self, override
 
 from rsgm.data.factors import Factor
 from rsgm.data.names import Column, Floats, Named, Names, Unit, angle, half_turn, plain
-from rsgm.data.tables import refuse_radians
+from rsgm.data.tables import like_radians, refuse_radians
 from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 
 #: names of a declination and a right ascension, which are a latitude and a longitude
@@ -51,15 +51,21 @@ class PlaceFactor(Factor):
 
     @override
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
-        lat, lon = values.T
+        lon = values[:, 1]
         if self.unit is None and on_the_sky(names) and len(lon) >= 10 and lon.min() >= 0 and lon.max() <= 24:
             raise ValueError(
                 f"{path}: all right ascensions are in [{lon.min():.4g}, {lon.max():.4g}]. Expected degrees, these may "
                 "be hours: multiply them by 15, or say --data.unit=degrees to have them read as they are."
             )
-        if self.unit is None and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi:
+        if self.in_radians(values):
             refuse_radians(path, values)
         return replace(self, names=tuple(names), from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
+
+    @override
+    def in_radians(self, values: Floats) -> bool:
+        lat, lon = values.T
+        near = len(lat) > 0 and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi
+        return self.unit is None and bool(near) and like_radians(values)
 
     @property
     @override

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -138,17 +138,12 @@ def like_radians(values: Floats) -> bool:
     return bool(len(values) >= 10 and np.abs(values).max() <= 2 * np.pi * (1 + 1e-6) and (values % 1).any())
 
 
-def refuse_radians(path: Path, values: Floats) -> None:
-    """Numbers (N, n) are degrees.
-
-    Raises:
-        ValueError: they look like radians
-    """
-    if like_radians(values):
-        raise ValueError(
-            f"{path}: all numbers are in [{values.min():.4g}, {values.max():.4g}]. Expected degrees, these look like "
-            "radians: --data.unit=radians reads them so, --data.unit=degrees as they are."
-        )
+def refuse_radians(path: Path, values: Floats) -> NoReturn:
+    """Raise a ValueError that says that numbers (N, n) look like radians."""
+    raise ValueError(
+        f"{path}: all numbers are in [{values.min():.4g}, {values.max():.4g}]. Expected degrees, these look like "
+        "radians: --data.unit=radians reads them so, --data.unit=degrees as they are."
+    )
 
 
 def _choose(path: Path, rows: TextRows, wanted: Wanted) -> Choice:

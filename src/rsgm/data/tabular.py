@@ -2,6 +2,7 @@
 
 # Annotations are not postponed: see `rsgm.data.base`.
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -204,8 +205,8 @@ class Tabular(ReadData, ABC):
         reading = self._reading
         # a file without names has the columns of the other; places that the user gave are of it too
         header = () if self.columns else reading.header
-        table = self._read(
-            Path(path).expanduser(), reading.factors, self.context_names, header=header, skip_bad=skip_bad
+        table = self._read_further(
+            Path(path).expanduser(), reading, self.context_names, header=header, skip_bad=skip_bad
         )
         context = None if reading.covariates is None else reading.covariates.encode(table.beside)
         return Rows(table.header or reading.header, table.cells, reading.points(table.values), context)
@@ -238,7 +239,7 @@ class Tabular(ReadData, ABC):
         _ = self._reading
         path, before = Path(path).expanduser(), len(self.rows.values)
         used, file = self._used
-        table = self._read(path, self._learned.factors, *self._beside)
+        table = self._read_further(path, self._learned, *self._beside)
         self._tables.append(table)
         self._used = (
             Table(
@@ -328,7 +329,7 @@ class Tabular(ReadData, ABC):
     def _tables(self) -> list[Table]:
         """Of the file, and of those of parts."""
         further = [
-            self._read(Path(self._files[name]).expanduser(), self._learned.factors, *self._beside)
+            self._read_further(Path(self._files[name]).expanduser(), self._learned, *self._beside)
             for name in self._given
         ]
         return [self._first[0], *further]
@@ -372,6 +373,19 @@ class Tabular(ReadData, ABC):
             covariates = Covariates.learn(self.context_names, self.categories or (), table.beside, PlaceFactor())
         reading = Reading(learned, covariates)
         return table._replace(values=reading.normal(table.values)), reading
+
+    def _read_further(self, path: Path, known: Reading, *beside: Sequence[str], **options: Any) -> Table:
+        """A file that is read as another was, with a warning where its unit seems to be another."""
+        table = self._read(path, known.factors, *beside, **options)
+        for factor, values in known.each(table.values):
+            if factor.in_radians(values):
+                warnings.warn(
+                    f"{path}: all numbers of {', '.join(factor.header)} are in [{values.min():.4g}, "
+                    f"{values.max():.4g}], which look like radians or coordinates of space; they are read as degrees, "
+                    "as those of training are.",
+                    stacklevel=3,
+                )
+        return table
 
     def _read(
         self,

@@ -19,7 +19,7 @@ from rsgm.data.base import ManifoldData
 from rsgm.data.factors import Factor
 from rsgm.data.names import Column, Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
 from rsgm.data.sources import Found, locate
-from rsgm.data.tables import refuse_radians
+from rsgm.data.tables import like_radians, refuse_radians
 from rsgm.data.tabular import Tabular
 from rsgm.manifolds import Torus
 from rsgm.seeding import generator_from
@@ -66,10 +66,14 @@ class AngleFactor(Factor):
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
         if not (self.angles or self.columns):
             refuse_counts(path, names, values)
-        if self.unit is None:
+        if self.in_radians(values):
             refuse_radians(path, values)
         from_zero = (values.max(0) > half_turn(self.unit)) & (values.min(0) >= 0)
         return replace(self, names=tuple(names), from_zero=tuple(from_zero.tolist()))
+
+    @override
+    def in_radians(self, values: Floats) -> bool:
+        return self.unit is None and like_radians(values)
 
     @property
     @override

@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from rsgm.arguments import require_instance
 from rsgm.data import ManifoldData, PointsData
 from rsgm.evaluation.audited import (
     Claimed,
@@ -27,9 +28,13 @@ from rsgm.evaluation.evaluate import Evaluation, resolution
 from rsgm.evaluation.figures import contexts_in_turn
 from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
+from rsgm.manifolds.places import label_places
 from rsgm.metrics import Integral, compare_points, summary
 from rsgm.models import GenerativeModel
 from rsgm.progress import visible
+
+#: places, below which points cannot be split for kernels around them
+_FEWEST = 10
 
 
 class Audit(NamedTuple):
@@ -73,13 +78,14 @@ def audit(
         log_prob: log-densities ``(n,)`` of points ``(n, *manifold.shape)``, float64, by the Riemannian volume, in nats
         sample: a function that draws n points; or points; or points and their log-densities
         scored: test points and their log-densities, where ``log_prob`` is not at hand
-        grid: points all over the manifold, their log-densities, and the volumes that they stand for: those of
-            `Manifold.grid`, or 1 / (n q) of n draws of a law with the density q
+        grid: points all over the manifold, their log-densities, and the volumes of the cells that they stand for, such
+            as those of `Manifold.grid`
         manifold: where the points live; by default the model's or the data's
         data: a data set with its splits, whose train part the density was fitted to, or points
         samples: how many to draw
 
     Raises:
+        TypeError: for a model that is none
         ValueError: nothing to examine, no manifold, or what are no points or no log-densities
         SolveError: where a model's likelihood could not be computed
 
@@ -99,6 +105,8 @@ def audit(
             f"audit: found {' and '.join(names)}. A model is examined alone, and log_prob is asked itself about what "
             "scored and grid would say: leave the others out."
         )
+    if model is not None:
+        require_instance(model, GenerativeModel, "audit: model, beside which functions are log_prob= and sample=,")
     own_split = isinstance(data, ManifoldData)
     manifold = _manifold(manifold, model, data if own_split else None)
     if data is not None:
@@ -221,6 +229,8 @@ def _integral(
         points, log_density = known
         if data is None:
             # kernels around some, weighted by the others
+            if len(label_places(points[::2]).unique()) < _FEWEST:
+                return None
             data = PointsData(law.manifold, points[::2])
             data.setup()
             points, log_density = points[1::2], log_density[1::2]
@@ -246,7 +256,10 @@ def _by_density(tested: ScoredPoints | None, drawn: ScoredPoints | None) -> dict
         distance = _distance(tested.log_density, count, drawn.log_density)
         # rows of one place are one observation, and those of unequal weights fewer than there are (Kish 1965)
         alone = min(float(places), float(count.sum() ** 2 / count.square().sum()))
-        p_value = float(stats.kstwo.sf(distance, max(1, round(n * alone / (n + alone)))))
+        if alone == len(count):
+            p_value = float(stats.ks_2samp(tested.log_density.numpy(), drawn.log_density.numpy()).pvalue)
+        else:
+            p_value = float(stats.kstwo.sf(distance, max(1, round(n * alone / (n + alone)))))
         found["calibration"] = {"distance": distance, "p_value": p_value, "places": places, "samples": n}
     return found
 

@@ -107,7 +107,13 @@ def points_of(manifold: Manifold, points: Points, name: str) -> Tensor:
 
 def numbers_of(values: Points, n: int, name: str) -> Tensor:
     """As many numbers as there are points, in double precision; minus infinity is the logarithm of one."""
-    found = torch.as_tensor(values).detach().double().cpu()
+    try:
+        found = torch.as_tensor(values)
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(f"audit: {name}: found {type(values).__name__}, expected ({n},) real numbers.") from None
+    if found.is_complex():
+        raise ValueError(f"audit: {name}: found complex numbers, expected real ones.")
+    found = found.detach().double().cpu()
     if found.shape != (n,):
         raise ValueError(f"audit: {name}: found numbers of shape {tuple(found.shape)} for {n} points, expected ({n},).")
     bad = int((found.isnan() | (found == math.inf)).sum())

@@ -64,7 +64,7 @@ class KernelBaseline(NamedTuple):
         """Draws ``(n, *shape)``, each under its context."""
         if self.classes is None:
             return self.parts[0].sample(n, seed=seed)
-        of, found = self.classes.of(context), self.parts[0].points.new_zeros(n, *self.parts[0].manifold.shape).float()
+        of, found = self.classes.of(context), self.parts[0].points.new_zeros(n, *self.parts[0].manifold.shape)
         for k, part in enumerate(self.parts):
             found[of == k] = part.sample(int((of == k).sum()), seed=seed_from("class", seed, k))
         return found

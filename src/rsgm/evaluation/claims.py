@@ -18,6 +18,8 @@ _OFF, _FAR = 0.01, 0.05
 _SIGMAS, _NATS = 2.0, 1e-3
 #: p-value below which samples and test points differ
 _P_VALUE = 0.01
+#: places, and samples, fewer of which differ significantly only where they have nothing in common
+_FEWEST = 10
 #: over the sentences of each verdict
 HEADINGS = {"yes": "What may be claimed", "no": "What may not be claimed", "open": "What has not been shown"}
 _UNTIL = "Until it is shown, -log p is not known to be a negative log-likelihood."
@@ -80,15 +82,16 @@ def _numbers(found: dict[str, Any]) -> Iterator[str]:
 
 def _integral(found: dict[str, Any]) -> Iterator[Claim]:
     integral, what = found["integral"], "That the density integrates to one"
-    if integral is None and found["nll"] is None and found["sample_nll"] is None:
+    if integral is None and found["of"] == "samples" and found["sample_nll"] is None:
         yield Claim("open", "Any likelihood: no density was given.")
         return
     if integral is None:
         yield Claim(
             "open",
-            f"{what}: log-densities of single points do not tell. Give the density itself (log_prob) with samples, or "
-            "its values all over the manifold with the volume of each point (grid). Of conditional densities only "
-            f"flows are integrated, and in infinite volume others up to six dimensions. {_UNTIL}",
+            f"{what}: log-densities of single points do not tell. Give the density itself (log_prob) with samples, "
+            "dozens at least, or its values all over the manifold with the volume of each point (grid). Of "
+            "conditional densities only flows are integrated, and in infinite volume others up to six dimensions. "
+            f"{_UNTIL}",
         )
         return
     value, error = integral["value"], integral["standard_error"]
@@ -112,6 +115,8 @@ def _integral(found: dict[str, Any]) -> Iterator[Claim]:
         return
     if abs(value - 1) <= max(_OFF, 3 * error):
         text = f"The density integrates to one ({_value(integral)}): its -log p is a negative log-likelihood."
+        if error and integral["near"] != "samples":
+            text += " Peaks narrower than the distance between nodes would not be seen: samples show them."
         yield Claim("yes", text)
         return
     if abs(value - 1) <= _FAR:
@@ -164,9 +169,9 @@ def _baselines(found: dict[str, Any]) -> Iterator[Claim]:
         shift, error = math.log(integral["value"]), (integral["standard_error"] or 0.0) / integral["value"]
         it = "The density, divided by its integral,"
     if excess is not None and excess["standard_error"] is not None:
-        mean, error = excess["mean"] + shift, math.hypot(error, excess["standard_error"])
+        mean, least = excess["mean"] + shift, max(math.hypot(_SIGMAS * error, _margin(excess)), _NATS)
+        error = math.hypot(error, excess["standard_error"])
         difference = f"by {abs(mean):.3f} ± {error:.3f} nats on {on}, point by point"
-        least = max(_SIGMAS * error, _NATS)
         if mean < -least:
             yield Claim("yes", f"{it} is better than a kernel density {difference}.")
         elif mean > least:
@@ -198,9 +203,12 @@ def _likelihood_of_samples(found: dict[str, Any]) -> Iterator[Claim]:
     if drawn is None or tested is None:
         return
     difference = drawn["mean"] - tested["mean"]
-    error = math.hypot(drawn["standard_error"] or 0.0, tested["standard_error"] or 0.0)
+    if drawn["standard_error"] is None or tested["standard_error"] is None:
+        yield Claim("open", "That samples are as likely as test points: one alone says nothing of their mean.")
+        return
+    error = math.hypot(drawn["standard_error"], tested["standard_error"])
     amount = f"by {abs(difference):.3f} ± {error:.3f} nats of mean -log p"
-    if abs(difference) <= _SIGMAS * error:
+    if abs(difference) <= max(_NATS, _margin(drawn, tested)):
         yield Claim("yes", f"Samples are as likely as test points: they differ {amount}.")
         return
     more, width = ("less", "wider") if difference > 0 else ("more", "narrower")
@@ -217,7 +225,9 @@ def _calibration(found: dict[str, Any]) -> Iterator[Claim]:
     if row is None:
         return
     text = f"largest difference {row['distance']:.3f}, p-value {row['p_value']:.2g}, {row['places']} places"
-    if row["p_value"] >= _P_VALUE:
+    if row["p_value"] >= _P_VALUE and min(row["places"], row["samples"]) < _FEWEST:
+        yield Claim("open", f"Calibration, of which so few points say little ({text}).")
+    elif row["p_value"] >= _P_VALUE:
         yield Claim("yes", f"It is calibrated: log-densities of samples and of test points have one law ({text}).")
     else:
         yield Claim("no", f"Calibration: log-densities of samples and of test points differ in law ({text}).")
@@ -256,6 +266,20 @@ def _distances(found: dict[str, Any]) -> Iterator[Claim]:
             "That samples are fresh: their nearest neighbours are test points more often than those of fresh data "
             f"(1-NN accuracy {row['value']:.3f}, fresh data {row['floor']:.3f}); they may repeat test points.",
         )
+
+
+def _margin(*means: dict[str, Any]) -> float:
+    """Beyond what a mean, or a difference of two, is not zero, as far beyond as two standard errors of many places.
+
+    By Student's law, of as many degrees of freedom as there are places less one; of two means by Welch 1947, Biometrika
+    34.
+    """
+    squares = [(row["standard_error"] ** 2, row["places"] - 1) for row in means]
+    total = sum(square for square, _ in squares)
+    if not total:
+        return 0.0
+    freedom = total**2 / sum(square**2 / n for square, n in squares)
+    return float(stats.t.isf(stats.norm.sf(_SIGMAS), freedom)) * math.sqrt(total)
 
 
 def _value(integral: dict[str, Any]) -> str:

@@ -28,7 +28,8 @@ def summary(
     Arguments:
         values: (n,)
         places: (n,) labels of the places of the values; None where all are distinct
-        weights: (n,) what each counts: two is the same as the value twice at its place; None where all count the same
+        weights: (n,) what each counts: two is the same as the value twice at its place, zero as no value; None where
+            all count the same
 
     Raises:
         ValueError: where values are not finite
@@ -39,6 +40,10 @@ def summary(
         >>> summary(torch.tensor([1.0, 3.0]), weights=torch.tensor([2.0, 2.0]))["mean"]
         2.0
     """
+    if weights is not None:  # what counts nothing is no observation
+        counts = weights > 0
+        values, weights = values[counts.to(values.device)], weights[counts]
+        places = None if places is None else places[counts.to(places.device)]
     n = len(values)
     if n == 0:
         return None

@@ -41,8 +41,21 @@ class Distances(NamedTuple):
 
     @classmethod
     def of(cls, manifold: Manifold, samples: Tensor, reference: Tensor) -> Distances:
-        """Those of points ``(n, *shape)`` and ``(m, *shape)``."""
+        """Those of points ``(n, *shape)`` and ``(m, *shape)``.
+
+        Raises:
+            ValueError: for a set without points, or with one that is not finite
+        """
+        _require_points("samples", samples)
+        _require_points("reference points", reference)
         return cls(within(manifold, samples), within(manifold, reference), distances(manifold, samples, reference))
+
+
+def _require_points(name: str, points: Tensor) -> None:
+    bad = int((~torch.isfinite(points.flatten(1))).any(1).sum()) if len(points) else 0
+    if bad or not len(points):
+        found = f"{bad} of {len(points)} that are not finite" if bad else "none"
+        raise ValueError(f"{name}: found {found}, expected finite points; leave the others out.")
 
 
 def distances(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
@@ -79,7 +92,7 @@ def mmd(d: Distances) -> float:
     ``src/eval/mmd.py``, at commit 4d0e443. On the kernel, Feragen, Lauze and Hauberg 2015, arXiv:1411.0296.
     """
     samples, reference, between = (float(part.square().neg_().exp_().mean()) for part in d)
-    return math.sqrt(max(0.0, samples + reference - 2 * between))
+    return math.sqrt(max(samples + reference - 2 * between, 0.0))  # in this order NaN stays NaN
 
 
 def squared_mmd(d: Distances) -> float:
@@ -194,7 +207,13 @@ def compare_points(
     Returns:
         ``n``, the numbers of sets, and for each of `METRICS` ``{value, floor, floor_sd}`` and the value of each of the
         others; None where n is less than two
+
+    Raises:
+        ValueError: for samples or reference points that are not finite
     """
+    for name, points in {"samples": samples, "reference points": reference, **(others or {})}.items():
+        if len(points):
+            _require_points(name, points)
     n = min(_POINTS, len(samples), len(reference))
     n = min(n, len(fresh(n, generator_from("fresh points"))))
     if n < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
@@ -162,7 +163,8 @@ class GenerativeModel(nn.Module, ABC):
     ) -> Tensor:
         """Points ``(*sample_shape, *manifold.shape)``; equal for equal ``seed``, fresh without one.
 
-        They are drawn in parts: any number of points are no matter of memory.
+        They are drawn in parts: any number of points are no matter of memory. They are of torch's default type; where
+        space is not compact, those of kernel densities, splines and mixtures of models are float64.
 
         Arguments:
             sample_shape: as in `torch.distributions`; an int n stands for ``(n,)``
@@ -186,7 +188,9 @@ class GenerativeModel(nn.Module, ABC):
         generator, sizes = self.generator(seed), [min(_DRAWN, n - start) for start in range(0, n, _DRAWN)]
         contexts = [None] * len(sizes) if given is None else given.split(_DRAWN)
         parts = [self.draw(size, part, generator) for size, part in zip(sizes, contexts, strict=True)]
-        return torch.cat(parts).reshape(*shape, *self.manifold.shape)
+        points = torch.cat(parts).reshape(*shape, *self.manifold.shape)
+        # single precision keeps the coordinates of compact manifolds, not those of any size
+        return points if math.isinf(self.manifold.log_volume) else points.to(torch.get_default_dtype())
 
     def log_prob(self, x: Tensor | ArrayLike, context: Tensor | ArrayLike | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.
@@ -256,6 +260,16 @@ class GenerativeModel(nn.Module, ABC):
     def fitted(self) -> bool:
         """Whether a model that is fitted in one pass has had its points; others are as they are."""
         return True
+
+    def require_data(self, train: Tensor, val: Tensor, weights: Weights | None) -> None:
+        """Raise a ValueError where `fit_points` is given a part without points, or without any that counts."""
+        for k, (name, points) in enumerate((("training", train), ("validation", val))):
+            if not len(points):
+                raise ValueError(f"{type(self).__name__}: found no {name} points, expected some.")
+            if weights is not None and not bool((weights[k] > 0).any()):
+                raise ValueError(
+                    f"{type(self).__name__}: all weights of the {name} points are zero, expected some above zero."
+                )
 
     def require_fitted(self) -> None:
         """Raise a RuntimeError before `fit_points`."""

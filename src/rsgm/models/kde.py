@@ -18,6 +18,8 @@ from rsgm.progress import bar, visible
 
 #: the smallest sum of kernels whose inverse is a number
 _SEEN = torch.finfo(torch.float64).tiny
+#: pairs of centres and far points, times widths, that are held at a time
+_PAIRS = 2**22
 
 
 class KernelDensity(GenerativeModel):
@@ -70,6 +72,7 @@ class KernelDensity(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """Keep the training points; fit the weights of the widths on the validation points."""
+        self.require_data(train, val, weights)
         self.points, self.counts = self.manifold.projx(train.to(self.widths)), self.counts[:0]
         if weights is not None:
             counts = weights[0].to(self.points)
@@ -99,7 +102,13 @@ class KernelDensity(GenerativeModel):
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""
-        return LogProb((self.log_parts(x) + self.weights.log()).logsumexp(1), 0.0)
+        terms = self.log_parts(x) + self.weights.log()
+        beyond = terms.amax(1) == -math.inf
+        if x.is_cuda or x.is_meta:  # where no value is looked at
+            terms = torch.where(beyond[:, None], self._far(x), terms)
+        elif beyond.any():
+            terms = terms.index_put((beyond,), self._far(x[beyond]))
+        return LogProb(terms.logsumexp(1), 0.0)
 
     @override
     def resolution(self) -> float:
@@ -125,3 +134,17 @@ class KernelDensity(GenerativeModel):
         log_sums = torch.where(seen, torch.where(seen, sums, 1.0).log(), sums.detach().log())
         log_kernels = log_sums + (self.manifold.bump_log_constant(self.widths) - log_count)
         return torch.cat([uniform, log_kernels], 1)
+
+    def _far(self, x: Tensor) -> Tensor:
+        """The terms of the density at points that no kernel reaches in double precision, by their logarithms."""
+        x = self.manifold.projx(x.to(self.points))
+        rates, found = 0.5 * self.widths.pow(-2), x.new_full((len(x), len(self.widths)), -math.inf)
+        log_counts = self.counts.log() if len(self.counts) else rates.new_zeros(len(self.points))
+        some = max(1, _PAIRS // (len(rates) * max(1, len(x))))
+        for start in range(0, len(self.points), some):
+            own = slice(start, start + some)
+            square, log_factor = self.manifold.bump_pair(x[:, None], self.points[own])
+            terms = (log_factor + log_counts[own])[..., None] - square[..., None] * rates
+            found = torch.logaddexp(found, terms.logsumexp(1))
+        log_kernels = found + self.manifold.bump_log_constant(self.widths) - log_counts.logsumexp(0)
+        return torch.cat([torch.full_like(found[:, :1], -math.inf), log_kernels], 1) + self.weights.log()

@@ -62,6 +62,7 @@ class KentMixture(GenerativeModel):
 
     def fit_points(self, train: Tensor, val: Tensor, seed: int = 0, weights: Weights | None = None) -> None:
         """EM on the training points from each start; the validation points choose."""
+        self.require_data(train, val, weights)
         train, val = (self.manifold.projx(x.to(self.frames)) for x in (train, val))
         # one in the mean: a component must not stand for less than a point
         counts = [] if weights is None else [weights[0].to(train) / weights[0].to(train).mean()]
@@ -79,7 +80,7 @@ class KentMixture(GenerativeModel):
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
-        return self._law().draw(n, generator).float()
+        return self._law().draw(n, generator)
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""

@@ -169,10 +169,10 @@ class _Every:
 def or_uniform(manifold: Manifold, near: Tensor, uniform: Tensor, generator: torch.Generator) -> Tensor:
     """Draws ``(n, *shape)`` of kernels, in their place of the uniform law where ``uniform`` ``(n,)`` says so."""
     if math.isinf(manifold.log_volume):  # there is none, and its weight is zero
-        return near.float()
+        return near
     n, shape = len(near), manifold.shape
     anywhere = manifold.random_uniform(n, *shape, generator=generator, dtype=near.dtype, device=near.device)
-    return torch.where(uniform.reshape(n, *(1,) * len(shape)), anywhere, near).float()
+    return torch.where(uniform.reshape(n, *(1,) * len(shape)), anywhere, near)
 
 
 def _fall(manifold: Manifold, gap: Tensor, rate: Tensor) -> Tensor:

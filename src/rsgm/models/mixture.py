@@ -96,6 +96,7 @@ class ModelMixture(GenerativeModel):
                 part.fit_points(train, val, seed, weights)
         if self._given is not None:
             return
+        self.require_data(train, val, weights)
         log_parts = torch.stack([part.likelihoods(val).value.to(self.weights) for part in self.models], 1)
         # what no part reaches says nothing of their weights
         reached = torch.isfinite(log_parts).any(1)
@@ -106,11 +107,11 @@ class ModelMixture(GenerativeModel):
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A part for each point, then draws from each part."""
         index = choose(self.weights, n, generator)
-        x = torch.empty(n, *self.manifold.shape, device=self.device)
+        x = torch.empty(n, *self.manifold.shape, dtype=torch.float64, device=self.device)
         for k, part in enumerate(self.models):
             rows = (index == k).nonzero()[:, 0]
             if len(rows):
-                x[rows] = part.draw(len(rows), None if context is None else context[rows], generator)
+                x[rows] = part.draw(len(rows), None if context is None else context[rows], generator).double()
         return x
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
@@ -130,7 +131,9 @@ class ModelMixture(GenerativeModel):
 
     @override
     def resolution(self) -> float | None:
-        return min((scale for part in self.models if (scale := part.resolution()) is not None), default=None)
+        # a part without a limit has peaks of any width, and so has the mixture
+        scales = [part.resolution() for _, part in self.parts()]
+        return None if None in scales else min(scales)
 
     @override
     def rough(self) -> GenerativeModel:

@@ -81,7 +81,14 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
         if not failure.exists():
             return None
         return failed(trial, failure.read_text())
-    metrics = json.loads(path.read_text())
+    try:
+        metrics = json.loads(path.read_text())
+        if not isinstance(metrics, Mapping):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise SweepError(
+            f"{path}: found no metrics of a run ({error}); remove the file, and the sweep scores the run again."
+        ) from None
     found = {place: _short(at(metrics, place)) for place in (*NUMBERS, *sweep.further)}
     return Record(trial.key, trial.digest, {place: value for place, value in found.items() if value is not None})
 

@@ -155,8 +155,13 @@ def _parts(data: LightningDataModule) -> tuple[Tensor, Tensor, Weights | None]:
 def _held_out(data: PointsData, seed: int) -> tuple[Tensor, Tensor, Weights | None]:
     """Training and validation points of data in memory, a tenth of them for validation, and what they count."""
     points, weights = data.rows().points, data.weights()
+    if weights is not None:  # a part must not be of points that count nothing
+        points, weights = points[weights > 0], weights[weights > 0]
     if len(points) < 2:
-        raise ValueError("fit: a model that is fitted in one pass holds points out, so it needs two or more; found 1.")
+        found = "" if weights is None else " that counts"
+        raise ValueError(
+            f"fit: a model that is fitted in one pass holds points out, so it needs two or more; found 1{found}."
+        )
     order = torch.randperm(len(points), generator=generator_from("fit", seed))
     held_out = max(1, len(order) // 10)
     val, train = order[:held_out], order[held_out:]
