@@ -94,9 +94,10 @@ def test_values_at_the_ends():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: LinearBeta(beta_0=0.0), "LinearBeta: beta_0 must be positive, found 0"),
-        (lambda: LinearBeta(beta_1=-1.0), "LinearBeta: beta_1 must be positive, found -1"),
-        (lambda: LinearBeta(beta_1=math.nan), "LinearBeta: beta_1 must be positive, found nan"),
+        (lambda: LinearBeta(beta_0=0.0), "LinearBeta: beta_0 must be positive and finite, found 0"),
+        (lambda: LinearBeta(beta_1=-1.0), "LinearBeta: beta_1 must be positive and finite, found -1"),
+        (lambda: LinearBeta(beta_1=math.nan), "LinearBeta: beta_1 must be positive and finite, found nan"),
+        (lambda: LinearBeta(beta_1=math.inf), "LinearBeta: beta_1 must be positive and finite, found inf"),
         (lambda: QuadraticBeta(beta_0=0.0), "QuadraticBeta: beta_0 must be positive"),
         (lambda: QuadraticBeta(beta_0=2.0, beta_1=2.0), "beta_1 must exceed beta_0 = 2.0, found 2.0"),
         (lambda: ConstantBeta(0.0), "ConstantBeta: rate must be positive"),

@@ -49,7 +49,7 @@ def summary(
         return None
     bad = int((~torch.isfinite(values)).sum())
     if bad:
-        raise ValueError(f"summary: {bad} of {n} values are not finite, and have no mean; leave these rows out.")
+        raise ValueError(f"{bad} of {n} log-densities are not finite, and have no mean; leave these rows out.")
     labels = torch.arange(n) if places is None else torch.unique(places.cpu(), return_inverse=True)[1]
     value = values.detach().cpu().double()
     weight = torch.ones_like(value) if weights is None else weights.detach().cpu().double()

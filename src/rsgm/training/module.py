@@ -288,7 +288,7 @@ def unpack(batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
     if isinstance(batch, Sequence) and 1 <= len(batch) <= 3 and isinstance(batch[0], Tensor):
         return (*batch, None, None)[:3]
     found = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, Sequence) else "")
-    raise ValueError(f"expected a batch of points, or of points, their context and their weights; found {found}.")
+    raise ValueError(f"expected a batch of points, or of points and their context, found {found}; weights are third.")
 
 
 def _require_state(checkpoint: dict[str, Any]) -> None:
