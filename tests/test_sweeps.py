@@ -627,6 +627,8 @@ def test_numbers_of_a_row(folder):
 @pytest.mark.parametrize("line", ["{", "[1]", '{"key": 1}', '{"key": "a", "digest": "b", "numbers": {}, "more": 1}'])
 def test_a_torn_record_is_named_by_its_line(line, folder):
     good = json.dumps(Record("a", "b", {})._asdict())
+    (folder / "r.jsonl").write_text(f"{good}\n\n")
+    assert list(sweeps.read(folder / "r.jsonl")) == ["a"]
     (folder / "r.jsonl").write_text(f"{good}\n{line}\n")
     with pytest.raises(SweepError, match=r"r.jsonl:2: no record"):
         sweeps.read(folder / "r.jsonl")

@@ -4,6 +4,7 @@
 # annotations of a class does not look into the modules of its bases for their names.
 
 import hashlib
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -275,7 +276,7 @@ class ManifoldData(LightningDataModule, ABC):
 
     def _warn_of_rounding(self, points: Tensor) -> None:
         """Networks see points in single precision, which far from the origin does not tell them apart."""
-        if points.is_floating_point() and len(points):
+        if points.is_floating_point() and math.isinf(self.manifold.log_volume):
             size, spread = points.abs().flatten(1).amax(0), points.flatten(1).std(0, correction=0)
             k = int((size / spread.clamp_min(torch.finfo(spread.dtype).tiny) * (spread > 0)).argmax())
             step = float(size[k]) * torch.finfo(torch.float32).eps

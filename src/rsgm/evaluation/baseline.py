@@ -66,7 +66,7 @@ class KernelBaseline(NamedTuple):
             return self.parts[0].sample(n, seed=seed)
         of, found = self.classes.of(context), self.parts[0].points.new_zeros(n, *self.parts[0].manifold.shape)
         for k, part in enumerate(self.parts):
-            found[of == k] = part.sample(int((of == k).sum()), seed=seed_from("class", seed, k))
+            found[of == k] = part.sample(int((of == k).sum()), seed=seed_from("class", seed, k)).to(found)
         return found
 
 

@@ -107,6 +107,8 @@ def read(path: Path) -> dict[str, Record]:
     """
     found = {}
     for k, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+        if not line.strip():
+            continue
         try:
             record = Record(**json.loads(line))
         except (ValueError, TypeError):
