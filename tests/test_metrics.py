@@ -238,6 +238,18 @@ def test_nodes_bound_the_work(most):
     assert abs(found.value - 1) < 0.05
 
 
+def test_a_few_large_ratios_measure_nothing():
+    """In many dimensions nearly all ratios are zero: both the mean and its standard error are tiny, and say nothing."""
+    z = torch.randn(3000, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wide = -0.5 * z.square().sum(1) - 100 * math.log(2 * math.pi)
+    # another scale, whose integral is one as well
+    narrow = -0.5 * (z / 0.5).square().sum(1) - 100 * math.log(2 * math.pi * 0.25)
+    found = sampled_integral(z, narrow, wide)
+    assert found.value < 0.02
+    assert found.standard_error < 0.02
+    assert not found.measured
+
+
 def test_float32_densities_are_summed_in_float64():
     law = around(2, 0.3)
     found = integral(lambda x: law.log_prob(x).float(), Sphere(2))

@@ -537,16 +537,19 @@ def test_a_sweep_from_anywhere_is_published(folder):
     assert "## My own" in (folder / "RESULTS.md").read_text()
 
 
-def test_records_of_another_sweep_of_the_same_name_are_kept(folder, capsys):
+def test_records_of_another_sweep_of_the_same_name(folder, capsys):
+    """Are not dropped without a word."""
     for name in ("a", "b"):
         Path(name).mkdir()
         Path(name, "s.yaml").write_text(f"config: {name}.yaml")
         Path(f"{name}.yaml").write_text("model: A\n")
     assert main(["sweep", "a/s.yaml", "--serial"]) == main(["results", "a/s.yaml"]) == 0
     before = Path("results/s.jsonl").read_text()
-    assert main(["results", "b/s.yaml"]) == 2
-    assert "results/s.jsonl has 1 runs of another sweep of this name" in capsys.readouterr().err
+    assert main(["results", "a/s.yaml", "b/s.yaml"]) == 2
+    assert "found two files of one name" in capsys.readouterr().err
     assert Path("results/s.jsonl").read_text() == before
+    assert main(["results", "b/s.yaml"]) == 0
+    assert "0 runs; 1 are left; 1 of trials that b/s.yaml does not have are dropped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ['{"nll": {', "[]"])

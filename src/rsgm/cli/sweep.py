@@ -60,21 +60,20 @@ def results(args: list[str] | None = None, command: str = "rsgm results") -> int
     parser.add_argument("--runs", type=local_path, default=Path("runs"), help="Folder of all runs (default: runs).")
     options = parser.parse_args(args)
     with in_one_line(command) as failure:
+        if len({file.stem for file in options.files}) < len(set(options.files)):
+            raise SweepError("found two files of one name, under which results/ would keep both; rename one of them.")
         for file in options.files:
             plan = Sweep.read(file)
             path = _RESULTS / f"{plan.name}.jsonl"
             known, here = sweeps.read(path), sweeps.collect(plan, options.runs / plan.name)
-            if known and not known.keys() & {trial.key for trial in plan.trials}:
-                raise SweepError(
-                    f"{path} has {len(known)} runs of another sweep of this name, and none of {file}; give the file "
-                    "another name."
-                )
             # what failed here and ended well before, with the same settings, is no news
             known |= {key: record for key, record in here.items() if not _is_better(known.get(key), record)}
             kept = [known[trial.key] for trial in plan.trials if trial.key in known]
             sweeps.write(path, kept)
             left = len(sweeps.due(plan, {record.key: record for record in kept}))
-            print(f"{path}: {len(kept)} runs; {left} are left")
+            gone = len(known) - len(kept)
+            dropped = f"; {gone} of trials that {file} does not have are dropped" if gone else ""
+            print(f"{path}: {len(kept)} runs; {left} are left{dropped}")
         write_text(_PAGE, page(options.files))
         print(f"{_PAGE} written")
         return 0

@@ -256,7 +256,7 @@ def _by_density(tested: ScoredPoints | None, drawn: ScoredPoints | None) -> dict
         distance = _distance(tested.log_density, count, drawn.log_density)
         # rows of one place are one observation, and those of unequal weights fewer than there are (Kish 1965)
         alone = min(float(places), float(count.sum() ** 2 / count.square().sum()))
-        if alone == len(count):
+        if alone == len(count) and min(alone, n) < _FEWEST:  # where the law of many is wrong
             p_value = float(stats.ks_2samp(tested.log_density.numpy(), drawn.log_density.numpy()).pvalue)
         else:
             p_value = float(stats.kstwo.sf(distance, max(1, round(n * alone / (n + alone)))))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from rsgm.evaluation.report import POINT_NAMES, mean_with_error, points_line, with_error
+from rsgm.evaluation.report import POINT_NAMES, mean_with_error, points_line, why_not_measured, with_error
 
 #: how far from one an integral may be, if that is more than three of its standard errors, and how far at least that of
 #: no density is: errors of peaked densities are sometimes larger than they are estimated to be
@@ -104,7 +104,7 @@ def _integral(found: dict[str, Any]) -> Iterator[Claim]:
         yield Claim("open", "The error of the integral: a sum over given points misses what lies between them.")
         error = 0.0
     elif not integral["measured"]:
-        yield Claim("open", f"{what}: the standard error of its integral is {error:.3f}. {_UNTIL}")
+        yield Claim("open", f"{what} was not measured: {why_not_measured(error)}. {_UNTIL}")
         return
     elif value < 1 - max(_OFF, 3 * error) and integral["near"] != "samples":
         yield Claim(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rsgm.metrics import LARGEST_ERROR
+
 #: how a report calls the metrics
 NAMES = {
     "sliced_w2": "sliced W2",
@@ -27,6 +29,11 @@ POINT_NAMES = {
 def with_error(value: float, error: float | None, digits: int = 4) -> str:
     """A number, and its standard error where there is one."""
     return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.4f}")
+
+
+def why_not_measured(error: float) -> str:
+    """What keeps an integral with this standard error from being reported."""
+    return f"its standard error is {error:.3f}" if error > LARGEST_ERROR else "few nodes have nearly all of it"
 
 
 def mean_with_error(row: Mapping[str, Any] | None) -> str:
@@ -84,7 +91,7 @@ def report(metrics: dict[str, Any]) -> str:
         lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
     if metrics["normalisation_error"] is not None:
         value, error = metrics["normalisation"], metrics["normalisation_error"]
-        text = f"{value:.5f} ± {error:.5f}" if value is not None else f"not measured, its standard error is {error:.3f}"
+        text = f"{value:.5f} ± {error:.5f}" if value is not None else f"not measured, {why_not_measured(error)}"
         lines.append(f"{'integral of the density':<34} {text}  ({metrics['normalisation_method']})")
     if metrics["resolution"]:
         scale = metrics["resolution"]

@@ -123,6 +123,8 @@ def bits_per_dim(nll: Tensor, dim: int, levels: int) -> Tensor:
 
 #: largest standard error of an integral that is reported as measured
 LARGEST_ERROR = 0.02
+#: and largest part of the value that it may be
+_RELATIVE = 0.1
 
 
 class Integral(NamedTuple):
@@ -146,8 +148,13 @@ class Integral(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether the error is small enough to report the value; it is not where the error is NaN."""
-        return self.standard_error <= LARGEST_ERROR
+        """Whether the error is small enough to report the value; it is not where the error is NaN.
+
+        Nor is a mean of ratios whose error is not small beside it: where these are nearly all zero, as in hundreds of
+        dimensions, both are, whatever the integral is.
+        """
+        largest = LARGEST_ERROR if self.weights is not None else min(LARGEST_ERROR, _RELATIVE * abs(self.value))
+        return self.standard_error <= largest
 
 
 def integral(

@@ -16,7 +16,7 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation import Assessment, audit_evaluation
 from rsgm.evaluation.claims import HEADINGS
 from rsgm.evaluation.figures import contexts_in_turn
-from rsgm.evaluation.report import POINT_NAMES, mean_with_error
+from rsgm.evaluation.report import POINT_NAMES, mean_with_error, why_not_measured
 from rsgm.metrics import density_ranks
 from rsgm.plots.style import REFERENCE, SAMPLES
 from rsgm.report.page import Cell, Number, escaped, facts, image, page, table
@@ -147,7 +147,7 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
     yield _row("of its own draws", mean_with_error(metrics["sample_nll"]), text)
     if metrics["normalisation_error"] is not None:
         value, error = metrics["normalisation"], metrics["normalisation_error"]
-        shown = f"{value:.4f} ± {error:.4f}" if value is not None else f"not measured (± {error:.2g})"
+        shown = f"{value:.4f} ± {error:.4f}" if value is not None else f"not measured, {why_not_measured(error)}"
         text = f"Must be 1: else −log p is no likelihood. By {metrics['normalisation_method']}."
         yield _row("integral of the density", shown, text)
     if metrics["resolution"]:

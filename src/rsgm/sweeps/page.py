@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rsgm.metrics import LARGEST_ERROR
 from rsgm.sweeps.plan import Sweep, SweepError, load_yaml
 from rsgm.sweeps.records import NO_QUANTITIES, NUMBERS, Record
 from rsgm.sweeps.statistics import Interval, Row, candidates, rows
@@ -194,8 +195,9 @@ def _integral(row: Row) -> str:
     measured = [(value, error) for value, error in pairs if value is not None and error is not None]
     if not errors:
         return ""
-    if not measured:
-        return f"not measured, ± {min(errors):.2f} at best"
+    if not measured:  # an error may be small because nearly all ratios are zero
+        large = [error for error in errors if error > LARGEST_ERROR]
+        return f"not measured, ± {min(large):.2f} at best" if large else "not measured"
     mean = sum(value for value, _ in measured) / len(measured)
     error = math.sqrt(sum(error**2 for _, error in measured)) / len(measured)
     share = "" if len(measured) == len(pairs) else f" ({len(measured)} of {len(pairs)})"
