@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
@@ -163,8 +162,9 @@ class GenerativeModel(nn.Module, ABC):
     ) -> Tensor:
         """Points ``(*sample_shape, *manifold.shape)``; equal for equal ``seed``, fresh without one.
 
-        They are drawn in parts: any number of points are no matter of memory. They are of torch's default type; where
-        space is not compact, those of kernel densities, splines and mixtures of models are float64.
+        They are drawn in parts: any number of points are no matter of memory. They are float32,
+        as networks are; of kernel densities, and of mixtures of models, float64 where space is not compact, for
+        coordinates there are of any size.
 
         Arguments:
             sample_shape: as in `torch.distributions`; an int n stands for ``(n,)``
@@ -188,9 +188,7 @@ class GenerativeModel(nn.Module, ABC):
         generator, sizes = self.generator(seed), [min(_DRAWN, n - start) for start in range(0, n, _DRAWN)]
         contexts = [None] * len(sizes) if given is None else given.split(_DRAWN)
         parts = [self.draw(size, part, generator) for size, part in zip(sizes, contexts, strict=True)]
-        points = torch.cat(parts).reshape(*shape, *self.manifold.shape)
-        # single precision keeps the coordinates of compact manifolds, not those of any size
-        return points if math.isinf(self.manifold.log_volume) else points.to(torch.get_default_dtype())
+        return torch.cat(parts).reshape(*shape, *self.manifold.shape)
 
     def log_prob(self, x: Tensor | ArrayLike, context: Tensor | ArrayLike | None = None) -> Tensor:
         """Log-density ``(*batch,)`` of points ``(*batch, *manifold.shape)`` in nats, by the Riemannian volume.

@@ -80,7 +80,7 @@ class KentMixture(GenerativeModel):
 
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A component, then a draw from it."""
-        return self._law().draw(n, generator)
+        return self._law().draw(n, generator).float()
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""

@@ -168,11 +168,11 @@ class _Every:
 
 def or_uniform(manifold: Manifold, near: Tensor, uniform: Tensor, generator: torch.Generator) -> Tensor:
     """Draws ``(n, *shape)`` of kernels, in their place of the uniform law where ``uniform`` ``(n,)`` says so."""
-    if math.isinf(manifold.log_volume):  # there is none, and its weight is zero
+    if math.isinf(manifold.log_volume):  # there is none, its weight is zero, and coordinates are of any size
         return near
     n, shape = len(near), manifold.shape
     anywhere = manifold.random_uniform(n, *shape, generator=generator, dtype=near.dtype, device=near.device)
-    return torch.where(uniform.reshape(n, *(1,) * len(shape)), anywhere, near)
+    return torch.where(uniform.reshape(n, *(1,) * len(shape)), anywhere, near).float()
 
 
 def _fall(manifold: Manifold, gap: Tensor, rate: Tensor) -> Tensor:

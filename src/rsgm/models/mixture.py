@@ -107,11 +107,13 @@ class ModelMixture(GenerativeModel):
     def draw(self, n: int, context: Tensor | None, generator: torch.Generator) -> Tensor:
         """A part for each point, then draws from each part."""
         index = choose(self.weights, n, generator)
-        x = torch.empty(n, *self.manifold.shape, dtype=torch.float64, device=self.device)
+        # as its parts draw it
+        dtype = torch.float64 if math.isinf(self.manifold.log_volume) else torch.float32
+        x = torch.empty(n, *self.manifold.shape, dtype=dtype, device=self.device)
         for k, part in enumerate(self.models):
             rows = (index == k).nonzero()[:, 0]
             if len(rows):
-                x[rows] = part.draw(len(rows), None if context is None else context[rows], generator).double()
+                x[rows] = part.draw(len(rows), None if context is None else context[rows], generator).to(dtype)
         return x
 
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
