@@ -162,6 +162,23 @@ def test_proposals_are_where_their_density_says(offset):
     assert found.standard_error < 0.01
 
 
+class Steep(Bumps):
+    """A flow whose draws of its map have heavy tails: they are much nearer to the centres than its density says."""
+
+    def transported(self, n, context, generator):
+        narrow = Bumps(self.manifold, self.centres, [0.5, 0.5], [0.5, 0.5], 0.05)
+        x = narrow.draw(n, context, generator).double()
+        return Draws(x, narrow.likelihood(x).value)
+
+
+def test_a_flow_whose_map_is_steep_is_integrated_by_other_nodes():
+    sphere = Sphere(2)
+    model = Steep(sphere, two(sphere), [0.5, 0.5], [0.5, 0.5], 0.5)
+    found = measure(model)
+    assert found.value == pytest.approx(1, abs=3 * found.standard_error)
+    assert found.standard_error <= 0.003
+
+
 def test_hopeless_integrals_stop_early():
     """Narrow bumps in many dimensions: an error that no number of nodes mends, after two batches."""
     manifold = Torus(40)

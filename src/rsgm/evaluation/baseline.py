@@ -116,7 +116,8 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
 
     Importance sampling, :math:`Z = E_q[p / q]`. Up to dimension 20 the draws of a flow have a law q that is known
     exactly (see `rsgm.likelihood.transport`) and close to p; contexts are those of the test points, in turn. Without
-    a flow, and for data without context, see `guided_by_kernels`. Of a mixture it is the mean of the parts'.
+    a flow, or where its map is too steep for that, and for data without context, see `guided_by_kernels`. Of a mixture
+    it is the mean of the parts'.
 
     Why not the samples that are scored, with the model's own p as their density? Their law is p only where the sampler
     is right and Z is one, which is what Z is to find out: a density times one half would come out as one. With the
@@ -132,9 +133,13 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
     if any(part is not model for _, part in parts):
         return _of_parts(parts, data, draws)
     found = _by_transport(model, data, draws)
-    if found is None and data.test.context is None and why_no_kernels(model.manifold, data) is None:
-        return guided_by_kernels(model, data, draws)
-    return found
+    if found is not None and found.measured:
+        return found
+    if data.test.context is not None or why_no_kernels(model.manifold, data) is not None:
+        return found
+    # a flow that is steep somewhere has draws of its map with heavy tails
+    other = guided_by_kernels(model, data, draws)
+    return found if found is not None and found.standard_error < other.standard_error else other
 
 
 def _of_parts(parts: list[tuple[float, GenerativeModel]], data: ManifoldData, draws: Draws) -> Integral | None:
