@@ -122,7 +122,7 @@ class AdaptiveKernelDensity(KernelMixture):
             seed: of the folds
             weights: what each point of both counts
         """
-        self.require_data(train, val, weights)
+        self.require_data(train, None, weights)
         counts, val_counts = (None, torch.ones(len(val))) if weights is None else at_least_one(weights)
         train, val = (self.manifold.projx(x.to(self.centres)) for x in (train, val))
         most = max(self.neighbours, default=1)

@@ -259,9 +259,12 @@ class GenerativeModel(nn.Module, ABC):
         """Whether a model that is fitted in one pass has had its points; others are as they are."""
         return True
 
-    def require_data(self, train: Tensor, val: Tensor, weights: Weights | None) -> None:
-        """Raise a ValueError where `fit_points` is given a part without points, or without any that counts."""
+    def require_data(self, train: Tensor, val: Tensor | None, weights: Weights | None) -> None:
+        """Raise a ValueError where `fit_points` is given a part without points, or without any that counts; of
+        validation None is what needs none."""
         for k, (name, points) in enumerate((("training", train), ("validation", val))):
+            if points is None:
+                continue
             if not len(points):
                 raise ValueError(f"{type(self).__name__}: found no {name} points, expected some.")
             if weights is not None and not bool((weights[k] > 0).any()):

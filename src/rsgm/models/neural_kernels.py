@@ -139,7 +139,7 @@ class NeuralKernelDensity(KernelMixture):
             seed: of the folds
             weights: what each point of both counts
         """
-        self.require_data(train, val, weights)
+        self.require_data(train, None, weights)
         train = self.manifold.projx(train.to(self.centres))
         most = max(*_SEEN, *self.shapes, *self.neighbours)
         # enough that those of a tenth can be left out
