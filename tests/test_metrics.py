@@ -250,6 +250,13 @@ def test_a_few_large_ratios_measure_nothing():
     assert not found.measured
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_ratio_that_is_not_finite_has_no_integral(bad):
+    zeros = torch.zeros(100)
+    found = sampled_integral(zeros[:, None], zeros.index_fill(0, torch.tensor(0), bad), zeros, torch.ones(100, 2))
+    assert not found.measured
+
+
 def test_float32_densities_are_summed_in_float64():
     law = around(2, 0.3)
     found = integral(lambda x: law.log_prob(x).float(), Sphere(2))

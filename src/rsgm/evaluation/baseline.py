@@ -133,7 +133,7 @@ def density_integral(model: GenerativeModel, data: ManifoldData, draws: Draws) -
     if any(part is not model for _, part in parts):
         return _of_parts(parts, data, draws)
     found = _by_transport(model, data, draws)
-    if found is not None and found.measured:
+    if found is not None and (found.measured or not math.isfinite(found.standard_error)):
         return found
     if data.test.context is not None or why_no_kernels(model.manifold, data) is not None:
         return found

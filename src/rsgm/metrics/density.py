@@ -283,7 +283,7 @@ def sampled_integral(
     """
     value = log_density.double().cpu()
     ratio = (value - log_proposal.double().cpu()).exp()
-    if controls is not None and len(ratio) >= 10 * controls.shape[1]:
+    if controls is not None and len(ratio) >= 10 * controls.shape[1] and bool(ratio.isfinite().all()):
         excess = controls.double().cpu() - 1
         deviation = (excess - excess.mean(0), (ratio - ratio.mean())[:, None])
         # some may be all but equal to others
