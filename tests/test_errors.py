@@ -1,12 +1,15 @@
 """One line for every error that a user can do something about, in every command; a request to report the others."""
 
 import csv
+import subprocess
+import sys
 
 import pytest
 import torch
 from omegaconf.errors import InterpolationKeyError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+import rsgm
 from rsgm.cli import commands, evaluate_command, main
 from rsgm.cli.errors import in_one_line, of_settings
 from rsgm.cli.explain import UsageError
@@ -201,6 +204,22 @@ def test_other_commands(args, status, words, folder, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rsgm {args[0]}: ")
     assert words in line
+
+
+def test_help_needs_no_torch(capsys):
+    """What lists the commands answers at once, and says of each what its own help says."""
+    line = "import sys; from rsgm.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = dict(line.split(maxsplit=2)[1:] for line in done.stdout.splitlines() if line.startswith("  rsgm "))
+    for verb, what in shown.items():
+        if verb == "train":  # whose help is LightningCLI's
+            continue
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([verb, "--help"])
+        assert " ".join(what.removesuffix(".").split()) in " ".join(capsys.readouterr().out.split())
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rsgm {rsgm.__version__}\n"
 
 
 def test_a_disk_that_is_full(folder, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The commands: `train.py`, `evaluate.py`, and `rsgm` with a verb for each."""
+"""The command `train.py`, and the verb `rsgm train`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from rsgm.cli import runs
-from rsgm.cli.audit import audit_command
-from rsgm.cli.configs import by_name, configs_command
+from rsgm.cli.configs import by_name
 from rsgm.cli.errors import in_one_line, of_a_state, of_settings
-from rsgm.cli.evaluate import evaluate_command
 from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError
-from rsgm.cli.from_data import fill_in
 from rsgm.cli.parser import Parser, mended, require_finite
-from rsgm.cli.sweep import results, sweep
-from rsgm.cli.table import runs_command
+from rsgm.cli.placeholders import fill_in
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
 from rsgm.models import GenerativeModel, NonFiniteLossError, read_checkpoint, write_checkpoint
@@ -185,22 +181,6 @@ class TrainCLI(LightningCLI):
         name = self.config.name or (Path(files[0]).stem if files else "run")
         folder, self.config.ckpt_path = runs.claim(runs.base(self.config.runs, name), self.config.ckpt_path)
         return folder
-
-
-def main(args: list[str] | None = None) -> int:
-    """The command `rsgm`: a verb, and the arguments of that command; the exit status."""
-    verbs = {"train": train, "evaluate": evaluate_command, "audit": audit_command}
-    verbs |= {"sweep": sweep, "results": results, "runs": runs_command, "configs": configs_command}
-    given = sys.argv[1:] if args is None else args
-    if given and given[0] in verbs:
-        return verbs[given[0]](given[1:], f"rsgm {given[0]}")
-    lines = [f"  rsgm {name:<10} {verb.__doc__.split(';')[0]}." for name, verb in verbs.items()]
-    usage = "\n".join(["usage: rsgm COMMAND [ARGUMENTS]", "", *lines, "", "rsgm COMMAND --help says more."])
-    if given in (["-h"], ["--help"]):
-        print(usage)
-        return 0
-    print(f"rsgm: unknown command {given[0]!r}\n{usage}" if given else usage, file=sys.stderr)
-    return 2
 
 
 def train(args: list[str] | None = None, command: str = "train.py") -> int:
