@@ -115,6 +115,14 @@ def test_methods_on_cases_with_settings_and_seeds(folder):
     assert (tuned.cpus, trials["flood_random-tuned-lr=0.1-b=x-seed5"].cpus) == (2, 1)
 
 
+def test_long_settings_are_told_apart(folder):
+    """A file system ends a name somewhere; what follows is in the digest that a long one ends with."""
+    grid = [{"class_path": "MLP", "init_args": {"hidden": [512] * 30, "activation": name}} for name in ("sin", "tanh")]
+    keys = [trial.key for trial in sweep_of(yaml.safe_dump({"config": "a.yaml", "grid": {"network": grid}})).trials]
+    assert len(set(keys)) == 2
+    assert max(map(len, keys)) < 120
+
+
 def test_another_configuration_is_another_run(folder):
     def names() -> list[str]:
         return [trial.name for trial in sweep_of("config: a.yaml\nseeds: [0, 1]").trials]
@@ -191,6 +199,7 @@ def test_search_draws_the_same_again(folder):
         ("config: a.yaml\nsearch: {keys: {x: {low: 2, high: 1}}}", "expected a list, or numbers low < high"),
         ("config: a.yaml\nsearch: {keys: {x: {low: 0, high: 1, log: true}}}", "above 0 where log is true"),
         ("config: a.yaml\ncases: {a b: {}, a_b: {}}", "two trials have the name a_b-a-seed0"),
+        ("config: a.yaml\ngrid: {x: [1, 1]}", "two trials have the name a-x=1-seed0"),
     ],
 )
 def test_what_a_file_says_wrong_is_named_in_a_sentence(text, message, folder, capsys):

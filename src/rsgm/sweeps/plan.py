@@ -145,7 +145,10 @@ class Sweep:
         keys = [trial.key for trial in found.trials]
         twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
         if twice:
-            raise SweepError(f"{where}: two trials have the name {twice[0]}; give their case or method another name.")
+            raise SweepError(
+                f"{where}: two trials have the name {twice[0]}; give their case or method another name, and each value "
+                "of a grid once."
+            )
         return found
 
 

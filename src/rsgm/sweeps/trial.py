@@ -43,8 +43,10 @@ class Trial:
     @cached_property
     def key(self) -> str:
         """What the file calls it: case, method, settings and seed, fit to name a folder."""
-        settings = [f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in self.settings.items()]
-        parts = [self.case, self.method, "-".join(settings)[:100], f"seed{self.seed}"]
+        settings = "-".join(f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in self.settings.items())
+        if len(settings) > 100:  # file systems end names at 255
+            settings = f"{settings[:91]}-{_digest(settings)}"
+        parts = [self.case, self.method, settings, f"seed{self.seed}"]
         return "-".join(re.sub(r"[^\w=.+-]+", "_", part) for part in parts if part)
 
     @cached_property
@@ -53,8 +55,7 @@ class Trial:
         given = [self.contents, self.overrides, self.seed]
         if self.parts:
             given.append([part.digest for part in self.parts])
-        known = json.dumps(given, sort_keys=True, default=str)
-        return hashlib.sha256(known.encode()).hexdigest()[:8]
+        return _digest(json.dumps(given, sort_keys=True, default=str))
 
     @property
     def name(self) -> str:
@@ -87,3 +88,7 @@ class Group:
 def as_text(value: Any) -> str:
     """A value as the command line takes it."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
