@@ -196,10 +196,22 @@ def check_idioms(module: str, source: str, never_tested_for: set[str]) -> list[s
             complain(node, "suppress(Exception) hides every error")
         elif called == "isinstance" and len(node.args) == 2 and (found := names_in(node.args[1]) & never_tested_for):
             complain(node, f"isinstance of {', '.join(sorted(found))}: call a method that each class implements")
+        elif called in ("open", "read_text", "write_text") and is_of_the_locale(node):
+            complain(node, f"{called} without encoding: a text of ours is in UTF-8 wherever it is read")
     for node in matches(nodes, ast.MatchClass):  # `case Sphere():` is the same question
         if last_name(node.cls) in never_tested_for:
             complain(node, f"case {last_name(node.cls)}(): call a method that each class implements")
     return complaints
+
+
+def is_of_the_locale(call: ast.Call) -> bool:
+    """Whether a file is opened as text, in the encoding of whoever runs this."""
+    if any(keyword.arg == "encoding" for keyword in call.keywords):
+        return False
+    if last_name(call.func) != "open":
+        return isinstance(call.func, ast.Attribute)  # not our own function of that name
+    of_system = isinstance(call.func, ast.Attribute) and last_name(call.func.value) in ("os", "gzip")
+    return not of_system and not any("b" in str(a.value) for a in matches(call.args, ast.Constant))
 
 
 def is_empty(statement: ast.stmt) -> bool:
@@ -427,13 +439,17 @@ class TestCheckersCanFail:
             "isinstance(m, (int, Sphere))",
             "isinstance(m, int | Sphere)",
             "match m:\n    case Sphere(): ...",
+            "path.read_text()",
+            "path.open('w', newline='')",
+            "open(path)",
         ],
     )
     def test_idioms(self, source: str) -> None:
         assert len(check_idioms("rsgm.losses", source, {"Sphere"})) == 1
 
     def test_idioms_pass(self) -> None:
-        source = "try: f()\nexcept Exception: log(); raise\nisinstance(x, Tensor)\nisinstance(Sphere, type)"
+        source = "try: f()\nexcept Exception: log(); raise\nisinstance(x, Tensor)\nisinstance(Sphere, type)\n"
+        source += "path.read_text(encoding='utf-8'); write_text(path, x); path.open('rb'); open(path, encoding='utf-8')"
         assert check_idioms("rsgm.losses", source, {"Sphere"}) == []
         assert check_idioms("rsgm.cli", "def f(config): ...", set()) == []
 

@@ -1,6 +1,7 @@
 """One line for every error that a user can do something about, in every command; a request to report the others."""
 
 import csv
+import io
 import subprocess
 import sys
 
@@ -220,6 +221,14 @@ def test_help_needs_no_torch(capsys):
         assert " ".join(what.removesuffix(".").split()) in " ".join(capsys.readouterr().out.split())
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"rsgm {rsgm.__version__}\n"
+
+
+def test_what_a_terminal_does_not_know_ends_no_command(monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    with in_one_line("rsgm test"):
+        print("−5.88 ± .46", flush=True)
+    assert shown.buffer.getvalue() == b"?5.88 ? .46\n"
 
 
 def test_a_disk_that_is_full(folder, monkeypatch, capsys):

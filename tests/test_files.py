@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import torch
 import rsgm
 from rsgm.cli.errors import _text as told
 from rsgm.evaluation.evaluate import write
-from rsgm.files import WriteError, make_folder, new_file, replaced_file, write_text
+from rsgm.files import WriteError, make_folder, new_file, numbered, replaced_file, write_text
 from rsgm.models import CheckpointError, read_checkpoint, write_checkpoint
 from rsgm.plots.style import new_figure
 
@@ -35,6 +37,21 @@ def model() -> rsgm.KernelDensity:
 
 def names(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_texts_are_in_utf_8_wherever_they_are_written(tmp_path):
+    """Also where the locale's encoding knows no minus sign, as Latin-1 and ASCII."""
+    line = "from pathlib import Path; from rsgm.files import new_text, write_text; "
+    line += "text = '\\u2212.5 \\xb1 .1'; write_text(Path('old'), text); new_text(Path('new'), text)"
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", line], cwd=tmp_path, env=ascii_only, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"−.5 ± .1"}
+
+
+def test_names_that_take_no_others(tmp_path):
+    names = numbered(tmp_path / "metrics.json")
+    assert [next(names).name for _ in range(3)] == ["metrics.json", "metrics_1.json", "metrics_2.json"]
 
 
 def test_a_full_disk_leaves_the_former_file_and_no_rest(tmp_path, full_disk):

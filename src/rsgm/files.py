@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """The same for a file that takes no other's place.
+    """A file to write beside ``path``, which gets this name when it is whole and on disk, and takes no other's place.
 
     Raises:
         FileExistsError: where there is a file already, before anything is written
@@ -47,9 +48,21 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by a text; see `replaced_file`."""
+    """Replace a file by a text in UTF-8; see `replaced_file`."""
     with replaced_file(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
+
+
+def new_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 into a file that takes no other's place; see `new_file`."""
+    with new_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The names of a file and of what takes no other's place: ``report.html``, ``report_1.html``, …"""
+    yield path
+    yield from (path.with_stem(f"{path.stem}_{k}") for k in itertools.count(1))
 
 
 def make_folder(path: Path) -> None:

@@ -16,7 +16,7 @@ from rsgm.cli.explain import UsageError
 from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended, require_finite
 from rsgm.data import ManifoldData, read_points
 from rsgm.evaluation import Audit, audit, load_data
-from rsgm.files import new_file, require_free
+from rsgm.files import new_text, require_free
 from rsgm.models import load, read_checkpoint
 from rsgm.training import Signals
 
@@ -46,8 +46,7 @@ def audit_command(args: list[str] | None = None, command: str = "rsgm audit") ->
             found = _audit(options, _data(options.config, rest))
         print(found.text)
         if options.out is not None:
-            with new_file(options.out) as partial:
-                partial.write_text(json.dumps(found.findings, indent=2) + "\n")
+            new_text(options.out, json.dumps(found.findings, indent=2) + "\n")
         return 0
     return failure.status
 

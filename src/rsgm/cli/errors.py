@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import platform
 import sys
@@ -67,6 +68,9 @@ def in_one_line(command: str) -> Iterator[Failure]:
         command: how it was called
     """
     failure = Failure()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # a ± that a terminal does not know ends no evaluation
+        sys.stdout.reconfigure(errors="replace")
     try:
         yield failure
     except Stopped as stopped:

@@ -163,7 +163,7 @@ def _context(options: argparse.Namespace, data: ManifoldData) -> Tensor | None:
 
 
 def _write(path: Path, found: Columns) -> None:
-    with new_file(path) as partial, partial.open("w", newline="") as file:
+    with new_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(found.header)
         writer.writerows(found.rows)

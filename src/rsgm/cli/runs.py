@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rsgm.cli.explain import UsageError
-from rsgm.files import make_folder, write_text
+from rsgm.files import make_folder, numbered, write_text
 from rsgm.models import read_checkpoint
 
 #: the folder that this process works in: the file descriptor of its lock, and whether it has made it
@@ -143,13 +143,11 @@ def starter() -> int | None:
 
 def write_new(path: Path, text: str) -> None:
     """Write a text beside what is there: ``config.yaml``, then ``config_1.yaml``, …"""
-    k, target = 0, path
-    while target.exists():
-        if target.read_text() == text:
-            return
-        k += 1
-        target = path.with_stem(f"{path.stem}_{k}")
-    write_text(target, text)
+    for target in numbered(path):
+        if not target.exists():
+            return write_text(target, text)
+        if target.read_text(encoding="utf-8", errors="replace") == text:
+            return None
 
 
 def _announce(folder: Path) -> Path:

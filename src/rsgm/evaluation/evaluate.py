@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
 import json
 import math
 import platform
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -25,14 +25,17 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation.baseline import KernelBaseline, density_integral, kernel_density, why_no_kernels
 from rsgm.evaluation.class_figures import draw_classes
 from rsgm.evaluation.curves import read_curves
-from rsgm.evaluation.figures import IMAGES, LogDensities, contexts_in_turn, contexts_like, draw, sample_like
+from rsgm.evaluation.figures import IMAGES, contexts_in_turn, contexts_like, draw, sample_like
 from rsgm.evaluation.named_data import load_data
-from rsgm.files import make_folder, new_file
+from rsgm.files import make_folder, new_file, new_text, numbered
 from rsgm.likelihood import Draws
 from rsgm.manifolds import Manifold
 from rsgm.metrics import Integral, bits_per_dim, compare, compare_points, summary
 from rsgm.models import GenerativeModel, Latents, load, read_checkpoint
 from rsgm.progress import say, visible
+
+#: in a megabyte, of what the system counts peak memory in: bytes on macOS, kilobytes elsewhere
+_PEAK_UNITS = 2**20 if sys.platform == "darwin" else 2**10
 
 
 class Evaluation(NamedTuple):
@@ -40,8 +43,7 @@ class Evaluation(NamedTuple):
 
     Fields:
         metrics: numbers, as plain data; docs/numbers.md says what each of them means
-        drawn: samples ``(n, *shape)``, given the contexts of the test points, in turn
-        draws: the same in double precision, with their log-densities
+        draws: samples ``(n, *shape)``, given the contexts of the test points, in turn, with their log-densities
         density: the integral of the density and the values that it is made of; None where it was not taken
         latents: draws of the latent variable, for the first of the test points
         log_density: of the test points, ``(n,)``, nats
@@ -49,17 +51,11 @@ class Evaluation(NamedTuple):
     """
 
     metrics: dict[str, Any]
-    drawn: Tensor
     draws: Draws
     density: Integral | None
     latents: dict[str, Latents]
     log_density: Tensor
     kernel_log_density: Tensor | None
-
-    @property
-    def scored(self) -> LogDensities:
-        """The log-densities of test points and of draws."""
-        return LogDensities(self.log_density, self.draws.log_density)
 
 
 class Assessment(NamedTuple):
@@ -108,16 +104,15 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
     bound = model.lower_bound(test, context)
     twins, over = data.twins(), _Over(data.test_places(), data.part_weights("test"))
     say(f"2/6 {samples:,} samples, and their likelihood by a rougher solve")
-    drawn = sample_like(model, data.test, samples)
-    draws = _score(model, drawn, data)
+    draws = _score(model, sample_like(model, data.test, samples), data)
     say("3/6 kernel density of the same points, the baseline")
     kde = kernel_density(model.manifold, data)
     kernels = None if kde is None else kde.log_density(data.test.points, data.test.context)
     say("4/6 integral of the density")
     density = density_integral(model, data, draws)
     say("5/6 metrics of the samples")
-    given = contexts_in_turn(data.test, len(drawn))
-    others = {} if kde is None else {"kernel_density": kde.sample(len(drawn), given)}
+    given = contexts_in_turn(data.test, samples)
+    others = {} if kde is None else {"kernel_density": kde.sample(samples, given)}
     truth, law = data.true_log_prob(data.test.points, data.test.context), data.reference_law
     bits = None if data.levels is None else partial(bits_per_dim, dim=data.manifold.dim, levels=data.levels)
     latents = model.latents(data.test.points[:samples], seed=0)
@@ -148,13 +143,13 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "sample_metrics": compare_points(
             model.manifold, draws.points, data.reference_points(), data.fresh_points, others
         ),
-        "samples": None if law is None else compare(drawn, law),
+        "samples": None if law is None else compare(draws.points, law),
         "latents": {
             name: {"std": float(some.z.std()), "samples": None if law is None else compare(some.x, law)}
             for name, some in latents.items()
         },
     }
-    return Evaluation(metrics, drawn, draws, density, latents, found.value.double().cpu(), kernels)
+    return Evaluation(metrics, draws, density, latents, found.value.double().cpu(), kernels)
 
 
 def evaluate(
@@ -213,13 +208,14 @@ def assess(
         found = score(model, data, samples)
         say("6/6 figures")
         nll = found.metrics["nll"]["mean"]
-        figures = draw(model, data, found.density, found.latents, found.drawn, training.get("steps"), nll, found.scored)
+        steps, known = training.get("steps"), (found.log_density, found.draws.log_density)
+        figures = draw(model, data, found.density, found.latents, found.draws.points, steps, nll, known)
         figures |= draw_classes(model, data, found.draws)
         if curves := read_curves(path.parent):
             figures["training"] = plots.training_curves(curves, f"Training: {type(model).__name__} on {data.title}")
     metrics = found.metrics | {
         "model": checkpoint["rsgm"]["model"]["class_path"],
-        "steps": training.get("steps"),
+        "steps": steps,
         "training_points": {"model": training.get("points"), "kernel_density": len(data.train.points)},
         "seed": checkpoint["rsgm"].get("seed"),
         "validation": checkpoint["rsgm"].get("validation"),
@@ -228,7 +224,7 @@ def assess(
             "training": {key: training.get(key) for key in ("wall", "cpu")},
             "evaluation": {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
         },
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _PEAK_UNITS,
         "versions": _versions(),
     }
     record = {key: value for key, value in checkpoint["rsgm"].items() if key != "reference"}
@@ -309,9 +305,7 @@ def write(folder: Path, metrics: dict[str, Any], figures: dict[str, Figure]) -> 
     Raises:
         WriteError: see `rsgm.files.new_file`; nothing is left of this evaluation
     """
-    for k in itertools.count():
-        suffix = f"_{k}" if k else ""
-        numbers, pictures = folder / f"metrics{suffix}.json", folder / f"figures{suffix}"
+    for numbers, pictures in zip(numbered(folder / "metrics.json"), numbered(folder / "figures"), strict=True):
         if not numbers.exists() and not pictures.exists():
             # another evaluation may be as far
             with suppress(FileExistsError):
@@ -326,8 +320,7 @@ def _write(numbers: Path, metrics: dict[str, Any], pictures: Path, figures: dict
         for name, figure in figures.items():
             with new_file(pictures / f"{name}.png") as partial:
                 figure.savefig(partial, format="png")
-        with new_file(numbers) as partial:
-            partial.write_text(json.dumps(metrics, indent=2) + "\n")
+        new_text(numbers, json.dumps(metrics, indent=2) + "\n")
     except OSError:
         if figures:
             shutil.rmtree(pictures, ignore_errors=True)

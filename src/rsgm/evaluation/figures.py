@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
@@ -44,18 +43,6 @@ def contexts_in_turn(reference: Split, n: int) -> Tensor | None:
     """The contexts of ``n`` rows of the reference, from the first and in turn."""
     context = reference.context
     return None if context is None else context[torch.arange(n) % len(context)]
-
-
-class LogDensities(NamedTuple):
-    """Log-densities under a model, nats.
-
-    Fields:
-        test: of the test points, ``(n,)``
-        draws: of its own draws, ``(m,)``
-    """
-
-    test: Tensor
-    draws: Tensor
 
 
 def with_nll(part: str, nll: float) -> str:
@@ -109,7 +96,7 @@ def draw(
     samples: Tensor,
     steps: int | None = None,
     nll: float | None = None,
-    scored: LogDensities | None = None,
+    log_densities: tuple[Tensor, Tensor] | None = None,
 ) -> dict[str, Figure]:
     """All there are, by name; of a conditional model no density and no dynamics.
 
@@ -121,13 +108,13 @@ def draw(
         samples: of the model, as many as the picture shall have
         steps: of the training, for the titles
         nll: of the test points, nats, for the titles of samples and density
-        scored: log-densities, for contours and calibration
+        log_densities: of the test points and of draws, nats, for contours and calibration
     """
     test = data.test.points
     about = f"{type(model).__name__} on {data.provenance()['name']}" + (f", step {steps:,}" if steps else "")
     titled = about if nll is None else f"{about}, {with_nll('test', nll)}"
     figures = {"samples": sample_figure(data, samples, test, f"Samples: {titled}")}
-    levels = () if scored is None else _levels(data, scored.draws)
+    levels = () if log_densities is None else _levels(data, log_densities[1])
     if data.test.context is None:
         known, law = None if density is None else (density.nodes, density.log_density), model.rough().log_prob
         try:
@@ -138,9 +125,9 @@ def draw(
             warnings.warn(f"There is no picture of the density: {error}", stacklevel=2)
         if model.manifold.shape == (2,) and model.manifold.dim == 2:
             figures |= _draw_dynamics(data, model.dynamics(test[:_DOTS], seed=0), about)
-    if scored is not None:
+    if log_densities is not None:
         places, title = len(data.test_places().unique()), f"Calibration: {about}"
-        figures["calibration"] = plots.calibration(scored.test, scored.draws, places, title)
+        figures["calibration"] = plots.calibration(*log_densities, places, title)
     figures |= _draw_latents(data, latents, test, about)
     return {name: figure for name, figure in figures.items() if figure is not None}
 

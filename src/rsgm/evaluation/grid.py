@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rsgm.data import ManifoldData
@@ -16,10 +15,9 @@ from rsgm.evaluation.coordinates import Axis, Coordinates, Floats, coordinates, 
 from rsgm.evaluation.own_draws import law_in_words, require_context
 from rsgm.manifolds import Manifold
 from rsgm.models import GenerativeModel
-from rsgm.progress import bar
 
-#: points of which log-densities are asked at a time; most cells of a grid
-_BATCH, _MOST = 4096, 5_000_000
+#: most cells of a grid
+_MOST = 5_000_000
 #: dimensions that a grid fills
 _DIMENSIONS = 3
 
@@ -156,13 +154,9 @@ def density_grid(
     """
     require_context(data, context)
     cells = cells_of(data, steps)
-    values = []
-    with bar("density on the grid", len(cells.points), "cells") as shown:
-        for part in cells.points.split(_BATCH):
-            values.append(model.log_prob(part, context).double().cpu())
-            shown.update(len(part))
+    values = model.log_prob(cells.points, context).double().cpu()
     rows, about = data.to_units(cells.points), law_in_words(model, data, context)
-    return DensityGrid(cells, torch.cat(values).numpy(), data.header, rows, about)
+    return DensityGrid(cells, values.numpy(), data.header, rows, about)
 
 
 def _refuse_many(count: int) -> None:

@@ -51,7 +51,7 @@ class TextTable(GridFile):
     @override
     def write(self, grid: DensityGrid, path: Path) -> None:
         columns = zip(grid.rows, grid.log_density, grid.cells.volume, strict=True)
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow([*grid.header, "log_density", "volume"])
             writer.writerows([f"{value:.9g}" for value in (*row, own, share)] for row, own, share in columns)

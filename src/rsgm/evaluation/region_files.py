@@ -13,7 +13,7 @@ from torch import Tensor
 from rsgm.data import ManifoldData
 from rsgm.evaluation.coordinates import Floats
 from rsgm.evaluation.regions import Regions, density_regions
-from rsgm.files import new_file, require_free
+from rsgm.files import new_text, require_free
 from rsgm.models import GenerativeModel
 
 
@@ -70,8 +70,7 @@ def write_regions(
         raise ValueError(f"{path}: found the suffix {path.suffix!r}, expected .geojson.")
     require_free(path)
     found = density_regions(model, data, coverages, context, draws)
-    with new_file(path) as partial:
-        partial.write_text(json.dumps(geojson(found)) + "\n")
+    new_text(path, json.dumps(geojson(found)) + "\n")
     return found
 
 

@@ -24,8 +24,6 @@ from rsgm.progress import bar
 _CELLS, _LEAST, _HALVINGS, _NODES = 90, 2, 6, 60_000
 #: how often flat axes are made longer
 _WIDER = 4
-#: points of which log-densities are asked at a time
-_BATCH = 4096
 #: radius of the sphere that has the area of the Earth's ellipsoid (Moritz 2000, GRS 80)
 _EARTH_KM = 6371.0072
 
@@ -139,7 +137,7 @@ def density_regions(
     rough = model.rough()
 
     def log_density(x: Tensor) -> Floats:
-        return torch.cat([rough.log_prob(part, context).double().cpu() for part in x.split(_BATCH)]).numpy()
+        return rough.log_prob(x, context).double().cpu().numpy()
 
     chart, test = _chart(data, found, own), _test_points(data, context)
     surface = _surface(chart, log_density, min(level for level, _ in edges))

@@ -186,15 +186,6 @@ class Reverse:
         if not 0 <= self.lmbd <= 1:
             raise ValueError(f"Reverse: lmbd must be in [0, 1], found {self.lmbd}.")
 
-    def drift(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The drift in reversed time, a tangent vector."""
-        beta = expand(self.score.process.schedule.beta(t), x)
-        return (1 - self.lmbd / 2) * beta * self.score(t, x, context) - self.score.process.drift(t, x)
-
-    def diffusion(self, t: Tensor) -> Tensor:
-        """``sqrt((1 - λ) β(t))``."""
-        return (1 - self.lmbd) ** 0.5 * self.score.process.diffusion(t)
-
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The drift per unit of variance time, ``(1 - λ/2) score - b / β``."""
         drift = self.score.process.drift(t, x) / expand(self.score.process.schedule.beta(t), x)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rsgm.files import new_file
+from rsgm.files import new_text, numbered
 
 
 class Markup(NamedTuple):
@@ -100,13 +99,11 @@ def write_report(folder: Path, text: str) -> Path:
     Raises:
         WriteError: see `rsgm.files.new_file`
     """
-    for k in itertools.count():
-        path = folder / (f"report_{k}.html" if k else "report.html")
-        # another may be as far
-        with suppress(FileExistsError), new_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-            return path
-    raise AssertionError("numbers do not end")
+    for path in numbered(folder / "report.html"):
+        with suppress(FileExistsError):
+            new_text(path, text)
+            break
+    return path
 
 
 def image(data: bytes, kind: str, about: str) -> str:

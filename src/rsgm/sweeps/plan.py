@@ -266,7 +266,7 @@ def load_yaml(path: Path) -> Any:
     if not path.is_file():
         raise SweepError(f"No file at {path}.")
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SweepError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 

@@ -80,9 +80,9 @@ def collect_one(sweep: Sweep, trial: Trial, folder: Path) -> Record | None:
         failure = folder / trial.name / "failure.txt"
         if not failure.exists():
             return None
-        return failed(trial, failure.read_text())
+        return failed(trial, failure.read_text(encoding="utf-8"))
     try:
-        metrics = json.loads(path.read_text())
+        metrics = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(metrics, Mapping):
             raise ValueError("no object")
     except ValueError as error:
@@ -106,7 +106,7 @@ def read(path: Path) -> dict[str, Record]:
         SweepError: for a line that is no record
     """
     found = {}
-    for k, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    for k, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], 1):
         if not line.strip():
             continue
         try:

@@ -86,7 +86,7 @@ def _checkpoint(trial: Trial, part: Trial, runs: Path) -> Path:
             f"{trial.key} mixes {part.key}, of which {runs} has no checkpoint; run that one there first, without "
             "--missing."
         )
-    return scored.parent / json.loads(scored.read_text())["checkpoint"]
+    return scored.parent / json.loads(scored.read_text(encoding="utf-8"))["checkpoint"]
 
 
 def metrics_file(folder: Path) -> Path | None:
@@ -102,7 +102,7 @@ def newest_metrics(paths: Iterable[Path]) -> Path | None:
 def is_running(folder: Path) -> bool:
     """Whether somebody, this sweep or another, is at work on a run."""
     try:
-        with (folder / "lock").open() as lock:
+        with (folder / "lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -128,7 +128,7 @@ def attend(job: Job) -> Iterator[Outcome | None]:
     start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
     failure, log = job.folder / "failure.txt", job.folder / "log.txt"
-    with (job.folder / "lock").open("a") as lock:
+    with (job.folder / "lock").open("ab") as lock:
         while not _locked(lock):
             time.sleep(_POLL)
             yield None
@@ -140,10 +140,10 @@ def attend(job: Job) -> Iterator[Outcome | None]:
         if metrics_file(job.folder):
             yield Outcome(job.name, None, time.monotonic() - start)
             return
-        lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+        lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
         tail = "\n".join([line for line in lines if line.strip()][-_TAIL:])
         write_text(failure, f"exit status {status}\n{tail}\n")
-    yield Outcome(job.name, failure.read_text(), time.monotonic() - start)
+    yield Outcome(job.name, failure.read_text(encoding="utf-8"), time.monotonic() - start)
 
 
 def _locked(lock: IO[str]) -> bool:
@@ -170,7 +170,7 @@ def _train(job: Job, log: Path, lock: int) -> Generator[None, None, int]:
             pass_fds=(lock,),
         )
         try:
-            (job.folder / "lock").write_text(f"{platform.node()} {process.pid}\n")  # for whoever looks for it
+            (job.folder / "lock").write_bytes(f"{platform.node()} {process.pid}\n".encode())  # for whoever looks for it
             while process.poll() is None:
                 time.sleep(_POLL)
                 yield
