@@ -11,9 +11,11 @@ from torch.distributions import LogNormal, Normal
 
 from rsgm.data import EarthData, LawData, PointsData, RotationData, TableData, TorusData, read_points
 from rsgm.data.covariates import Category
+from rsgm.data.places import PlaceFactor
 from rsgm.data.so3 import RotationFactor
 from rsgm.data.torus import AngleFactor
 from rsgm.manifolds import Euclidean, Product, SpecialOrthogonal, Sphere, Torus, from_lat_lon
+from rsgm.manifolds.so3 import matrix_to_rotation_vector, quaternion_to_matrix
 
 HEADER = "time,lat,lon,depth,mag,kind"
 N = 200
@@ -108,8 +110,11 @@ def test_products(tmp_path, make, manifold):
     names = ["x", "y", "z", "qx", "qy", "qz", "qw", "phi", "psi", "bond"]
     expected = values[:, [names.index(name) for name in data.header]]
     np.testing.assert_allclose(data.to_units(data.points()), expected, atol=1e-9)
-    # and once more through a file of its own rows
+    # and once more through a file of its own rows, as they are and in another order
     other = tmp_path / "again.csv"
+    turned = tmp_path / "turned.csv"
+    np.savetxt(turned, expected[:5, ::-1], delimiter=",", header=",".join(data.header[::-1]), comments="", fmt="%.12f")
+    torch.testing.assert_close(read_points(data, turned)[0], data.points()[:5], atol=1e-9, rtol=0)
     np.savetxt(other, expected[:5], delimiter=",", header=",".join(data.header), comments="", fmt="%.12f")
     torch.testing.assert_close(read_points(data, other)[0], data.points()[:5], atol=1e-9, rtol=0)
 
@@ -353,3 +358,183 @@ def test_the_parts_of_fits_know_their_weights(quakes):
     mags = np.array([float(row.split(",")[4]) for row in rows()])
     np.testing.assert_array_equal(train, mags[data._parts[0].numpy()])
     np.testing.assert_array_equal(val, mags[data._parts[1].numpy()])
+
+
+# ---- that nothing is read as something else
+
+
+def turns(n: int = 30) -> np.ndarray:
+    q = np.random.default_rng(3).standard_normal((n, 4))
+    return q / np.linalg.norm(q, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("names", ["qx,qy,qz,qw", "rx,ry,rz", "rz,ry,rx", "r11,r12,r13,r21,r22,r23,r31,r32,r33"])
+def test_rotations_of_another_order_or_kind_in_a_further_file(tmp_path, names):
+    """Also one that is the test part, and with numbers beside."""
+    q = turns()
+    matrices = quaternion_to_matrix(torch.from_numpy(q))
+    vectors = matrix_to_rotation_vector(matrices).numpy()
+    columns = dict(zip(["qw", "qx", "qy", "qz"], q.T, strict=True)) | dict(
+        zip(["rx", "ry", "rz"], vectors.T, strict=True)
+    )
+    columns |= {f"r{i + 1}{j + 1}": matrices[:, i, j].numpy() for i in range(3) for j in range(3)}
+    columns["depth"] = np.arange(len(q))
+
+    def file(name, header):
+        rows = np.stack([columns[one] for one in header.split(",")], 1)
+        return write(tmp_path / name, [",".join(f"{v:.12f}" for v in row) for row in rows], header)
+
+    first, other = file("first.csv", "qw,qx,qy,qz,depth"), file("other.csv", f"depth,{names}")
+    data = made(RotationData(first, numbers=["depth"], test=other))
+    torch.testing.assert_close(data.points()[len(q) :], data.points()[: len(q)], atol=1e-9, rtol=0)
+    torch.testing.assert_close(data.read_rows(other).points, data.points()[: len(q)], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["7,12.3,45.6\n8,13.3,46.6\n", ",0,1\n0,12.3,45.6\n1,13.3,46.6\n2,14.3,46.6\n", "0,1\n12.3,45.6\n13.3,46.6\n"],
+)
+def test_columns_without_names_are_those_of_training_only_if_they_are_as_many(quakes, tmp_path, text):
+    """Of three columns no one is left out; pandas writes the numbers of rows and columns, which are no places."""
+    data = made(EarthData(path=quakes))
+    (tmp_path / "x.csv").write_text(text)
+    if text.startswith("7"):
+        with pytest.raises(ValueError, match="3 columns without a header"):
+            data.read_rows(tmp_path / "x.csv")
+        return
+    points = data.read_rows(tmp_path / "x.csv").points
+    torch.testing.assert_close(points[:2], from_lat_lon([[12.3, 45.6], [13.3, 46.6]]))
+
+
+THOUSANDS = [f'{k},{k},"1,{k}"' if k > 150 else f"{k / 2},{k},{k}" for k in range(100, 180)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: TableData(path, numbers=["a", "b"], weight="w"),
+        lambda path: TableData(path, numbers=["a", "b"], context=["w"]),
+        lambda path: TableData(path, numbers=["a", "b"], split="time", time="w"),
+        lambda path: TableData(path, numbers=["w"]),
+    ],
+)
+def test_thousands_that_are_set_apart_are_no_decimals(tmp_path, make):
+    path = write(tmp_path / "x.csv", THOUSANDS, "a,b,w")
+    with pytest.raises(ValueError, match=r"w '1,151' may be a whole number whose thousands.*such as 1151 or 1\.1510"):
+        make(path).setup()
+    german = [f"{k},5;{k / 7:.6f};1.{k}".replace(".", ",", 1) for k in range(100, 180)]
+    path = write(tmp_path / "y.csv", german, "a;b;w")
+    with pytest.raises(ValueError, match=r"w '1\.100' may be a whole number"):
+        make(path).setup()
+
+
+def test_three_decimals_are_decimals(tmp_path):
+    """Where each number has them, of either mark, or where some have another number of them."""
+    for text in ("1,{k}", "1.{k}", "0,{k}"):
+        path = write(tmp_path / "x.csv", [f"{k};{text.format(k=k)}" for k in range(100, 180)], "a;w")
+        assert made(TableData(path, numbers=["a"], weight="w")).weights()[5] == float(f"{text[0]}.105")
+    path = write(tmp_path / "x.csv", [f"{k};{k}" for k in range(100, 180)] + ["1,5;1,105", "2,25;1"], "a;w")
+    assert made(TableData(path, numbers=["a"], weight="w")).weights()[-2:].tolist() == [1.105, 1]
+
+
+@pytest.mark.parametrize("cell", ["deep", "12 m", "3.4.5"])
+def test_numbers_of_which_some_are_unreadable_are_no_names(tmp_path, cell):
+    path = write(tmp_path / "x.csv", [f"{k},{k / 3}" for k in range(40)] + [f"1,{cell}"], "a,depth")
+    with pytest.raises(ValueError, match=rf"context 'depth' holds numbers, and 1 of 41 .*{re.escape(repr(cell))}"):
+        TableData(path, numbers=["a"], context=["depth"]).setup()
+    assert made(TableData(path, numbers=["a"], context=["depth"], categories=["depth"])).train.context.shape[1] == 41
+
+
+@pytest.mark.parametrize("cell", ["n.d.", "--", ".", "#N/A", "<NA>", "NaT", "missing"])
+def test_a_sign_for_a_missing_value_is_no_value(tmp_path, cell):
+    path = write(tmp_path / "x.csv", [f"{k},{k / 3}" for k in range(40)] + [f"1,{cell}"], "a,depth")
+    with pytest.raises(ValueError, match="line 42: no depth"):
+        TableData(path, numbers=["a"], context=["depth"]).setup()
+
+
+def test_a_name_for_each_row_is_worth_a_word(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k},2020-01-{k:02d}" for k in range(1, 29)], "a,day")
+    with pytest.warns(UserWarning, match="context 'day' is taken for names, and has 28 different ones in 28 rows"):
+        TableData(path, numbers=["a"], context=["day"]).setup()
+
+
+def test_the_place_of_a_context_is_in_range_and_in_the_unit(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k % 7},{k / 100},{k / 50},{k % 5}" for k in range(60)], "phi,lat,lon,psi")
+    data = made(TorusData(path=path, angles=["phi", "psi"], context=["lat", "lon"], unit="radians"))
+    torch.testing.assert_close(data.points()[1][7], from_lat_lon([[0.07, 0.14]], "radians")[0])
+    path = write(tmp_path / "y.csv", [f"{k},999,-999,{k}" for k in range(60)], "phi,lat,lon,psi")
+    with pytest.raises(ValueError, match=r"lat: found '999'. Expected a number in \[-90, 90\]"):
+        TorusData(path=path, angles=["phi", "psi"], context=["lat", "lon"]).setup()
+
+
+@pytest.mark.parametrize(
+    "times, last",
+    [
+        ([f"{1500 + 10 * k}-01-01" for k in range(60)], "2090-01-01"),  # beyond 64 bits of nanoseconds
+        ([str(1_700_000_000_000_000_000 + k) for k in range(60)], "1700000000000000059"),  # beyond floating point
+        ([f"2024-01-01T{k // 3:02d}:30:00{'+02:00' if k % 2 else '-03:00'}" for k in range(0, 60)], None),
+    ],
+)
+def test_times_of_any_size(tmp_path, times, last, recwarn):
+    path = write(tmp_path / "x.csv", [f"{k},{time}" for k, time in enumerate(times)], "a,t")
+    data = made(TableData(path, numbers=["a"], split="time", time="t"))
+    tested = [times[k] for k in data._parts[2].tolist()]
+    assert tested == sorted(times)[-len(tested) :] if last else len(tested) == 6
+    assert last is None or last in tested
+    assert not [w for w in recwarn if "timezone" in str(w.message)]
+
+
+@pytest.mark.parametrize("cell", ["now", "today", "NaT", "soon"])
+def test_words_are_no_times(tmp_path, cell):
+    path = write(tmp_path / "x.csv", [f"{k},2024-01-{k:02d}" for k in range(1, 29)] + [f"1,{cell}"], "a,t")
+    with pytest.raises(ValueError, match=rf"line 30: (t {cell!r} is no time|no t)"):
+        TableData(path, numbers=["a"], split="time", time="t").setup()
+
+
+def test_options_that_are_those_of_factors(quakes):
+    for name, value in {"unit": "radians", "columns": {"lat": "y"}}.items():
+        with pytest.raises(ValueError, match=rf"TableData: {name} is an argument of a factor"):
+            TableData(quakes, [PlaceFactor()], **{name: value})
+
+
+def test_a_second_header_is_no_bad_row(quakes, tmp_path):
+    """By its names the columns below would be others; the same header once more is a row like any other bad one."""
+    lines = Path(quakes).read_text().splitlines()
+    (tmp_path / "x.csv").write_text("\n".join([*lines, "t,longitude,latitude,d,m,k", *lines[1:5]]))
+    with pytest.raises(ValueError, match="line 202 names the columns in another order"):
+        EarthData(path=str(tmp_path / "x.csv"), skip_bad=True).setup()
+    (tmp_path / "x.csv").write_text("\n".join([*lines, lines[0].upper(), *lines[1:5]]))
+    with pytest.warns(UserWarning, match="1 of 205 rows are bad and left out"):
+        EarthData(path=str(tmp_path / "x.csv"), skip_bad=True).setup()
+
+
+def test_further_columns_that_are_there_twice(tmp_path, quakes):
+    data = made(EarthData(path=quakes))
+    path = write(tmp_path / "x.csv", ["1,2,3,4"], "lat,lon,log_prob,Log_Prob")
+    assert read_points(data, path, "log_prob")[1][0] == 3  # as it is written
+    path = write(tmp_path / "x.csv", ["1,2,3,4"], "lat,lon,log_prob,log_prob")
+    with pytest.raises(ValueError, match="found 2 columns of the name log_prob, expected one"):
+        read_points(data, path, "log_prob")
+
+
+def test_an_unknown_name_in_a_further_file_is_told_by_line(quakes, tmp_path):
+    data = made(EarthData(path=quakes, context=["kind"]))
+    path = write(tmp_path / "x.csv", ["1,2,a", "3,4,z", "5,6,b"], "lat,lon,kind")
+    with pytest.raises(ValueError, match=r"1 of 3 rows have no context that training knows:\n  line 3: .* 'z'"):
+        data.read_rows(path)
+    with pytest.warns(UserWarning, match="line 3: kind"):
+        found = data.read_rows(path, skip_bad=True)
+    assert [cells[0] for cells in found.cells] == ["1", "5"]
+    assert found.context.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_a_bad_weight_is_told_by_its_own_file(quakes, tmp_path):
+    other = write(tmp_path / "other.csv", ["0,1,2,3,-4,a"], HEADER)
+    with pytest.raises(ValueError, match=r"other.csv: line 2: mag -4 is no weight"):
+        EarthData(path=quakes, weight="mag", test=other).setup()
+
+
+def test_a_file_of_empty_cells(tmp_path):
+    (tmp_path / "x.csv").write_text('""\n')
+    with pytest.raises(ValueError, match="the file has no rows, its cells are empty"):
+        EarthData(path=str(tmp_path / "x.csv")).setup()

@@ -65,13 +65,25 @@ def _audit(options: argparse.Namespace, data: ManifoldData | None) -> Audit:
     data.setup()
     given: dict[str, Any] = {}
     if options.scored is not None:
-        given["scored"] = _table(data, options.scored, "log_prob")
+        weight = data.provenance().get("weight")
+        points, log_density, *weights = _table(data, options.scored, "log_prob", *([weight] if weight else []))
+        given["scored"] = (points, log_density - data.log_unit(points), *weights)
     if options.grid is not None:
-        given["grid"] = _table(data, options.grid, "log_prob", "volume")
+        given["grid"] = _grid(data, options.grid)
     if options.samples is not None:
         points, (log_density,) = read_points(data, options.samples, "log_prob")
-        given["sample"] = points if log_density is None else (points, log_density)
+        given["sample"] = points if log_density is None else (points, log_density - data.log_unit(points))
     return audit(**given, data=data)
+
+
+def _grid(data: ManifoldData, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, log-densities and volumes by the unit of the columns, or by that of the manifold in a grid of our own."""
+    points, (log_density, volume) = read_points(data, path, "log_density", "volume")
+    if log_density is not None and volume is not None:  # as `evaluate --grid` writes it
+        return points, log_density, volume
+    points, log_density, volume = _table(data, path, "log_prob", "volume")
+    unit = data.log_unit(points)
+    return points, log_density - unit, volume * unit.exp()
 
 
 def _table(data: ManifoldData, path: Path, *columns: str) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from typing_extensions import Self
 
 from rsgm.data.factors import Factor, NumberFactor
 from rsgm.data.names import Floats
-from rsgm.data.text import is_number, number
+from rsgm.data.text import as_text, is_number, number
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,18 @@ class Category:
         """One-hot rows ``(N, features)``, float64.
 
         Raises:
-            ValueError: a name that is none of the values; says the row, counted from 0
+            ValueError: the first of the `faults`
         """
+        if faults := self.faults(cells):
+            raise ValueError(f"{faults[min(faults)]}.")
         places = {value: k for k, value in enumerate(self.values)}
-        for row, cell in enumerate(cells):
-            if cell not in places:
-                known = ", ".join(map(repr, self.values[:20])) + ", …" * (len(self.values) > 20)
-                where = f" in row {row} (they count from 0)" if len(cells) > 1 else ""
-                raise ValueError(f"{self.name}: found {cell!r}{where}, which training has not seen. Expected {known}.")
         return torch.eye(len(self.values), dtype=torch.float64)[[places[cell] for cell in cells]]
+
+    def faults(self, cells: Sequence[str]) -> dict[int, str]:
+        """What is wrong with names, by row."""
+        known = ", ".join(map(repr, self.values[:20])) + ", …" * (len(self.values) > 20)
+        strange = [(k, cell) for k, cell in enumerate(cells) if cell not in self.values]
+        return {k: f"{self.name}: found {cell!r}, which training has not seen. Expected {known}" for k, cell in strange}
 
     def decode(self, context: Tensor) -> list[str]:
         """The names of rows."""
@@ -82,6 +86,9 @@ class Covariates:
             place: latitude and longitude, as they are looked for
         """
         numbers = [n for n in names if n not in as_names and all(map(is_number, cells[n]))]
+        for name in names:
+            if name not in as_names and name not in numbers:
+                _refuse_numbers(name, cells[name])
         factors, columns = [], []
         if (found := place.wanted.find(numbers)) and not _is_map(numbers, found.places):
             own = tuple(numbers[k] for k in found.places)
@@ -113,15 +120,35 @@ class Covariates:
         """Contexts ``(N, features)``, float64, of cells by column.
 
         Raises:
-            ValueError: a missing column, a cell that is no number, a name that is unknown
+            ValueError: a missing column, and the first of the `faults`; says the row, counted from 0
         """
         if missing := [name for name in self.names if name not in cells]:
             raise ValueError(f"the context {missing[0]!r} is missing. Expected {', '.join(self.names)}.")
+        if faults := self.faults(cells):
+            row = min(faults)
+            where = f"row {row} (they count from 0): " if len(cells[self.names[0]]) > 1 else ""
+            raise ValueError(f"{where}{faults[row]}.")
         parts = [
             factor.from_units(factor.normal(_numbers(own, cells))).flatten(1)
             for factor, own in zip(self.factors, self.columns, strict=True)
         ]
         return torch.cat([*parts, *(category.encode(cells[category.name]) for category in self.categories)], 1)
+
+    def faults(self, cells: Mapping[str, Sequence[str]]) -> dict[int, str]:
+        """What is wrong with rows, by row: cells that are no numbers, or out of range, and names that are unknown."""
+        found: dict[int, str] = {}
+        for factor, own in zip(self.factors, self.columns, strict=True):
+            choice = factor.wanted.find(own)
+            ranges = {} if choice is None else {own[k]: c for k, c in zip(choice.places, choice.columns, strict=True)}
+            for name in own:
+                low, high = (ranges[name].low, ranges[name].high) if name in ranges else (-np.inf, np.inf)
+                for row, cell in enumerate(cells[name]):
+                    if not is_number(cell) or not np.isfinite(number(cell)) or not low <= number(cell) <= high:
+                        expected = f"a number in [{low:.6g}, {high:.6g}]" if np.isfinite(high) else "a finite number"
+                        found.setdefault(row, f"{name}: found {cell!r}. Expected {expected}")
+        for category in self.categories:
+            found = category.faults(cells[category.name]) | found
+        return dict(sorted(found.items()))
 
     def decode(self, context: Tensor) -> list[tuple[str, ...]]:
         """The cells of contexts ``(N, features)``, by row, in the order of `names`."""
@@ -130,12 +157,31 @@ class Covariates:
             shape = factor.manifold.shape
             stop = start + torch.Size(shape).numel()
             values = factor.to_units(context[:, start:stop].double().cpu().reshape(-1, *shape))
-            cells |= {name: [f"{x:.7g}" for x in column] for name, column in zip(own, values.T, strict=True)}
+            spreads = factor.scale if isinstance(factor, NumberFactor) and factor.scale else [0.0] * len(own)
+            columns = zip(own, values.T.tolist(), spreads, strict=True)
+            cells |= {name: as_text(column, spread) for name, column, spread in columns}
             start = stop
         for category in self.categories:
             cells[category.name] = category.decode(context[:, start : start + category.features])
             start += category.features
         return list(zip(*(cells[name] for name in self.names), strict=True))
+
+
+def _refuse_numbers(name: str, cells: Sequence[str]) -> None:
+    """Names are no numbers of which some are unreadable, nor other for each row."""
+    others = [cell for cell in cells if not is_number(cell)]
+    if len(others) < len(cells) / 2:
+        raise ValueError(
+            f"the context {name!r} holds numbers, and {len(others)} of {len(cells)} cells that are none, the first "
+            f"{others[0]!r}. Expected numbers in all rows: correct or leave out these rows, or say "
+            f"--data.categories='[{name}]' if they are names."
+        )
+    if len(cells) >= 10 and len(set(cells)) > len(cells) / 2:
+        warnings.warn(
+            f"The context {name!r} is taken for names, and has {len(set(cells))} different ones in {len(cells)} rows, "
+            f"such as {cells[0]!r}: nothing is learned of a name that is there once. Expected numbers, or few names.",
+            stacklevel=2,
+        )
 
 
 def _is_map(names: Sequence[str], places: Sequence[int]) -> bool:
@@ -144,9 +190,4 @@ def _is_map(names: Sequence[str], places: Sequence[int]) -> bool:
 
 
 def _numbers(names: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Floats:
-    for name in names:
-        for row, cell in enumerate(cells[name]):
-            if not is_number(cell) or not np.isfinite(number(cell)):
-                where = f" in row {row} (they count from 0)" if len(cells[name]) > 1 else ""
-                raise ValueError(f"{name}: found {cell!r}{where}. Expected a finite number.")
     return np.array([list(map(number, cells[name])) for name in names]).T

@@ -45,6 +45,10 @@ class Factor(ABC):
             ValueError: numbers that are not what they should be
         """
 
+    def as_own(self, columns: Sequence[Column], values: Floats) -> Floats:
+        """Rows ``(N, other columns)`` of another file, in this factor's columns and their order."""
+        return values
+
     def in_radians(self, values: Floats) -> bool:
         """Whether rows ``(N, columns)`` that are read as degrees look like radians."""
         return False

@@ -51,6 +51,14 @@ class RotationFactor(Factor):
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
         return replace(self, names=tuple(names), roles=tuple(column.role for column in columns))
 
+    @override
+    def as_own(self, columns: Sequence[Column], values: Floats) -> Floats:
+        """As the base class: of another order, or another kind of rotation, too."""
+        other = self.learn(Path(), columns, (), values)
+        if set(other.roles) != set(self.roles):
+            return self.to_units(other.from_units(values))
+        return values[:, [other.roles.index(role) for role in self.roles]]
+
     @property
     @override
     def manifold(self) -> SpecialOrthogonal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -12,12 +12,14 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from rsgm.data.names import Choice, Column, Floats, Wanted, places_of, unit_in
-from rsgm.data.text import TextRows, is_number, read_rows, shown
+from rsgm.data.text import TextRows, is_number, read_rows, refuse_thousands, shown
 
 #: bad lines that an error quotes
 SHOWN = 5
 #: cells that stand for a value that is missing
-_MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))
+_MISSING = frozenset(
+    ("", "-", "--", ".", "?", "#n/a", "<na>", "missing", "n.a.", "n.d.", "n/a", "na", "nan", "nat", "none", "null")
+)
 
 
 class Table(NamedTuple):
@@ -33,6 +35,7 @@ class Table(NamedTuple):
         cells: all cells of the rows
         lines: where the rows begin
         skipped: the lines that were left out, with the reason
+        path: the file
     """
 
     values: Floats
@@ -44,6 +47,17 @@ class Table(NamedTuple):
     cells: Sequence[list[str]] = ()
     lines: Sequence[int] = ()
     skipped: tuple[str, ...] = ()
+    path: Path | None = None
+
+    def without(self, rows: Collection[int]) -> Table:
+        """This table without some rows."""
+        kept = [k for k in range(len(self.lines)) if k not in rows]
+        return self._replace(
+            values=self.values[kept],
+            beside={name: [cells[k] for k in kept] for name, cells in self.beside.items()},
+            cells=[self.cells[k] for k in kept],
+            lines=[self.lines[k] for k in kept],
+        )
 
 
 def read_table(
@@ -73,6 +87,9 @@ def read_table(
     choice = _choose(path, rows, wanted)
     names = choice.roles if rows.names is None else tuple(rows.names[k] for k in choice.places)
     others = {name: _place(path, rows, name) for name in dict.fromkeys([*beside, *optional])}
+    used = {name: k for name, k in zip(names, choice.places, strict=True)} | {name: others[name] for name in beside}
+    every = [cells for _, cells in rows.rows]
+    refuse_thousands(path, {name: [cells[k] for cells in every] for name, k in used.items()}, every)
     cells = _with_points([[cells[k] for k in choice.places] for _, cells in rows.rows])
     if cells:
         _check_columns(path, choice, names, cells, wanted)
@@ -85,7 +102,7 @@ def read_table(
                     raise ValueError(f"no {name}, found {found[others[name]]!r}")
             good.append((line, numbers, found))
         except ValueError as error:
-            if rows.names != found and sorted(rows.names or ()) == sorted(found):
+            if rows.names is not None and _names_others(found, rows.names, wanted, choice):
                 raise ValueError(
                     f"{path}: line {line} names the columns in another order, {shown(found)}, for the rows below it. "
                     "Expected one header: make two files of it, or one order."
@@ -112,13 +129,13 @@ def read_table(
         )
         filled = f"; and in each row a value of {', '.join(dict.fromkeys(beside))}" * bool(beside)
         raise ValueError(
-            f"{path}: {count}:{_listed(lines)}\nExpected {ranges}{f', {units[0]}' * (len(units) == 1)}{filled}: "
+            f"{path}: {count}:{listed(lines)}\nExpected {ranges}{f', {units[0]}' * (len(units) == 1)}{filled}: "
             "correct these lines, or leave them out with --data.skip_bad=true (--score: --skip_bad)."
         )
     if not good:
         raise ValueError(f"{path}: a header but no rows. Expected rows of {', '.join(names)}.")
     if lines:
-        warnings.warn(f"{path}: {count} and left out:{_listed(lines)}", stacklevel=2)
+        warnings.warn(f"{path}: {count} and left out:{listed(lines)}", stacklevel=2)
     cells = [found for *_, found in good]
     return Table(
         np.array([row for _, row, _ in good]),
@@ -130,6 +147,7 @@ def read_table(
         cells,
         [line for line, *_ in good],
         tuple(lines),
+        path,
     )
 
 
@@ -202,6 +220,17 @@ def _check_columns(path: Path, choice: Choice, names: Sequence[str], rows: list[
             )
 
 
+def _names_others(cells: list[str], names: list[str], wanted: Wanted, choice: Choice) -> bool:
+    """Whether a row is a header below the header, by which the columns would be others."""
+    if cells == names or sorted(cells) == sorted(names) or not wanted.known():
+        return cells != names and sorted(cells) == sorted(names)
+    try:
+        found = wanted.find(cells)
+    except ValueError:
+        return True
+    return found is not None and found.places != choice.places
+
+
 def _parse(cells: list[str], columns: Sequence[Column]) -> list[float]:
     numbers = all(map(is_number, cells))  # float alone takes 1_0 for 10
     try:
@@ -225,6 +254,7 @@ def _fits(cells: list[str], columns: Sequence[Column]) -> bool:
         return False
 
 
-def _listed(lines: Sequence[str]) -> str:
+def listed(lines: Sequence[str]) -> str:
+    """The first few lines below one another."""
     more = [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
     return "".join(f"\n  {line}" for line in [*lines[:SHOWN], *more])

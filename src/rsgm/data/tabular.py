@@ -23,8 +23,8 @@ from rsgm.data.places import PlaceFactor
 from rsgm.data.reading import ReadData, Reading
 from rsgm.data.sources import Found, locate
 from rsgm.data.splits import PARTS, split_rows
-from rsgm.data.tables import SHOWN, Table, read_table
-from rsgm.data.text import is_number, number
+from rsgm.data.tables import SHOWN, Table, listed, read_table
+from rsgm.data.text import is_number, number, refuse_thousands
 from rsgm.description import build, describe
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
@@ -192,11 +192,11 @@ class Tabular(ReadData, ABC):
     def weights(self) -> Tensor | None:
         if self.weight is None:
             return None
-        for line, cell in zip(self.rows.lines, self.rows.beside[self.weight], strict=True):
+        for k, cell in enumerate(self.rows.beside[self.weight]):
             if not is_number(cell) or not 0 <= number(cell) < np.inf:
                 raise ValueError(
-                    f"{self.file.path}: line {line}: {self.weight} {cell} is no weight. Expected a number that is not "
-                    "negative: correct the line, or choose another column with --data.weight."
+                    f"{self._where(k)}: {self.weight} {cell} is no weight. Expected a number that is not negative: "
+                    "correct the line, or choose another column with --data.weight."
                 )
         return torch.tensor(list(map(number, self.rows.beside[self.weight])), dtype=torch.float64)
 
@@ -208,7 +208,16 @@ class Tabular(ReadData, ABC):
         table = self._read_further(
             Path(path).expanduser(), reading, self.context_names, header=header, skip_bad=skip_bad
         )
-        context = None if reading.covariates is None else reading.covariates.encode(table.beside)
+        context, covariates = None, reading.covariates
+        if covariates is not None:
+            if faults := covariates.faults(table.beside):
+                lines = listed([f"line {table.lines[k]}: {fault}" for k, fault in faults.items()])
+                told = f"{path}: {len(faults)} of {len(table.lines)} rows have no context that training knows"
+                if not (skip_bad and len(faults) < len(table.lines)):
+                    raise ValueError(f"{told}:{lines}\nCorrect these lines, or leave them out (--score: --skip_bad).")
+                warnings.warn(f"{told}, and are left out:{lines}", stacklevel=2)
+                table = table.without(faults)
+            context = covariates.encode(table.beside)
         return Rows(table.header or reading.header, table.cells, reading.points(table.values), context)
 
     # ---- splits
@@ -277,18 +286,30 @@ class Tabular(ReadData, ABC):
 
     def _times(self) -> np.ndarray:
         cells = self.rows.beside[self.time]
+        if all(cell.isdecimal() for cell in cells):  # nanoseconds since 1970 are more than floating point tells apart
+            return np.array(list(map(int, cells)), dtype=object)
         if all(map(is_number, cells)):
             return np.array(list(map(number, cells)))
         times = []
-        for line, cell in zip(self.rows.lines, cells, strict=True):
-            try:
-                times.append(np.datetime64(cell.removesuffix("Z"), "ns"))
-            except ValueError:
-                raise ValueError(
-                    f"{self.file.path}: line {line}: {self.time} {cell!r} is no time. Expected numbers in all rows, or "
-                    "dates such as 2024-01-31 and 2024-01-31T12:00:00."
-                ) from None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*timezone")  # an offset is reckoned with, as it should be
+            for k, cell in enumerate(cells):
+                try:
+                    # of microseconds, which reach beyond all years; words such as "now" are none
+                    times.append(np.datetime64(cell.removesuffix("Z") if cell[:1] in "+-0123456789" else "", "us"))
+                except ValueError:
+                    times.append(np.datetime64("NaT"))
+                if np.isnat(times[-1]):
+                    raise ValueError(
+                        f"{self._where(k)}: {self.time} {cell!r} is no time. Expected numbers in all rows, or dates "
+                        "such as 2024-01-31 and 2024-01-31T12:00:00."
+                    )
         return np.array(times)
+
+    def _where(self, row: int) -> str:
+        """The file and the line of a row."""
+        table, file = self._used
+        return f"{self._tables[file[row]].path}: line {table.lines[row]}"
 
     # ---- how the file is read
 
@@ -370,14 +391,23 @@ class Tabular(ReadData, ABC):
             start += width
         covariates = None
         if self.context_names:
-            covariates = Covariates.learn(self.context_names, self.categories or (), table.beside, PlaceFactor())
+            place = PlaceFactor(unit=self.unit)
+            try:
+                covariates = Covariates.learn(self.context_names, self.categories or (), table.beside, place)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
         reading = Reading(learned, covariates)
         return table._replace(values=reading.normal(table.values)), reading
 
     def _read_further(self, path: Path, known: Reading, *beside: Sequence[str], **options: Any) -> Table:
         """A file that is read as another was, with a warning where its unit seems to be another."""
         table = self._read(path, known.factors, *beside, **options)
-        for factor, values in known.each(table.values):
+        ends = np.cumsum(table.widths)
+        parts = [
+            factor.as_own(table.columns[end - own.shape[1] : end], own)
+            for factor, own, end in zip(known.factors, np.split(table.values, ends[:-1], 1), ends, strict=True)
+        ]
+        for factor, values in zip(known.factors, parts, strict=True):
             if factor.in_radians(values):
                 warnings.warn(
                     f"{path}: all numbers of {', '.join(factor.header)} are in [{values.min():.4g}, "
@@ -385,7 +415,7 @@ class Tabular(ReadData, ABC):
                     "as those of training are.",
                     stacklevel=3,
                 )
-        return table
+        return table._replace(values=np.concatenate(parts, 1))
 
     def _read(
         self,
@@ -417,7 +447,7 @@ class TableData(Tabular):
         factors: places, angles, rotations and numbers, in this order; none for `numbers` alone
         numbers: columns that are a flat factor, the last one; without them and without factors all that are not used
             otherwise
-        log, context, categories, weight, time, group, val, test, dedup, skip_rows, skip_bad, unit: see `Tabular`
+        log, context, categories, weight, time, group, val, test, dedup, skip_rows, skip_bad: see `Tabular`
         split: ``random`` permutes the rows; ``location`` keeps equal rows in one part; ``time``, ``group`` as above
         batch_size, seed, steps_per_epoch, eval_batch_size, val_points: see `ManifoldData`
 
@@ -439,6 +469,11 @@ class TableData(Tabular):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.factors = None if self.factors is None else list(self.factors)
+        for name in ("columns", "unit"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"TableData: {name} is an argument of a factor, such as PlaceFactor({name}=…): give it there."
+                )
 
     @override
     def factors_in_file(self) -> Sequence[Factor]:
@@ -461,8 +496,12 @@ def read_points(data: ManifoldData, path: str | Path, *others: str) -> tuple[Ten
     """
     rows = data.read_rows(path)
     places = [places_of(rows.header, name) for name in others]
+    for name, own in zip(others, places, strict=True):
+        if len(own) > 1:
+            raise ValueError(f"{path}: found {len(own)} columns of the name {name}, expected one; remove the others.")
     found = [[cells[place[0]] for cells in rows.cells] if place else None for place in places]
     for name, cells in zip(others, found, strict=True):
         if wrong := [cell for cell in cells or () if not is_number(cell)]:
             raise ValueError(f"{path}: {name} {wrong[0]!r} is no number, and {len(wrong)} cells in all are none.")
+    refuse_thousands(Path(path), {name: cells for name, cells in zip(others, found, strict=True) if cells})
     return rows.points, [cells and torch.tensor(list(map(number, cells)), dtype=torch.float64) for cells in found]

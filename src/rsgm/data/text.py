@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,44 @@ class TextRows(NamedTuple):
     width: int
     rows: list[tuple[int, list[str]]]
     bad: list[tuple[int, str]]
+
+
+#: what may be a whole number whose thousands are set apart, or one of three decimals
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
+
+
+def refuse_thousands(path: Path, columns: Mapping[str, Sequence[str]], rows: Sequence[Sequence[str]] = ()) -> None:
+    """Numbers of a table whose thousands are set apart are not read as decimals.
+
+    Where all marks of a column have three digits behind them, they are decimal marks if each of its numbers has one,
+    and if no other number of the file says that the other mark is the decimal one.
+
+    Arguments:
+        path: the file, for the error
+        columns: cells that are read, by name
+        rows: all cells of the file
+
+    Raises:
+        ValueError: names such a column
+    """
+    for name, cells in columns.items():
+        numbers = list(filter(is_number, cells))
+        for mark, other in (",.", ".,"):
+            own = [cell for cell in numbers if mark in cell]
+            if not own or not all(map(_THOUSANDS.fullmatch, own)):
+                continue
+            decimals = {m for m in ",." if any(m in cell and _is_decimal(cell) for cells in rows for cell in cells)}
+            if mark not in decimals and (other in decimals or (mark == "," and len(own) < len(numbers))):
+                raise ValueError(
+                    f"{path}: {name} {own[0]!r} may be a whole number whose thousands are set apart by {mark!r}, or "
+                    f"have three decimals. Expected numbers such as {own[0].replace(mark, '')} or "
+                    f"{own[0].replace(mark, other)}0: write them so."
+                )
+
+
+def _is_decimal(cell: str) -> bool:
+    """Whether a cell is a number whose mark can only be a decimal one."""
+    return is_number(cell) and not _THOUSANDS.fullmatch(cell)
 
 
 def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[str] = ()) -> TextRows:
@@ -74,8 +113,10 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         for line, cells in _records(lines, start, separator):
             records.append((line, cells))
             bar.update(line - bar.n)
-    while records[-1][1] and not any(records[-1][1]):
+    while records and records[-1][1] and not any(records[-1][1]):
         records.pop()  # as spreadsheets leave them at the end
+    if not records:
+        raise ValueError(f"{path}: the file has no rows, its cells are empty.")
     first = records[0][1]
     if first is None:
         raise ValueError(f"{path}: line {records[0][0]}: {_OPEN}")
@@ -87,8 +128,8 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         return _checked(path, words, records, len(first))
     if wanted.named(first):
         return _checked(path, first, records[1:], len(first))
-    if words or header:
-        return _checked(path, list(words or header), records, len(first))
+    if words:
+        return _checked(path, words, records, len(first))
     for line, cells in records[1:_SAMPLE]:
         if wanted.known() and cells and not any(map(is_number, cells)) and wanted.named(cells):
             raise ValueError(
@@ -97,7 +138,10 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
             )
     if first[1:] == default[:-1] != [] and plain(first[0]) in ("", "index", "unnamed_0"):  # of pandas
         below = [(line, cells and cells[1:]) for line, cells in records[1:]]
-        return _checked(path, None, below, len(first) - 1)
+        return _checked(path, list(header) if len(header) == len(first) - 1 else None, below, len(first) - 1)
+    known = list(header) if len(header) == len(first) else None  # by place only as many as there are
+    if first != default and known:
+        return _checked(path, known, records, len(first))
     if not all(is_number(cell) or not cell for cell in first):
         return _checked(path, first, records[1:], len(first))
     _refuse_names(path, above, separator, len(first), wanted, skip_rows)
@@ -111,7 +155,7 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
             f"{path}: line {records[0][0]}, {','.join(first)}, is taken for the header of pandas.", stacklevel=2
         )
         records = records[1:]
-    return _checked(path, None, records, len(first))
+    return _checked(path, known, records, len(first))
 
 
 def shown(cells: Sequence[str]) -> str:
@@ -127,6 +171,22 @@ def is_number(cell: str) -> bool:
 def number(cell: str) -> float:
     """The number in a cell, also with a decimal comma."""
     return float(cell.replace(",", "."))
+
+
+def as_text(values: Sequence[float], spread: float = 0.0) -> list[str]:
+    """Numbers of a column, to seven digits, and more where they differ by less than they are large.
+
+    Arguments:
+        values: the numbers
+        spread: how far apart such numbers are, as a standard deviation; 0 where that is not known
+
+    Example:
+        >>> as_text([2460341.5123, 41.0], spread=0.3)
+        ['2460341.5123', '41']
+    """
+    largest = max(map(abs, values), default=0.0)
+    more = math.log10(largest / spread) if 0 < spread < largest < math.inf else 0.0
+    return [f"{value:.{min(17, 7 + int(more))}g}" for value in values]
 
 
 _OPEN = "a quote opens here that does not close as a cell does: close it, or write it twice within a quoted cell"

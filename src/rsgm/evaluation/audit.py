@@ -57,7 +57,7 @@ def audit(
     *,
     log_prob: Callable[[Tensor], Points] | None = None,
     sample: Callable[[int], Points] | Points | tuple[Points, Points] | None = None,
-    scored: tuple[Points, Points] | None = None,
+    scored: tuple[Points, Points] | tuple[Points, Points, Points] | None = None,
     grid: tuple[Points, Points, Points] | None = None,
     manifold: Manifold | None = None,
     data: ManifoldData | Points | None = None,
@@ -77,7 +77,7 @@ def audit(
         model: the law, in the place of ``log_prob`` and ``sample``
         log_prob: log-densities ``(n,)`` of points ``(n, *manifold.shape)``, float64, by the Riemannian volume, in nats
         sample: a function that draws n points; or points; or points and their log-densities
-        scored: test points and their log-densities, where ``log_prob`` is not at hand
+        scored: test points and their log-densities, where ``log_prob`` is not at hand, and perhaps what each counts
         grid: points all over the manifold, their log-densities, and the volumes of the cells that they stand for, such
             as those of `Manifold.grid`
         manifold: where the points live; by default the model's or the data's

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -123,13 +124,18 @@ def numbers_of(values: Points, n: int, name: str) -> Tensor:
 
 
 def tested_points(
-    law: GenerativeModel | None, manifold: Manifold, scored: tuple[Points, Points] | None, data: ManifoldData | None
+    law: GenerativeModel | None, manifold: Manifold, scored: Sequence[Points] | None, data: ManifoldData | None
 ) -> ScoredPoints | None:
     """The test points: those that were scored elsewhere, or else the data's."""
     if scored is not None:
+        if len(scored) not in (2, 3):
+            raise ValueError(f"audit: scored: found {len(scored)} parts, expected points, log-densities, and weights.")
         x = points_of(manifold, scored[0], "scored")
+        density, *weights = [numbers_of(part, len(x), "scored") for part in scored[1:]]
+        if weights and not bool((weights[0] >= 0).all() and weights[0].sum() > 0):
+            raise ValueError("audit: scored: found weights that are negative or all zero, expected what each counts.")
         twins = None if data is None else _among(manifold, x, data.train.points)
-        return ScoredPoints(x, numbers_of(scored[1], len(x), "scored"), label_places(x), twins)
+        return ScoredPoints(x, density, label_places(x), twins, weights[0] if weights else None)
     if data is None:
         return None
     x, context, value = data.test.points, data.test.context, None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rsgm.data import ManifoldData, Rows
+from rsgm.data.text import as_text
 from rsgm.evaluation.figures import contexts_like
 from rsgm.evaluation.own_draws import tail_probability
 from rsgm.metrics import density_ranks
@@ -86,7 +87,8 @@ def draw_rows(
         context = data.encode_context({name: [value] for name, value in given.items()})
     context = contexts_like(model, data.train._replace(context=context), n)
     points = model.sample(n, context, seed).double().cpu()
-    rows = [[f"{value:.7g}" for value in row] for row in data.to_units(points)]
+    columns, known = data.to_units(points).T.tolist(), data.to_units(data.train.points)
+    rows = list(zip(*map(as_text, columns, known.std(0).tolist()), strict=True))
     if context is None or not data.context_names:
         return Columns(data.header, rows)
     known = data.decode_context(context.double().cpu())
