@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ import torch
 from helpers import without_figures
 from rsgm import cli
 from rsgm.cli import evaluate_command
-from rsgm.data import EarthData, RotationData, TorusData
-from rsgm.evaluation import evaluate, write_regions
+from rsgm.data import EarthData, RotationData, TableData, TorusData
+from rsgm.evaluation import evaluate, report, write_regions
+from rsgm.evaluation.regions import _test_points
 from rsgm.manifolds import to_lat_lon
 from rsgm.models import KernelDensity, load, read_checkpoint, write_checkpoint
 from test_tabular import write
@@ -264,3 +267,98 @@ def test_right_ascensions_in_hours_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"all right ascensions are in \[0.5, 23.5\].*may be hours"):
         EarthData(path=path).setup()
     EarthData(path=path, unit="degrees").setup()
+
+
+# ---- the units of columns
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A checkpoint of a kernel density of easting and northing in metres, far from their origin, and its data."""
+    folder = tmp_path_factory.mktemp("units")
+    rng = np.random.default_rng(0)
+    values = rng.normal([500_000.0, 5_412_345.0], [20.0, 5.0], (300, 2))
+    lines = [f"{east!r},{north!r}" for east, north in values.tolist()]
+    path = write(folder / "t.csv", lines, "east,north")
+    data = TableData(path, numbers=["east", "north"])
+    return fitted(data, folder / "m.ckpt"), data, path
+
+
+def test_all_answers_are_by_the_units_of_the_columns(answer, places, tmp_path, monkeypatch):
+    ckpt, data, path = places
+    metrics = evaluate(ckpt, data, samples=200)
+    unit = float(data.log_unit(data.test.points)[0])
+    assert abs(unit + math.log(20 * 5)) < 0.3
+    assert metrics["nll_per_unit"]["mean"] == pytest.approx(metrics["nll"]["mean"] - unit)
+    assert metrics["resolution"] == {"standard_deviations": 0.05}
+    assert "standard deviations of each column" in report(metrics)
+
+    lines = answer("--grid", "4", "1", "--out=grid.csv", ckpt=ckpt)
+    assert lines[1].startswith(("integral over the cells 0.99", "integral over the cells 1.00"))
+    grid = table("grid.csv")
+    assert float(grid[0]["volume"]) == pytest.approx(4 * 1)
+    best = max(grid, key=lambda row: float(row["log_density"]))
+    write(tmp_path / "best.csv", [f"{best['east']},{best['north']}"], "east,north")
+    answer("--score=best.csv", "--out=best_scored.csv", ckpt=ckpt)
+    assert float(table("best_scored.csv")[0]["log_prob"]) == pytest.approx(float(best["log_density"]), abs=1e-4)
+
+    answer("--region", "0.5", "--out=region.geojson", ckpt=ckpt)
+    (feature,) = json.loads((tmp_path / "region.geojson").read_text())["features"]
+    rings = [np.array(ring) for rings in feature["geometry"]["coordinates"] for ring in rings]
+    shoelace = sum(np.cross(r[:-1] - r[0], r[1:] - r[0]).sum() / 2 for r in rings)
+    assert feature["properties"]["area"] == pytest.approx(shoelace, rel=1e-4)
+    assert feature["properties"]["log_density"] < float(best["log_density"])
+
+    # what was scored is audited as it was written
+    write(tmp_path / "test.csv", [f"{a!r},{b!r}" for a, b in data.to_units(data.test.points).tolist()], "east,north")
+    answer("--score=test.csv", "--out=scored.csv", ckpt=ckpt)
+    named = ["--data=TableData", f"--data.path={path}", "--data.numbers=[east,north]", "--out=a.json"]
+    for given in ("--scored=scored.csv", "--grid=grid.csv"):
+        assert cli.main(["audit", given, *named]) == 0
+        found = json.loads(Path("a.json").read_text())
+        Path("a.json").unlink()
+        if found["excess_over_kernel_density"]:
+            assert abs(found["excess_over_kernel_density"]["mean"]) < 0.2
+        else:
+            assert found["integral"]["value"] == pytest.approx(1, abs=0.01)
+
+
+def test_samples_have_the_digits_that_tell_them_apart(answer, places):
+    ckpt, *_ = places
+    answer("--samples=50", "--out=s.csv", ckpt=ckpt)
+    norths = np.array([float(row["north"]) for row in table("s.csv")])
+    assert len(set(norths)) == 50
+    assert 2 < norths.std() < 10
+    assert len(table("s.csv")[0]["north"]) >= len("5412345.12")
+
+
+def test_a_logarithm_leaves_the_other_axes_in_their_units(answer, tmp_path):
+    rng = np.random.default_rng(0)
+    columns = zip(rng.lognormal(3, 1, 200).tolist(), rng.normal(500, 20, 200).tolist(), strict=True)
+    path = write(tmp_path / "l.csv", [f"{depth!r},{east!r}" for depth, east in columns], "depth,east")
+    ckpt = fitted(TableData(path, numbers=["depth", "east"], log=["depth"]), tmp_path / "m.ckpt")
+    lines = answer("--grid", "0.25", "5", "--out=grid.csv", ckpt=ckpt)
+    assert re.match(r"\d+ cells \(\d+ log depth x \d+ east\)", lines[0])
+    assert lines[1].startswith(("integral over the cells 0.9", "integral over the cells 1.0"))
+    grid = table("grid.csv")
+    easts = sorted({float(row["east"]) for row in grid})
+    assert np.allclose(np.diff(easts), 5)
+    # of a density by the columns' units the volume is theirs too
+    first, depth = grid[0], float(grid[0]["depth"])
+    assert float(first["volume"]) == pytest.approx(0.25 * depth * 5, rel=1e-6)
+    answer("--region", "0.5", "--out=region.geojson", ckpt=ckpt)
+    found = json.loads((tmp_path / "region.geojson").read_text())
+    assert found["rsgm"]["axes"] == ["log depth", "east"]
+    positions = np.array(found["features"][0]["geometry"]["coordinates"][0][0])
+    assert 0 < positions[:, 0].min() < positions[:, 0].max() < 7
+    assert 440 < positions[:, 1].min() < positions[:, 1].max() < 560
+
+
+def test_regions_of_a_context_know_the_test_points_that_have_it(tmp_path):
+    """A context of numbers reaches the model in single precision."""
+    rng = np.random.default_rng(0)
+    lines = [f"{x!r},{y!r},{(k % 3) / 10}" for k, (x, y) in enumerate(rng.normal(0, 1, (90, 2)).tolist())]
+    data = TableData(write(tmp_path / "c.csv", lines, "x,y,depth"), numbers=["x", "y"], context=["depth"])
+    data.setup()
+    context = data.encode_context({"depth": ["0.2"]})[0].float()
+    assert len(_test_points(data, context)) == int((data.test.context == data.test.context.max()).sum()) > 0

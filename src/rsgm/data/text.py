@@ -173,12 +173,13 @@ def number(cell: str) -> float:
     return float(cell.replace(",", "."))
 
 
-def as_text(values: Sequence[float], spread: float = 0.0) -> list[str]:
-    """Numbers of a column, to seven digits, and more where they differ by less than they are large.
+def as_text(values: Sequence[float], spread: float = 0.0, digits: int = 7) -> list[str]:
+    """Numbers of a column, to some digits, and more where they differ by less than they are large.
 
     Arguments:
         values: the numbers
         spread: how far apart such numbers are, as a standard deviation; 0 where that is not known
+        digits: of numbers that differ by as much as they are large
 
     Example:
         >>> as_text([2460341.5123, 41.0], spread=0.3)
@@ -186,7 +187,7 @@ def as_text(values: Sequence[float], spread: float = 0.0) -> list[str]:
     """
     largest = max(map(abs, values), default=0.0)
     more = math.log10(largest / spread) if 0 < spread < largest < math.inf else 0.0
-    return [f"{value:.{min(17, 7 + int(more))}g}" for value in values]
+    return [f"{value:.{min(17, digits + int(more))}g}" for value in values]
 
 
 _OPEN = "a quote opens here that does not close as a cell does: close it, or write it twice within a quoted cell"

@@ -131,7 +131,7 @@ def audit(
             "data": None if data is None else data.provenance() | {"own_split": own_split},
             **_on_test_points(manifold, tested, kernels),
             "uniform": None if math.isinf(manifold.log_volume) else manifold.log_volume,
-            "resolution": None if model is None else resolution(model),
+            "resolution": None if model is None else resolution(model, data),
             "integral": mass,
             **_by_density(tested, drawn),
             "sample_metrics": _by_distance(manifold, drawn, data, kde),

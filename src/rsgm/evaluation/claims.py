@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from rsgm.evaluation.report import POINT_NAMES, mean_with_error, points_line, why_not_measured, with_error
+from rsgm.evaluation.report import POINT_NAMES, mean_with_error, points_line, scale_text, why_not_measured, with_error
 
 #: how far from one an integral may be, if that is more than three of its standard errors, and how far at least that of
 #: no density is: errors of peaked densities are sometimes larger than they are estimated to be
@@ -186,8 +186,7 @@ def _baselines(found: dict[str, Any]) -> Iterator[Claim]:
 def _scale(found: dict[str, Any]) -> Iterator[Claim]:
     scale, peak = found["resolution"], found["peak_width"]
     if scale is not None:
-        text = f"{scale['degrees']:.4g} degrees" if "degrees" in scale else f"{scale['data_units']:.4g} data units"
-        yield Claim("yes", f"The smallest scale that it resolves is {text}; quote the NLL with it.")
+        yield Claim("yes", f"The smallest scale that it resolves is {scale_text(scale)}; quote the NLL with it.")
     elif peak is not None:
         yield Claim(
             "open",

@@ -110,6 +110,11 @@ class Coordinates:
     to_own: Callable[[Tensor], Floats]
     per: str
 
+    @property
+    def log_unit(self) -> float:
+        """What turns a log-density by the manifold's volume into one by the units of flat axes, to be added."""
+        return float(np.log([axis.factor for axis in self.axes if axis.unit == "1"]).sum())
+
     def points(self, values: Floats) -> Tensor:
         """The points ``(n, *shape)``, float64, at values ``(n, dim)`` in the units of the axes."""
         own = [axis.own(column) for axis, column in zip(self.axes, values.T, strict=True)]
@@ -186,13 +191,13 @@ def _(manifold: Product, points: Tensor) -> Coordinates | None:
 
 
 def in_units_of(data: ManifoldData, found: Coordinates) -> Coordinates:
-    """The same box with the names, units and ranges of the columns of the data, where each axis is one of them."""
+    """The same box with the names, units and ranges of the columns of the data, where an axis is one of them.
+
+    The axis of a column whose logarithm is taken is that logarithm.
+    """
     centres = [axis.centres(_PROBE) for axis in found.axes]
-    rows = data.to_units(found.points(mesh(centres)))
-    columns = rows.reshape(*[_PROBE] * len(centres), -1)
-    axes = [_as_column(axis, k, columns, data.header) for k, axis in enumerate(found.axes)]
-    if rows.shape[1] != len(axes) or None in axes:
-        return found
+    columns = data.to_units(found.points(mesh(centres))).reshape(*[_PROBE] * len(centres), -1)
+    axes = [_as_column(axis, k, columns, data.header) or axis for k, axis in enumerate(found.axes)]
     return replace(found, axes=tuple(axes))
 
 
@@ -203,11 +208,14 @@ def mesh(axes: Sequence[Floats]) -> Floats:
 
 def _as_column(axis: Axis, k: int, columns: Floats, header: Sequence[str]) -> Axis | None:
     """The axis in the units of the column that varies along it, and along it alone; None where there is none."""
-    for name, column in zip(header, np.moveaxis(columns, -1, 0), strict=True):
+    named = list(zip(header, np.moveaxis(columns, -1, 0), strict=True))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        named += [(f"log {name}", np.log(column)) for name, column in named]
+    for name, column in named:
         along = np.moveaxis(column, k, 0).reshape(_PROBE, -1)
         values = np.sort(along[:, 0])
-        steps = np.diff(values)
-        if np.allclose(along, along[:, :1], rtol=1e-9, atol=1e-9) and np.allclose(steps, steps[0]) and steps[0] > 0:
+        steps, near = np.diff(values), 1e-6 * np.ptp(values)  # of any unit
+        if np.allclose(along, along[:, :1], 0, near) and np.allclose(steps, steps[0], 0, near) and steps[0] > 0:
             step, first = steps[0], int(np.argmin(along[:, 0]))
             factor = (axis.high - axis.low) / _PROBE / step
             start = axis.own(axis.edges(_PROBE))[first]

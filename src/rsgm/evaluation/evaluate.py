@@ -125,6 +125,9 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "data": provenance,
         "nll": over.summary(-found.value),
         "nll_without_twins": over.summary(-found.value, ~twins),
+        "nll_per_unit": over.summary(-found.value.cpu() - data.log_unit(data.test.points))
+        if _standardised(data)
+        else None,
         "nll_exact": found.exact,
         "effective_draws": None if found.draws is None else _effective(found.draws),
         "sample_nll": summary(-draws.log_density),
@@ -134,7 +137,7 @@ def score(model: GenerativeModel, data: ManifoldData, samples: int = 2000) -> Ev
         "normalisation_method": None if density is None else density.method,
         "nfe": found.nfe,
         "solver": found.solver,
-        "resolution": resolution(model),
+        "resolution": resolution(model, data),
         "baselines": _baselines(model.manifold, data, kde, kernels, over),
         "perfect_model": None if truth is None else over.summary(-truth),
         "nll_gap": None if truth is None else over.summary(truth - found.value.cpu()),
@@ -242,12 +245,20 @@ def _effective(draws: Tensor) -> dict[str, float]:
     return {"mean": float(draws.mean()), "least": float(draws.min())}
 
 
-def resolution(model: GenerativeModel) -> dict[str, float] | None:
-    """The smallest scale that a model resolves, in the units of its manifold; None where there is no such limit."""
+def resolution(model: GenerativeModel, data: ManifoldData | None) -> dict[str, float] | None:
+    """The smallest scale that a model of data resolves, in the units of its manifold, or in standard deviations of
+    standardised columns; None where there is no such limit."""
     finest = model.resolution()
     if finest is None:
         return None
-    return {"radians": finest, "degrees": math.degrees(finest)} if model.manifold.angular else {"data_units": finest}
+    if model.manifold.angular:
+        return {"radians": finest, "degrees": math.degrees(finest)}
+    return {"data_units" if data is None or not _standardised(data) else "standard_deviations": finest}
+
+
+def _standardised(data: ManifoldData) -> bool:
+    """Whether columns are numbers of which points are made by a scale of training."""
+    return bool(data.log_unit(data.train.points[:1]).any())
 
 
 class _Over(NamedTuple):

@@ -49,7 +49,7 @@ class DensityGrid(NamedTuple):
 
     Fields:
         cells: where
-        log_density: ``(n,)``, nats, of a density per unit of ``cells.volume``
+        log_density: ``(n,)``, nats, of a density per unit of ``cells.volume``: of numbers, the unit of their columns
         header, rows: the centres in data units, ``(n, columns)``
         about: of the model and its data
     """
@@ -154,7 +154,9 @@ def density_grid(
     """
     require_context(data, context)
     cells = cells_of(data, steps)
-    values = model.log_prob(cells.points, context).double().cpu()
+    unit = data.log_unit(cells.points)
+    values = model.log_prob(cells.points, context).double().cpu() + unit
+    cells = cells._replace(volume=cells.volume * np.exp(-unit.numpy()))
     rows, about = data.to_units(cells.points), law_in_words(model, data, context)
     return DensityGrid(cells, values.numpy(), data.header, rows, about)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data import ManifoldData
+from rsgm.data.text import as_text
 from rsgm.evaluation.coordinates import Axis, coordinates
 from rsgm.evaluation.grid import Cells, DensityGrid, density_grid, regular_cells
 from rsgm.files import new_file, require_free
@@ -50,11 +51,12 @@ class TextTable(GridFile):
 
     @override
     def write(self, grid: DensityGrid, path: Path) -> None:
-        columns = zip(grid.rows, grid.log_density, grid.cells.volume, strict=True)
+        columns = [*grid.rows.T, grid.log_density, grid.cells.volume]
+        cells = [as_text(column.tolist(), float(column.std()), digits=9) for column in columns]
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow([*grid.header, "log_density", "volume"])
-            writer.writerows([f"{value:.9g}" for value in (*row, own, share)] for row, own, share in columns)
+            writer.writerows(zip(*cells, strict=True))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from rsgm.data import ManifoldData
+from rsgm.data.text import as_text
 from rsgm.evaluation.coordinates import Floats
 from rsgm.evaluation.regions import Regions, density_regions
 from rsgm.files import new_text, require_free
@@ -75,5 +77,6 @@ def write_regions(
 
 
 def _positions(ring: Floats) -> list[list[float]]:
-    """To nine digits: of degrees a tenth of a metre on the Earth, or better."""
-    return [[float(f"{value:.9g}") for value in position] for position in ring]
+    """To nine digits of their spread: of degrees a tenth of a metre on the Earth, or better."""
+    columns = (as_text(column.tolist(), float(column.std()), digits=9) for column in np.asarray(ring).T)
+    return [[float(x), float(y)] for x, y in zip(*columns, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -153,9 +154,9 @@ def density_regions(
             Region(
                 coverage=coverage,
                 standard_error=error,
-                level=level,
+                level=level + chart.log_unit,
                 polygons=polygons,
-                area=area,
+                area=area * math.exp(-chart.log_unit),
                 per=chart.per,
                 area_km2=area * _EARTH_KM**2 if data.earth else None,
                 fresh_share=float(within.mean()),
@@ -181,10 +182,10 @@ def _chart(data: ManifoldData, found: Coordinates, own: Draws) -> Coordinates:
 
 
 def _test_points(data: ManifoldData, context: Tensor | None) -> Tensor:
-    """The test points that have the context."""
+    """The test points that have the context, to the digits that a model is given."""
     if context is None:
         return data.test.points
-    return data.test.points[(data.test.context == context.to(data.test.context)).all(1)]
+    return data.test.points[(data.test.context.float() == context.cpu().float()).all(1)]
 
 
 def _surface(chart: Coordinates, log_density: Callable[[Tensor], Floats], level: float) -> Surface:

@@ -36,6 +36,14 @@ def why_not_measured(error: float) -> str:
     return f"its standard error is {error:.3f}" if error > LARGEST_ERROR else "few nodes have nearly all of it"
 
 
+def scale_text(scale: Mapping[str, float], angle: str = ".4g") -> str:
+    """A smallest scale in words, an angle in digits of a format."""
+    if "degrees" in scale:
+        return f"{scale['degrees']:{angle}} degrees"
+    kinds = {"data_units": "units of the data", "standard_deviations": "standard deviations of each column"}
+    return next(f"{scale[key]:.4g} {name}" for key, name in kinds.items() if key in scale)
+
+
 def mean_with_error(row: Mapping[str, Any] | None) -> str:
     """That of an entry of `metrics.json` with its standard error."""
     return "none" if row is None else with_error(row["mean"], row["standard_error"])
@@ -63,6 +71,8 @@ def report(metrics: dict[str, Any]) -> str:
         line("  without twins", metrics["nll_without_twins"]),
         line("  mean -log p of the model's samples", metrics["sample_nll"]),
     ]
+    if metrics["nll_per_unit"]:
+        lines.insert(-2, line("  by the units of the columns", metrics["nll_per_unit"]))
     if kde is None:
         lines.append(f"{'  kernel density':<34} none: {metrics['baselines']['no_kernel_density']}")
     elif kde["nll"] == metrics["nll"]:
@@ -94,11 +104,7 @@ def report(metrics: dict[str, Any]) -> str:
         text = f"{value:.5f} ± {error:.5f}" if value is not None else f"not measured, {why_not_measured(error)}"
         lines.append(f"{'integral of the density':<34} {text}  ({metrics['normalisation_method']})")
     if metrics["resolution"]:
-        scale = metrics["resolution"]
-        text = (
-            f"{scale['degrees']:.4f} degrees" if "degrees" in scale else f"{scale['data_units']:.4g} units of the data"
-        )
-        lines.append(f"{'smallest resolved scale':<34} {text}")
+        lines.append(f"{'smallest resolved scale':<34} {scale_text(metrics['resolution'], '.4f')}")
     if metrics["effective_draws"]:
         draws = metrics["effective_draws"]
         lines.append(

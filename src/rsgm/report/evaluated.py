@@ -16,7 +16,7 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation import Assessment, audit_evaluation
 from rsgm.evaluation.claims import HEADINGS
 from rsgm.evaluation.figures import contexts_in_turn
-from rsgm.evaluation.report import POINT_NAMES, mean_with_error, why_not_measured
+from rsgm.evaluation.report import POINT_NAMES, mean_with_error, scale_text, why_not_measured
 from rsgm.metrics import density_ranks
 from rsgm.plots.style import REFERENCE, SAMPLES
 from rsgm.report.page import Cell, Number, escaped, facts, image, page, table
@@ -107,6 +107,9 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
     kind = "" if metrics["nll_exact"] else ", at most" if metrics["effective_draws"] is None else ", an estimate"
     nll = "Mean of −log p over the test points: lower is better, and it may be below zero. Differences count."
     yield _row(f"test NLL{kind}", mean_with_error(metrics["nll"]), f"{nll} {_counted(metrics['nll'])}")
+    if metrics["nll_per_unit"]:
+        text = "The same by the units of the columns, whose numbers are standardised for the model."
+        yield _row("by the columns' units", mean_with_error(metrics["nll_per_unit"]), text)
     if metrics["split"]["twin_share"]:
         twins = 100 * metrics["split"]["twin_share"]
         share = f"{twins:.1f} % of the test points are training points too, which a model can remember."
@@ -151,10 +154,8 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
         text = f"Must be 1: else −log p is no likelihood. By {metrics['normalisation_method']}."
         yield _row("integral of the density", shown, text)
     if metrics["resolution"]:
-        scale = metrics["resolution"]
-        shown = f"{scale['degrees']:.4g}°" if "degrees" in scale else f"{scale['data_units']:.4g} data units"
         text = "No peak of the model is narrower. Where places repeat, an NLL means little without it."
-        yield _row("smallest scale", shown, text)
+        yield _row("smallest scale", scale_text(metrics["resolution"]), text)
     if metrics["effective_draws"]:
         draws = metrics["effective_draws"]
         shown = f"{draws['mean']:.0f}, at least {draws['least']:.1f}"
