@@ -12,7 +12,7 @@ import torch
 
 from helpers import without_figures
 from rsgm import cli
-from rsgm.cli import evaluate_command
+from rsgm.cli import commands, evaluate_command
 from rsgm.data import EarthData, RotationData, TableData, TorusData
 from rsgm.evaluation import evaluate, report, write_regions
 from rsgm.evaluation.regions import _test_points
@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("evaluate", "report", "log_result"):
-            patch.setattr(cli.commands, name, lambda *_: None)
+            patch.setattr(commands, name, lambda *_: None)
         command = f"--config={ROOT}/configs/earth.yaml --data.path=quakes.csv {OPTIONS} {SMALL} --data.batch_size=8"
         assert cli.train(command.split()) == 1  # without depths; see below
         with pytest.warns(UserWarning, match="2 of 80 rows are bad and left out"):
