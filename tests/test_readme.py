@@ -14,7 +14,7 @@ import torch
 from conftest import concrete
 from helpers import with_small_networks
 from rsgm import EarthData, ManifoldData, cli, configurations
-from rsgm.cli import commands
+from rsgm.cli import commands as program
 from rsgm.data import RotationData, TableData, TorusData
 from rsgm.sweeps import Sweep
 
@@ -93,13 +93,13 @@ def composed(tables, monkeypatch):
     last = tables / "runs" / "volcano_rsgm" / "version_0" / "last.ckpt"
     last.parent.mkdir(parents=True)
     last.touch()
-    monkeypatch.setattr(commands, "read_checkpoint", lambda path: {})
-    monkeypatch.setattr(commands, "_train", lambda command: 0)
+    monkeypatch.setattr(program, "read_checkpoint", lambda path: {})
+    monkeypatch.setattr(program, "_train", lambda command: 0)
 
     def build(arguments: list[str]) -> int:
         with monkeypatch.context() as patch:
             if not any(".csv" in argument for argument in arguments):  # the data sets need not be here
-                patch.setattr(commands, "fill_in", lambda *_: None)
+                patch.setattr(program, "fill_in", lambda *_: None)
                 for cls, name in product((ManifoldData, *concrete(ManifoldData)), ("prepare_data", "setup")):
                     patch.setattr(cls, name, lambda self, stage=None: None)
             return cli.train([*arguments, "--trainer.accelerator=cpu", "--trainer.devices=1"])
