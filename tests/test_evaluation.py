@@ -771,13 +771,15 @@ class Shifted(Known):
         return LogProb(self.law.log_prob(x) - 0.25, 0.0)
 
 
-def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path):
+def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path, monkeypatch):
     data = LawData(GaussianMixture(), train_size=20, val_size=10, test_size=50)
+    monkeypatch.setattr(time, "process_time", lambda: 5.0)  # of a loaded machine it says nothing about the wall's
     found = evaluate(saved(Shifted(data), tmp_path), data, samples=60)
     assert found["nll_gap"]["mean"] == pytest.approx(0.25)
     assert found["nll_gap"]["mean"] == pytest.approx(found["nll"]["mean"] - found["perfect_model"]["mean"])
     seconds = found["seconds"]["evaluation"]
-    assert seconds["wall"] > seconds["cpu"] + 0.9
+    assert seconds["wall"] > 0.9
+    assert seconds["cpu"] == 0
     # the samples are those of the unshifted law, scored by the shifted density
     x = data.reference_law.draw(60, torch.Generator().manual_seed(0)).float().double()
     assert found["sample_nll"] == pytest.approx(summary(0.25 - data.reference_law.log_prob(x)))

@@ -77,7 +77,7 @@ def test_validation_by_the_clock(folder, monkeypatch):
     assert run("--trainer.max_steps=8", config="clock.yaml") == 0
     validated = logged("val/nll", "clock")
     assert validated[-1] == 7
-    assert 2 <= len(validated) <= 4
+    assert len(validated) >= 2  # a loaded machine takes longer for a step, and validates more often
     last = (best(name).with_name("last.ckpt") for name in ("clock", "tiny"))
     assert same(*(weights(path, "current_model_state") for path in last))
 
