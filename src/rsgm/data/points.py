@@ -17,8 +17,7 @@ from typing_extensions import override
 
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import CoordinateFactor, Factor, NumberFactor
-from rsgm.data.names import plain
-from rsgm.data.places import PlaceFactor, lat_lon
+from rsgm.data.places import PlaceFactor, Places
 from rsgm.data.reading import ReadData, Reading
 from rsgm.data.rotations import Quaternions, RotationVectors
 from rsgm.data.so3 import RotationFactor
@@ -108,9 +107,8 @@ class PointsData(ReadData):
     ) -> PointsData:
         """Points by their coordinates; of a DataFrame on the globe its latitudes and longitudes, degrees."""
         names = [str(name) for name in getattr(points, "columns", ())]
-        found = lat_lon().find(names) if names and manifold == Sphere(2) else None
-        # x and y are the axes of a map, beside z those of space
-        if found is None or (plain(names[found.places[1]]) == "x" and "z" in map(plain, names)):
+        found = Places({}).find(names) if names and manifold == Sphere(2) else None
+        if found is None:
             return cls(manifold, points, context, **arguments)
         lat, lon = (np.asarray(points)[:, place].astype(np.float64) for place in found.places)
         return cls.from_lat_lon(lat, lon, context=context, **arguments)
