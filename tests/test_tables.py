@@ -632,6 +632,7 @@ RIGHT_ROTATIONS = [
     case("order_scalar_last", rows(" ", *XYZW.T), order="xyzw"),
     case("order_scalar_first", rows(",", *WXYZ.T), order="wxyz"),
     case("index_of_pandas", ",0,1,2,3\n" + rows(",", IDS, *XYZW.T), order="xyzw"),
+    case("euler_beside", "qw,qx,qy,qz,euler_x,rot_euler_y\n" + rows(",", *WXYZ.T, IDS, IDS)),
     case("other_signs", "qw;qx;qy;qz\n" + rows(";", *-WXYZ.T).replace(".", ",")),
     case("columns", "a,b,c,d\n" + rows(",", *WXYZ.T), columns=dict(zip(("qw", "qx", "qy", "qz"), "abcd", strict=True))),
     case("columns_by_place", rows(" ", TIMES, *POSITIONS, *XYZW.T), columns={"qx": 4, "qy": 5, "qz": 6, "qw": "7"}),
@@ -721,6 +722,19 @@ REFUSED_ROTATIONS = [
     ),
     (case("names_without_one", "a,b,c\n1,2,3\n", columns={"rx": "a", "ry": "b", "rz": "d"}), "a column .*'d' for rz"),
     (case("nan", "qw,qx,qy,qz\n" + QUATERNIONS + "nan,0,0,0\n"), "line 22: qw nan"),
+    *(
+        (case(names, listed(f"{names}{k}" for k in range(n)) + rows(",", *MATRICES[:, :n].T)), "Expected a header")
+        for names, n in [("rot", 9), ("rot_6d_", 6), ("r_", 9)]
+    ),
+    (
+        case("euler_in_a_comment", "# Euler angles XYZ, radians\n" + rows(",", *VECTORS.T)),
+        "comment in line 1, 'Euler angles XYZ, radians', may name",
+    ),
+    (case("euler_names_in_a_comment", "# Euler angles XYZ\n" + rows(",", *VECTORS.T)), "'Euler' name Euler angles"),
+    (
+        case("euler_by_name", listed(f"euler_rot_{c}" for c in "xyz") + rows(",", *VECTORS.T)),
+        "'euler_rot_x', 'euler_rot_y', 'euler_rot_z' name Euler angles, which are not read. Convert them",
+    ),
 ]
 
 

@@ -96,10 +96,10 @@ class Angles(Wanted):
         return tuple(angle(name, name, self.unit, -360, 360) for name in names)
 
     def _choice(self, columns: tuple[Column, ...], places: Sequence[int]) -> Choice:
-        return Choice(columns, tuple(places), partial(_no_angles, half_turn(self.unit)))
+        return Choice(columns, tuple(places), partial(no_angles, half_turn(self.unit)))
 
 
-def _no_angles(half: float, values: Floats) -> dict[int, str]:
+def no_angles(half: float, values: Floats) -> dict[int, str]:
     """What DSSP and others write where there is no angle: 360 beside angles of both signs.
 
     Many such angles are none of these: two tables were merged, one of them from 0 or below half a turn.

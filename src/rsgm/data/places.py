@@ -60,7 +60,7 @@ class PlaceFactor(Factor):
     @override
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
         lon = values[:, 1]
-        if self.unit is None and on_the_sky(names) and len(lon) >= 10 and lon.min() >= 0 and lon.max() <= 24:
+        if self.unit is None and on_the_sky(names) and like_hours(lon):
             raise ValueError(
                 f"{path}: all right ascensions are in [{lon.min():.4g}, {lon.max():.4g}]. Expected degrees, these may "
                 "be hours: multiply them by 15, or say --data.unit=degrees to have them read as they are."
@@ -96,6 +96,11 @@ class PlaceFactor(Factor):
     def to_units(self, x: Tensor) -> Floats:
         values = to_lat_lon(x, self.unit or "degrees").numpy()
         return np.where((False, self.from_zero), values % (2 * half_turn(self.unit)), values)
+
+
+def like_hours(ra: Floats) -> bool:
+    """Whether right ascensions (N,) look like hours."""
+    return bool(len(ra) >= 10 and ra.min() >= 0 and ra.max() <= 24)
 
 
 def on_the_sky(names: Sequence[str]) -> bool:
