@@ -280,8 +280,10 @@ def not_named_twice(names: Sequence[str]) -> None:
     """Names differ, and not in their case alone.
 
     Raises:
-        ValueError: names a name that is there more than once, or what is no name
+        ValueError: names a name that is there more than once, or what is no name; or one name for a list of them
     """
+    if isinstance(names, str):
+        raise ValueError(f"found {names!r}, expected a list of names: [{names!r}].")
     if strange := [name for name in names if not isinstance(name, str)]:
         raise ValueError(f"found {strange[0]!r}, expected the name of a column.")
     texts = [name.casefold() for name in names]

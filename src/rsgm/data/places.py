@@ -17,14 +17,14 @@ from rsgm.data.tables import like_radians, refuse_radians
 from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 
 #: names of a declination and a right ascension, which are a latitude and a longitude
-_SKY = (("dec", "decl", "declination", "de", "dej2000"), ("ra", "rightascension", "raj2000"))
+SKY = (("dec", "decl", "declination", "de", "dej2000"), ("ra", "rightascension", "raj2000"))
 #: accepted names of a latitude and a longitude; those of a map's axes where there are no others
 _NAMES = (
     (
         ("lat", "latitude", "decimallatitude"),
         ("lon", "lng", "long", "longitude", "decimallongitude"),
     ),
-    _SKY,
+    SKY,
     (("y",), ("x",)),
 )
 _LENGTH = re.compile(r"[\[(]\s*(?:[kcmnµ]?m|met(?:er|re)s?|ft|feet|px|pixels?)\s*[\])]")
@@ -105,7 +105,7 @@ def like_hours(ra: Floats) -> bool:
 
 def on_the_sky(names: Sequence[str]) -> bool:
     """Whether two columns are called as a declination and a right ascension are."""
-    return all(plain(name).replace("_", "") in known for name, known in zip(names, _SKY, strict=True))
+    return all(plain(name).replace("_", "") in known for name, known in zip(names, SKY, strict=True))
 
 
 @dataclass(frozen=True)
