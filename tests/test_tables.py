@@ -138,6 +138,7 @@ RIGHT_EARTH = [
     case("radians_by_name", "lat [rad],lon [rad]\n" + RADIANS, unit="radians"),
     # names that only look like those of other conventions
     case("datum_and_signs", "Latitude (N),Longitude (W-/E+)\n" + LAT_LON),
+    case("plural", "lat (degs),lon (W is negative)\n" + LAT_LON),
     case("datum", "lat (WGS84),lon (degrees_east)\n" + LAT_LON),
     case("positive_east", "lat (deg),lon [deg; west negative]\n" + LAT_LON),
     case("minutes_of_a_time", "time_min,lat (deg),lon (deg),depth [m],lon_err\n" + rows(",", IDS, LAT, LON, IDS, IDS)),
@@ -296,6 +297,8 @@ REFUSED_EARTH = [
             ("Latitude [deg S]", "lon", "south"),
             ("lon (°W)", "lat", "west"),
             ("lon [degrees_west]", "lat", "west"),
+            ("lon (degW)", "lat", "west"),
+            ("lat (southward)", "lon", "south"),
         ]
     ),
     (case("west_positive", "lat,lon_west_positive\n" + LAT_LON), "Expected a header"),

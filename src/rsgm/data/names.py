@@ -22,12 +22,12 @@ Names = dict[str, str | int]
 _UNITS = {"degrees": r"(?:^|[\W_])deg(?:rees?)?(?:$|[\W_])|°", "radians": r"(?:^|[\W_])rad(?:ians?)?(?:$|[\W_])"}
 BRACKETS = re.compile(r"[\[(]([^\])]*)[\])]")
 #: units of angles that are not read: those that can be nothing else at the end of a name, and in brackets more
-_LONG = r"gons?|gradians|turns|revolutions|cycles|hours|arc_?min(?:ute)?s?|arc_?sec(?:ond)?s?|mas|[mµu]rad"
+_LONG = r"gons?|gradians|turns|revolutions|cycles|hours|arc_?(?:min|sec|minute|second)s?|mas|[mµu]rad"
 _OTHER_AT_END = re.compile(rf"(?<=[^\W_])[\s_]+({_LONG})$")
-_SHORT = r"grads?|turn|revs?|cycle|h+(?:m+s*)?|hrs?|hour|min(?:ute)?s?|sec(?:ond)?s?|d+m+s*|pi|π"
+_SHORT = r"grads?|turn|revs?|cycle|h+(?:m+s*)?|hrs?|hour|(?:min|sec|minute|second)s?|d+m+s*|pi|π"
 _OTHER = re.compile(rf"(?<![^\W\d_])({_LONG}|{_SHORT})(?![^\W\d_])")
 #: what stands behind the name of an angle where its minutes or seconds have a column of their own
-_MINUTES = re.compile(r"(?:arc_?)?(?:min(?:ute)?s?|sec(?:ond)?s?)")
+_MINUTES = re.compile(r"(?:arc_?)?(?:min|sec|minute|second)s?")
 
 
 class Column(NamedTuple):

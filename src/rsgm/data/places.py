@@ -29,7 +29,7 @@ _NAMES = (
 )
 _LENGTH = re.compile(r"[\[(]\s*(?:[kcmnµ]?m|met(?:er|re)s?|ft|feet|px|pixels?)\s*[\])]")
 #: words that turn the sign of an angle, and those beside which they do not
-_TURNED = {"w": "west", "west": "west", "western": "west", "s": "south", "south": "south", "southern": "south"}
+_TURNED = {"west": re.compile(r"(?:deg)?w|west(?:ern|wards?)?"), "south": re.compile(r"s|south(?:ern|wards?)?")}
 _SIGNED = re.compile(r"\b(?:e|east|n|north|neg|negative|minus)\b|(?<![a-z])-[ws]\b|\b[ws]-")
 #: columns that say on which side of zero a number is: of their own, and behind the name of an angle
 _SIDES = r"hemi(?:sphere)?|n_s|e_w|north_?south|east_?west"
@@ -165,10 +165,12 @@ def _turned(name: str) -> str | None:
     """The side to which a name says that it counts, where that is the south or the west."""
     text = name.casefold()
     inside = " ".join(BRACKETS.findall(text)).replace("_", " ")
-    outside = [word for word in re.findall(r"[^\W\d_]+", BRACKETS.sub(" ", text))[1:] if len(word) > 1]
     if _SIGNED.search(inside):
         return None
-    return next(filter(None, map(_TURNED.get, [*re.findall(r"[^\W\d_º]+", inside), *outside])), None)
+    # letters are sides in brackets alone, and the first word is the angle
+    outside = [word for word in re.findall(r"[^\W\d_]+", BRACKETS.sub(" ", text))[1:] if len(word) > 1]
+    words = [*re.findall(r"[^\W\d_º]+", inside), *outside]
+    return next((side for side, pattern in _TURNED.items() if any(map(pattern.fullmatch, words))), None)
 
 
 def _refuse_sides(names: Sequence[str], own: Sequence[str]) -> None:
