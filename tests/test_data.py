@@ -744,6 +744,43 @@ def test_dihedral_tables_of_the_package_that_has_them(name, tmp_path, monkeypatc
         DihedralTableData(name, path=str(tmp_path / "half.npy")).setup()
 
 
+@pytest.mark.parametrize("kind", ["u1", "u4", "u8", ">i4", ">f8", "f4"])
+def test_counts_of_any_kind(tmp_path, kind):
+    counts = np.arange(16).reshape(4, 4)
+    np.save(tmp_path / "mine.npy", counts.astype(kind))
+    data = DihedralTableData(path=str(tmp_path / "mine.npy"))
+    data.setup()
+    assert (data._counts == counts).all()
+    assert len(data.points()) == counts.sum()
+
+
+@pytest.mark.parametrize(
+    "counts", [np.zeros((0, 0)), np.zeros((4, 4)), np.full((4, 4), np.nan), np.full((4, 4), np.inf)]
+)
+def test_what_is_no_table_of_counts(tmp_path, counts):
+    np.save(tmp_path / "mine.npy", counts)
+    np.savez(tmp_path / "mine.npz", counts=np.ones((4, 4)))
+    torch.save(torch.ones(4, 4), tmp_path / "mine.pt")
+    for kind in ("npy", "npz", "pt"):
+        with pytest.raises(ValueError, match=r"is no table of counts.*some of them above zero"):
+            DihedralTableData(path=str(tmp_path / f"mine.{kind}")).setup()
+
+
+def test_rows_beside_a_table_of_counts(tmp_path):
+    data, rows = DihedralTableData(), "-60,-45.5\n-70,140\n"
+    found = data.to_units(data.read_rows(write(tmp_path, "Phi (deg),psi\n" + rows)).points)
+    np.testing.assert_allclose(found, [[-60, -45.5], [-70, 140]])
+    for text, message in [
+        ("phi,psi\n999.9,1\n", r"line 2: phi 999.9 is outside \[-360, 360\]"),
+        ("phi,psi\nnan,1\n", r"line 2: phi nan is outside \[-360, 360\]"),
+        ("phi,psi\n360,1\n" + rows, "line 2: 360 beside angles from -180 to 180"),
+        ("phi [rad],psi\n" + rows, "named as being in radians"),
+        ("phi [turns],psi\n" + rows, "named as being in turns, which is not read"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            data.read_rows(write(tmp_path, text))
+
+
 def test_rotations_of_one_s_own(tmp_path):
     generator = torch.Generator().manual_seed(0)
     group = SpecialOrthogonal()

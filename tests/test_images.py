@@ -249,6 +249,16 @@ def test_other_files(tmp_path, data, message):
         read_idx(tmp_path / "x")
 
 
+@pytest.mark.parametrize("torn", [lambda b: b[:-9], lambda b: b[:12] + b"\0" * 4 + b[16:], lambda b: b[:5]])
+def test_a_torn_gzip_file_is_said_to_be_one(tmp_path, torn):
+    data = b"\0\0\x08\x01" + (100).to_bytes(4, "big") + bytes(range(100))
+    (tmp_path / "x.gz").write_bytes(gzip.compress(data))
+    assert len(read_idx(tmp_path / "x.gz")) == 100
+    (tmp_path / "x.gz").write_bytes(torn(gzip.compress(data)))
+    with pytest.raises(ValueError, match=r"x.gz is no whole gzip file: .*\. Fetch it again"):
+        read_idx(tmp_path / "x.gz")
+
+
 def test_mnist_labels_have_to_match(nowhere):
     folder = nowhere / "mnist"
     write_mnist(folder, False)

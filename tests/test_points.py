@@ -143,6 +143,73 @@ def test_columns_of_a_frame():
     )
 
 
+def frame(values, names):
+    return pytest.importorskip("pandas").DataFrame(values, columns=names.split())
+
+
+@pytest.mark.parametrize(
+    "make, values, names",
+    [
+        (PointsData.from_quaternions, QUATERNIONS, "qw qx qy qz"),
+        (PointsData.from_quaternions, QUATERNIONS, "pose.orientation.w pose.orientation.x pose.orientation.y orient"),
+        (PointsData.from_rotation_vectors, VECTORS, "rx ry rz"),
+        (PointsData.from_rotation_vectors, VECTORS, "x y z"),
+        (lambda x: PointsData(Sphere(2), x), sphere_points().numpy(), "x y z"),
+        (lambda x: PointsData.of(Sphere(2), x), sphere_points().numpy(), "x y z"),
+        (
+            lambda x: PointsData(SpecialOrthogonal(), x),
+            quaternion_to_matrix(torch.from_numpy(QUATERNIONS)).flatten(1).numpy(),
+            "r11 r12 r13 r21 r22 r23 r31 r32 r33",
+        ),
+    ],
+)
+def test_columns_of_a_frame_are_taken_by_their_names(make, values, names):
+    """In any order and among others; those that mean nothing by their places."""
+    expected = make(values).points()
+    table = frame(values, names.replace(" orient", " pose.orientation.z"))
+    turned = table[table.columns[::-1]]
+    torch.testing.assert_close(make(turned).points(), expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(make(turned.assign(note="a")).points(), expected, rtol=0, atol=1e-14)
+    bare = frame(values, " ".join(f"column{k}_" for k in range(values.shape[1])))
+    torch.testing.assert_close(make(bare).points(), expected, rtol=0, atol=1e-14)
+    numbered = pytest.importorskip("pandas").DataFrame(values)
+    torch.testing.assert_close(make(numbered).points(), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PointsData.from_quaternions(frame(QUATERNIONS, "q1 q2 q3 q4")), "scalar part first or last"),
+        (
+            lambda: PointsData.from_quaternions(frame(QUATERNIONS, "rx ry rz t")),
+            "are rx, ry, rz. Expected qw, qx, qy, qz",
+        ),
+        (lambda: PointsData.from_rotation_vectors(frame(VECTORS, "roll pitch yaw")), "name Euler angles. Expected rx"),
+        (lambda: PointsData.from_rotation_vectors(frame(VECTORS, "euler_x euler_y euler_z")), "name Euler angles"),
+        (lambda: PointsData.from_rotation_vectors(frame(VECTORS, "rx_deg ry_deg rz_deg")), "named as being in degrees"),
+        (lambda: PointsData.from_angles(frame(DEGREES / 3, "phi psi_rad")), "'psi_rad' is named as being in radians"),
+        (lambda: PointsData.of(Sphere(2), frame(DEGREES, "lat_rad lon_rad")), "'lat_rad' is named as being in radians"),
+        (lambda: PointsData.of(Sphere(2), frame(DEGREES[:, [0, 1, 1]], "lat lat_min lon")), "stands beside 'lat_min'"),
+        (lambda: PointsData.of(Sphere(2), frame(DEGREES, "lat lon(W)")), "counting to the west.*frame.to_numpy"),
+        (lambda: PointsData.of(Sphere(2), frame(np.abs(DEGREES) / 15, "dec ra")), "right ascensions .* may be hours"),
+    ],
+)
+def test_names_that_say_otherwise_are_refused(make, message):
+    with pytest.raises(ValueError, match=f"(?s)PointsData: .*{message}"):
+        make()
+
+
+def test_latitudes_and_longitudes_the_other_way_round():
+    table = frame(DEGREES, "lat lon")
+    for first, second in (("lon", "lat"), ("x", "y"), ("ra", "dec")):
+        one, other = table["lat"].rename(first), table["lon"].rename(second)
+        with pytest.raises(ValueError, match=f"found latitudes called '{first}' and longitudes called '{second}'"):
+            PointsData.from_lat_lon(one, other)
+        assert len(PointsData.from_lat_lon(one.to_numpy(), other).points()) == 60
+    assert PointsData.of(Sphere(2), table).earth
+    assert not PointsData.of(Sphere(2), table.rename(columns={"lat": "dec", "lon": "ra"})).earth
+
+
 # ---- what is refused
 
 
@@ -170,6 +237,47 @@ def test_what_numpy_would_make_numbers_of():
     for values in (sphere_points() + 0j, sphere_points().numpy() + 0j, dates):
         with pytest.raises(ValueError, match=r"not all numbers: they are .*(complex|datetime)"):
             PointsData(Sphere(2), values)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ([np.ma.masked_greater(row, 0.9) for row in sphere_points().numpy()], "finite numbers"),
+        ([[1, 0, 10**400]] * 20, "not all numbers: .*too large"),
+        ([row.clone().requires_grad_() for row in sphere_points()], "not all numbers: .*detach"),
+    ],
+)
+def test_lists_of_what_is_no_number(values, message):
+    with pytest.raises(ValueError, match=f"PointsData: .*{message}"):
+        PointsData(Sphere(2), values)
+
+
+def test_missing_numbers_and_dates_of_frames():
+    pandas = pytest.importorskip("pandas")
+    table = frame(DEGREES, "lat lon").astype("Float64")
+    assert len(PointsData.of(Sphere(2), table).points()) == 60
+    table.loc[3, "lat"] = pandas.NA
+    with pytest.raises(
+        ValueError, match=r"PointsData: (the latitudes are not all numbers: .*NA|1 of 60 rows of latitudes are bad)"
+    ):
+        PointsData.of(Sphere(2), table)
+    dates = pandas.Series(pandas.date_range("2020-01-01", periods=60, tz="UTC"))
+    for context in (dates, dates.dt.tz_localize(None)):
+        with pytest.raises(ValueError, match=r"PointsData: the context are not all numbers: .*(Timestamp|datetime)"):
+            PointsData(Sphere(2), sphere_points(), context)
+
+
+def test_a_sparse_tensor_is_its_numbers():
+    x = torch.eye(3).repeat(20, 1)
+    torch.testing.assert_close(PointsData(Sphere(2), x.to_sparse()).points(), x.double())
+
+
+def test_no_angle_is_no_angle_of_zero():
+    """As of files: 360 beside negative angles."""
+    angles = np.array([[360.0, -80.0], [-60.0, -40.0]] + [[-70.5, 120.25]] * 9)
+    with pytest.raises(ValueError, match=r"row 0 of angles .* 360 beside angles from -180 to 180.*Leave such rows out"):
+        PointsData.from_angles(angles)
+    assert len(PointsData.from_angles(np.abs(angles)).points()) == 11
 
 
 def test_radians_are_not_taken_for_degrees_in_silence():

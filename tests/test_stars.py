@@ -41,6 +41,32 @@ def test_other_files_are_refused(tmp_path, torn):
         StarData(str(path)).setup()
 
 
+@pytest.mark.parametrize("ra, dec", [(np.nan, 0), (0, np.nan), (0, 95), (400, 0)])
+def test_stars_without_a_place_are_refused(tmp_path, ra, dec):
+    path = star_file(tmp_path / "mine.bin")
+    found = read_stars(path).copy()
+    found["ra"][7], found["dec"][7] = ra, dec
+    path.write_bytes(path.read_bytes()[: -found.nbytes] + found.tobytes())
+    with pytest.raises(ValueError, match=r"mine.bin: 1 of \d+ stars have no place, first number 7 .*, ra .*, dec"):
+        StarData(str(path)).setup()
+
+
+def test_rows_of_other_files(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("Dec (deg),id,RAJ2000\n-16.5,1,101.25\n")
+    np.testing.assert_allclose(StarData().to_units(StarData().read_rows(path).points), [[101.25, -16.5]])
+    path.write_text("101.25,-16.5\n")
+    np.testing.assert_allclose(StarData().to_units(StarData().read_rows(path).points), [[101.25, -16.5]])
+    for text, message in [
+        ("ra,dec\n1,95\n", r"line 2: declination 95 is outside \[-90, 90\]"),
+        ("ra [rad],dec\n1,5\n", "'ra .rad.' is named as being in radians"),
+        ("ra [h],dec\n1,5\n", "'ra .h.' is named as being in h, which is not read"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            StarData().read_rows(path)
+
+
 def test_where_there_is_nothing(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.bin is no file"):
         StarData(str(tmp_path / "nowhere.bin")).setup()

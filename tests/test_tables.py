@@ -136,7 +136,21 @@ RIGHT_EARTH = [
     # units
     case("radians", "lat,lon\n" + RADIANS, unit="radians"),
     case("radians_by_name", "lat [rad],lon [rad]\n" + RADIANS, unit="radians"),
+    # names that only look like those of other conventions
+    case("datum_and_signs", "Latitude (N),Longitude (W-/E+)\n" + LAT_LON),
+    case("plural", "lat (degs),lon (W is negative)\n" + LAT_LON),
+    case("datum", "lat (WGS84),lon (degrees_east)\n" + LAT_LON),
+    case("positive_east", "lat (deg),lon [deg; west negative]\n" + LAT_LON),
+    case("minutes_of_a_time", "time_min,lat (deg),lon (deg),depth [m],lon_err\n" + rows(",", IDS, LAT, LON, IDS, IDS)),
+    case("a_box", "lat,lon,lat_min,lat_max,lon_m\n" + rows(",", LAT, LON, LAT, LAT, IDS)),
+    case("signal_to_noise", "ra,dec,S/N,EW,hemisphere\n" + rows(",", LON, LAT, IDS, IDS, NAMES)),
+    case("nanoseconds", "sec,ns,lat,lon,wind_dir\n" + rows(",", IDS, IDS, LAT, LON, IDS)),
+    case("minutes_by_choice", "lat,lat_min,lon\n" + rows(",", LAT, IDS, LON), columns={"lat": "lat", "lon": "lon"}),
+    case("sides_by_choice", "lat,hemi,lon\n" + rows(",", LAT, NAMES, LON), columns={"lat": "lat", "lon": "lon"}),
+    case("heights_by_choice", "x,y,z\n" + rows(",", LON, LAT, IDS), columns={"lat": "y", "lon": "x"}),
 ]
+
+ONES = [1] * N
 
 
 @pytest.mark.parametrize("text, options", RIGHT_EARTH)
@@ -252,6 +266,55 @@ REFUSED_EARTH = [
     (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "Expected|no row has as many cells"),
     (case("empty", ""), "no rows"),
     (case("names_alone", "lat,lon\n"), "a header but no rows"),
+    # minutes and seconds
+    *(
+        (
+            case(f"{a}_{b}", f"{a},{b},{c},lon\n" + rows(",", LAT, ONES, ONES, LON)),
+            re.escape(f"'{a}' stands beside '{b}'{also}: ") + ".*one number",
+        )
+        for a, b, c, also in [
+            ("lat_deg", "lat_min", "lat_sec", " and 'lat_sec'"),
+            ("lat", "lat_minutes", "depth", ""),
+            ("lat", "lat_arcmin", "depth", ""),
+            ("Latitude Degrees", "Latitude Minutes", "depth", ""),
+            ("lat_deg", "lat_m", "depth", ""),
+            ("lat", "lat_m", "lat_s", " and 'lat_s'"),
+            ("lat (deg)", "lat (min)", "lat (sec)", " and 'lat (sec)'"),
+        ]
+    ),
+    # the sides of zero
+    *(
+        (
+            case(f"{a}_{b}", f"lat,{a},lon,{b}\n" + rows(",", LAT, ["S"] * N, LON, ["W"] * N)),
+            f"beside '{a}'.*below zero",
+        )
+        for a, b in [("ns", "ew"), ("N/S", "E/W"), ("lat_dir", "lon_dir"), ("hemisphere", "b"), ("lat_ns", "lon_ew")]
+    ),
+    *(
+        (case(name, f"{name},{other}\n" + LAT_LON), f"named as counting to the {side}. Expected degrees north and east")
+        for name, other, side in [
+            ("Longitude (W)", "lat", "west"),
+            ("Latitude [deg S]", "lon", "south"),
+            ("lon (°W)", "lat", "west"),
+            ("lon [degrees_west]", "lat", "west"),
+            ("lon (degW)", "lat", "west"),
+            ("lat (southward)", "lon", "south"),
+        ]
+    ),
+    (case("west_positive", "lat,lon_west_positive\n" + LAT_LON), "Expected a header"),
+    (
+        case("west_by_choice", "lat,lon_west_positive\n" + LAT_LON, columns={"lat": "lat", "lon": "lon_west_positive"}),
+        "counting to the west",
+    ),
+    # other units, and space
+    (
+        case("gon", "lat [gon],lon [gon]\n" + LAT_LON),
+        r"'lat .gon.' is named as being in gon, .*degrees or radians: conv",
+    ),
+    (case("hours", "dec,ra [h]\n" + LAT_LON), "named as being in h, which is not read"),
+    (case("sexagesimal", "lat (ddmm.mm),lon\n" + LAT_LON), "named as being in ddmm, which is not read"),
+    (case("metres", "x [m],y [m]\n" + LAT_LON), "first row is 'x .m., y .m.'. Expected a header"),
+    (case("space", "x,y,z\n" + rows(",", LON / 180, LAT / 180, ONES)), "first row is 'x, y, z'. Expected a header"),
 ]
 
 
@@ -378,6 +441,8 @@ RIGHT_TORUS = [
         unit="radians",
     ),
     case("degrees_by_name", "phi (deg);psi (deg)\n" + rows(";", PHI, PSI).replace(".", ","), angles=["phi", "psi"]),
+    case("units_that_are_none", "gradient (Ha),turns\n" + ANGLES),
+    case("minutes_by_choice", "phi_deg,phi_min,psi\n" + rows(",", PHI, PSI, PSI), angles=["phi_deg", "psi"]),
     case("names_with_spaces", '"phi angle" "psi angle"\n' + rows(" ", PHI, PSI)),
 ]
 
@@ -429,6 +494,15 @@ REFUSED_TORUS = [
     (case("one_series", "0\n" + rows(",", PHI)), "line 1, '0', is a row or the header"),
     (case("no_group", "phi,psi\n" + ANGLES, split="group"), "header 'phi, psi', expected one with one column 'pdb'"),
     (case("two_groups", "Pdb,PDB,phi\n" + rows(",", IDS, IDS, PHI), split="group", angles=["phi"]), "'pdb'"),
+    *(
+        (
+            case(f"unit {unit}", f"phi{unit},psi\n" + ANGLES),
+            f"'phi.*' is named as being in {unit.strip('_ []()')}, which",
+        )
+        for unit in ("[gon]", " [turns]", " (h)", "_hours", " (rev)", "_mas", " [arcmin]", " [mrad]", " [grad]")
+    ),
+    (case("minutes", "phi_deg,phi_min\n" + ANGLES), "'phi_deg' stands beside 'phi_min'"),
+    (case("minutes_of_one", "phi_deg,phi_min\n" + ANGLES, angles=["phi"]), "'phi_deg' stands beside 'phi_min'"),
     (case("no_angles", "resid,resname\n1,ALA\n"), "Expected a header that names angles"),
     (case("empty", ""), "no rows"),
 ]
@@ -485,17 +559,20 @@ def test_few_rows_do_not_look_like_radians(tmp_path):
         TorusData(path=put(tmp_path, text + "1.5,2\n"), angles=["phi", "psi"]).points()
 
 
-@pytest.mark.parametrize("names", ["lat,lon", "x,y,z"])
-def test_rows_in_another_unit_than_those_of_training(names, tmp_path):
+def test_rows_in_another_unit_than_those_of_training(tmp_path):
     data = EarthData(path=put(tmp_path, "lat,lon\n" + rows(",", LAT, LON)))
     data.setup()
     lat, lon = np.radians(LAT), np.radians(LON)
-    space = (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
-    other = put(tmp_path, f"{names}\n" + rows(",", *((lat, lon) if names == "lat,lon" else space)), name="other.csv")
+    other = put(tmp_path, "lat,lon\n" + rows(",", lat, lon), name="other.csv")
     with pytest.warns(
-        UserWarning, match=r"other.csv: .* which look like radians or coordinates of space; they are read"
+        UserWarning, match=r"other.csv: .* which look like radians; they are read"
     ):
         data.read_rows(other)
+    space = (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
+    with pytest.raises(
+        ValueError, match=r"space.csv: the first row is 'x, y, z'. Expected a header with one column of lat"
+    ):
+        data.read_rows(put(tmp_path, "x,y,z\n" + rows(",", *space), name="space.csv"))
 
 
 def test_rows_without_an_angle_are_skipped(tmp_path):
@@ -558,6 +635,7 @@ RIGHT_ROTATIONS = [
     case("order_scalar_last", rows(" ", *XYZW.T), order="xyzw"),
     case("order_scalar_first", rows(",", *WXYZ.T), order="wxyz"),
     case("index_of_pandas", ",0,1,2,3\n" + rows(",", IDS, *XYZW.T), order="xyzw"),
+    case("euler_beside", "qw,qx,qy,qz,euler_x,rot_euler_y\n" + rows(",", *WXYZ.T, IDS, IDS)),
     case("other_signs", "qw;qx;qy;qz\n" + rows(";", *-WXYZ.T).replace(".", ",")),
     case("columns", "a,b,c,d\n" + rows(",", *WXYZ.T), columns=dict(zip(("qw", "qx", "qy", "qz"), "abcd", strict=True))),
     case("columns_by_place", rows(" ", TIMES, *POSITIONS, *XYZW.T), columns={"qx": 4, "qy": 5, "qz": 6, "qw": "7"}),
@@ -647,6 +725,19 @@ REFUSED_ROTATIONS = [
     ),
     (case("names_without_one", "a,b,c\n1,2,3\n", columns={"rx": "a", "ry": "b", "rz": "d"}), "a column .*'d' for rz"),
     (case("nan", "qw,qx,qy,qz\n" + QUATERNIONS + "nan,0,0,0\n"), "line 22: qw nan"),
+    *(
+        (case(names, listed(f"{names}{k}" for k in range(n)) + rows(",", *MATRICES[:, :n].T)), "Expected a header")
+        for names, n in [("rot", 9), ("rot_6d_", 6), ("r_", 9)]
+    ),
+    (
+        case("euler_in_a_comment", "# Euler angles XYZ, radians\n" + rows(",", *VECTORS.T)),
+        "comment in line 1, 'Euler angles XYZ, radians', may name",
+    ),
+    (case("euler_names_in_a_comment", "# Euler angles XYZ\n" + rows(",", *VECTORS.T)), "'Euler' name Euler angles"),
+    (
+        case("euler_by_name", listed(f"euler_rot_{c}" for c in "xyz") + rows(",", *VECTORS.T)),
+        "'euler_rot_x', 'euler_rot_y', 'euler_rot_z' name Euler angles, which are not read. Convert them",
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ from torch.distributions import LogNormal, Normal
 
 from rsgm.data import EarthData, LawData, PointsData, RotationData, TableData, TorusData, read_points
 from rsgm.data.covariates import Category
+from rsgm.data.factors import NumberFactor
 from rsgm.data.places import PlaceFactor
 from rsgm.data.so3 import RotationFactor
 from rsgm.data.torus import AngleFactor
@@ -81,6 +82,60 @@ def test_scales_are_those_of_training_rows(tmp_path):
     assert data.test.points.min() > 1e4
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200, 1e-310])
+def test_numbers_of_any_size_are_standardised(tmp_path, unit):
+    """Squares of these are none, or infinite."""
+    data = made(TableData(path=write(tmp_path / "x.csv", [f"{(k + 1) * unit!r}" for k in range(100)], "a")))
+    torch.testing.assert_close(data.train.points.std(correction=0), torch.ones(()).double())
+    assert data.provenance()["distinct_rows"] == 100
+    drawn = data.to_units(torch.tensor([[-3.0], [3.0]]))
+    assert 100 * unit < np.ptp(drawn) < 200 * unit
+    plain = made(TableData(path=write(tmp_path / "x.csv", [f"{k + 1}" for k in range(100)], "a")))
+    torch.testing.assert_close(data.points(), plain.points(), rtol=1e-9 if unit > 1e-300 else 1e-2, atol=1e-12)
+
+
+def test_numbers_that_overflow_are_refused(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{s}1.7e308" for s in "+-" * 10], "a")
+    with pytest.raises(
+        ValueError, match=r"column 'a' holds numbers from -1.7e\+308 to 1.7e\+308. Expected none beyond"
+    ):
+        TableData(path=path).setup()
+
+
+def test_one_number_in_all_rows_of_training_is_no_scale(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k},{0.1 if k < 80 else k}" for k in range(100)], "t,x")
+    data = made(TableData(path=path, numbers=["x"], split="time", time="t"))
+    assert data._reading.factors[0].scale == (1.0,)
+
+
+def test_columns_of_any_size_tell_places_apart(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{300 + k % 30},{(k + 1) * 1e-12}" for k in range(300)] * 2, "T,I")
+    data = made(TableData(path=path, dedup=True))
+    assert (data.provenance()["distinct_rows"], data.twins().any()) == (300, False)
+
+
+@pytest.mark.parametrize(
+    "header, options",
+    [
+        ("a,weight", {"weight": "Weight"}),
+        ("a,depth (km)", {"context": ["depth"]}),
+        ("a,GROUP", {"split": "group", "group": "group"}),
+        *((f"a,{name}", {}) for name in ("Unnamed: 0", "ID", "index")),
+    ],
+)
+def test_columns_that_are_something_else_are_not_learned(tmp_path, header, options):
+    path = write(tmp_path / "x.csv", [f"{k * k % 17}.5,{k}" for k in range(40)], header)
+    assert made(TableData(path, **options)).header == ("a",)
+
+
+def test_a_name_is_no_list_of_names():
+    for make in (lambda: NumberFactor("xyz"), lambda: NumberFactor(["x"], log="x"), lambda: AngleFactor("phi")):
+        with pytest.raises(ValueError, match=r"found '(xyz|x|phi)', expected a list of names: \['"):
+            make()
+    with pytest.raises(ValueError, match="TorusData: angles: found 'phi', expected a list of names"):
+        TorusData(angles="phi")
+
+
 @pytest.mark.parametrize(
     "make, manifold",
     [
@@ -133,6 +188,7 @@ def test_products(tmp_path, make, manifold):
         ({"context": ["mag"], "categories": ["kind"]}, "categories names kind, expected some of context"),
         ({"split": "time"}, "split=time needs the column: --data.time=COLUMN"),
         ({"split": "group"}, "split=group needs the column: --data.group=COLUMN"),
+        ({"numbers": "xyz"}, "numbers is 'xyz', expected a list of names: ['xyz']"),
         ({"split": "time", "time": "kind"}, "line 2: kind 'a' is no time"),
         ({"weight": "kind"}, "line 2: kind a is no weight"),
     ],
@@ -299,6 +355,8 @@ def test_wrong_weights():
         PointsData(Euclidean(1), x, weights=torch.ones(30).index_fill(0, torch.tensor([3]), -1.0))
     with pytest.raises(ValueError, match="All weights of the train part are zero"):
         PointsData(Euclidean(1), x, weights=torch.zeros(30)).setup()
+    with pytest.raises(ValueError, match="The weights add up to more than a number holds"):
+        PointsData(Euclidean(1), x, weights=torch.full((30,), 1e308, dtype=torch.float64)).setup()
 
 
 # ---- parts

@@ -24,6 +24,7 @@ from rsgm.data.names import (
     only,
     places_of,
     plain,
+    refuse_minutes,
 )
 from rsgm.data.text import is_number
 
@@ -66,6 +67,9 @@ class Angles(Wanted):
         if self.names:
             found = [places_of(names, self.given.get(name, name)) for name in self.names]
             columns = self._columns(self.names)
+            for name, own in zip(self.names, found, strict=True):
+                if name not in self.given:
+                    refuse_minutes(names, [k for k in own if names[k] != name])
             return self._choice(columns, only(names, columns, found)) if all(found) else None
         if any(map(is_number, names)):
             return None
@@ -73,7 +77,11 @@ class Angles(Wanted):
         if "" in names[1:]:
             raise ValueError(f"column {names.index('', 1) + 1} has no name: say which to read with {self.option}.")
         places = [k for k, name in enumerate(names) if (k or name) and plain(name) not in self.others]
-        return self._choice(self._columns([names[k] for k in places]), places) if places else None
+        if not places:
+            return None
+        refuse_minutes(names, places)
+        columns = self._columns([names[k] for k in places])
+        return self._choice(columns, only(names, columns, [[k] for k in places]))
 
     @override
     def nameless(self, width: int) -> Choice | None:
@@ -88,10 +96,10 @@ class Angles(Wanted):
         return tuple(angle(name, name, self.unit, -360, 360) for name in names)
 
     def _choice(self, columns: tuple[Column, ...], places: Sequence[int]) -> Choice:
-        return Choice(columns, tuple(places), partial(_no_angles, half_turn(self.unit)))
+        return Choice(columns, tuple(places), partial(no_angles, half_turn(self.unit)))
 
 
-def _no_angles(half: float, values: Floats) -> dict[int, str]:
+def no_angles(half: float, values: Floats) -> dict[int, str]:
     """What DSSP and others write where there is no angle: 360 beside angles of both signs.
 
     Many such angles are none of these: two tables were merged, one of them from 0 or below half a turn.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rsgm.arguments import require_count
 from rsgm.data.loaders import Batch, EvalLoader, TrainLoader
-from rsgm.data.names import Column, Named, plain
+from rsgm.data.names import Column, Named, Wanted, plain
 from rsgm.data.splits import PARTS, Split, draw_rows, split_rows
 from rsgm.data.tables import read_table
 from rsgm.description import describe
@@ -238,11 +238,15 @@ class ManifoldData(LightningDataModule, ABC):
         Raises:
             ValueError: bad rows, which are named by line
         """
-        columns = tuple(Column(name, name, "numbers") for name in self.header)
-        tiers = (tuple((plain(name).replace("_", ""),) for name in self.header),)
-        table = read_table(Path(path).expanduser(), Named({}, columns, tiers), self.context_names, skip_bad=skip_bad)
+        table = read_table(Path(path).expanduser(), self.wanted, self.context_names, skip_bad=skip_bad)
         context = self.encode_context(table.beside) if self.context_names else None
         return Rows(table.header or self.header, table.cells, self.from_units(table.values), context)
+
+    @property
+    def wanted(self) -> Wanted:
+        """The columns of `header`, as `read_rows` looks for them."""
+        columns = tuple(Column(name, name, "numbers") for name in self.header)
+        return Named({}, columns, (tuple((plain(name).replace("_", ""),) for name in self.header),))
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -266,6 +270,8 @@ class ManifoldData(LightningDataModule, ABC):
         points = self.points()
         x, context = points if isinstance(points, tuple) else (points, None)
         everything, self._weights = Split(x, context), self.weights()
+        if self._weights is not None and not bool(torch.isfinite(self._weights.sum())):
+            raise ValueError("The weights add up to more than a number holds. Expected a finite sum: divide them.")
         self._locations = self.locations(everything.points)
         self._parts = self.parts()
         self.train, self.val, self.test = map(everything.rows, self._parts)

@@ -13,9 +13,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
-from rsgm.data.names import Choice, Column, Floats, Wanted, not_named_twice, only, places_of
+from rsgm.data.names import Choice, Column, Floats, Wanted, not_named_twice, only, places_of, plain
 from rsgm.data.text import is_number
 from rsgm.manifolds import Euclidean, Manifold
+
+#: names of columns that only count the rows
+_INDEX = frozenset(("id", "index", "unnamed_0"))
+#: beyond which numbers overflow where they are standardised or drawn
+_LARGEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ class NumberFactor(Factor):
     scale: Sequence[float] = ()
 
     def __post_init__(self) -> None:
-        not_named_twice(self.names)
+        for given in (self.names, self.log):
+            not_named_twice(given)
         if self.names and (strange := set(self.log) - set(self.names)):
             raise ValueError(f"log names {', '.join(sorted(strange))}, expected some of {', '.join(self.names)}.")
 
@@ -159,12 +165,21 @@ class NumberFactor(Factor):
         if strange := set(self.log) - set(roles):
             raise ValueError(f"{path}: log names {', '.join(sorted(strange))}, expected some of {', '.join(roles)}.")
         for name, column in zip(roles, values.T, strict=True):
-            if not np.ptp(column):
+            if not (low := column.min()) < (high := column.max()):
                 raise ValueError(
                     f"{path}: the column {name!r} holds {column[0]:g} in all rows. Expected numbers that vary: "
                     f"{self.wanted.option} says which to read."
                 )
-        return replace(self, names=tuple(roles))
+            if max(-low, high) > _LARGEST:
+                raise ValueError(
+                    f"{path}: the column {name!r} holds numbers from {low:g} to {high:g}. Expected none beyond "
+                    f"{_LARGEST:g}: write them in another unit."
+                )
+        known = replace(self, names=tuple(roles))
+        # until those of training are known: where places are compared, a column of small numbers counts as others do
+        size = np.abs(known._logged(values)).max(0)
+        scale = np.where(size > 0, size, 1.0).clip(max=1.0)
+        return replace(known, shift=(0.0,) * len(roles), scale=tuple(scale.tolist()))
 
     @property
     @override
@@ -174,9 +189,12 @@ class NumberFactor(Factor):
     @override
     def scaled(self, values: Floats) -> Self:
         values = self._logged(values)
-        spread = values.std(0)
-        spread = np.where(spread > 0, spread, 1.0)  # one number in all rows of training
-        return replace(self, shift=tuple(values.mean(0).tolist()), scale=tuple(spread.tolist()))
+        # in units, powers of two, in which no square is infinite or none
+        unit = np.frexp(np.abs(values).max(0))[1]
+        values = np.ldexp(values, -unit)
+        shift, spread = np.ldexp(values.mean(0), unit), np.ldexp(values.std(0), unit)
+        spread = np.where(np.ptp(values, 0) > 0, spread, 1.0)  # one number in all rows of training
+        return replace(self, shift=tuple(shift.tolist()), scale=tuple(spread.tolist()))
 
     @override
     def from_units(self, values: Floats) -> Tensor:
@@ -207,7 +225,7 @@ class NumberFactor(Factor):
 
 @dataclass(frozen=True)
 class Numbers(Wanted):
-    """Named numbers; without names, all columns but others.
+    """Named numbers; without names, all columns but others, and those that are an index by their names.
 
     Arguments:
         names: of the numbers
@@ -235,7 +253,10 @@ class Numbers(Wanted):
         if any(map(is_number, names)):
             return None
         not_named_twice(names)
-        places = tuple(k for k, name in enumerate(names) if (k or name) and name not in self.others)
+        others = {place for name in self.others for place in places_of(names, name)}
+        places = tuple(
+            k for k, name in enumerate(names) if (k or name) and k not in others and plain(name) not in _INDEX
+        )
         return Choice(tuple(self._column(names[k]) for k in places), places) if places else None
 
     @override

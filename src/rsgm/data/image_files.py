@@ -7,6 +7,7 @@ import importlib
 import io
 import math
 import pickle
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,7 +126,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{path} is no whole gzip file: {error}. Fetch it again.") from error
     if data[:3] != b"\0\0\x08" or len(data) < 4 * (1 + data[3]):
         raise ValueError(f"{path}: expected an IDX file of bytes, found the start {data[:4].hex()}.")
     shape = np.frombuffer(data, ">u4", data[3], 4).astype(int)

@@ -20,6 +20,14 @@ Unit = Literal["degrees", "radians"]
 Names = dict[str, str | int]
 
 _UNITS = {"degrees": r"(?:^|[\W_])deg(?:rees?)?(?:$|[\W_])|°", "radians": r"(?:^|[\W_])rad(?:ians?)?(?:$|[\W_])"}
+BRACKETS = re.compile(r"[\[(]([^\])]*)[\])]")
+#: units of angles that are not read: those that can be nothing else at the end of a name, and in brackets more
+_LONG = r"gons?|gradians|turns|revolutions|cycles|hours|arc_?(?:min|sec|minute|second)s?|mas|[mµu]rad"
+_OTHER_AT_END = re.compile(rf"(?<=[^\W_])[\s_]+({_LONG})$")
+_SHORT = r"grads?|turn|revs?|cycle|h+(?:m+s*)?|hrs?|hour|(?:min|sec|minute|second)s?|d+m+s*|pi|π"
+_OTHER = re.compile(rf"(?<![^\W\d_])({_LONG}|{_SHORT})(?![^\W\d_])")
+#: what stands behind the name of an angle where its minutes or seconds have a column of their own
+_MINUTES = re.compile(r"(?:arc_?)?(?:min|sec|minute|second)s?")
 
 
 class Column(NamedTuple):
@@ -138,6 +146,9 @@ class Named(Wanted):
                 for column, accepted in zip(self.columns, tier, strict=True)
             ]
             if all(found):
+                for column, places in zip(self.columns, found, strict=True):
+                    if column.unit == "degrees" and column.role not in self.given:
+                        refuse_minutes(names, places)
                 return Choice(self.columns, only(names, self.columns, found))
             if any(places for column, places in zip(self.columns, found, strict=True) if column.role not in self.given):
                 return None  # what one column is called decides what the others are
@@ -189,6 +200,38 @@ def unit_in(name: str) -> str | None:
     return next((unit for unit, pattern in _UNITS.items() if re.search(pattern, name.casefold())), None)
 
 
+def other_unit(name: str) -> str | None:
+    """The unit that a name tells, where it is one of angles that are not read.
+
+    Example:
+        >>> other_unit("phi [gon]"), other_unit("time_of_day (h)"), other_unit("lat (WGS84)"), other_unit("turns")
+        ('gon', 'h', None, None)
+    """
+    text = name.casefold()
+    found = _OTHER.search(" ".join(BRACKETS.findall(text))) or _OTHER_AT_END.search(text)
+    return None if found is None else found[1]
+
+
+def refuse_minutes(names: Sequence[str], places: Sequence[int]) -> None:
+    """No degrees have their minutes or seconds in columns of their own.
+
+    Raises:
+        ValueError: names them; not where a minimum has its maximum, or a letter could be anything
+    """
+    texts = [re.sub(r"[\W_]+", "_", name.casefold()).strip("_") for name in names]
+    for k in places:
+        stem = plain(names[k]) + "_"
+        rest = {t.removeprefix(stem): names[j] for j, t in enumerate(texts) if j != k and t.startswith(stem)}
+        letters = {"m", "s"} if unit_in(names[k]) == "degrees" or rest.keys() >= {"m", "s"} else set()
+        parts = [repr(name) for text, name in rest.items() if _MINUTES.fullmatch(text) or text in letters]
+        if parts and not (len(parts) == 1 and "min" in rest and "max" in rest):
+            raise ValueError(
+                f"{names[k]!r} stands beside {' and '.join(parts)}: minutes and seconds in columns of their own are "
+                "not read. Write each angle as one number, degrees + minutes / 60 + seconds / 3600, below zero as a "
+                "whole. If they are something else, say which columns to read with --data.columns."
+            )
+
+
 def places_of(names: Sequence[str], name: str | int) -> list[int]:
     """Where a name stands: as it is written, else in another case or with a unit."""
     for form in (str, str.casefold, plain):
@@ -201,8 +244,20 @@ def only(names: Sequence[str], columns: Sequence[Column], found: Sequence[Sequen
     """The only place of each column, each another one.
 
     Raises:
-        ValueError: more than one; lists them; or one for two columns
+        ValueError: more than one; lists them; or one for two columns; or an angle whose name tells another unit
     """
+    for column, places in zip(columns, found, strict=True):
+        for name in (names[k] for k in places if column.unit in _UNITS):
+            if unit := other_unit(name):
+                raise ValueError(
+                    f"the column {name!r} is named as being in {unit}, which is not read. Expected degrees or radians: "
+                    "convert its numbers and rename it, or choose other columns."
+                )
+            if (said := unit_in(name)) not in (None, column.unit):
+                raise ValueError(
+                    f"the column {name!r} is named as being in {said}, expected {column.unit}; --data.unit={said} "
+                    "reads it so."
+                )
     for column, places in zip(columns, found, strict=True):
         if len(places) > 1:
             listed = " and ".join(f"{names[k]!r} (column {k + 1})" for k in places)
@@ -225,8 +280,10 @@ def not_named_twice(names: Sequence[str]) -> None:
     """Names differ, and not in their case alone.
 
     Raises:
-        ValueError: names a name that is there more than once, or what is no name
+        ValueError: names a name that is there more than once, or what is no name; or one name for a list of them
     """
+    if isinstance(names, str):
+        raise ValueError(f"found {names!r}, expected a list of names: [{names!r}].")
     if strange := [name for name in names if not isinstance(name, str)]:
         raise ValueError(f"found {strange[0]!r}, expected the name of a column.")
     texts = [name.casefold() for name in names]

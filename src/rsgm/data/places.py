@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,21 +12,28 @@ from torch import Tensor
 from typing_extensions import Self, override
 
 from rsgm.data.factors import Factor
-from rsgm.data.names import Column, Floats, Named, Names, Unit, angle, half_turn, plain
+from rsgm.data.names import BRACKETS, Choice, Column, Floats, Named, Names, Unit, Wanted, angle, half_turn, plain
 from rsgm.data.tables import like_radians, refuse_radians
 from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 
 #: names of a declination and a right ascension, which are a latitude and a longitude
-_SKY = (("dec", "decl", "declination", "de", "dej2000"), ("ra", "rightascension", "raj2000"))
+SKY = (("dec", "decl", "declination", "de", "dej2000"), ("ra", "rightascension", "raj2000"))
 #: accepted names of a latitude and a longitude; those of a map's axes where there are no others
 _NAMES = (
     (
         ("lat", "latitude", "decimallatitude"),
         ("lon", "lng", "long", "longitude", "decimallongitude"),
     ),
-    _SKY,
+    SKY,
     (("y",), ("x",)),
 )
+_LENGTH = re.compile(r"[\[(]\s*(?:[kcmnµ]?m|met(?:er|re)s?|ft|feet|px|pixels?)\s*[\])]")
+#: words that turn the sign of an angle, and those beside which they do not
+_TURNED = {"west": re.compile(r"(?:deg)?w|west(?:ern|wards?)?"), "south": re.compile(r"s|south(?:ern|wards?)?")}
+_SIGNED = re.compile(r"\b(?:e|east|n|north|neg|negative|minus)\b|(?<![a-z])-[ws]\b|\b[ws]-")
+#: columns that say on which side of zero a number is: of their own, and behind the name of an angle
+_SIDES = r"hemi(?:sphere)?|n_s|e_w|north_?south|east_?west"
+_SIDE_OF = rf"_?(?:{_SIDES}|hem|ns|ew|dir|direction|sign)"
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,13 @@ class PlaceFactor(Factor):
 
     @property
     @override
-    def wanted(self) -> Named:
-        return lat_lon(self.columns, self.unit)
+    def wanted(self) -> Places:
+        return Places(self.columns or {}, self.unit)
 
     @override
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
         lon = values[:, 1]
-        if self.unit is None and on_the_sky(names) and len(lon) >= 10 and lon.min() >= 0 and lon.max() <= 24:
+        if self.unit is None and on_the_sky(names) and like_hours(lon):
             raise ValueError(
                 f"{path}: all right ascensions are in [{lon.min():.4g}, {lon.max():.4g}]. Expected degrees, these may "
                 "be hours: multiply them by 15, or say --data.unit=degrees to have them read as they are."
@@ -90,12 +98,89 @@ class PlaceFactor(Factor):
         return np.where((False, self.from_zero), values % (2 * half_turn(self.unit)), values)
 
 
+def like_hours(ra: Floats) -> bool:
+    """Whether right ascensions (N,) look like hours."""
+    return bool(len(ra) >= 10 and ra.min() >= 0 and ra.max() <= 24)
+
+
 def on_the_sky(names: Sequence[str]) -> bool:
     """Whether two columns are called as a declination and a right ascension are."""
-    return all(plain(name).replace("_", "") in known for name, known in zip(names, _SKY, strict=True))
+    return all(plain(name).replace("_", "") in known for name, known in zip(names, SKY, strict=True))
 
 
-def lat_lon(columns: Names | None = None, unit: Unit | None = None) -> Named:
-    """The columns of a latitude and a longitude, or of a place on the sky, as they are named in many files."""
-    wanted = (angle("lat", "latitude", unit, -90, 90), angle("lon", "longitude", unit, -180, 360))
-    return Named(columns or {}, wanted, _NAMES)
+@dataclass(frozen=True)
+class Places(Wanted):
+    """A latitude and a longitude, degrees north and east, as they are named in many files.
+
+    Arguments:
+        unit: of both
+    """
+
+    unit: Unit | None = None
+
+    @property
+    @override
+    def expected(self) -> str:
+        return self._named.expected
+
+    @override
+    def find(self, names: Sequence[str]) -> Choice | None:
+        choice = self._named.find(names)
+        if choice is None:
+            return None
+        own = [names[k] for k in choice.places]
+        for column, name in zip(choice.columns, own, strict=True):
+            if side := _turned(name):
+                raise ValueError(
+                    f"{column.title}: the column {name!r} is named as counting to the {side}. Expected degrees north "
+                    "and east: multiply it by -1, unless it has such a sign, and rename it."
+                )
+        if not self.given:
+            # y and x are the axes of a map, but not in metres, or beside z, where they are those of space
+            if any(map(_LENGTH.search, own)) or ([*map(plain, own)] == ["y", "x"] and "z" in map(plain, names)):
+                return None
+            _refuse_sides(names, own)
+        return choice
+
+    @override
+    def nameless(self, width: int) -> Choice | None:
+        return self._named.nameless(width)
+
+    @override
+    def known(self) -> Collection[str]:
+        return self._named.known()
+
+    @override
+    def named(self, names: Sequence[str]) -> bool:
+        """Also by y and x that are no place, and yet no row of numbers."""
+        return self._named.named(names)
+
+    @property
+    def _named(self) -> Named:
+        columns = (angle("lat", "latitude", self.unit, -90, 90), angle("lon", "longitude", self.unit, -180, 360))
+        return Named(self.given, columns, _NAMES)
+
+
+def _turned(name: str) -> str | None:
+    """The side to which a name says that it counts, where that is the south or the west."""
+    text = name.casefold()
+    inside = " ".join(BRACKETS.findall(text)).replace("_", " ")
+    if _SIGNED.search(inside):
+        return None
+    # letters are sides in brackets alone, and the first word is the angle
+    outside = [word for word in re.findall(r"[^\W\d_]+", BRACKETS.sub(" ", text))[1:] if len(word) > 1]
+    words = [*re.findall(r"[^\W\d_º]+", inside), *outside]
+    return next((side for side, pattern in _TURNED.items() if any(map(pattern.fullmatch, words))), None)
+
+
+def _refuse_sides(names: Sequence[str], own: Sequence[str]) -> None:
+    """No column says on which side of zero the numbers of another are."""
+    stems, texts = "|".join(map(re.escape, map(plain, own))), list(map(plain, names))
+    alone = f"{_SIDES}|ns|ew" if {"ns", "ew"} <= set(texts) else _SIDES
+    pattern = rf"(?:{stems}){_SIDE_OF}" + ("" if on_the_sky(own) else f"|{alone}")
+    if sides := [repr(name) for name, text in zip(names, texts, strict=True) if re.fullmatch(pattern, text)]:
+        raise ValueError(
+            f"{' and '.join(map(repr, own))} stand beside {' and '.join(sides)}, which may say on which side of zero a "
+            "number is, and is not read. Expected numbers below zero in the south and in the west: write them so, and "
+            "remove it. If they are so, say which columns to read with --data.columns='{lat: NAME, lon: NAME}'."
+        )

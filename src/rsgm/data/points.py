@@ -6,6 +6,7 @@ import bisect
 import hashlib
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,12 +16,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from typing_extensions import override
 
+from rsgm.data.angles import Angles, no_angles
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import CoordinateFactor, Factor, NumberFactor
-from rsgm.data.names import plain
-from rsgm.data.places import PlaceFactor, lat_lon
+from rsgm.data.names import Choice, Column, Named, Wanted, plain
+from rsgm.data.places import PlaceFactor, Places, like_hours, on_the_sky
 from rsgm.data.reading import ReadData, Reading
-from rsgm.data.rotations import Quaternions, RotationVectors
+from rsgm.data.rotations import EULER, Matrices, Quaternions, Rotations, RotationVectors
 from rsgm.data.so3 import RotationFactor
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
@@ -82,6 +84,10 @@ class PointsData(ReadData):
             eval_batch_size=eval_batch_size,
             val_points=val_points,
         )
+        if manifold == Sphere(2):
+            points = _by_name(points, ("x", "y", "z"))
+        elif manifold == SpecialOrthogonal():
+            points = _by_name(points, Matrices.roles, Rotations({}))
         x, shape = _numbers(points, "points"), manifold.shape
         if tuple(x.shape[1:]) not in (shape, (math.prod(shape),)):
             raise ValueError(
@@ -107,12 +113,10 @@ class PointsData(ReadData):
         cls, manifold: Manifold, points: ArrayLike | Tensor, context: ArrayLike | Tensor | None = None, **arguments: Any
     ) -> PointsData:
         """Points by their coordinates; of a DataFrame on the globe its latitudes and longitudes, degrees."""
-        names = [str(name) for name in getattr(points, "columns", ())]
-        found = lat_lon().find(names) if names and manifold == Sphere(2) else None
-        # x and y are the axes of a map, beside z those of space
-        if found is None or (plain(names[found.places[1]]) == "x" and "z" in map(plain, names)):
+        found = _find(Places({}), _names(points)) if manifold == Sphere(2) else None
+        if found is None:
             return cls(manifold, points, context, **arguments)
-        lat, lon = (np.asarray(points)[:, place].astype(np.float64) for place in found.places)
+        lat, lon = (points[points.columns[place]] for place in found.places)  # type: ignore[index, union-attr]
         return cls.from_lat_lon(lat, lon, context=context, **arguments)
 
     @classmethod
@@ -125,19 +129,37 @@ class PointsData(ReadData):
         if x.dim() != 1 or x.shape != y.shape:
             found = f"{tuple(x.shape)} and {tuple(y.shape)}"
             raise ValueError(f"PointsData: found latitudes and longitudes of shape {found}, expected (N,) and (N,).")
+        names = [name if isinstance(name := getattr(one, "name", None), str) else "" for one in (lat, lon)]
+        choice, sky = _find(Places({}), names), on_the_sky(names)
+        if choice is not None and choice.places == (1, 0):
+            raise ValueError(
+                f"PointsData: found latitudes called {names[0]!r} and longitudes called {names[1]!r}. Expected them "
+                "the other way round: exchange them, or pass them without names, to_numpy()."
+            )
         degrees, bad = torch.stack([x, y], 1), (x.abs() > 90) | (y < -180) | (y > 360)
         _refuse(bad, degrees, "latitudes and longitudes", "[-90, 90] and [-180, 360], degrees")
+        if sky and like_hours(y.numpy()):
+            raise ValueError(
+                f"PointsData: all right ascensions are in [{y.min():.4g}, {y.max():.4g}]. Expected degrees, these may "
+                "be hours: multiply them by 15, or pass degrees without names, to_numpy()."
+            )
         if x.abs().max() <= math.pi / 2 and y.min() >= -math.pi:
             _warn_of_radians(degrees)
         data = cls(Sphere(2), from_lat_lon(degrees), **arguments)._given_as(PlaceFactor())
-        data.earth = True
+        data.earth = not sky
         return data
 
     @classmethod
     def from_angles(cls, degrees: ArrayLike | Tensor, **arguments: Any) -> PointsData:
-        """Points of a torus of n circles, from angles (N, n) in degrees."""
+        """Points of a torus of n circles, from angles (N, n) in degrees; the 360 that stands for none is refused."""
         x = _table(degrees, "angles")
+        _find(Angles({}, tuple(_names(degrees)), None, frozenset()), _names(degrees))
         _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
+        for k, fault in sorted(no_angles(180.0, x.numpy()).items()):
+            raise ValueError(
+                f"PointsData: row {k} of angles (they count from 0): {fault}. Leave such rows out, or write all angles "
+                "of a column from -180 to 180 or from 0 to 360."
+            )
         _warn_of_radians(x)
         torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
         return cls(torus, torus.from_angles(x.deg2rad()), **arguments)._given_as(
@@ -146,8 +168,11 @@ class PointsData(ReadData):
 
     @classmethod
     def from_quaternions(cls, wxyz: ArrayLike | Tensor, **arguments: Any) -> PointsData:
-        """Rotations from quaternions (N, 4), scalar part first, of length 1 to within a per cent."""
-        q = _table(wxyz, "quaternions", 4)
+        """Rotations from quaternions (N, 4), scalar part first, of length 1 to within a per cent.
+
+        The columns of a DataFrame that are called as those of `RotationData` are taken by their names, in any order.
+        """
+        q = _table(_by_name(wxyz, Quaternions.roles, Rotations({})), "quaternions", 4)
         _refuse((q.norm(dim=1) - 1).abs() > 0.01, q, "quaternions", "the length 1")
         names = Quaternions.roles
         data = cls(SpecialOrthogonal(), quaternion_to_matrix(q), **arguments)
@@ -155,8 +180,11 @@ class PointsData(ReadData):
 
     @classmethod
     def from_rotation_vectors(cls, radians: ArrayLike | Tensor, **arguments: Any) -> PointsData:
-        """Rotations from vectors (N, 3): about the vector, by its length, at most a turn, in radians."""
-        v = _table(radians, "rotation vectors", 3)
+        """Rotations from vectors (N, 3): about the vector, by its length, at most a turn, in radians.
+
+        The columns of a DataFrame are taken by their names, as those of quaternions are.
+        """
+        v = _table(_by_name(radians, RotationVectors.roles, Rotations({})), "rotation vectors", 3)
         _refuse(v.norm(dim=1) > 2.001 * math.pi, v, "rotation vectors", "a length of at most a turn, radians")
         names = RotationVectors.roles
         data = cls(SpecialOrthogonal(), rotation_vector_to_matrix(v), **arguments)
@@ -210,22 +238,60 @@ def _weights(values: ArrayLike | Tensor, n: int) -> Tensor:
     return w
 
 
+def _names(frame: object) -> list[str]:
+    """The names of the columns of a DataFrame; none of what has no names."""
+    return [str(name) for name in getattr(frame, "columns", ())]
+
+
+def _find(wanted: Wanted, names: Sequence[str]) -> Choice | None:
+    """The columns among names, None where they are not there."""
+    try:
+        return wanted.find(names) if names else None
+    except ValueError as error:
+        raise ValueError(
+            f"PointsData: {error} A program has no options: rename, convert or choose the columns before, or pass them "
+            "without names, frame.to_numpy()."
+        ) from None
+
+
+def _by_name(values: ArrayLike | Tensor, roles: Sequence[str], wanted: Wanted | None = None) -> ArrayLike | Tensor:
+    """The columns of a DataFrame in the order of roles, where its names, or the letters x, y, z, say what they are."""
+    names = _names(values)
+    letters = Named({}, tuple(Column(role, role, "numbers") for role in roles), (tuple((role[-1],) for role in roles),))
+    choice = (wanted and _find(wanted, names)) or (_find(letters, names) if len(roles) == 3 else None)
+    if choice is None:
+        if wanted and any(map(EULER.search, map(plain, names))):
+            raise ValueError(
+                f"PointsData: {', '.join(names)} name Euler angles. Expected {', '.join(roles)}: convert them, or pass "
+                "them without names, frame.to_numpy()."
+            )
+        return values
+    if set(choice.roles) != set(roles):
+        raise ValueError(
+            f"PointsData: the columns {', '.join(names[k] for k in choice.places)} are {', '.join(choice.roles)}. "
+            f"Expected {', '.join(roles)}: choose those, or another way to make points."
+        )
+    return np.asarray(values)[:, [choice.places[choice.roles.index(role)] for role in roles]]
+
+
 def _numbers(values: ArrayLike | Tensor, what: str) -> Tensor:
     """A copy (N, ...) in float64, of finite numbers; what a masked array masks is none."""
     try:
-        if not isinstance(values, Tensor):
+        if isinstance(values, Tensor):
+            if values.is_complex():
+                raise TypeError(f"they are {values.dtype}")
+            x = values.detach().to_dense().to("cpu", torch.float64, copy=True)
+        else:
+            if isinstance(values, list | tuple) and any(isinstance(one, np.ma.MaskedArray) for one in values):
+                values = np.ma.array(values)
             if isinstance(values, np.ma.MaskedArray):
                 values = values.astype(np.float64).filled(np.nan)
-            if (kind := np.asarray(values).dtype).kind in "cmM":
-                raise TypeError(f"they are {kind}")
-        elif values.is_complex():
-            raise TypeError(f"they are {values.dtype}")
-        x = (
-            values.detach().to("cpu", torch.float64, copy=True)
-            if isinstance(values, Tensor)
-            else torch.from_numpy(np.array(values, dtype=np.float64))
-        )
-    except (TypeError, ValueError) as error:
+            # as they are, of which those of dates with a zone would else be made numbers
+            values = np.asarray(values)
+            if values.dtype.kind in "cmM":
+                raise TypeError(f"they are {values.dtype}")
+            x = torch.from_numpy(np.array(values, dtype=np.float64))
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"PointsData: the {what} are not all numbers: {error}.") from None
     if x.dim() < 1 or not x.numel():
         raise ValueError(f"PointsData: found {what} of shape {tuple(x.shape)}, expected a row for each point.")

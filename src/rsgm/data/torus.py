@@ -132,11 +132,11 @@ class TorusData(Tabular):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.angles = None if self.angles is None else list(self.angles)
         try:
             AngleFactor(self.angles, self.columns)
         except ValueError as error:
             raise ValueError(f"TorusData: {error}") from None
+        self.angles = None if self.angles is None else list(self.angles)
 
     @override
     def factors_in_file(self) -> Sequence[Factor]:
@@ -146,6 +146,11 @@ class TorusData(Tabular):
     @override
     def names_without_header(self) -> Sequence[str]:
         return ("pdb", "base", *RNA) if self.file.name == "rna" else ()
+
+
+def _are_counts(values: np.ndarray) -> bool:
+    """Whether numbers are whole, not negative, and some above zero; NaN is none."""
+    return bool((values >= 0).all() and (values == np.rint(values)).all() and 0 < values.sum(dtype=float) < 2**53)
 
 
 @dataclass(eq=False, repr=False)
@@ -180,6 +185,11 @@ class DihedralTableData(ManifoldData):
     @override
     def header(self) -> tuple[str, ...]:
         return {"ramachandran": ("phi", "psi"), "janin": ("chi1", "chi2")}[self.name]
+
+    @property
+    @override
+    def wanted(self) -> Angles:
+        return AngleFactor(self.header).wanted
 
     @property
     @override
@@ -229,15 +239,14 @@ class DihedralTableData(ManifoldData):
             counts = np.load(self._file.path, allow_pickle=False)
         except (ValueError, EOFError, OSError):  # of a file of another kind, whatever numpy takes it for
             counts = np.empty(0)
-        # those of MDAnalysis are whole numbers held as floating point
-        if counts.dtype.kind == "f" and np.isfinite(counts).all() and (counts == np.rint(counts)).all():
-            counts = counts.astype(np.int64)
-        if counts.ndim != 2 or len(counts) != counts.shape[1] or counts.dtype.kind not in "iu" or counts.min() < 0:
+        # of an archive numpy makes something else; those of MDAnalysis are whole numbers held as floating point
+        square = isinstance(counts, np.ndarray) and counts.ndim == 2 and len(counts) == counts.shape[1] > 0
+        if not square or counts.dtype.kind not in "iuf" or not _are_counts(counts):
             raise ValueError(
                 f"{self._file.path} is no table of counts. DihedralTableData reads a square .npy table of whole "
-                "numbers; for angles of your own: --data=TorusData --data.path=FILE."
+                "numbers, some of them above zero; for angles of your own: --data=TorusData --data.path=FILE."
             )
-        return counts
+        return counts.astype(np.int64)
 
     @property
     def _start(self) -> float:
