@@ -204,8 +204,6 @@ def assess(
     checkpoint = read_checkpoint(path)
     if data is None:
         data = load_data(checkpoint)
-    data.prepare_data()
-    data.setup()
     model, training = load(path, device), checkpoint["rsgm"].get("training") or {}
     with visible():
         found = score(model, data, samples)
