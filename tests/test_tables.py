@@ -564,9 +564,7 @@ def test_rows_in_another_unit_than_those_of_training(tmp_path):
     data.setup()
     lat, lon = np.radians(LAT), np.radians(LON)
     other = put(tmp_path, "lat,lon\n" + rows(",", lat, lon), name="other.csv")
-    with pytest.warns(
-        UserWarning, match=r"other.csv: .* which look like radians; they are read"
-    ):
+    with pytest.warns(UserWarning, match=r"other.csv: .* which look like radians; they are read"):
         data.read_rows(other)
     space = (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
     with pytest.raises(

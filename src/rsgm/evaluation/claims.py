@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-from rsgm.evaluation.report import POINT_NAMES, mean_with_error, points_line, scale_text, why_not_measured, with_error
+from rsgm.evaluation.report import (
+    POINT_NAMES,
+    counts_text,
+    mean_with_error,
+    points_line,
+    scale_text,
+    why_not_measured,
+    with_error,
+)
 
 #: how far from one an integral may be, if that is more than three of its standard errors, and how far at least that of
 #: no density is: errors of peaked densities are sometimes larger than they are estimated to be
@@ -69,8 +77,7 @@ def _numbers(found: dict[str, Any]) -> Iterator[str]:
     for key, name in names.items():
         row = found[key]
         if row is not None and (found["twin_share"] or not key.endswith("twins")):
-            places = "" if row["places"] == row["n"] else f" of {row['places']} places"
-            yield f"{name:<34} {mean_with_error(row)}  ({row['n']} points{places})"
+            yield f"{name:<34} {mean_with_error(row)}  ({counts_text(row)})"
     if found["uniform"] is not None:
         yield f"{'uniform':<34} {found['uniform']:.4f}"
     if found["calibration"] is not None:

@@ -44,6 +44,18 @@ def scale_text(scale: Mapping[str, float], angle: str = ".4g") -> str:
     return next(f"{scale[key]:.4g} {name}" for key, name in kinds.items() if key in scale)
 
 
+def counts_text(row: Mapping[str, Any]) -> str:
+    """How many points an entry of `metrics.json` is a mean of."""
+    places = "" if row["places"] == row["n"] else f" of {row['places']} places"
+    return f"{row['n']} points{places}"
+
+
+def integral_text(metrics: Mapping[str, Any], digits: int) -> str:
+    """The integral of a density that has been tried, or why there is none."""
+    value, error = metrics["normalisation"], metrics["normalisation_error"]
+    return f"not measured, {why_not_measured(error)}" if value is None else f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
 def mean_with_error(row: Mapping[str, Any] | None) -> str:
     """That of an entry of `metrics.json` with its standard error."""
     return "none" if row is None else with_error(row["mean"], row["standard_error"])
@@ -56,8 +68,7 @@ def report(metrics: dict[str, Any]) -> str:
         if value is None:
             return f"{name:<34} none"
         shown = with_error(value["mean"], value["standard_error"], 10)
-        places = "" if value["places"] == value["n"] else f" of {value['places']} places"
-        return f"{name:<34} {shown}  ({value['n']} points{places})"
+        return f"{name:<34} {shown}  ({counts_text(value)})"
 
     split, data = metrics["split"], metrics["data"]
     kde = metrics["baselines"]["kernel_density"]
@@ -67,7 +78,7 @@ def report(metrics: dict[str, Any]) -> str:
         *_parts(data),
         f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
         "also train points",
-        line(f"test NLL{_kind(metrics)} (nats)", metrics["nll"]),
+        line(f"test NLL{kind_of(metrics)} (nats)", metrics["nll"]),
         line("  without twins", metrics["nll_without_twins"]),
         line("  mean -log p of the model's samples", metrics["sample_nll"]),
     ]
@@ -94,15 +105,14 @@ def report(metrics: dict[str, Any]) -> str:
         lines.append(line("  perfect model, same points", metrics["perfect_model"]))
         lines.append(line("  gap to it, point by point", metrics["nll_gap"]))
     if metrics["bits_per_dim"]:
-        lines.append(line(f"bits per dimension{_kind(metrics)}", metrics["bits_per_dim"]))
+        lines.append(line(f"bits per dimension{kind_of(metrics)}", metrics["bits_per_dim"]))
     if metrics["bits_per_dim_bound"]:
         lines.append(line("  upper bound, same points", metrics["bits_per_dim_bound"]))
     if metrics["baselines"]["uniform"] is not None:
         lines.append(f"{'  uniform':<34} {metrics['baselines']['uniform']:.4f}")
     if metrics["normalisation_error"] is not None:
-        value, error = metrics["normalisation"], metrics["normalisation_error"]
-        text = f"{value:.5f} ± {error:.5f}" if value is not None else f"not measured, {why_not_measured(error)}"
-        lines.append(f"{'integral of the density':<34} {text}  ({metrics['normalisation_method']})")
+        text = f"{integral_text(metrics, 5)}  ({metrics['normalisation_method']})"
+        lines.append(f"{'integral of the density':<34} {text}")
     if metrics["resolution"]:
         lines.append(f"{'smallest resolved scale':<34} {scale_text(metrics['resolution'], '.4f')}")
     if metrics["effective_draws"]:
@@ -128,7 +138,7 @@ def _parts(data: dict[str, Any]) -> list[str]:
     return parts if weight is None else [*parts, f"means are weighted by {weight}"]
 
 
-def _kind(metrics: dict[str, Any]) -> str:
+def kind_of(metrics: Mapping[str, Any]) -> str:
     """What the log-density is, where it is not exact."""
     if metrics["nll_exact"]:
         return ""

@@ -16,7 +16,7 @@ from rsgm.data import ManifoldData
 from rsgm.evaluation import Assessment, audit_evaluation
 from rsgm.evaluation.claims import HEADINGS
 from rsgm.evaluation.figures import contexts_in_turn
-from rsgm.evaluation.report import POINT_NAMES, mean_with_error, scale_text, why_not_measured
+from rsgm.evaluation.report import POINT_NAMES, integral_text, kind_of, mean_with_error, scale_text
 from rsgm.metrics import density_ranks
 from rsgm.plots.style import REFERENCE, SAMPLES
 from rsgm.report.page import Cell, Number, escaped, facts, image, page, table
@@ -104,9 +104,8 @@ def _claims(assessed: Assessment) -> str:
 def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
     """Rows of a name, a value, and how to read it."""
     baselines, kde = metrics["baselines"], metrics["baselines"]["kernel_density"]
-    kind = "" if metrics["nll_exact"] else ", at most" if metrics["effective_draws"] is None else ", an estimate"
     nll = "Mean of −log p over the test points: lower is better, and it may be below zero. Differences count."
-    yield _row(f"test NLL{kind}", mean_with_error(metrics["nll"]), f"{nll} {_counted(metrics['nll'])}")
+    yield _row(f"test NLL{kind_of(metrics)}", mean_with_error(metrics["nll"]), f"{nll} {_counted(metrics['nll'])}")
     if metrics["nll_per_unit"]:
         text = "The same by the units of the columns, whose numbers are standardised for the model."
         yield _row("by the columns' units", mean_with_error(metrics["nll_per_unit"]), text)
@@ -149,10 +148,8 @@ def _numbers(metrics: Mapping[str, Any]) -> Iterator[list[Cell]]:
     text = "Mean of −log p over the model's own draws. Where it is below the test NLL the model is too sure of itself."
     yield _row("of its own draws", mean_with_error(metrics["sample_nll"]), text)
     if metrics["normalisation_error"] is not None:
-        value, error = metrics["normalisation"], metrics["normalisation_error"]
-        shown = f"{value:.4f} ± {error:.4f}" if value is not None else f"not measured, {why_not_measured(error)}"
         text = f"Must be 1: else −log p is no likelihood. By {metrics['normalisation_method']}."
-        yield _row("integral of the density", shown, text)
+        yield _row("integral of the density", integral_text(metrics, 4), text)
     if metrics["resolution"]:
         text = "No peak of the model is narrower. Where places repeat, an NLL means little without it."
         yield _row("smallest scale", scale_text(metrics["resolution"]), text)
