@@ -599,6 +599,30 @@ def test_wrapped_normal_errors():
         WrappedNormal(Euclidean(2), torch.zeros(2), torch.tensor([1.0, -1.0]))
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 10, 50])
+def test_wrapped_normals_that_are_accepted_integrate_to_one(dim):
+    """In many dimensions vectors are long: the largest scale falls as sqrt(dim)."""
+    sphere = Sphere(dim)
+    with pytest.raises(ValueError, match="tails wrap round") as refused:
+        WrappedNormal(sphere, scale=1.0)
+    scale = float(str(refused.value).split("below ")[1][:-1])
+    law = WrappedNormal(sphere, sphere.origin(dim + 1, dtype=torch.float64), 0.999 * scale)
+    # the midpoint rule over distances from the centre
+    r = math.pi * (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    x = torch.nn.functional.pad(torch.stack([r.cos(), r.sin()], 1), (0, dim - 1))
+    log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2) + (dim - 1) * r.sin().log()
+    assert float((law.log_prob(x) + log_area).exp().sum()) * math.pi / 20_000 == pytest.approx(1, abs=1.5e-7)
+
+
+def test_the_scale_of_a_wrapped_normal_is_bounded_by_factor():
+    """A line has no bound, and circles have their own each."""
+    cylinder = Product([Sphere(1), Euclidean(1)])
+    assert WrappedNormal(cylinder, scale=torch.tensor([0.5, 3.0])).batch_shape == ()
+    with pytest.raises(ValueError, match=r"with the scale 3 the tails wrap round Product"):
+        WrappedNormal(cylinder, scale=3.0)
+    assert WrappedNormal(Torus(100), scale=0.5).batch_shape == ()
+
+
 def test_product_distribution():
     product = Product([Sphere(2), Euclidean(2)])
     law = ProductDistribution(product, [Uniform(Sphere(2)), WrappedNormal(Euclidean(2), torch.zeros(2), 2.0)])

@@ -6,7 +6,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import geoopt
 import torch
@@ -20,6 +20,20 @@ from rsgm.manifolds.tensors import expand, squared_distances
 
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
 RadialFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Cut(NamedTuple):
+    """Axes of a frame along which, taken together, geodesics are shortest up to a finite length only.
+
+    Fields:
+        axes: their indices
+        radius: that length
+        order: of the zero that the determinant of exp may have there; 0 where it has none
+    """
+
+    axes: list[int]
+    radius: float
+    order: int
 
 
 class Manifold(geoopt.Manifold, ABC):
@@ -110,6 +124,12 @@ class Manifold(geoopt.Manifold, ABC):
         """Raise a ValueError, which begins with ``where``, unless this is a `vector_space`."""
         if not self.vector_space:
             raise ValueError(f"{where}: {self} is not a vector space; choose Euclidean.")
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """Up to which length geodesics are shortest, for each factor by itself; none where all of them are."""
+        radius = self.injectivity_radius
+        return [Cut(list(range(self.dim)), radius, self.dim - 1)] if math.isfinite(radius) else []
 
     @abstractmethod
     def frame(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.heat_kernels import ROTATION, Number, truncated_rotation_score
-from rsgm.manifolds.base import Manifold, RadialFunction
+from rsgm.manifolds.base import Cut, Manifold, RadialFunction
 from rsgm.manifolds.rotations import (
     bingham,
     cross,
@@ -75,6 +75,11 @@ class SpecialOrthogonal(Manifold):
             raise ValueError(f"SpecialOrthogonal: n must be 3, the rotations of space, found {n}.")
         super().__init__(3, (3, 3))
         self.n = n
+
+    @property
+    def cuts(self) -> list[Cut]:
+        r"""At the angle :math:`\pi`, where exp is half way to its degenerate points."""
+        return [Cut([0, 1, 2], math.pi, 0)]
 
     def body(self, x: Tensor, u: Tensor) -> Tensor:
         """The rotation vector w, ``(*batch, 3)``, of the tangent part ``x hat(w)`` of ``u``: `from_frame` inverted."""

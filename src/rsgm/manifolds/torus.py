@@ -12,7 +12,7 @@ from typing_extensions import override
 from rsgm import heat_kernels
 from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
-from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.base import Cut, Manifold
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
 from rsgm.manifolds.tensors import expand, least_distance, safe_norm, safe_sqrt
@@ -54,6 +54,11 @@ class Torus(Manifold):
         self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
         self.periods = (2 * math.pi,) * dim
         self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """Each circle by itself."""
+        return [Cut([axis], math.pi, 0) for axis in range(self.dim)]
 
     def angles(self, x: Tensor) -> Tensor:
         r"""The angles of points, ``(*batch, n)``, in :math:`(-\pi, \pi]`."""
