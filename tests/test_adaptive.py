@@ -550,6 +550,15 @@ def test_arguments(arguments, found):
         AdaptiveKernelDensity(Sphere(2), **arguments)
 
 
+@pytest.mark.parametrize("n", [1, 4])
+def test_one_place_and_nothing_to_weigh_its_kernels_by(n):
+    x = Sphere(2).origin(n, 3)
+    with pytest.raises(
+        ValueError, match="AdaptiveKernelDensity: at least 2 distinct training points, or points to val"
+    ):
+        AdaptiveKernelDensity(Sphere(2), **SMALL).fit_points(x, x[:0])
+
+
 def test_without_points():
     with pytest.raises(RuntimeError, match="AdaptiveKernelDensity has no points yet; call fit_points, or train it"):
         AdaptiveKernelDensity(Sphere(2)).sample(3)
