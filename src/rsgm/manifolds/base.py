@@ -364,7 +364,7 @@ class Manifold(geoopt.Manifold, ABC):
     def grid(self, n: int) -> Grid:
         r"""About ``n`` points all over a compact manifold, and the volume that each stands for.
 
-        The integral of a density is ``(log_prob(points).exp() * volume).sum()``. The error is below 1e-3 for a heat
+        The integral of a density is ``(log_prob(points).exp() * volume).sum()``. The error is below 3e-3 for a heat
         kernel of the variance time ``h**2`` with the grid's spacing ``h = (total volume / n) ** (1 / dim)``, and below
         1e-6 at ``(2 * h)**2``. Points and volumes are float64.
 

@@ -15,7 +15,7 @@ from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Cut, Manifold
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
-from rsgm.manifolds.tensors import expand, least_distance, safe_norm, safe_sqrt
+from rsgm.manifolds.tensors import expand, from_floor, least_distance, safe_norm, safe_sqrt
 
 #: circles from which on it pays to evaluate the one form of the heat kernel that a point needs
 _MANY = 20
@@ -182,10 +182,12 @@ class Torus(Manifold):
         """The circles': the sum of the log-densities, each gradient."""
         # as Sphere(1) has it, without sums over an axis of two, which cost more than the kernel
         sine, cosine = _sine_cosine(x0, x)
-        floor = least_distance(x)
-        theta, delta = (torch.atan2(sine.abs(), value).clamp_min(floor) for value in (cosine, -cosine))
-        log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, like(s, x)[..., None], delta)
-        return log_prob.sum(-1), self.from_frame(x, slope / torch.minimum(theta, delta).sin() * sine)
+        angle, floor, s = torch.atan2(sine.abs(), cosine), least_distance(x), like(s, x)[..., None]
+        theta, delta = angle.clamp_min(floor), torch.atan2(sine.abs(), -cosine).clamp_min(floor)
+        log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, s, delta)
+        return from_floor(log_prob, angle, theta, s).sum(-1), self.from_frame(
+            x, slope / torch.minimum(theta, delta).sin() * sine
+        )
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""
