@@ -228,6 +228,22 @@ def test_the_volume_of_exp():
     assert torch.allclose(SPD.log_det_exp(z, w), (gaps.sinh() / gaps).log().sum(0), rtol=0, atol=1e-8)
 
 
+def test_where_geodesics_meet_again_is_to_be_said():
+    """Of a compact manifold, without which the tails of a wrapped normal law would count twice."""
+    round_ = partial(Adapted, geoopt.Sphere, (3,), 4 * math.pi, isotropic=True)
+    for law in (WrappedNormal, Langevin):
+        with pytest.raises(ValueError, match=r"has a finite volume.*give Adapted the radius.*math.pi on the unit"):
+            law(round_(), scale=0.1)
+    with pytest.raises(ValueError, match=r"with the scale 1 the tails wrap round Adapted.*up to 3.14"):
+        WrappedNormal(round_(radius=math.pi), scale=1.0)
+    own, other = (WrappedNormal(m, scale=0.5) for m in (round_(radius=math.pi), Sphere(2)))
+    own.loc = other.loc.double()
+    x = points(SPHERE)
+    assert torch.allclose(own.log_prob(x), other.log_prob(x), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"Adapted: radius must be positive, or None, found -1.0"):
+        round_(radius=-1.0)
+
+
 def test_langevin_on_the_ball_is_that_of_the_hyperbolic_space():
     """The same space in other coordinates: drifts are mapped to one another, and their divergences are equal."""
     space = Hyperbolic(3)

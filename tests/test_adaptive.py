@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rsgm
-from conftest import quadrature
+from conftest import quadrature, within
 from rsgm import (
     AdaptiveKernelDensity,
     Euclidean,
@@ -199,6 +199,61 @@ def test_wide_kernels_integrate_to_one(manifold, widths):
     error = float(density.std()) / len(x) ** 0.5
     assert error < 0.005
     assert abs(float(density.mean()) - 1) < 5 * error
+
+
+@pytest.mark.parametrize(("dim", "width"), [(12, 0.5), (20, 0.45), (60, 0.25), (100, 0.2)])
+def test_kernels_on_high_spheres_integrate_to_one(dim, width):
+    """Where points are far from the centre, and exp shrinks volumes by any power of ten."""
+    sphere = Sphere(dim)
+    centre = sphere.origin(1, dim + 1, dtype=torch.float64)
+    law = Kernels(
+        centre, *(torch.eye(dim, dtype=torch.float64).expand(1, 1, dim, dim), width * centre.new_ones(1, 1, dim))
+    )
+    r = math.pi * (torch.arange(4_000, dtype=torch.float64) + 0.5) / 4_000
+    x = torch.nn.functional.pad(torch.stack([r.cos(), r.sin()], 1), (0, dim - 1))
+    log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2) + (dim - 1) * r.sin().log()
+    value = law.log_sum(sphere, x, torch.zeros(1, 1, dtype=torch.float64))
+    assert float((value + log_area).exp().sum()) * math.pi / 4_000 == pytest.approx(1, abs=1e-6)
+
+
+def test_each_circle_of_a_torus_is_cut_by_itself():
+    """In a hundred dimensions a ball of radius pi holds nothing of a law that each circle holds all of."""
+    torus, width = Torus(100), 0.75
+    n, generator = 300, torch.Generator().manual_seed(0)
+    eye = torch.eye(100, dtype=torch.float64).expand(n, 1, 100, 100)
+    law = Kernels(
+        torus.origin(n, 100, 2, dtype=torch.float64), eye, torch.full((n, 1, 100), width, dtype=torch.float64)
+    )
+    x = law.draw(torus, torch.zeros(n, dtype=torch.long), generator)
+    angle, share = torus.angles(x), math.erf(math.pi / width / 2**0.5)
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), width).log_prob(angle)
+    found = law.rows(slice(1)).log_sum(torus, x, torch.zeros(1, 1, dtype=torch.float64))
+    torch.testing.assert_close(found, (normal - math.log(share)).sum(1), rtol=0, atol=1e-9)
+    edge = math.exp(-0.5 * (math.pi / width) ** 2) / (2 * math.pi) ** 0.5
+    assert within(angle.square(), width**2 * (1 - 2 * math.pi / width * edge / share))
+
+
+@pytest.mark.parametrize("manifold", [Sphere(100), Torus(100), Product([Euclidean(1), Sphere(99)])], ids=str)
+def test_draws_of_kernels_of_which_nearly_all_is_cut_off(manifold):
+    """Their lengths are the chi-squared law's below the limit, of which it has here a share of 1e-9."""
+    n, generator = 1_000, torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(100, 100, generator=generator, dtype=torch.float64))[0].expand(n, 1, 100, 100)
+    width = torch.full((n, 1, 100), 0.5, dtype=torch.float64)
+    width[..., 0] = 0.49  # so that angles depend on one another
+    centre = manifold.origin(n, *manifold.shape, dtype=torch.float64)
+    law = Kernels(centre, turn, width)
+    x = law.draw(manifold, torch.zeros(n, dtype=torch.long), generator)
+    tile, v = (
+        Tile(manifold, *law.rows(slice(1))),
+        manifold.inner(centre, manifold.frame(centre), manifold.logmap(centre, x)),
+    )
+    v = v[tile.bounded].T
+    square, limit = torch.einsum("ni,ij,nj->n", v, tile.precision[0, 0], v), float(tile.limit)
+    assert bool((square < limit).all())
+    chi2 = torch.distributions.Chi2(torch.tensor(float(len(tile.bounded)), dtype=torch.float64))
+    grid = torch.linspace(0, limit, 20_001, dtype=torch.float64)[1:]
+    density = chi2.log_prob(grid).exp()
+    assert within(square, float((density * grid).sum() / density.sum()))
 
 
 def test_kernels_are_not_cut_off_along_straight_lines():
@@ -493,6 +548,15 @@ def test_weights_maximise_the_likelihood():
 def test_arguments(arguments, found):
     with pytest.raises(ValueError, match=f"AdaptiveKernelDensity: .*{found}"):
         AdaptiveKernelDensity(Sphere(2), **arguments)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_one_place_and_nothing_to_weigh_its_kernels_by(n):
+    x = Sphere(2).origin(n, 3)
+    with pytest.raises(
+        ValueError, match="AdaptiveKernelDensity: at least 2 distinct training points, or points to val"
+    ):
+        AdaptiveKernelDensity(Sphere(2), **SMALL).fit_points(x, x[:0])
 
 
 def test_without_points():

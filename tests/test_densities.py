@@ -119,6 +119,19 @@ def test_noised_law_has_the_noised_draws(make):
     assert within((score * z).sum(1), -law.manifold.dim)
 
 
+@pytest.mark.parametrize(("middle", "scale", "gap"), [(1e4, 1e-4, 3e-4), (5e6, 0.1, 0.3), (1e3, 1e-2, 1e5)])
+def test_far_from_the_origin(middle, scale, gap):
+    """And where centres are far from one another: against differences, and the law about the origin."""
+    law = GaussianMixture([[middle, middle], [middle + gap, middle]], scale, None)
+    x = law.draw(300, generator_from("far")).double().requires_grad_()
+    expected = law.mixture.log_prob(x)
+    torch.testing.assert_close(law.log_prob(x), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(law.score(x), torch.autograd.grad(expected.sum(), x)[0], rtol=1e-6, atol=1e-6 / scale)
+    if gap < 1:
+        near = GaussianMixture([[0.0, 0.0], [gap, 0.0]], scale, None)
+        assert law.entropy().item() == pytest.approx(near.entropy().item(), abs=1e-5)
+
+
 # ---- values
 
 

@@ -599,6 +599,71 @@ def test_wrapped_normal_errors():
         WrappedNormal(Euclidean(2), torch.zeros(2), torch.tensor([1.0, -1.0]))
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 10, 50])
+def test_wrapped_normals_that_are_accepted_integrate_to_one(dim):
+    """In many dimensions vectors are long: the largest scale falls as sqrt(dim)."""
+    sphere = Sphere(dim)
+    with pytest.raises(ValueError, match="tails wrap round") as refused:
+        WrappedNormal(sphere, scale=1.0)
+    scale = float(str(refused.value).split("below ")[1][:-1])
+    law = WrappedNormal(sphere, sphere.origin(dim + 1, dtype=torch.float64), 0.999 * scale)
+    # the midpoint rule over distances from the centre
+    r = math.pi * (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    x = torch.nn.functional.pad(torch.stack([r.cos(), r.sin()], 1), (0, dim - 1))
+    log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2) + (dim - 1) * r.sin().log()
+    assert float((law.log_prob(x) + log_area).exp().sum()) * math.pi / 20_000 == pytest.approx(1, abs=1.5e-7)
+
+
+def test_the_scale_of_a_wrapped_normal_is_bounded_by_factor():
+    """A line has no bound, and circles have their own each."""
+    cylinder = Product([Sphere(1), Euclidean(1)])
+    assert WrappedNormal(cylinder, scale=torch.tensor([0.5, 3.0])).batch_shape == ()
+    with pytest.raises(ValueError, match=r"with the scale 3 the tails wrap round Product"):
+        WrappedNormal(cylinder, scale=3.0)
+    assert WrappedNormal(Torus(100), scale=0.5).batch_shape == ()
+
+
+NARROW = [Sphere(1), Sphere(2), Sphere(3), Torus(2), SpecialOrthogonal(), Hyperbolic(2), Hyperbolic(3)]
+
+
+@pytest.mark.parametrize(("dtype", "s"), [(torch.float32, 1e-13), (torch.float64, 1e-20)], ids=str)
+@pytest.mark.parametrize("manifold", NARROW, ids=str)
+def test_brownian_laws_at_tiny_times_are_normal(manifold, dtype, s):
+    """Also at the centre, where scores are quotients of what is zero."""
+    centre = manifold.origin(*manifold.shape, dtype=dtype)
+    assert float(BrownianLaw(manifold, centre, s).log_prob(centre)) == pytest.approx(
+        -0.5 * manifold.dim * math.log(2 * math.pi * s), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: VonMisesFisher(Sphere(2), x, 1e8),
+        lambda x: Kent(torch.eye(3, dtype=torch.float64), 1e8, 1e7),
+        lambda x: BrownianLaw(Sphere(2), x, 1e-8),
+        lambda x: WrappedNormal(Sphere(2), x, 1e-4),
+    ],
+    ids=["VonMisesFisher", "Kent", "BrownianLaw", "WrappedNormal"],
+)
+def test_points_that_are_a_little_off_count_as_the_nearest(make):
+    x = torch.tensor([1.0, 0, 0], dtype=torch.float64)
+    law = make(x)
+    assert law.log_prob((1 + 9e-5) * x).item() == pytest.approx(law.log_prob(x).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("manifold", [*NARROW, Euclidean(2), Product([Sphere(2), Euclidean(1)])], ids=str)
+def test_no_points_have_no_densities(manifold):
+    assert WrappedNormal(manifold, scale=0.3).log_prob(torch.empty(0, *manifold.shape)).shape == (0,)
+
+
+@pytest.mark.parametrize(("of_law", "of_points"), [(torch.float64, torch.float32), (torch.float32, torch.float64)])
+def test_kent_laws_take_points_of_either_type(of_law, of_points):
+    frame, x = rotations(1)[0], directions(5)
+    found = Kent(frame.to(of_law), 10.0, 3.0).log_prob(x.to(of_points))
+    torch.testing.assert_close(found, Kent(frame.double(), 10.0, 3.0).log_prob(x.double()), rtol=1e-5, atol=1e-5)
+
+
 def test_product_distribution():
     product = Product([Sphere(2), Euclidean(2)])
     law = ProductDistribution(product, [Uniform(Sphere(2)), WrappedNormal(Euclidean(2), torch.zeros(2), 2.0)])

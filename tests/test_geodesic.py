@@ -133,6 +133,18 @@ def test_laws_that_are_far_apart(manifold):
     assert mmd(d) == pytest.approx(math.sqrt(2 * (1 - math.exp(-1))), abs=0.05)
 
 
+@pytest.mark.parametrize("metric", [squared_mmd, nearest_neighbour_accuracy, coverage])
+def test_units_do_not_matter(metric):
+    """Not even where all distances are below 1e-9; where all are zero, all points are one place."""
+    x, y = torch.randn(2, 60, 2, generator=seeded(), dtype=torch.float64)
+    y[:, 0] += 6
+    expected = metric(pair(x, y, Euclidean(2)))
+    assert expected > 0.1 if metric is not coverage else expected < 0.1
+    for unit in (1e-10, 1e-12, 1e6):
+        assert metric(pair(unit * x, unit * y, Euclidean(2))) == pytest.approx(expected, abs=1e-9)
+    assert math.isfinite(metric(pair(0 * x, 0 * y, Euclidean(2))))
+
+
 @pytest.mark.parametrize("shift", [0.01, 0.3, -1.2])
 def test_wasserstein_of_a_turned_circle(shift):
     """Of points all around, the shift of each to the next; of a cluster, the angle, also across pi."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special
+from scipy.integrate import quad
 
 from conftest import within
 from rsgm import RSGM
@@ -87,6 +88,24 @@ def test_single_precision_on_a_dense_grid(kernel):
     exact, found = kernel.score(distance[:, 1:].double(), s[:, 1:].double()), kernel.score(distance, s)
     assert ((found[:, 1:] - exact) / exact).abs().max() < 6e-7
     assert (found[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("s", [30.0, 100.0, 1e3, 1e4])
+def test_the_plane_at_large_times(s):
+    """Against McKean's integral, by adaptive quadrature in b = r + u^2."""
+
+    def integrand(u, r):
+        b = r + u * u
+        log_gap = math.log(2 * math.sinh((b + r) / 2) * math.sinh(u * u / 2))
+        return 2 * u * b * math.exp((r * r - b * b) / (2 * s) - log_gap / 2)
+
+    for r in (1e-3, 0.5, 5.0, 20.0):
+        total = sum(quad(integrand, a, b, (r,), epsabs=0, epsrel=1e-11)[0] for a, b in ((1e-14, 1), (1, 3), (3, 12)))
+        log_constant = math.log(2) / 2 - 1.5 * math.log(2 * math.pi * s) - s / 8 - r * r / (2 * s)
+        expected = log_constant + math.log(total)
+        for dtype, error in ((torch.float64, 1e-9), (torch.float32, 1e-5 + 3e-7 * abs(expected))):
+            found = HYPERBOLIC2.log_prob(torch.tensor(r, dtype=dtype), torch.tensor(s, dtype=dtype))
+            assert float(found) == pytest.approx(expected, abs=error, rel=0)
 
 
 @every_kernel

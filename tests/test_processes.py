@@ -388,6 +388,10 @@ def test_default_factors_and_errors():
         ProductProcess(SPHERE)
     with pytest.raises(ValueError, match=r"has 2 factors, found 1 processes"):
         ProductProcess(Product(), factors=[Brownian])
+    # the flow runs at the product's rate, and noise at the factors'
+    for other in (lambda m, schedule, eps: Brownian(m, eps=eps), lambda m, schedule, eps: Brownian(m, schedule, 0.01)):
+        with pytest.raises(ValueError, match=r"rate LinearBeta.* from eps = 0.001, found Brownian with LinearBeta"):
+            ProductProcess(Product(), factors=[other, VariancePreserving])
 
 
 # ---- the reversal

@@ -129,6 +129,15 @@ def test_samples_follow_the_density(manifold):
         assert within(function(samples), expected)
 
 
+def test_samples_far_from_the_origin():
+    """In double precision, for coordinates may be of any size; single precision has two numbers here."""
+    model = SplineFlow(Euclidean(1), transforms=1, hidden=[4])
+    model.fit_points(5e6 + 0.1 * torch.randn(500, 1, generator=seeded(0), dtype=torch.float64), torch.zeros(0, 1))
+    x = model.sample(300, seed=0)
+    assert len(x.unique()) == 300
+    assert float(x.std()) == pytest.approx(0.1, rel=0.2)
+
+
 def test_inverse():
     splines = flow(Torus(4)).splines.double()
     y = math.pi * (2 * torch.rand(100, 4, generator=seeded(0), dtype=torch.float64) - 1)

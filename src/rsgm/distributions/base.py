@@ -122,10 +122,14 @@ class ManifoldDistribution(Distribution, ABC):
         return new
 
     def _point(self, value: Tensor) -> Tensor:
-        """The value as floating-point numbers, checked if arguments are, and broadcast with the batch."""
+        """The value as floating-point numbers, checked if arguments are, and broadcast with the batch.
+
+        And the nearest point, for narrow laws tell a point from one that is a little off the manifold.
+        """
         value = floating(value) if isinstance(value, Tensor) else value
         if self._validate_args:
             self._validate_sample(value)
+        value = self.manifold.projx(value)
         batch = value.shape[: value.dim() - len(self.event_shape)]
         return value.expand(*torch.broadcast_shapes(batch, self.batch_shape), *self.event_shape)
 

@@ -123,7 +123,7 @@ class RandomWrappedNormalMixture(NamedLaw):
     Arguments:
         manifold: where the points live
         components: their number
-        scale: standard deviation along every axis; at most a sixth of the manifold's injectivity radius
+        scale: standard deviation along every axis, so small that `WrappedNormal` takes it
         spread: standard deviation of the centres where the manifold is not compact
         seed: of the centres
 

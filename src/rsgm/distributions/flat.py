@@ -15,6 +15,8 @@ from rsgm.manifolds import Euclidean
 
 #: most numbers of one temporary tensor, which then stays in a processor's cache
 _CHUNK = 2**18
+#: error of a log-density, nats, from which on distances are taken by differences
+_ROUNDING = 1e-8
 
 
 class EuclideanLaw(ManifoldDistribution, ABC):
@@ -62,6 +64,10 @@ class SmoothedLaw(EuclideanLaw, ABC):
     def __init__(self, centres: Tensor, scales: Tensor, weights: Tensor) -> None:
         super().__init__(centres.shape[1])
         self._centres, self._scales, self._log_weights = centres, scales, (weights / weights.sum()).log()
+        self._middle = centres.mean(0)
+        # of far points the error is relative
+        widest = float((centres - self._middle).square().sum(1).max() / scales.min().square())
+        self._near = widest * torch.finfo(centres.dtype).eps < _ROUNDING
 
     def log_prob(self, value: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
         r"""Log-density of :math:`\alpha X + \tau \epsilon`, X of this law and :math:`\epsilon` standard normal.
@@ -90,7 +96,7 @@ class SmoothedLaw(EuclideanLaw, ABC):
         parts = []
         for rows, a, variance, terms in self._chunks(x.double(), alpha, std):
             share = terms.softmax(1) / variance
-            parts.append(a * (share @ self._centres.to(rows)) - share.sum(1, keepdim=True) * rows)
+            parts.append(a * (share @ (self._centres - self._middle).to(rows)) - share.sum(1, keepdim=True) * rows)
         return torch.cat(parts).reshape(x.shape).to(x)
 
     def entropy(self) -> Tensor:
@@ -108,15 +114,21 @@ class SmoothedLaw(EuclideanLaw, ABC):
     def _chunks(
         self, x: Tensor, alpha: Tensor | float, std: Tensor | float
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Some rows ``(r, d)`` at a time; their alpha, variances and weighted log-densities ``(r, K)``."""
-        centres, scales, log_weights = (part.to(x) for part in (self._centres, self._scales, self._log_weights))
+        """Some rows ``(r, d)`` at a time, about alpha times the middle of the centres; their alpha, variances and
+        weighted log-densities ``(r, K)``."""
+        parts = (self._centres, self._scales, self._log_weights, self._middle)
+        centres, scales, log_weights, middle = (part.to(x) for part in parts)
+        centres = centres - middle
         square_norms = centres.square().sum(1)
         alpha, std = (torch.as_tensor(c).to(x).expand(x.shape[:-1]).reshape(-1, 1) for c in (alpha, std))
         parts = (part.split(max(1, _CHUNK // len(centres))) for part in (x.reshape(-1, x.shape[-1]), alpha, std))
         for rows, a, tau in zip(*parts, strict=True):
-            variance = (a * scales).square() + tau.square()
-            # |x - a c|^2 by a matrix product, which float64 can afford
-            square = rows.square().sum(1, keepdim=True) + (a.square() * square_norms - 2 * a * (rows @ centres.T))
+            rows, variance = rows - a * middle, (a * scales).square() + tau.square()
+            # |x - a c|^2 by a matrix product where float64 can afford it
+            if self._near:
+                square = rows.square().sum(1, keepdim=True) + (a.square() * square_norms - 2 * a * (rows @ centres.T))
+            else:
+                square = sum((y[:, None] - a * c).square() for y, c in zip(rows.T, centres.T, strict=True))
             normaliser = self.manifold.dim * (2 * math.pi * variance).log()
             yield rows, a, variance, log_weights - 0.5 * (square / variance + normaliser)
 

@@ -81,10 +81,11 @@ class Kent(ManifoldDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, nats, of points ``(..., *batch, 3)``; from differences, for κ γ·x would cancel."""
         value = self._point(value)
-        square = (value - self.frame[..., 0]).square().sum(-1)
-        _, second, third = torch.einsum("...i,...ij->...j", value, self.frame).unbind(-1)
+        gap = value - self.frame[..., 0]
+        # of the more precise of the two types
+        _, second, third = torch.einsum("...i,...ij->...j", value.to(gap), self.frame.to(gap)).unbind(-1)
         oval = self.ovalness * (second - third) * (second + third)
-        return oval - 0.5 * self.concentration * square - self._log_constant
+        return oval - 0.5 * self.concentration * gap.square().sum(-1) - self._log_constant
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         r"""``n`` exact draws ``(n, *batch, 3)`` by rejection from an angular central Gaussian law.

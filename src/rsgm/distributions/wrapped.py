@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.special import gammainccinv
 from torch import Tensor
 from torch.distributions.constraints import Constraint, independent
 from typing_extensions import override
@@ -12,6 +13,9 @@ from typing_extensions import override
 from rsgm.distributions.base import ManifoldDistribution
 from rsgm.distributions.checks import OnManifold, PositiveFinite, floating
 from rsgm.manifolds import Manifold
+
+#: share of a normal law that may be longer than geodesics are shortest
+_BEYOND = 1e-7
 
 
 class WrappedNormal(ManifoldDistribution):
@@ -63,13 +67,13 @@ class WrappedNormal(ManifoldDistribution):
         wrong = scale[~PositiveFinite(loc.dtype).check(scale)]
         if len(wrong):
             raise ValueError(f"WrappedNormal: scale must be positive, found {float(wrong[0])}, and it must be finite.")
-        wide = scale[scale > manifold.injectivity_radius / 6]
-        if len(wide):
-            raise ValueError(
-                f"WrappedNormal: with the scale {float(wide.max()):.3g} the tails wrap round {manifold}, whose "
-                f"geodesics are shortest up to {manifold.injectivity_radius:.3g}; use BrownianLaw "
-                "there, or a scale six times smaller than that length."
-            )
+        for axes, radius, _ in manifold.cuts:
+            widest, bound = self.scale[..., axes].max(), radius / math.sqrt(2 * gammainccinv(len(axes) / 2, _BEYOND))
+            if widest > bound:
+                raise ValueError(
+                    f"WrappedNormal: with the scale {float(widest):.3g} the tails wrap round {manifold}, whose "
+                    f"geodesics are shortest up to {radius:.3g}; use BrownianLaw there, or a scale below {bound:.3g}."
+                )
         super().__init__(batch, event, validate_args=validate_args)
 
     @property

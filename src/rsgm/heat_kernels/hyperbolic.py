@@ -109,7 +109,9 @@ def log_sinhc(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _plane(r: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     double = r.dtype == torch.float64
-    count, reach = (31, 6.2) if double else (18, 4.5)
+    count, most, fall = (31, 6.2, 50.0) if double else (18, 4.5, 30.0)
+    # at large s it is exp(-rho / 2) that falls first; the integral does not depend on the nodes
+    reach = torch.sqrt(fall * (fall + 2 * r.detach()) / (2 * s.detach())).clamp(max=most)
     step = reach / count
     v = (torch.arange(count, dtype=r.dtype, device=r.device).view(-1, *[1] * r.ndim) + 0.5) * step
     spread = s * v * v

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.base import Cut, Manifold
 
 # central differences with the nodes 1, 2, 3 times a step: exact to its sixth power, about 1e-11 in float64
 _STEP, _FIRST, _SECOND = 0.01, (3 / 4, -3 / 20, 1 / 60), (3 / 2, -3 / 20, 1 / 90)
@@ -46,10 +46,12 @@ class Adapted(Manifold):
         shape: of one point
         volume: Riemannian volume; None where it is infinite or not known
         isotropic: whether `projx` of an ambient standard normal point is uniform, as on spheres and Stiefel manifolds
+        radius: length up to which all geodesics are shortest, such as π on the unit sphere; `WrappedNormal` and
+            `Langevin` need it where there is a volume. None is infinite where there is none
 
     Raises:
         ValueError: for what is no factory, such as a manifold that is already made, for a manifold whose `proju` is not
-            a projection (`CanonicalStiefel`), or a volume that is none
+            a projection (`CanonicalStiefel`), or a volume or a radius that is none
 
     Example:
         >>> frames = Adapted(geoopt.EuclideanStiefel, (3, 2), volume=8 * 2**0.5 * math.pi**2, isotropic=True)
@@ -70,6 +72,7 @@ class Adapted(Manifold):
         shape: Sequence[int] = (3, 2),
         volume: float | None = None,
         isotropic: bool = False,
+        radius: float | None = None,
     ) -> None:
         if isinstance(manifold, nn.Module) or not callable(manifold):
             raise ValueError(
@@ -82,7 +85,10 @@ class Adapted(Manifold):
         self.manifold, self.base = functools.partial(manifold), manifold()
         if volume is not None and not 0 < volume < math.inf:
             raise ValueError(f"Adapted: volume must be positive and finite, or None, found {volume}.")
-        self.volume, self.isotropic = volume, isotropic
+        if radius is not None and not radius > 0:
+            raise ValueError(f"Adapted: radius must be positive, or None, found {radius}.")
+        self.volume, self.isotropic, self.radius = volume, isotropic, radius
+        self.injectivity_radius = math.inf if radius is None else radius
         self.log_volume = math.inf if volume is None else math.log(volume)
         x = self.origin(*self.shape, dtype=torch.float64)
         basis = self._basis(x)
@@ -94,6 +100,20 @@ class Adapted(Manifold):
     @override
     def extra_repr(self) -> str:
         return f"{str(self.base).removesuffix(' manifold')}, dim={self.dim}"
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """By ``radius``.
+
+        Raises:
+            ValueError: where there is a volume and no radius
+        """
+        if self.radius is None and self.volume is not None:
+            raise ValueError(
+                f"{self} has a finite volume, so that geodesics meet again; give Adapted the radius up to which they "
+                "are shortest, such as math.pi on the unit sphere."
+            )
+        return super().cuts
 
     # geoopt's own
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import geoopt
 import torch
@@ -20,6 +20,20 @@ from rsgm.manifolds.tensors import expand, squared_distances
 
 #: of a distance and its complement (see `angles`), a value and its derivative in the distance
 RadialFunction = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class Cut(NamedTuple):
+    """Axes of a frame along which, taken together, geodesics are shortest up to a finite length only.
+
+    Fields:
+        axes: their indices
+        radius: that length
+        order: of the zero that the determinant of exp may have there; 0 where it has none
+    """
+
+    axes: list[int]
+    radius: float
+    order: int
 
 
 class Manifold(geoopt.Manifold, ABC):
@@ -110,6 +124,12 @@ class Manifold(geoopt.Manifold, ABC):
         """Raise a ValueError, which begins with ``where``, unless this is a `vector_space`."""
         if not self.vector_space:
             raise ValueError(f"{where}: {self} is not a vector space; choose Euclidean.")
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """Up to which length geodesics are shortest, for each factor by itself; none where all of them are."""
+        radius = self.injectivity_radius
+        return [Cut(list(range(self.dim)), radius, self.dim - 1)] if math.isfinite(radius) else []
 
     @abstractmethod
     def frame(self, x: Tensor) -> Tensor:
@@ -344,7 +364,7 @@ class Manifold(geoopt.Manifold, ABC):
     def grid(self, n: int) -> Grid:
         r"""About ``n`` points all over a compact manifold, and the volume that each stands for.
 
-        The integral of a density is ``(log_prob(points).exp() * volume).sum()``. The error is below 1e-3 for a heat
+        The integral of a density is ``(log_prob(points).exp() * volume).sum()``. The error is below 3e-3 for a heat
         kernel of the variance time ``h**2`` with the grid's spacing ``h = (total volume / n) ** (1 / dim)``, and below
         1e-6 at ``(2 * h)**2``. Points and volumes are float64.
 

@@ -35,6 +35,10 @@ class Euclidean(Manifold, geoopt.Euclidean):
         super().__init__(dim, (dim,))
         self.killing_field_count, self.periods = dim, (math.inf,) * dim
 
+    def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
+        """The Euclidean product of the ambient space, of no vectors too, of which geoopt's fails."""
+        return (u * (u if v is None else v)).sum(-1, keepdim=keepdim)
+
     def frame(self, x: Tensor) -> Tensor:
         """The coordinate basis, ``(dim, *batch, dim)``."""
         eye = torch.eye(self.dim, dtype=x.dtype, device=x.device)

@@ -12,7 +12,7 @@ from rsgm import heat_kernels
 from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold
-from rsgm.manifolds.tensors import expand, least_distance, safe_norm, safe_sqrt
+from rsgm.manifolds.tensors import expand, from_floor, least_distance, safe_norm, safe_sqrt
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 
@@ -229,9 +229,10 @@ class Hyperbolic(Manifold):
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
         # score / distance has a limit at 0; the floor keeps the quotient away from 0 / 0
-        r = self.dist(x0, x).clamp_min(least_distance(x))
+        distance = self.dist(x0, x)
+        r = distance.clamp_min(least_distance(x))
         log_prob, slope = _KERNELS[self.dim].evaluate(*torch.broadcast_tensors(r, like(s, r)))
-        return log_prob, -expand(slope / r, x) * self.logmap(x, x0)
+        return from_floor(log_prob, distance, r, s), -expand(slope / r, x) * self.logmap(x, x0)
 
     # coordinates: time and tangency are always recomputed from the space part, whose rounding alone then counts
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rsgm.heat_kernels import Number
-from rsgm.manifolds.base import Manifold, require_manifold
+from rsgm.manifolds.base import Cut, Manifold, require_manifold
 from rsgm.manifolds.euclidean import Euclidean
 from rsgm.manifolds.grid import Grid, product_grid
 from rsgm.manifolds.sphere import Sphere
@@ -61,6 +61,15 @@ class Product(Manifold):
             self.periods = tuple(itertools.chain(*(factor.periods for factor in factors)))
         if self.dim <= 3 and all(factor.unit_cube_extent for factor in factors):
             self.unit_cube_extent = tuple(itertools.chain(*(factor.unit_cube_extent for factor in factors)))
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """Those of the factors."""
+        found, first = [], 0
+        for factor in self.factors:
+            found += [cut._replace(axes=[first + axis for axis in cut.axes]) for cut in factor.cuts]
+            first += factor.dim
+        return found
 
     @override
     def extra_repr(self) -> str:

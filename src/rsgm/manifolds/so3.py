@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rsgm.heat_kernels import ROTATION, Number, truncated_rotation_score
-from rsgm.manifolds.base import Manifold, RadialFunction
+from rsgm.manifolds.base import Cut, Manifold, RadialFunction
 from rsgm.manifolds.rotations import (
     bingham,
     cross,
@@ -24,7 +24,7 @@ from rsgm.manifolds.rotations import (
     rotation_vector_to_quaternion,
     turned,
 )
-from rsgm.manifolds.tensors import expand, least_distance, log_sinc, safe_norm
+from rsgm.manifolds.tensors import expand, from_floor, least_distance, log_sinc, safe_norm
 
 __all__ = [
     "SpecialOrthogonal",
@@ -75,6 +75,11 @@ class SpecialOrthogonal(Manifold):
             raise ValueError(f"SpecialOrthogonal: n must be 3, the rotations of space, found {n}.")
         super().__init__(3, (3, 3))
         self.n = n
+
+    @property
+    def cuts(self) -> list[Cut]:
+        r"""At the angle :math:`\pi`, where exp is half way to its degenerate points."""
+        return [Cut([0, 1, 2], math.pi, 0)]
 
     def body(self, x: Tensor, u: Tensor) -> Tensor:
         """The rotation vector w, ``(*batch, 3)``, of the tangent part ``x hat(w)`` of ``u``: `from_frame` inverted."""
@@ -189,7 +194,7 @@ class SpecialOrthogonal(Manifold):
 
     @override
     def heat_kernel(self, x0: Tensor, x: Tensor, s: Number) -> tuple[Tensor, Tensor]:
-        return self._radial(x0, x, lambda omega, delta: ROTATION.evaluate(omega, s, delta))
+        return self._radial(x0, x, s, lambda omega, delta: ROTATION.evaluate(omega, s, delta))
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """The gradient of the series of characters cut after degree ``terms``."""
@@ -197,7 +202,7 @@ class SpecialOrthogonal(Manifold):
         def score(omega: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
             return omega, truncated_rotation_score(omega, s, terms, delta)
 
-        return self._radial(x0, x, score)[1]
+        return self._radial(x0, x, s, score)[1]
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """Euler angles about z, y, z, the middle one through its cosine."""
@@ -208,14 +213,17 @@ class SpecialOrthogonal(Manifold):
             torch.stack([near * plus.cos(), far * minus.sin(), far * minus.cos(), near * plus.sin()], -1)
         )
 
-    def _radial(self, x0: Tensor, x: Tensor, function: RadialFunction) -> tuple[Tensor, Tensor]:
-        """A function of the distance from ``x0`` and its gradient, of its value and derivative."""
+    def _radial(self, x0: Tensor, x: Tensor, s: Number, function: RadialFunction) -> tuple[Tensor, Tensor]:
+        """A log-density of the distance from ``x0`` at the time s and its gradient, of its value and derivative."""
         q = relative_quaternion(x0, x)
         cosine, sine = q[..., 0], safe_norm(q[..., 1:])
         # score / sin(omega / 2) has a finite limit at zero; the floor keeps the quotient away from 0 / 0
-        omega = (2 * torch.atan2(sine, cosine)).clamp_min(least_distance(x))
+        angle = 2 * torch.atan2(sine, cosine)
+        omega = angle.clamp_min(least_distance(x))
         value, slope = function(omega, 2 * torch.atan2(cosine, sine))
-        return value, self.from_frame(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
+        return from_floor(value, angle, omega, s), self.from_frame(
+            x, (slope / (omega / 2).sin())[..., None] * q[..., 1:]
+        )
 
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand_as(x)

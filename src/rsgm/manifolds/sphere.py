@@ -14,7 +14,7 @@ from rsgm import heat_kernels
 from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, RadialFunction
-from rsgm.manifolds.tensors import expand, least_distance, log_sinc, safe_norm
+from rsgm.manifolds.tensors import expand, from_floor, least_distance, log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 #: numbers of points that are drawn at a time: temporary results stay in a processor's cache
@@ -51,6 +51,10 @@ class Sphere(Manifold, geoopt.Sphere):
         self.periods = (2 * math.pi,) if dim == 1 else ()
         self.injectivity_radius, self.killing_field_count = math.pi, dim * (dim + 1) // 2
         self.log_volume = math.log(2) + (dim + 1) / 2 * math.log(math.pi) - math.lgamma((dim + 1) / 2)
+
+    def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
+        """The Euclidean product of the ambient space, of no vectors too, of which geoopt's fails."""
+        return (u * (u if v is None else v)).sum(-1, keepdim=keepdim)
 
     def angles(self, x: Tensor, y: Tensor, keepdim: bool = False) -> tuple[Tensor, Tensor]:
         r"""The distance :math:`\theta` and its complement :math:`\pi - \theta`, each accurate where it is small."""
@@ -207,7 +211,7 @@ class Sphere(Manifold, geoopt.Sphere):
         """Exact for d = 1, 2, 3."""
         if self.dim not in _KERNELS:
             return super().heat_kernel(x0, x, s)
-        return self._radial(x0, x, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, s, delta))
+        return self._radial(x0, x, s, lambda theta, delta: _KERNELS[self.dim].evaluate(theta, s, delta))
 
     @override
     def heat_kernel_mixture_score(self, x0: Tensor, counts: Tensor, x: Tensor, s: Tensor) -> Tensor:
@@ -229,7 +233,7 @@ class Sphere(Manifold, geoopt.Sphere):
         def score(theta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
             return theta, heat_kernels.truncated_series_score(self.dim, theta, s, terms, delta)
 
-        return self._radial(x0, x, score)[1]
+        return self._radial(x0, x, s, score)[1]
 
     def from_unit_cube(self, u: Tensor) -> Tensor:
         """Angle; height and longitude (Archimedes); Hopf coordinates; for d = 1, 2, 3."""
@@ -262,14 +266,15 @@ class Sphere(Manifold, geoopt.Sphere):
         chord = torch.where(delta < theta, x0 + x, x0 - x)
         return -self.proju(x, chord), torch.minimum(theta, delta).sin()
 
-    def _radial(self, x0: Tensor, x: Tensor, function: RadialFunction) -> tuple[Tensor, Tensor]:
-        """A function of the distance from ``x0`` and its gradient, of its value and derivative."""
+    def _radial(self, x0: Tensor, x: Tensor, s: Number, function: RadialFunction) -> tuple[Tensor, Tensor]:
+        """A log-density of the distance from ``x0`` at the time s and its gradient, of its value and derivative."""
         theta, delta = self.angles(x0, x)
         # score / sin has finite limits at both ends; the floor keeps the quotient away from 0 / 0
         floor = least_distance(x)
         lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
         away, _ = self._away(x0, x, theta[..., None], delta[..., None])
         value, slope = function(lower, upper)
+        value = from_floor(value, theta, lower, s)
         return value, (slope / torch.minimum(lower, upper).sin())[..., None] * away
 
     def _some_tangent(self, x: Tensor) -> Tensor:

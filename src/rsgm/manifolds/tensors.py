@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rsgm.heat_kernels import Number, like
+
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
     """``coefficient``, of the shape ``batch``, with the axes appended that let it multiply points or vectors ``x``.
@@ -46,6 +48,11 @@ def safe_sqrt(square: Tensor) -> Tensor:
 def least_distance(x: Tensor) -> float:
     """What a distance counts at least where something is divided by it: a quotient that has a limit stays one."""
     return 1e-6 if x.dtype == torch.float32 else 1e-9
+
+
+def from_floor(log_prob: Tensor, distance: Tensor, floored: Tensor, s: Number) -> Tensor:
+    """The log-density of a heat kernel at a distance, from that at its floor of `least_distance`: normal, so near."""
+    return log_prob + (floored - distance) * (floored + distance) / (2 * like(s, distance))
 
 
 def log_sinc(r: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from typing_extensions import override
 from rsgm import heat_kernels
 from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
-from rsgm.manifolds.base import Manifold
+from rsgm.manifolds.base import Cut, Manifold
 from rsgm.manifolds.grid import Grid, chart_grid
 from rsgm.manifolds.sphere import Sphere
-from rsgm.manifolds.tensors import expand, least_distance, safe_norm, safe_sqrt
+from rsgm.manifolds.tensors import expand, from_floor, least_distance, safe_norm, safe_sqrt
 
 #: circles from which on it pays to evaluate the one form of the heat kernel that a point needs
 _MANY = 20
@@ -54,6 +54,11 @@ class Torus(Manifold):
         self.killing_field_count, self.log_volume = dim, dim * math.log(2 * math.pi)
         self.periods = (2 * math.pi,) * dim
         self.unit_cube_extent = (2 * math.pi,) * dim if dim <= 3 else ()
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """Each circle by itself."""
+        return [Cut([axis], math.pi, 0) for axis in range(self.dim)]
 
     def angles(self, x: Tensor) -> Tensor:
         r"""The angles of points, ``(*batch, n)``, in :math:`(-\pi, \pi]`."""
@@ -177,10 +182,12 @@ class Torus(Manifold):
         """The circles': the sum of the log-densities, each gradient."""
         # as Sphere(1) has it, without sums over an axis of two, which cost more than the kernel
         sine, cosine = _sine_cosine(x0, x)
-        floor = least_distance(x)
-        theta, delta = (torch.atan2(sine.abs(), value).clamp_min(floor) for value in (cosine, -cosine))
-        log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, like(s, x)[..., None], delta)
-        return log_prob.sum(-1), self.from_frame(x, slope / torch.minimum(theta, delta).sin() * sine)
+        angle, floor, s = torch.atan2(sine.abs(), cosine), least_distance(x), like(s, x)[..., None]
+        theta, delta = angle.clamp_min(floor), torch.atan2(sine.abs(), -cosine).clamp_min(floor)
+        log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, s, delta)
+        return from_floor(log_prob, angle, theta, s).sum(-1), self.from_frame(
+            x, slope / torch.minimum(theta, delta).sin() * sine
+        )
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""

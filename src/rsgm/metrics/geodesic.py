@@ -20,7 +20,8 @@ LENGTHS = (2.0, 1.0, 0.5, 0.25, 0.125)
 NEIGHBOURS = 5
 #: most points of a set, most sets of one kind, and most points of these sets together
 _POINTS, _SETS, _TOTAL = 1000, 10, 4000
-#: distances that differ by at most so much are equal: those of one place, up to rounding
+#: distances that differ by at most so much are equal, those of one place up to rounding; where all are below one, so
+#: much of the largest
 _SAME = 1e-9
 #: most numbers of one temporary tensor, which then stays in a processor's cache
 _CHUNK = 2**16
@@ -73,6 +74,12 @@ def within(manifold: Manifold, x: Tensor) -> Tensor:
     return found.fill_diagonal_(0.0)
 
 
+def _tolerance(d: Distances) -> float:
+    """By how much equal distances may differ, above zero."""
+    largest = max(float(part.max()) for part in d)
+    return max(_SAME * min(1.0, largest), math.ulp(0.0) / _SAME)
+
+
 def _rows(y: Tensor) -> int:
     return max(1, _CHUNK // max(1, y.numel()))
 
@@ -107,7 +114,7 @@ def squared_mmd(d: Distances) -> float:
     n, m = d.between.shape
     if min(n, m) < 2:
         raise ValueError(f"At least two points of each law are needed, found {n} and {m}.")
-    unit = d.within_reference[~torch.eye(m, dtype=torch.bool)].median().clamp_min(_SAME)
+    unit = d.within_reference[~torch.eye(m, dtype=torch.bool)].median().clamp_min(_tolerance(d))
 
     def total(part: Tensor) -> float:
         kernel = part.div(-LENGTHS[0] * unit).exp_()
@@ -132,9 +139,11 @@ def nearest_neighbour_accuracy(d: Distances) -> float:
     References: Lopez-Paz and Oquab 2017, arXiv:1610.06545.
     """
 
+    tolerance = _tolerance(d)
+
     def right(own: Tensor, other: Tensor) -> Tensor:
         own = own.clone().fill_diagonal_(math.inf)
-        nearest = torch.minimum(own.amin(1), other.amin(1))[:, None] + _SAME
+        nearest = torch.minimum(own.amin(1), other.amin(1))[:, None] + tolerance
         same, strange = (own <= nearest).sum(1), (other <= nearest).sum(1)
         return same / (same + strange)
 
@@ -152,7 +161,7 @@ def coverage(d: Distances) -> float:
     k = min(NEIGHBOURS, len(d.within_reference) - 1)
     # the point itself is the first
     radius = d.within_reference.kthvalue(k + 1, dim=1).values
-    return float((d.between.amin(0) <= radius + _SAME).double().mean())
+    return float((d.between.amin(0) <= radius + _tolerance(d)).double().mean())
 
 
 def wasserstein(d: Distances) -> float:

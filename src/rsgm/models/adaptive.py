@@ -131,6 +131,11 @@ class AdaptiveKernelDensity(KernelMixture):
             places = Places.of(self.manifold, train, 2 * most + 16, counts)
         generator = generator_from("folds", seed)
         total = len(places.label if self.leave_out == "points" else places.points)
+        if total < 2 and not len(val):
+            raise ValueError(
+                "AdaptiveKernelDensity: at least 2 distinct training points, or points to validate on, are needed to "
+                "weigh the kernels, found 1 and none; give more, or use KernelDensity."
+            )
         scored = max(_SCORED, _SCORED_PAIRS // len(places.points))
         parts, repeats = [], []
         with visible(), bar("adaptive kernel density", min(scored, total) + min(scored, len(val))) as shown:

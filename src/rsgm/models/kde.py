@@ -18,6 +18,8 @@ from rsgm.progress import bar, visible
 
 #: the smallest sum of kernels whose inverse is a number
 _SEEN = torch.finfo(torch.float64).tiny
+#: logarithm of a mean of kernels below which others beside it may be less than that
+_FAINT = -660.0
 #: pairs of centres and far points, times widths, that are held at a time
 _PAIRS = 2**22
 
@@ -103,7 +105,8 @@ class KernelDensity(GenerativeModel):
     def likelihood(self, x: Tensor, context: Tensor | None = None) -> LogProb:
         """The mixture density, in float64."""
         terms = self.log_parts(x) + self.weights.log()
-        beyond = terms.amax(1) == -math.inf
+        means = terms[:, 1:] - self.manifold.bump_log_constant(self.widths)
+        beyond = (terms[:, 0] == -math.inf) & (means.amax(1) < _FAINT)
         if x.is_cuda or x.is_meta:  # where no value is looked at
             terms = torch.where(beyond[:, None], self._far(x), terms)
         elif beyond.any():
@@ -136,7 +139,7 @@ class KernelDensity(GenerativeModel):
         return torch.cat([uniform, log_kernels], 1)
 
     def _far(self, x: Tensor) -> Tensor:
-        """The terms of the density at points that no kernel reaches in double precision, by their logarithms."""
+        """The terms of the density at points that no kernel, or hardly one, reaches in float64, by logarithms."""
         x = self.manifold.projx(x.to(self.points))
         rates, found = 0.5 * self.widths.pow(-2), x.new_full((len(x), len(self.widths)), -math.inf)
         log_counts = self.counts.log() if len(self.counts) else rates.new_zeros(len(self.points))

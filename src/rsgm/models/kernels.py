@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rsgm.manifolds import Manifold
 from rsgm.models.blocks import Boxes, spatial_order
-from rsgm.models.tiles import LEAST_LOG_DET, NOTHING, Tile
+from rsgm.models.tiles import NOTHING, Tile, least_log_det
 from rsgm.progress import bar
 
 #: least points that are evaluated at a time, and centres of a block
@@ -30,7 +30,8 @@ class Kernels(NamedTuple):
 
     Where geodesics are shortest up to a finite length R only, v is held to an ellipsoid that fits in the ball of that
     radius, :math:`t = R^2 / \max \sigma^2`, so that each point has one v and the kernel integrates to one. Its share of
-    the normal law is a chi-squared probability. On products this holds along the factors with such an R.
+    the normal law is a chi-squared probability. On products this holds along the factors with such an R, and circles
+    along which v does not depend on the rest are cut one by one.
 
     Fields:
         centres: :math:`x_i`, ``(n, *shape)``
@@ -97,14 +98,10 @@ class Kernels(NamedTuple):
     def draw(self, manifold: Manifold, family: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of the kernel ``family`` ``(n,)`` of each centre."""
         one = torch.arange(len(family), device=family.device), family
-        chosen = Kernels(self.centres, self.axes[one][:, None], self.widths[one][:, None])
-        within = Tile(manifold, *chosen)
-        v, wanted = torch.zeros_like(chosen.widths[:, 0]), torch.ones_like(family, dtype=torch.bool)
-        while bool(wanted.any()):
-            z = torch.randn(v.shape, generator=generator, dtype=v.dtype, device=v.device)
-            proposal = (chosen.axes[:, 0] @ (chosen.widths[:, 0] * z)[..., None])[..., 0]
-            v = torch.where(wanted[:, None], proposal, v)
-            wanted = ~within.holds(v)
+        axes, widths = self.axes[one], self.widths[one]
+        z = torch.randn(widths.shape, generator=generator, dtype=widths.dtype, device=widths.device)
+        v, covariance = (axes @ (widths * z)[..., None])[..., 0], (axes * widths[:, None].square()) @ axes.mT
+        v = Tile(manifold, self.centres, axes[:, None], widths[:, None]).held(v, covariance, generator)
         return manifold.expmap(self.centres, manifold.from_frame(self.centres, v))
 
 
@@ -177,12 +174,12 @@ def or_uniform(manifold: Manifold, near: Tensor, uniform: Tensor, generator: tor
 
 def _fall(manifold: Manifold, gap: Tensor, rate: Tensor) -> Tensor:
     """The logarithm of a kernel's constant over its highest density at squared distances of at least ``gap``."""
-    radius = manifold.injectivity_radius
-    if math.isinf(radius):
+    if not manifold.cuts:
         return gap * rate
     # up to half of the radius exp shrinks volumes at most as on a sphere, of which this is a quarter of a turn
     near = gap * rate - manifold.dim * math.log(math.pi / 2)
-    return torch.minimum(near, gap.clamp_min(radius**2 / 4) * rate + LEAST_LOG_DET)
+    far = gap.clamp_min(manifold.injectivity_radius**2 / 4) * rate
+    return torch.minimum(near, far + least_log_det(manifold))
 
 
 def _known(log_prob: Tensor) -> Tensor:

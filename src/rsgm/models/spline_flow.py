@@ -116,7 +116,9 @@ class SplineFlow(GenerativeModel):
             for part, labels in batches(self._noise(n, generator), context, _BATCH):
                 points.append(self._point(_back(splines, part, self._seen(part, labels))))
                 shown.update(len(part))
-        return torch.cat(points).float()
+        found = torch.cat(points)
+        # coordinates that are not bounded may be of any size
+        return found if math.isinf(self.manifold.log_volume) else found.float()
 
     @override
     def transported(self, n: int, context: Tensor | None, generator: torch.Generator) -> Draws:

@@ -6,14 +6,15 @@ import copy
 import math
 
 import torch
+from scipy.special import gammaincinv
 from torch import Tensor
 
 from rsgm.manifolds import Manifold
 
 #: stands for the logarithm of zero where a derivative is taken: that of the logarithm itself would be no number
 NOTHING = -1e30
-#: least logarithm of the determinant of exp
-LEAST_LOG_DET = -30.0
+#: least logarithm of the determinant of exp, for each direction in which it vanishes
+_LEAST_LOG_DET = -30.0
 
 
 class Tile:
@@ -33,34 +34,44 @@ class Tile:
         self.manifold, self.centres = manifold, centres
         self.frame = manifold.frame(centres)
         # v^T A v is the product of a row of these coefficients with the products of pairs of the components
-        self.quadratic = _pack((axes * widths[..., None, :].pow(-2)) @ axes.mT)
+        precision = (axes * widths[..., None, :].pow(-2)) @ axes.mT
+        quadratic = _pack(precision)
         self.log_constant = log_weights - widths.log().sum(-1) - 0.5 * manifold.dim * math.log(2 * math.pi)
-        self.limit, self.bounded, self.bounding = None, list(range(manifold.dim)), self.quadratic
-        self._bound(axes, widths)
+        self.cuts, self.limit, self.least = manifold.cuts, None, least_log_det(manifold)
+        if self.cuts:
+            self._bound(axes, widths, precision)
         constants = torch.stack([self.log_constant, torch.ones_like(self.log_constant)], -1)
-        self.coefficients = torch.cat([constants, -0.5 * self.quadratic], -1)
+        self.coefficients = torch.cat([constants, -0.5 * quadratic], -1)
 
-    def _bound(self, axes: Tensor, widths: Tensor) -> None:
+    def _bound(self, axes: Tensor, widths: Tensor, precision: Tensor) -> None:
         """Where geodesics are shortest up to a finite length only."""
-        manifold, blocks = self.manifold, _blocks(self.manifold)
-        if not blocks:
-            return
         self.steepest = widths.amin(-1).pow(-2)
-        self.bounded = [axis for block, _ in blocks for axis in block]
-        if len(blocks) == 1 and len(self.bounded) == manifold.dim:
-            self.limit = blocks[0][1] ** 2 / widths.square().amax(-1)
+        self.bounded, self.circles = [axis for cut in self.cuts for axis in cut.axes], []
+        half, self.alone = torch.full_like(self.log_constant, 0.5 * len(self.bounded)), widths[..., :0]
+        if len(self.cuts) == 1 and len(self.bounded) == self.manifold.dim:
+            self.limit = self.cuts[0].radius ** 2 / widths.square().amax(-1)
         else:
             covariance = (axes * widths[..., None, :].square()) @ axes.mT
-            limits = [
-                radius**2 / torch.linalg.eigvalsh(covariance[..., block, :][..., block])[..., -1]
-                for block, radius in blocks
-            ]
-            self.limit = torch.stack(limits).amin(0)
-            if len(self.bounded) < manifold.dim:
-                inner = covariance[..., self.bounded, :][..., self.bounded]
-                self.bounding = _pack(torch.linalg.inv(inner))
-        half = self.limit.new_tensor(0.5 * len(self.bounded))
-        self.log_constant = self.log_constant - torch.special.gammainc(half, 0.5 * self.limit).log()
+            if len(self.bounded) < self.manifold.dim:
+                precision = torch.linalg.inv(covariance[..., self.bounded, :][..., self.bounded])
+            lines = [cut for cut in self.cuts if len(cut.axes) == 1]
+            self.circles, radius = [cut.axes[0] for cut in lines], widths.new_tensor([cut.radius for cut in lines])
+            limit = radius.square() / covariance.diagonal(dim1=-2, dim2=-1)[..., self.circles]
+            # a circle that the others say nothing of is cut by itself
+            alone = (covariance[..., self.circles, :] != 0).sum(-1) == 1
+            self.alone, limits = limit.masked_fill(~alone, math.inf), [limit.masked_fill(alone, math.inf)]
+            for axes_, radius_, _ in self.cuts:
+                if len(axes_) > 1:
+                    longest = torch.linalg.eigvalsh(covariance[..., axes_, :][..., axes_])[..., -1:]
+                    limits.append(radius_**2 / longest)
+            self.limit = torch.cat(limits, -1).amin(-1)
+            joint = torch.ones_like(widths)
+            joint[..., self.circles] = (~alone).to(joint)
+            precision, half = precision * joint[..., self.bounded, None], (half - 0.5 * alone.sum(-1)).clamp_min(0.5)
+        self.precision, self.half, self.bounding = precision, half, _pack(precision)
+        shares = [torch.special.gammainc(half, 0.5 * self.limit).log()]
+        shares.append(torch.special.gammainc(torch.full_like(self.alone, 0.5), 0.5 * self.alone).log().sum(-1))
+        self.log_constant = self.log_constant - sum(shares)
 
     def log_sums(self, x: Tensor, weights: Tensor, families: Tensor) -> Tensor:
         """The logarithms ``(B, f, G)`` of the sums over the centres of some families, of weights ``(n, f, G)``."""
@@ -92,7 +103,7 @@ class Tile:
         v, log_det = self.manifold.normal_coordinates(self.centres, self.frame, x)
         products = _pairs(v)
         # geodesics that meet again leave a density without bound, on a set without volume
-        falls = -log_det.clamp_min(LEAST_LOG_DET)
+        falls = -log_det.clamp_min(self.least)
         # in one product: constant, log_det and quadratic form
         terms = torch.stack([torch.ones_like(falls), falls, *products], 1)
         value = torch.bmm(self.coefficients[:, chosen], terms).mT
@@ -108,11 +119,29 @@ class Tile:
         longest = v.detach().square().sum(-1).amax(1, keepdim=True)
         return bool((longest * self.steepest[:, chosen] < self.limit[:, chosen]).all())
 
-    def holds(self, v: Tensor) -> Tensor:
-        """Whether the only kernel of each centre reaches the components ``(n, dim)``."""
+    def held(self, v: Tensor, covariance: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws ``(n, dim)`` of normal laws, held to what the only kernel of each centre reaches.
+
+        What is beyond keeps its direction, of which the length is independent, and gets one of the lengths within.
+        """
         if self.limit is None:
-            return torch.ones_like(v[:, 0], dtype=torch.bool)
-        return (torch.stack(_pairs(v[:, self.bounded]), -1) * self.bounding[:, 0]).sum(-1) < self.limit[:, 0]
+            return v
+        inner, round_ = v[:, self.bounded], v[:, self.circles]
+        pull = (self.precision[:, 0] @ inner[..., None])[..., 0]
+        variance = covariance.diagonal(dim1=-2, dim2=-1)[:, self.circles]
+        square = torch.cat([round_.square() / variance, (inner * pull).sum(1, keepdim=True)], 1)
+        limit = torch.cat([self.alone[:, 0], self.limit], 1)
+        beyond = square >= limit
+        if not bool(beyond.any()):
+            return v
+        half = torch.cat([torch.full_like(round_, 0.5), self.half], 1)
+        u = torch.rand(square.shape, generator=generator, dtype=v.dtype, device=v.device)
+        share = u * torch.special.gammainc(half, 0.5 * limit)
+        within = 2 * torch.from_numpy(gammaincinv(half.cpu().numpy(), share.cpu().numpy())).to(v)
+        change = torch.where(beyond, (within / square).sqrt() - 1, 0.0)
+        v = v + change[:, -1:] * (covariance[:, :, self.bounded] @ pull[..., None])[..., 0]
+        v[:, self.circles] += change[:, :-1] * round_
+        return v
 
 
 def _exp(x: Tensor) -> Tensor:
@@ -120,16 +149,9 @@ def _exp(x: Tensor) -> Tensor:
     return (x * (1 / math.log(2))).exp2()
 
 
-def _blocks(manifold: Manifold, first: int = 0) -> list[tuple[list[int], float]]:
-    """The axes of the frame along which geodesics are shortest up to a finite length only, and this length."""
-    if not manifold.factors:
-        axes = list(range(first, first + manifold.dim))
-        return [(axes, manifold.injectivity_radius)] if math.isfinite(manifold.injectivity_radius) else []
-    blocks = []
-    for factor in manifold.factors:
-        blocks += _blocks(factor, first)
-        first += factor.dim
-    return blocks
+def least_log_det(manifold: Manifold) -> float:
+    """The logarithm of the determinant of exp where geodesics are taken to meet again, and a kernel to be bounded."""
+    return _LEAST_LOG_DET * max(1, sum(cut.order for cut in manifold.cuts))
 
 
 def _pairs(v: Tensor) -> list[Tensor]:

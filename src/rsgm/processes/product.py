@@ -31,7 +31,8 @@ class ProductProcess(Process):
             `Brownian` where the factor is compact, `VariancePreserving` where it is flat, and else `Langevin`
 
     Raises:
-        ValueError: where the manifold is no product, or has another number of factors
+        ValueError: where the manifold is no product, or has another number of factors; for a factor that runs at
+            another rate, or from another smallest time
 
     Example:
         >>> process = ProductProcess(Product())
@@ -56,6 +57,13 @@ class ProductProcess(Process):
                 f"ProductProcess: {manifold} has {len(manifold.factors)} factors, found {len(factors)} processes."
             )
         self.factors = [make(part, schedule, eps) for make, part in zip(factors, manifold.factors, strict=True)]
+        for factor in self.factors:
+            if (factor.schedule, factor.eps) != (schedule, eps):
+                raise ValueError(
+                    f"ProductProcess: all factors run at the rate {schedule} from eps = {eps}, found "
+                    f"{type(factor).__name__} with {factor.schedule} and {factor.eps}; let its factory pass on the "
+                    "schedule and the eps that it is given."
+                )
         self._modules_of_factors = nn.ModuleList(self.factors)
         _ = self.prior  # which checks the factors
 
