@@ -224,7 +224,7 @@ class Adapted(Manifold):
         gram = self.inner(self.base.expmap(start[0], v), moved[:, None], moved[None]).movedim((0, 1), (-2, -1))
         return (torch.linalg.slogdet(gram)[1] / 2).to(u.dtype)
 
-    def _uniform(self, *size: int, **options: Any) -> Tensor:
+    def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         """Projected normal draws, where these are uniform."""
         if not self.isotropic:
             raise NotImplementedError(

@@ -251,11 +251,11 @@ class Manifold(geoopt.Manifold, ABC):
         self._check_size(size)
         if math.isinf(self.log_volume):
             raise ValueError(f"{self} has infinite volume, so no uniform law; {self.without_uniform}.")
-        return self._uniform(*size, generator=generator, dtype=dtype, device=device)
+        return self.draw_uniform(*size, generator=generator, dtype=dtype, device=device)
 
-    def _uniform(self, *size: int, **options: Any) -> Tensor:
+    def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         """The draws, by the generator, of the dtype and on the device that the options name."""
-        raise NotImplementedError(f"{self} has no uniform draws; write {type(self).__name__}.random_uniform.")
+        raise NotImplementedError(f"{self} has no uniform draws; write {type(self).__name__}.draw_uniform.")
 
     def random(
         self,

@@ -208,7 +208,7 @@ class Product(Manifold):
         return sum(self._each(lambda m, a, b: m.log_det_exp_laplacian(a, b), x, y))
 
     @override
-    def _uniform(self, *size: int, **options: Any) -> Tensor:
+    def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         return self.join(m.random_uniform(*size[:-1], *m.shape, **options) for m in self.factors)
 
     @override

@@ -164,7 +164,7 @@ class SpecialOrthogonal(Manifold):
         """``log((2 - 2 cos r) / r^2)``."""
         return 2 * log_sinc(safe_norm(self.body(x, u)) / 2)
 
-    def _uniform(self, *size: int, **options: Any) -> Tensor:
+    def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         """Haar: normalised Gaussian quaternions."""
         return quaternion_to_matrix(torch.randn(*size[:-2], 4, **options))
 

@@ -158,7 +158,7 @@ class Sphere(Manifold, geoopt.Sphere):
         return v.mT, (self.dim - 1) * log_sinc(theta)
 
     @override
-    def _uniform(self, *size: int, **options: Any) -> Tensor:
+    def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         return self.projx(torch.randn(*size, **options))
 
     def random_tangent(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -137,7 +137,7 @@ class Torus(Manifold):
         return u.new_zeros(u.shape[:-2])
 
     @override
-    def _uniform(self, *size: int, **options: Any) -> Tensor:
+    def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         return _CIRCLE.random_uniform(*size, **options)
 
     @override
