@@ -69,9 +69,8 @@ class Tile:
             joint[..., self.circles] = (~alone).to(joint)
             precision, half = precision * joint[..., self.bounded, None], (half - 0.5 * alone.sum(-1)).clamp_min(0.5)
         self.precision, self.half, self.bounding = precision, half, _pack(precision)
-        shares = [torch.special.gammainc(half, 0.5 * self.limit).log()]
-        shares.append(torch.special.gammainc(torch.full_like(self.alone, 0.5), 0.5 * self.alone).log().sum(-1))
-        self.log_constant = self.log_constant - sum(shares)
+        share = torch.special.gammainc(half, 0.5 * self.limit) * (0.5 * self.alone).sqrt().erf().prod(-1)
+        self.log_constant = self.log_constant - share.log()
 
     def log_sums(self, x: Tensor, weights: Tensor, families: Tensor) -> Tensor:
         """The logarithms ``(B, f, G)`` of the sums over the centres of some families, of weights ``(n, f, G)``."""
