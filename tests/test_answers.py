@@ -305,7 +305,8 @@ def test_all_answers_are_by_the_units_of_the_columns(answer, places, tmp_path, m
     answer("--region", "0.5", "--out=region.geojson", ckpt=ckpt)
     (feature,) = json.loads((tmp_path / "region.geojson").read_text())["features"]
     rings = [np.array(ring) for rings in feature["geometry"]["coordinates"] for ring in rings]
-    shoelace = sum(np.cross(r[:-1] - r[0], r[1:] - r[0]).sum() / 2 for r in rings)
+    corners = [(ring[:-1] - ring[0], ring[1:] - ring[0]) for ring in rings]
+    shoelace = sum((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2 for a, b in corners)
     assert feature["properties"]["area"] == pytest.approx(shoelace, rel=1e-4)
     assert feature["properties"]["log_density"] < float(best["log_density"])
 

@@ -767,7 +767,7 @@ class Shifted(Known):
     """The law of the data, less so many nats, with samples of another mass of modes; slow in sleep, not in work."""
 
     def likelihood(self, x, context=None):
-        time.sleep(0.5)
+        time.sleep(0.05)
         return LogProb(self.law.log_prob(x) - 0.25, 0.0)
 
 
@@ -778,7 +778,7 @@ def test_gap_is_the_nll_less_that_of_a_perfect_model_and_wall_is_wall(tmp_path, 
     assert found["nll_gap"]["mean"] == pytest.approx(0.25)
     assert found["nll_gap"]["mean"] == pytest.approx(found["nll"]["mean"] - found["perfect_model"]["mean"])
     seconds = found["seconds"]["evaluation"]
-    assert seconds["wall"] > 0.9
+    assert seconds["wall"] > 0.1
     assert seconds["cpu"] == 0
     # the samples are those of the unshifted law, scored by the shifted density
     x = data.reference_law.draw(60, torch.Generator().manual_seed(0)).float().double()
