@@ -79,11 +79,10 @@ def report(metrics: dict[str, Any]) -> str:
         f"split {split['protocol']}, seed {split['seed']}, {100 * split['twin_share']:.1f} % of the test points are "
         "also train points",
         line(f"test NLL{kind_of(metrics)} (nats)", metrics["nll"]),
+        *([line("  by the units of the columns", metrics["nll_per_unit"])] if metrics["nll_per_unit"] else []),
         line("  without twins", metrics["nll_without_twins"]),
         line("  mean -log p of the model's samples", metrics["sample_nll"]),
     ]
-    if metrics["nll_per_unit"]:
-        lines.insert(-2, line("  by the units of the columns", metrics["nll_per_unit"]))
     if kde is None:
         lines.append(f"{'  kernel density':<34} none: {metrics['baselines']['no_kernel_density']}")
     elif kde["nll"] == metrics["nll"]:
