@@ -10,7 +10,7 @@ import torch
 from torch.distributions import LogNormal, Normal
 
 from rsgm.data import EarthData, LawData, PointsData, RotationData, TableData, TorusData, read_points
-from rsgm.data.covariates import Category
+from rsgm.data.covariates import Category, Covariates
 from rsgm.data.factors import NumberFactor
 from rsgm.data.places import PlaceFactor
 from rsgm.data.so3 import RotationFactor
@@ -270,7 +270,7 @@ def test_a_missing_context_is_refused(tmp_path, cell):
 
 def test_an_unknown_name_is_told():
     with pytest.raises(ValueError, match=r"kind: found 'd', which training has not seen. Expected 'a', 'b'"):
-        Category("kind", ("a", "b")).encode(["d"])
+        Covariates(("kind",), categories=[Category("kind", ("a", "b"))]).encode({"kind": ["d"]})
 
 
 def test_data_without_a_context_take_none():

@@ -34,20 +34,14 @@ class Category:
         return len(self.values)
 
     def encode(self, cells: Sequence[str]) -> Tensor:
-        """One-hot rows ``(N, features)``, float64.
-
-        Raises:
-            ValueError: the first of the `faults`
-        """
-        if faults := self.faults(cells):
-            raise ValueError(f"{faults[min(faults)]}.")
+        """One-hot rows ``(N, features)``, float64, of names without `faults`."""
         places = {value: k for k, value in enumerate(self.values)}
         return torch.eye(len(self.values), dtype=torch.float64)[[places[cell] for cell in cells]]
 
     def faults(self, cells: Sequence[str]) -> dict[int, str]:
         """What is wrong with names, by row."""
-        known = ", ".join(map(repr, self.values[:20])) + ", …" * (len(self.values) > 20)
-        strange = [(k, cell) for k, cell in enumerate(cells) if cell not in self.values]
+        known, seen = ", ".join(map(repr, self.values[:20])) + ", …" * (len(self.values) > 20), set(self.values)
+        strange = [(k, cell) for k, cell in enumerate(cells) if cell not in seen]
         return {k: f"{self.name}: found {cell!r}, which training has not seen. Expected {known}" for k, cell in strange}
 
     def decode(self, context: Tensor) -> list[str]:
@@ -157,9 +151,7 @@ class Covariates:
             shape = factor.manifold.shape
             stop = start + torch.Size(shape).numel()
             values = factor.to_units(context[:, start:stop].double().cpu().reshape(-1, *shape))
-            spreads = factor.scale if isinstance(factor, NumberFactor) and factor.scale else [0.0] * len(own)
-            columns = zip(own, values.T.tolist(), spreads, strict=True)
-            cells |= {name: as_text(column, spread) for name, column, spread in columns}
+            cells |= dict(zip(own, map(as_text, values.T.tolist(), factor.spreads), strict=True))
             start = stop
         for category in self.categories:
             cells[category.name] = category.decode(context[:, start : start + category.features])

@@ -64,6 +64,11 @@ class Factor(ABC):
         return tuple(self.names)  # type: ignore[attr-defined]
 
     @property
+    def spreads(self) -> Sequence[float]:
+        """How far apart the numbers of each column are in training; 0 where that is not known or of no matter."""
+        return (0.0,) * len(self.header)
+
+    @property
     @abstractmethod
     def manifold(self) -> Manifold:
         """Where the points lie."""
@@ -185,6 +190,12 @@ class NumberFactor(Factor):
     @override
     def manifold(self) -> Euclidean:
         return Euclidean(len(self.names))
+
+    @property
+    @override
+    def spreads(self) -> Sequence[float]:
+        # digits of a number are digits of its logarithm
+        return tuple(0.0 if name in self.log else scale for name, scale in zip(self.names, self.scale, strict=True))
 
     @override
     def scaled(self, values: Floats) -> Self:

@@ -155,9 +155,10 @@ class PointsData(ReadData):
         x = _table(degrees, "angles")
         _find(Angles({}, tuple(_names(degrees)), None, frozenset()), _names(degrees))
         _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
-        for k, fault in sorted(no_angles(180.0, x.numpy()).items()):
+        if faults := no_angles(180.0, x.numpy()):
+            k = min(faults)
             raise ValueError(
-                f"PointsData: row {k} of angles (they count from 0): {fault}. Leave such rows out, or write all angles "
+                f"PointsData: row {k} of angles (they count from 0): {faults[k]}. Leave such rows out, or write all angles "
                 "of a column from -180 to 180 or from 0 to 360."
             )
         _warn_of_radians(x)
