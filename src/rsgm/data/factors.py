@@ -195,7 +195,8 @@ class NumberFactor(Factor):
     @override
     def spreads(self) -> Sequence[float]:
         # digits of a number are digits of its logarithm
-        return tuple(0.0 if name in self.log else scale for name, scale in zip(self.names, self.scale, strict=True))
+        scales = self.scale or super().spreads
+        return tuple(0.0 if name in self.log else scale for name, scale in zip(self.names, scales, strict=True))
 
     @override
     def scaled(self, values: Floats) -> Self:

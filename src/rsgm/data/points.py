@@ -158,8 +158,8 @@ class PointsData(ReadData):
         if faults := no_angles(180.0, x.numpy()):
             k = min(faults)
             raise ValueError(
-                f"PointsData: row {k} of angles (they count from 0): {faults[k]}. Leave such rows out, or write all angles "
-                "of a column from -180 to 180 or from 0 to 360."
+                f"PointsData: row {k} of angles (they count from 0): {faults[k]}. Leave such rows out, or write all "
+                "angles of a column from -180 to 180 or from 0 to 360."
             )
         _warn_of_radians(x)
         torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
