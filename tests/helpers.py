@@ -53,6 +53,21 @@ def tangents(manifold: Manifold, x: Tensor, length: float | None = None, seed: i
     return u
 
 
+def curvature(log_prob: Callable[[Tensor], Tensor], manifold: Manifold, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Second derivatives of a log-density along the axes at one point, and the same from differences."""
+
+    def along(components: Tensor) -> Tensor:
+        return log_prob(manifold.expmap(x, manifold.from_frame(x, components)))
+
+    zero, step = torch.zeros(manifold.dim, dtype=x.dtype), 1e-3
+    with torch.no_grad():
+        ahead, behind = (
+            torch.stack([along(sign * step * axis) for axis in torch.eye(len(zero)).to(x)]) for sign in (1, -1)
+        )
+        differences = (ahead + behind - 2 * along(zero)) / step**2
+    return torch.autograd.functional.hessian(along, zero).diagonal(), differences
+
+
 def worst(x: Tensor) -> float:
     """The largest entry by size, all of which have to be finite."""
     assert torch.isfinite(x).all()

@@ -7,10 +7,12 @@ import torch
 
 import rsgm
 from conftest import quadrature, within
+from helpers import curvature
 from rsgm import (
     AdaptiveKernelDensity,
     Euclidean,
     Hyperbolic,
+    KernelDensity,
     Manifold,
     NeuralKernelDensity,
     Product,
@@ -489,6 +491,15 @@ def test_derivative_of_the_log_density(manifold):
     with torch.no_grad():
         ahead, behind = (model.log_prob(manifold.expmap(x, step * u)) for step in (1e-5, -1e-5))
     torch.testing.assert_close(slope.flatten(), (ahead - behind) / 2e-5, rtol=1e-5, atol=1e-5)
+
+
+@every_manifold
+@pytest.mark.parametrize("cls", [AdaptiveKernelDensity, KernelDensity])
+def test_second_derivatives_at_a_point_of_the_data(cls, manifold):
+    x, model = points(manifold, 6), cls(manifold, widths=1, min_width=0.3, max_width=0.3)
+    rsgm.fit(model, x)
+    found, expected = curvature(lambda y: model.log_prob(y[None])[0], manifold, x[0])
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_derivative_where_there_is_nothing():

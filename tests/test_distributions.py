@@ -13,7 +13,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, kl_divergence
 
 from conftest import concrete, within
-from helpers import seeded
+from helpers import curvature, seeded
 from rsgm.distributions import (
     BrownianLaw,
     Checkerboard,
@@ -290,6 +290,35 @@ def test_mode_is_where_the_density_is_largest(make):
     assert (law.log_prob(law.draw(2000, generator_from("mode"))) <= peak).all()
     # and close by
     assert (law.log_prob(law.manifold.projx(mode + 1e-3 * torch.randn(200, *mode.shape))) <= peak + 1e-12).all()
+
+
+@every_law
+def test_second_derivatives_at_the_mode(make):
+    """Where lengths have none: a law of lengths keeps its own, as Laplace's approximation needs them."""
+    law = make()
+    mode = known(law, "mode").double()
+    one, event = law.batch_shape.numel(), len(law.event_shape)
+    for k, x in enumerate(mode.reshape(one, *law.event_shape) if event else mode):
+
+        def log_prob(y, k=k):
+            return law.log_prob(y.expand(*law.batch_shape, *law.event_shape)).reshape(one)[k]
+
+        found, expected = curvature(log_prob, law.manifold, x)
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("manifold", [Sphere(2), SpecialOrthogonal(), Torus(1)], ids=str)
+def test_second_derivatives_by_torch_func_in_single_precision(manifold):
+    """Of one point, a number without an axis."""
+    x = manifold.origin(*manifold.shape)
+    law, zero = BrownianLaw(manifold, x, 0.1), torch.zeros(manifold.dim)
+
+    def log_prob(components):
+        return law.log_prob(manifold.expmap(x, manifold.from_frame(x, components)))
+
+    expected = curvature(BrownianLaw(manifold, x.double(), 0.1).log_prob, manifold, x.double())[0]
+    found = torch.func.hessian(log_prob)(zero)
+    assert torch.allclose(found, expected.diag().float(), rtol=1e-4)
 
 
 @every_law

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from rsgm.charts.base import Chart
 from rsgm.manifolds import Manifold
-from rsgm.manifolds.tensors import safe_norm
+from rsgm.manifolds.tensors import even_norm, safe_norm
 
 #: distance to a point without coordinates, radians: an angle of 180 degrees in single precision is that far off
 _MISSED = 1e-7
@@ -173,7 +173,7 @@ class TanhExponential(Chart):
     def log_det(self, y: Tensor) -> Tensor:
         """Computed in float64, for the sine of an angle near π has no digits in float32."""
         dtype, y = y.dtype, y.double()
-        r, dim = safe_norm(y), self.manifold.dim
+        r, dim = even_norm(y), self.manifold.dim
         sech = 2 * (math.log(2) - r - torch.log1p(torch.exp(-2 * r)))
         radial = dim * math.log(self.manifold.injectivity_radius) + (dim - 1) * _tanhc(r).log() + sech
         return (radial + self._exponential.log_det(self._shrink(y))).to(dtype)

@@ -119,6 +119,9 @@ class HeatKernel:
         """`log_prob` and `score`, which share their work, of tensors of one type."""
         values = (distance, codistance, like(s, distance))
         shape = torch.broadcast_shapes(*(value.shape for value in values))
+        if not shape:  # of numbers without an axis torch.func differentiates torch.lerp in another type
+            log_prob, score = self.evaluate(*(value[None] for value in (distance, values[2], codistance)))
+            return log_prob[0], score[0]
         # a time that many distances share stays one number
         given = [value.reshape((1,) * (len(shape) - value.dim()) + value.shape) for value in values]
         piece = 4 * self.piece // distance.element_size()

@@ -12,7 +12,7 @@ from rsgm import heat_kernels
 from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number, like
 from rsgm.manifolds.base import Manifold
-from rsgm.manifolds.tensors import expand, from_floor, least_distance, safe_norm, safe_sqrt
+from rsgm.manifolds.tensors import even_norm, expand, from_floor, least_distance, safe_norm, safe_sqrt
 
 _KERNELS = {2: heat_kernels.HYPERBOLIC2, 3: heat_kernels.HYPERBOLIC3}
 
@@ -173,7 +173,7 @@ class Hyperbolic(Manifold):
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``(dim - 1) log(sinh r / r)``."""
-        return (self.dim - 1) * heat_kernels.log_sinhc(safe_norm(self._components(x, u)))[0]
+        return (self.dim - 1) * heat_kernels.log_sinhc(even_norm(self._components(x, u)))[0]
 
     def log_det_exp_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """``(dim - 1) (coth r - 1/r)`` along the geodesic from ``x``."""
@@ -204,8 +204,8 @@ class Hyperbolic(Manifold):
 
     def bump_pair(self, x: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
         """The squared distance, and minus the logarithm of the determinant of ``exp``."""
-        r = self.dist(centre, x)
-        return r.square(), -(self.dim - 1) * heat_kernels.log_sinhc(r)[0]
+        u = self._components(centre, self.logmap(centre, x))
+        return u.square().sum(-1), -(self.dim - 1) * heat_kernels.log_sinhc(even_norm(u))[0]
 
     @override
     def bump_table(self, x: Tensor, centres: Tensor, error: float) -> tuple[Tensor, Tensor]:
@@ -232,7 +232,8 @@ class Hyperbolic(Manifold):
         distance = self.dist(x0, x)
         r = distance.clamp_min(least_distance(x))
         log_prob, slope = _KERNELS[self.dim].evaluate(*torch.broadcast_tensors(r, like(s, r)))
-        return from_floor(log_prob, distance, r, s), -expand(slope / r, x) * self.logmap(x, x0)
+        log_prob = from_floor(log_prob, slope, r, distance, self._chord(x0, x)[..., 0])
+        return log_prob, -expand(slope / r, x) * self.logmap(x, x0)
 
     # coordinates: time and tangency are always recomputed from the space part, whose rounding alone then counts
 

@@ -24,7 +24,7 @@ from rsgm.manifolds.rotations import (
     rotation_vector_to_quaternion,
     turned,
 )
-from rsgm.manifolds.tensors import expand, from_floor, least_distance, log_sinc, safe_norm
+from rsgm.manifolds.tensors import even_norm, expand, from_floor, least_distance, log_sinc, safe_norm
 
 __all__ = [
     "SpecialOrthogonal",
@@ -162,7 +162,7 @@ class SpecialOrthogonal(Manifold):
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``log((2 - 2 cos r) / r^2)``."""
-        return 2 * log_sinc(safe_norm(self.body(x, u)) / 2)
+        return 2 * log_sinc(even_norm(self.body(x, u)) / 2)
 
     def draw_uniform(self, *size: int, **options: Any) -> Tensor:
         """Haar: normalised Gaussian quaternions."""
@@ -221,9 +221,8 @@ class SpecialOrthogonal(Manifold):
         angle = 2 * torch.atan2(sine, cosine)
         omega = angle.clamp_min(least_distance(x))
         value, slope = function(omega, 2 * torch.atan2(cosine, sine))
-        return from_floor(value, angle, omega, s), self.from_frame(
-            x, (slope / (omega / 2).sin())[..., None] * q[..., 1:]
-        )
+        value = from_floor(value, slope, omega, angle, 4 * q[..., 1:].square().sum(-1))
+        return value, self.from_frame(x, (slope / (omega / 2).sin())[..., None] * q[..., 1:])
 
     def _point_fault(self, x: Tensor, atol: float, rtol: float) -> str | None:
         eye = torch.eye(3, dtype=x.dtype, device=x.device).expand_as(x)

@@ -14,7 +14,7 @@ from rsgm import heat_kernels
 from rsgm.arguments import require_count
 from rsgm.heat_kernels import Number
 from rsgm.manifolds.base import Manifold, RadialFunction
-from rsgm.manifolds.tensors import expand, from_floor, least_distance, log_sinc, safe_norm
+from rsgm.manifolds.tensors import even_norm, expand, from_floor, least_distance, log_sinc, safe_norm
 from rsgm.manifolds.von_mises_fisher import draw_heights, log_constant
 
 #: numbers of points that are drawn at a time: temporary results stay in a processor's cache
@@ -139,7 +139,7 @@ class Sphere(Manifold, geoopt.Sphere):
 
     def log_det_exp(self, x: Tensor, u: Tensor) -> Tensor:
         """``(dim - 1) log(sin r / r)``."""
-        return (self.dim - 1) * log_sinc(safe_norm(u))
+        return (self.dim - 1) * log_sinc(even_norm(u))
 
     @override
     def normal_coordinates(self, x0: Tensor, frame: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,12 +148,13 @@ class Sphere(Manifold, geoopt.Sphere):
         own = torch.cat([torch.zeros_like(axes[:, :1, :1]), axes[:, 1:] @ axes[:, 0, :, None]], 1)
         cos, *across = (axes @ x.double().T - own).to(x0.dtype).unbind(1)
         square = sum(part * part for part in across)
-        meets = square == 0
-        sin = torch.where(meets, torch.ones_like(square), square).sqrt()
-        theta = torch.atan2(torch.where(meets, square, sin), cos)
-        ratio = torch.where(meets, torch.ones_like(sin), theta / sin)
+        antipode = (square == 0) & (cos < 0)
+        # near the centre as of `even_norm`
+        sin = torch.where(antipode, torch.ones_like(square), square + 1e-18 * (cos > 0)).sqrt()
+        theta = torch.atan2(torch.where(antipode, square, sin), cos)
+        ratio = theta / sin
         v = torch.stack([ratio * part for part in across], 1)
-        if bool((antipode := meets & (cos < 0)).any()):
+        if bool(antipode.any()):
             v = torch.where(antipode[:, None], theta[:, None] / math.sqrt(self.dim), v)
         return v.mT, (self.dim - 1) * log_sinc(theta)
 
@@ -274,7 +275,7 @@ class Sphere(Manifold, geoopt.Sphere):
         lower, upper = theta.clamp_min(floor), delta.clamp_min(floor)
         away, _ = self._away(x0, x, theta[..., None], delta[..., None])
         value, slope = function(lower, upper)
-        value = from_floor(value, theta, lower, s)
+        value = from_floor(value, slope, lower, theta, (x - x0).square().sum(-1))
         return value, (slope / torch.minimum(lower, upper).sin())[..., None] * away
 
     def _some_tangent(self, x: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rsgm.heat_kernels import Number, like
-
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
     """``coefficient``, of the shape ``batch``, with the axes appended that let it multiply points or vectors ``x``.
@@ -45,14 +43,40 @@ def safe_sqrt(square: Tensor) -> Tensor:
     return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
 
 
+def even_norm(u: Tensor, keepdim: bool = False) -> Tensor:
+    r""":math:`(|u|^2 + 10^{-18})^{1/2}`, for even functions of the length, whose second derivatives at zero it keeps.
+
+    Those of `safe_norm` are lost: f(r) of an f that is even and smooth has the Hessian :math:`f''(0) I` there.
+
+    Arguments:
+        u: vectors, ``(*batch, n)``
+        keepdim: whether the last axis stays, of length 1
+
+    Example:
+        >>> torch.func.hessian(lambda u: even_norm(u).cos())(torch.zeros(2))
+        tensor([[-1., -0.],
+                [-0., -1.]])
+    """
+    return ((u * u).sum(-1, keepdim=keepdim) + 1e-18).sqrt()
+
+
 def least_distance(x: Tensor) -> float:
     """What a distance counts at least where something is divided by it: a quotient that has a limit stays one."""
     return 1e-6 if x.dtype == torch.float32 else 1e-9
 
 
-def from_floor(log_prob: Tensor, distance: Tensor, floored: Tensor, s: Number) -> Tensor:
-    """The log-density of a heat kernel at a distance, from that at its floor of `least_distance`: normal, so near."""
-    return log_prob + (floored - distance) * (floored + distance) / (2 * like(s, distance))
+def from_floor(log_prob: Tensor, slope: Tensor, floored: Tensor, distance: Tensor, square: Tensor) -> Tensor:
+    """A log-density that is even in the distance, from that at the floor of `least_distance`, so near a parabola.
+
+    Arguments:
+        log_prob: at ``floored``
+        slope: its derivative there
+        floored: distances, or their floor
+        distance: before that
+        square: of them where they are below it, differentiable at zero
+    """
+    parabola = (square - floored.square()) * (slope / (2 * floored))
+    return log_prob + torch.where(distance < floored, parabola, torch.zeros_like(parabola))
 
 
 def log_sinc(r: Tensor) -> Tensor:

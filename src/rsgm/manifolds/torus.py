@@ -185,9 +185,8 @@ class Torus(Manifold):
         angle, floor, s = torch.atan2(sine.abs(), cosine), least_distance(x), like(s, x)[..., None]
         theta, delta = angle.clamp_min(floor), torch.atan2(sine.abs(), -cosine).clamp_min(floor)
         log_prob, slope = heat_kernels.CIRCLE.evaluate(theta, s, delta)
-        return from_floor(log_prob, angle, theta, s).sum(-1), self.from_frame(
-            x, slope / torch.minimum(theta, delta).sin() * sine
-        )
+        log_prob = from_floor(log_prob, slope, theta, angle, sine.square()).sum(-1)
+        return log_prob, self.from_frame(x, slope / torch.minimum(theta, delta).sin() * sine)
 
     def heat_kernel_series_score(self, x0: Tensor, x: Tensor, s: Number, terms: int) -> Tensor:
         """Each circle's, its Fourier series cut after ``terms``."""
