@@ -578,12 +578,41 @@ def test_further_columns_that_are_there_twice(tmp_path, quakes):
 def test_an_unknown_name_in_a_further_file_is_told_by_line(quakes, tmp_path):
     data = made(EarthData(path=quakes, context=["kind"]))
     path = write(tmp_path / "x.csv", ["1,2,a", "3,4,z", "5,6,b"], "lat,lon,kind")
-    with pytest.raises(ValueError, match=r"1 of 3 rows have no context that training knows:\n  line 3: .* 'z'"):
+    with pytest.raises(ValueError, match=r"1 of 3 rows have a bad context:\n  line 3: .* 'z'"):
         data.read_rows(path)
     with pytest.warns(UserWarning, match="line 3: kind"):
         found = data.read_rows(path, skip_bad=True)
     assert [cells[0] for cells in found.cells] == ["1", "5"]
     assert found.context.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({"path": ["1,2,a,5", "3,4,b,inf"] * 20}, r"mine.csv: 20 of 40 rows .*:\n  line 3: depth: found 'inf'"),
+        ({"test": ["1,2,a,5", "3,4,z,6"]}, r"test.csv: 1 of 2 rows .*:\n  line 3: kind: found 'z'"),
+        ({"val": ["1,2,a,x"]}, r"val.csv: 1 of 1 rows .*:\n  line 2: depth: found 'x'"),
+    ],
+)
+def test_a_bad_context_is_told_by_its_own_file(tmp_path, files, message):
+    files = {"path": [f"{k},{k % 7},{'ab'[k % 2]},{k}" for k in range(40)], **files}
+    names = {part: "mine.csv" if part == "path" else f"{part}.csv" for part in files}
+    paths = {part: write(tmp_path / names[part], lines, "lat,lon,kind,depth") for part, lines in files.items()}
+    with pytest.raises(ValueError, match=message):
+        EarthData(**paths, context=["kind", "depth"]).setup()
+
+
+def test_rows_of_a_bad_context_are_skipped_and_counted(tmp_path):
+    lines = [f"{k},{k % 7},{k}" for k in range(40)]
+    data = EarthData(path=write(tmp_path / "x.csv", [*lines, "1,2,inf"], "lat,lon,depth"), context=["depth"])
+    data.skip_bad = True
+    with pytest.warns(UserWarning, match="1 of 41 rows have a bad context and are left out"):
+        data.setup()
+    assert len(data.points()[0]) == 40
+    assert data.provenance()["skipped"] == {
+        "rows": 1,
+        "first": ["line 42: depth: found 'inf'. Expected a finite number"],
+    }
 
 
 def test_a_bad_weight_is_told_by_its_own_file(quakes, tmp_path):

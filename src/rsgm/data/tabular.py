@@ -210,16 +210,7 @@ class Tabular(ReadData, ABC):
         table = self._read_further(
             Path(path).expanduser(), reading, self.context_names, header=header, skip_bad=skip_bad
         )
-        context, covariates = None, reading.covariates
-        if covariates is not None:
-            if faults := covariates.faults(table.beside):
-                lines = listed([f"line {table.lines[k]}: {fault}" for k, fault in faults.items()])
-                told = f"{path}: {len(faults)} of {len(table.lines)} rows have no context that training knows"
-                if not (skip_bad and len(faults) < len(table.lines)):
-                    raise ValueError(f"{told}:{lines}\nCorrect these lines, or leave them out (--score: --skip_bad).")
-                warnings.warn(f"{told}, and are left out:{lines}", stacklevel=2)
-                table = table.without(faults)
-            context = covariates.encode(table.beside)
+        context = None if reading.covariates is None else reading.covariates.encode(table.beside)
         return Rows(table.header or reading.header, table.cells, reading.points(table.values), context)
 
     # ---- splits
@@ -384,13 +375,6 @@ class Tabular(ReadData, ABC):
         table = self._read(path, factors, *self._beside, self.names_without_header())
         if self.file.rows not in (None, len(table.values)):
             raise ValueError(f"{path}: found {len(table.values)} rows, expected {self.file.rows}.")
-        # of named sets there are copies with other names
-        names = tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
-        learned, start = [], 0
-        for factor, width in zip(factors, table.widths, strict=True):
-            own = slice(start, start + width)
-            learned.append(factor.learn(path, table.columns[own], names[own], table.values[:, own]))
-            start += width
         covariates = None
         if self.context_names:
             place = PlaceFactor(unit=self.unit)
@@ -398,12 +382,25 @@ class Tabular(ReadData, ABC):
                 covariates = Covariates.learn(self.context_names, self.categories or (), table.beside, place)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
+            table = _with_contexts(table, covariates, self.skip_bad)
+        # of named sets there are copies with other names
+        names = tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
+        learned, start = [], 0
+        for factor, width in zip(factors, table.widths, strict=True):
+            own = slice(start, start + width)
+            learned.append(factor.learn(path, table.columns[own], names[own], table.values[:, own]))
+            start += width
         reading = Reading(learned, covariates)
         return table._replace(values=reading.normal(table.values)), reading
 
-    def _read_further(self, path: Path, known: Reading, *beside: Sequence[str], **options: Any) -> Table:
+    def _read_further(
+        self, path: Path, known: Reading, *beside: Sequence[str], skip_bad: bool | None = None, **options: Any
+    ) -> Table:
         """A file that is read as another was, with a warning where its unit seems to be another."""
-        table = self._read(path, known.factors, *beside, **options)
+        skip_bad = self.skip_bad if skip_bad is None else skip_bad
+        table = self._read(path, known.factors, *beside, skip_bad=skip_bad, **options)
+        if known.covariates is not None:
+            table = _with_contexts(table, known.covariates, skip_bad)
         ends = np.cumsum(table.widths)
         parts = [
             factor.as_own(table.columns[end - own.shape[1] : end], own)
@@ -479,6 +476,22 @@ class TableData(Tabular):
     @override
     def factors_in_file(self) -> Sequence[Factor]:
         return self.factors or ()
+
+
+def _with_contexts(table: Table, covariates: Covariates, skip_bad: bool) -> Table:
+    """A table whose rows have contexts that can be read; the others are named by line, or left out."""
+    faults = covariates.faults(table.beside)
+    if not faults:
+        return table
+    lines = [f"line {table.lines[k]}: {fault}" for k, fault in faults.items()]
+    told = f"{table.path}: {len(faults)} of {len(table.lines)} rows have a bad context"
+    if not skip_bad or len(faults) == len(table.lines):
+        raise ValueError(
+            f"{told}:{listed(lines)}\nCorrect these lines, or leave them out with --data.skip_bad=true (--score: "
+            "--skip_bad)."
+        )
+    warnings.warn(f"{told} and are left out:{listed(lines)}", stacklevel=2)
+    return table.without(faults)._replace(skipped=(*table.skipped, *lines))
 
 
 def read_points(data: ManifoldData, path: str | Path, *others: str) -> tuple[Tensor, list[Tensor | None]]:
