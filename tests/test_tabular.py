@@ -615,6 +615,13 @@ def test_rows_of_a_bad_context_are_skipped_and_counted(tmp_path):
     }
 
 
+def test_words_above_the_columns_are_names_in_a_further_file_too(quakes, tmp_path):
+    """They are no bad row of a file without names, whose columns would go by their places."""
+    data = made(EarthData(path=quakes))
+    with pytest.raises(ValueError, match=r"the first row is 'northing, easting'\. Expected"):
+        data.read_rows(write(tmp_path / "x.csv", ["1,2", "3,4"], "northing,easting"), skip_bad=True)
+
+
 def test_a_bad_weight_is_told_by_its_own_file(quakes, tmp_path):
     other = write(tmp_path / "other.csv", ["0,1,2,3,-4,a"], HEADER)
     with pytest.raises(ValueError, match=r"other.csv: line 2: mag -4 is no weight"):

@@ -140,7 +140,7 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         below = [(line, cells and cells[1:]) for line, cells in records[1:]]
         return _checked(path, list(header) if len(header) == len(first) - 1 else None, below, len(first) - 1)
     known = list(header) if len(header) == len(first) else None  # by place only as many as there are
-    if first != default and known:
+    if first != default and known and any(map(is_number, first)):  # words alone name something else
         return _checked(path, known, records, len(first))
     if not all(is_number(cell) or not cell for cell in first):
         return _checked(path, first, records[1:], len(first))
