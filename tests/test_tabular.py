@@ -542,6 +542,65 @@ def test_times_of_any_size(tmp_path, times, last, recwarn):
     assert not [w for w in recwarn if "timezone" in str(w.message)]
 
 
+@pytest.mark.parametrize("cell", ["43831", "20240105", "24-01-05", "5-01-24", "01/05/2024"])
+def test_dates_that_are_not_of_iso_8601_are_no_times_among_others(tmp_path, cell):
+    """numpy takes 43831 for a year, and 5-01-24 for one of the first century."""
+    path = write(tmp_path / "x.csv", [f"{k},2024-01-{k:02d}" for k in range(1, 29)] + [f"1,{cell}"], "a,t")
+    with pytest.raises(ValueError, match=f"line 30: t '{cell}' is no time"):
+        TableData(path, numbers=["a"], split="time", time="t").setup()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [f"{k % 12 + 1:02d}.{2020 + k // 12}" for k in range(40)],
+        [f"{k % 28 + 1:02d}{k % 12 + 1:02d}2020" for k in range(40)],
+        [f"{k % 12 + 1}{k % 28 + 1:02d}2020" for k in range(40)],
+        ["2021", *[f"2020{k % 12 + 1:02d}01" for k in range(40)]],
+    ],
+    ids=["months", "days_first", "months_first", "years_among_days"],
+)
+def test_dates_whose_numbers_are_in_another_order_are_refused(tmp_path, times):
+    path = write(tmp_path / "x.csv", [f"{k},{time}" for k, time in enumerate(times)], "a,t")
+    with pytest.raises(ValueError, match=f"line 2: t '{re.escape(times[0])}' looks like a date, and as numbers"):
+        TableData(path, numbers=["a"], split="time", time="t").setup()
+
+
+@pytest.mark.parametrize("times", [range(1990, 2050), [f"2020{k:02d}01" for k in range(1, 13)], range(15000, 15060)])
+def test_numbers_in_the_order_of_time(tmp_path, times):
+    path = write(tmp_path / "x.csv", [f"{k},{time}" for k, time in enumerate(times)], "a,t")
+    data = made(TableData(path, numbers=["a"], split="time", time="t"))
+    assert data._parts[2].tolist() == list(range(len(times)))[-len(data._parts[2]) :]
+
+
+@pytest.mark.parametrize("number", ["-999", "-99.9", "9999", "999.99", "-32768", "1e20", "9.96921e+36"])
+@pytest.mark.parametrize(
+    "options, what",
+    [
+        ({"numbers": ["a", "b"]}, r"1 of 61 rows are bad:\n  line 62: b"),
+        ({"numbers": ["a"], "context": ["b"]}, r"1 of 61 rows have a bad context:\n  line 62: b"),
+        ({"numbers": ["a"], "weight": "b"}, r"line 62: b"),
+        ({"numbers": ["a"], "split": "time", "time": "b"}, r"line 62: b"),
+    ],
+    ids=["numbers", "context", "weight", "time"],
+)
+def test_a_number_that_stands_for_none_is_no_number(tmp_path, number, options, what):
+    path = write(tmp_path / "x.csv", [*(f"{k},{k / 3}" for k in range(60)), f"1,{number}"], "a,b")
+    words = "beside numbers from 0 to 19.6667; many files write it for no value"
+    if "weight" in options and number.startswith("-"):
+        words = "is no weight"
+    with pytest.raises(ValueError, match=f"{what} .*{words}"):
+        TableData(path, **options).setup()
+    if options.keys() & {"context"} or len(options["numbers"]) == 2:
+        with pytest.warns(UserWarning, match="1 of 61 rows .* left out"):
+            assert len(made(TableData(path, **options, skip_bad=True)).rows.values) == 60
+
+
+def test_nines_among_others_are_numbers(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k},{-k}" for k in range(900, 1100)], "a,b")
+    assert len(made(TableData(path)).points()) == 200
+
+
 @pytest.mark.parametrize("cell", ["now", "today", "NaT", "soon"])
 def test_words_are_no_times(tmp_path, cell):
     path = write(tmp_path / "x.csv", [f"{k},2024-01-{k:02d}" for k in range(1, 29)] + [f"1,{cell}"], "a,t")

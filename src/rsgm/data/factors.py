@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
+from rsgm.data.missing import no_values
 from rsgm.data.names import Choice, Column, Floats, Wanted, not_named_twice, only, places_of, plain
 from rsgm.data.text import is_number
 from rsgm.manifolds import Euclidean, Manifold
@@ -261,7 +262,7 @@ class Numbers(Wanted):
         if self.names:
             columns = tuple(map(self._column, self.names))
             found = [places_of(names, name) for name in self.names]
-            return Choice(columns, only(names, columns, found)) if all(found) else None
+            return self._choice(columns, only(names, columns, found)) if all(found) else None
         if any(map(is_number, names)):
             return None
         not_named_twice(names)
@@ -269,7 +270,7 @@ class Numbers(Wanted):
         places = tuple(
             k for k, name in enumerate(names) if (k or name) and k not in others and plain(name) not in _INDEX
         )
-        return Choice(tuple(self._column(names[k]) for k in places), places) if places else None
+        return self._choice(tuple(self._column(names[k]) for k in places), places) if places else None
 
     @override
     def nameless(self, width: int) -> Choice | None:
@@ -278,6 +279,13 @@ class Numbers(Wanted):
     @override
     def known(self) -> Collection[str]:
         return self.names
+
+    def _choice(self, columns: tuple[Column, ...], places: tuple[int, ...]) -> Choice:
+        def faults(values: Floats) -> dict[int, str]:
+            every = [no_values(column.title, own) for column, own in zip(columns, values.T, strict=True)]
+            return {k: text for found in reversed(every) for k, text in found.items()}
+
+        return Choice(columns, places, faults)
 
     def _column(self, name: str) -> Column:
         smallest = np.finfo(float).tiny

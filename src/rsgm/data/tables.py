@@ -11,15 +11,12 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from rsgm.data.missing import WORDS
 from rsgm.data.names import Choice, Column, Floats, Wanted, places_of
 from rsgm.data.text import TextRows, is_number, read_rows, refuse_thousands, shown
 
 #: bad lines that an error quotes
 SHOWN = 5
-#: cells that stand for a value that is missing
-_MISSING = frozenset(
-    ("", "-", "--", ".", "?", "#n/a", "<na>", "missing", "n.a.", "n.d.", "n/a", "na", "nan", "nat", "none", "null")
-)
 
 
 class Table(NamedTuple):
@@ -98,7 +95,7 @@ def read_table(
         try:
             numbers = _parse(own, choice.columns)
             for name in beside:
-                if found[others[name]].casefold() in _MISSING:
+                if found[others[name]].casefold() in WORDS:
                     raise ValueError(f"no {name}, found {found[others[name]]!r}")
             good.append((line, numbers, found))
         except ValueError as error:

@@ -18,6 +18,7 @@ from typing_extensions import override
 from rsgm.data.base import ManifoldData, Rows
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import Combined, Factor, NumberFactor
+from rsgm.data.missing import no_values
 from rsgm.data.names import Names, Unit, places_of
 from rsgm.data.places import PlaceFactor
 from rsgm.data.reading import ReadData, Reading
@@ -25,6 +26,7 @@ from rsgm.data.sources import Found, locate
 from rsgm.data.splits import PARTS, split_rows
 from rsgm.data.tables import SHOWN, Table, listed, read_table
 from rsgm.data.text import is_number, number, refuse_thousands
+from rsgm.data.times import times_of
 from rsgm.description import build, describe
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
@@ -194,13 +196,17 @@ class Tabular(ReadData, ABC):
     def weights(self) -> Tensor | None:
         if self.weight is None:
             return None
+        correct = "correct the line, or choose another column with --data.weight."
         for k, cell in enumerate(self.rows.beside[self.weight]):
             if not is_number(cell) or not 0 <= number(cell) < np.inf:
                 raise ValueError(
                     f"{self._where(k)}: {self.weight} {cell} is no weight. Expected a number that is not negative: "
-                    "correct the line, or choose another column with --data.weight."
+                    f"{correct}"
                 )
-        return torch.tensor(list(map(number, self.rows.beside[self.weight])), dtype=torch.float64)
+        values = np.array(list(map(number, self.rows.beside[self.weight])))
+        for k, fault in no_values(self.weight, values).items():
+            raise ValueError(f"{self._where(k)}: {fault}. Expected a weight: {correct}")
+        return torch.from_numpy(values)
 
     @override
     def read_rows(self, path: str | Path, skip_bad: bool = False) -> Rows:
@@ -226,7 +232,9 @@ class Tabular(ReadData, ABC):
         if self.split == "group":
             return torch.from_numpy(np.unique(self.rows.beside[self.group], return_inverse=True)[1])
         if self.split == "time":
-            return torch.from_numpy(np.unique(self._times(), return_inverse=True)[1])
+            return torch.from_numpy(
+                np.unique(times_of(self.time, self.rows.beside[self.time], self._where), return_inverse=True)[1]
+            )
         return super().groups(locations)
 
     @override
@@ -276,28 +284,6 @@ class Tabular(ReadData, ABC):
             parts = split_rows(self.groups(self._places)[own], sizes, generator, names)
             rows |= {name: own[part] for name, part in zip(names, parts, strict=True)}
         return [rows[name] for name in PARTS]
-
-    def _times(self) -> np.ndarray:
-        cells = self.rows.beside[self.time]
-        if all(cell.isdecimal() for cell in cells):  # nanoseconds since 1970 are more than floating point tells apart
-            return np.array(list(map(int, cells)), dtype=object)
-        if all(map(is_number, cells)):
-            return np.array(list(map(number, cells)))
-        times = []
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*timezone")  # an offset is reckoned with, as it should be
-            for k, cell in enumerate(cells):
-                try:
-                    # of microseconds, which reach beyond all years; words such as "now" are none
-                    times.append(np.datetime64(cell.removesuffix("Z") if cell[:1] in "+-0123456789" else "", "us"))
-                except ValueError:
-                    times.append(np.datetime64("NaT"))
-                if np.isnat(times[-1]):
-                    raise ValueError(
-                        f"{self._where(k)}: {self.time} {cell!r} is no time. Expected numbers in all rows, or dates "
-                        "such as 2024-01-31 and 2024-01-31T12:00:00."
-                    )
-        return np.array(times)
 
     def _where(self, row: int) -> str:
         """The file and the line of a row."""
@@ -480,7 +466,7 @@ class TableData(Tabular):
 
 def _with_contexts(table: Table, covariates: Covariates, skip_bad: bool) -> Table:
     """A table whose rows have contexts that can be read; the others are named by line, or left out."""
-    faults = covariates.faults(table.beside)
+    faults = covariates.faults(table.beside) or covariates.missing(table.beside)
     if not faults:
         return table
     lines = [f"line {table.lines[k]}: {fault}" for k, fault in faults.items()]
@@ -491,7 +477,7 @@ def _with_contexts(table: Table, covariates: Covariates, skip_bad: bool) -> Tabl
             "--skip_bad)."
         )
     warnings.warn(f"{told} and are left out:{listed(lines)}", stacklevel=2)
-    return table.without(faults)._replace(skipped=(*table.skipped, *lines))
+    return _with_contexts(table.without(faults)._replace(skipped=(*table.skipped, *lines)), covariates, skip_bad)
 
 
 def read_points(data: ManifoldData, path: str | Path, *others: str) -> tuple[Tensor, list[Tensor | None]]:
