@@ -514,6 +514,34 @@ def test_angles_that_are_refused(tmp_path, text, options, message):
         TorusData(path=put(tmp_path, text), **options).points()
 
 
+@pytest.mark.parametrize(
+    "name, turn, factor", [("hour", 24, 15), ("time_of_day", 24, 15), ("Month", 12, 30), ("doy", 366, 0.9836)]
+)
+def test_times_that_come_again_are_no_degrees(tmp_path, name, turn, factor):
+    cells = [f"{k * 7 % turn}" for k in range(40)]
+    path = put(tmp_path, f"{name}\n" + rows(",", cells))
+    with pytest.raises(
+        ValueError, match=f"the column '{name}' holds .* of which {turn} may be a turn.*by {factor}, or"
+    ):
+        TorusData(path=path, angles=[name]).points()
+    found = TorusData(path=path, angles=[name], unit="degrees").rows.values[:, 0]
+    np.testing.assert_allclose(found, (np.array(cells, float) + 180) % 360 - 180)
+    degrees = put(tmp_path, f"{name}\n" + rows(",", [15 * (k % 24) - 90 for k in range(40)]))
+    assert len(TorusData(path=degrees, angles=[name]).points()) == 40
+
+
+def test_angles_of_which_some_are_in_radians_are_worth_a_word(tmp_path):
+    path = put(tmp_path, "phi,psi\n" + rows(",", PHI, np.radians(PSI)))
+    with pytest.warns(UserWarning, match="all numbers of 'psi' are in .* which look like radians"):
+        TorusData(path=path).points()
+
+
+def test_a_column_beside_directions_is_not_taken_in_silence(tmp_path):
+    path = put(tmp_path, "wind_direction,wind_speed\n" + rows(",", PHI % 360, PSI % 50))
+    with pytest.warns(UserWarning, match="columns 'wind_speed' are taken for angles too: --data.angles"):
+        TorusData(path=path).points()
+
+
 @pytest.mark.parametrize("name", ["bfactor", "t", "x"])
 def test_a_column_beside_angles_is_not_taken_in_silence(tmp_path, name):
     path = put(tmp_path, f"{name},phi,psi\n" + rows(",", PHI / 9, PHI, PSI))
@@ -566,6 +594,11 @@ def test_rows_in_another_unit_than_those_of_training(tmp_path):
     other = put(tmp_path, "lat,lon\n" + rows(",", lat, lon), name="other.csv")
     with pytest.warns(UserWarning, match=r"other.csv: .* which look like radians; they are read"):
         data.read_rows(other)
+    sky = EarthData(path=put(tmp_path, "ra,dec\n" + rows(",", LON % 360, LAT)))
+    sky.setup()
+    other = put(tmp_path, "ra,dec\n" + rows(",", LON % 360 / 15, LAT), name="other.csv")
+    with pytest.warns(UserWarning, match=r"other.csv: .* which look like hours; they are read"):
+        sky.read_rows(other)
     space = (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
     with pytest.raises(
         ValueError, match=r"space.csv: the first row is 'x, y, z'. Expected a header with one column of lat"

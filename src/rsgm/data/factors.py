@@ -55,9 +55,9 @@ class Factor(ABC):
         """Rows ``(N, other columns)`` of another file, in this factor's columns and their order."""
         return values
 
-    def in_radians(self, values: Floats) -> bool:
-        """Whether rows ``(N, columns)`` that are read as degrees look like radians."""
-        return False
+    def looks_like(self, values: Floats) -> str | None:
+        """What rows ``(N, columns)`` that are read as degrees look like, if it is another unit."""
+        return None
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -59,21 +59,26 @@ class PlaceFactor(Factor):
 
     @override
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
-        lon = values[:, 1]
-        if self.unit is None and on_the_sky(names) and like_hours(lon):
+        lon, known = values[:, 1], replace(self, names=tuple(names))
+        unit = known.looks_like(values)
+        if unit == "hours":
             raise ValueError(
                 f"{path}: all right ascensions are in [{lon.min():.4g}, {lon.max():.4g}]. Expected degrees, these may "
                 "be hours: multiply them by 15, or say --data.unit=degrees to have them read as they are."
             )
-        if self.in_radians(values):
+        if unit == "radians":
             refuse_radians(path, values)
-        return replace(self, names=tuple(names), from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
+        return replace(known, from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
 
     @override
-    def in_radians(self, values: Floats) -> bool:
+    def looks_like(self, values: Floats) -> str | None:
         lat, lon = values.T
-        near = len(lat) > 0 and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi
-        return self.unit is None and bool(near) and like_radians(values)
+        if self.unit is not None or not len(values):
+            return None
+        if on_the_sky(self.names) and like_hours(lon):
+            return "hours"
+        near = np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi
+        return "radians" if near and like_radians(values) else None
 
     @property
     @override

@@ -393,10 +393,10 @@ class Tabular(ReadData, ABC):
             for factor, own, end in zip(known.factors, np.split(table.values, ends[:-1], 1), ends, strict=True)
         ]
         for factor, values in zip(known.factors, parts, strict=True):
-            if factor.in_radians(values):
+            if unit := factor.looks_like(values):
                 warnings.warn(
                     f"{path}: all numbers of {', '.join(factor.header)} are in [{values.min():.4g}, "
-                    f"{values.max():.4g}], which look like radians; they are read as degrees, as in training.",
+                    f"{values.max():.4g}], which look like {unit}; they are read as degrees, as in training.",
                     stacklevel=3,
                 )
         return table._replace(values=np.concatenate(parts, 1))
