@@ -27,6 +27,8 @@ ROTATIONS = SpecialOrthogonal().random_uniform(N, 3, 3, generator=GENERATOR, dty
 WXYZ = matrix_to_quaternion(ROTATIONS).numpy()
 XYZW = np.roll(WXYZ, -1, 1)
 VECTORS = matrix_to_rotation_vector(ROTATIONS).numpy()
+LENGTHS = np.linalg.norm(VECTORS, axis=1)
+AXES = VECTORS / LENGTHS[:, None]
 MATRICES = ROTATIONS.flatten(1).numpy()
 IDS = list(range(N))
 NAMES = [f"Place {k}" for k in IDS]
@@ -698,6 +700,12 @@ def test_rotations(tmp_path, text, options):
     assert (data.points() - ROTATIONS).abs().max() < 1e-12
 
 
+def test_axes_are_vectors_where_that_is_said(tmp_path):
+    path = put(tmp_path, "rx,ry,rz\n" + rows(",", *AXES.T))
+    data = RotationData(path=path, unit="radians")
+    np.testing.assert_allclose(data.to_units(data.points()), AXES, atol=1e-9)
+
+
 def test_rounded_matrices_are_made_orthogonal(tmp_path):
     x = RotationData(put(tmp_path, listed(f"r{e}" for e in ELEMENTS) + rows(",", *MATRICES.round(3).T))).points()
     assert (x - ROTATIONS).abs().max() < 1e-3
@@ -729,6 +737,7 @@ REFUSED_ROTATIONS = [
         case("two_kinds", "qw,qx,qy,qz,rx,ry,rz\n" + rows(",", *WXYZ.T, *VECTORS.T)),
         "quaternions qw.*rotation vectors rx",
     ),
+    (case("axes", "rx,ry,rz,angle\n" + rows(",", *AXES.T, LENGTHS)), "line 2: .* length 1, as all are: an axis"),
     (case("degrees", "rx,ry,rz\n" + rows(",", *DEGREES.T)), "longer than a turn, 6.283: degrees. --data.unit=degrees"),
     (case("named_degrees", "rx [deg],ry [deg],rz [deg]\n" + rows(",", *DEGREES.T)), "named as being in degrees"),
     (case("long_degrees", "rx,ry,rz\n" + rows(",", *DEGREES.T) + "400,0,0\n", unit="degrees"), "line 22: .*length 400"),
