@@ -150,7 +150,7 @@ def refuse_counts(path: Path, names: Sequence[str], values: Floats) -> None:
         )
 
 
-def refuse_times(path: Path, names: Sequence[str], values: Floats) -> None:
+def refuse_times(path: Path | str, names: Sequence[str], values: Floats) -> None:
     """No hours, months or days are read as degrees."""
     for name, column in zip(names, values.T, strict=True):
         turn = next((turn for turn, pattern in _TIMES.items() if pattern.fullmatch(plain(name))), None)
@@ -158,7 +158,7 @@ def refuse_times(path: Path, names: Sequence[str], values: Floats) -> None:
             raise ValueError(
                 f"{path}: the column {name!r} holds numbers from {column.min():.4g} to {column.max():.4g}, of which "
                 f"{turn} may be a turn. Expected degrees: multiply them by {360 / turn:.4g}, or say "
-                "--data.unit=degrees to have them read as they are."
+                "--data.unit=degrees to have them read as they are (a program passes them without names)."
             )
 
 
