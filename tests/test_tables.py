@@ -84,6 +84,9 @@ RIGHT_EARTH = [
     case("darwin_core", "id\tdecimalLatitude\tdecimalLongitude\n" + rows("\t", IDS, LAT, LON)),
     case("units", "Longitude (deg);Latitude (deg)\n" + rows(";", LON, LAT)),
     case("suffixes", "lon_deg,lat_deg\n" + rows(",", LON, LAT)),
+    case("letters_of_what_has_signs", "lat,lon,satellite\n" + rows(",", LAT, LON, list("NS") * 10)),
+    case("letters_of_a_turn", "lat,lon,b\n" + rows(",", LAT, LON % 360, list("EW") * 10)),
+    case("letters_of_one_side", "lat,lon,side\n" + rows(",", LAT, LON, ["N", ""] * 10)),
     case("years_as_names", "id,lat,lon,2019,2020\n" + rows(",", IDS, LAT, LON, IDS, IDS)),
     case("columns", "x,y,lat\n" + rows(",", LON, LAT, LON), columns={"lat": "y", "lon": "x"}),
     case("one_of_the_columns", "lat,lon,northing\n" + rows(",", LON, LON, LAT), columns={"lat": "northing"}),
@@ -312,6 +315,14 @@ REFUSED_EARTH = [
     (
         case("gon", "lat [gon],lon [gon]\n" + LAT_LON),
         r"'lat .gon.' is named as being in gon, .*degrees or radians: conv",
+    ),
+    (
+        case("letters_beside", "lat,a,lon,b\n" + rows(",", abs(LAT), list("NS") * 10, abs(LON), list("EW") * 10)),
+        "latitudes and longitudes stand beside 'a', which may say on which side of zero",
+    ),
+    (
+        case("quadrants", "lat,lon,where\n" + rows(",", abs(LAT), abs(LON), ["sw", "NE"] * 10)),
+        "stand beside 'where', which may say on which side of zero",
     ),
     (case("hours", "dec,ra [h]\n" + LAT_LON), "named as being in h, which is not read"),
     (case("sexagesimal", "lat (ddmm.mm),lon\n" + LAT_LON), "named as being in ddmm, which is not read"),

@@ -59,6 +59,15 @@ class Factor(ABC):
         """What rows ``(N, columns)`` that are read as degrees look like, if it is another unit."""
         return None
 
+    def refuse_beside(self, values: Floats, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """Raise a ValueError where other columns of a file say that rows ``(N, columns)`` are something else.
+
+        Arguments:
+            values: the rows
+            header: names of all columns of the file
+            cells: all cells of these rows
+        """
+
     @property
     def header(self) -> tuple[str, ...]:
         """Names of the columns of `to_units`, once a file is known: by default the field ``names`` of a factor."""

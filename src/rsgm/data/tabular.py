@@ -411,7 +411,7 @@ class Tabular(ReadData, ABC):
         skip_bad: bool | None = None,
     ) -> Table:
         wanted = [factor.wanted for factor in factors]
-        return read_table(
+        table = read_table(
             path,
             wanted[0] if len(wanted) == 1 else Combined({}, tuple(wanted)),
             beside,
@@ -420,6 +420,12 @@ class Tabular(ReadData, ABC):
             self.skip_rows,
             self.skip_bad if skip_bad is None else skip_bad,
         )
+        for factor, own in zip(factors, np.split(table.values, np.cumsum(table.widths)[:-1], 1), strict=True):
+            try:
+                factor.refuse_beside(own, table.header or (), table.cells)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+        return table
 
 
 @dataclass(eq=False, repr=False)
