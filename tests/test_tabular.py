@@ -128,6 +128,19 @@ def test_columns_that_are_something_else_are_not_learned(tmp_path, header, optio
     assert made(TableData(path, **options)).header == ("a",)
 
 
+def test_a_column_that_counts_the_rows_is_not_learned(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k + 1},{k * k}" for k in range(40)], "row,a")
+    with pytest.raises(ValueError, match=r"the column 'row' counts the rows\. Expected"):
+        TableData(path).setup()
+    assert made(TableData(path, numbers=["row", "a"])).header == ("row", "a")
+
+
+@pytest.mark.parametrize("name", ["lat", "LON"])
+def test_what_is_learned_of_a_point_is_not_given_too(quakes, name):
+    with pytest.raises(ValueError, match=f"{name.lower()} cannot be of the point and its context"):
+        EarthData(path=quakes, context=["depth", name]).setup()
+
+
 def test_a_name_is_no_list_of_names():
     for make in (lambda: NumberFactor("xyz"), lambda: NumberFactor(["x"], log="x"), lambda: AngleFactor("phi")):
         with pytest.raises(ValueError, match=r"found '(xyz|x|phi)', expected a list of names: \['"):

@@ -190,6 +190,13 @@ class NumberFactor(Factor):
                     f"{path}: the column {name!r} holds numbers from {low:g} to {high:g}. Expected none beyond "
                     f"{_LARGEST:g}: write them in another unit."
                 )
+        counts = [np.arange(len(values)) + start for start in (0, 1)]
+        for name, column in zip(roles, values.T, strict=True):
+            if not self.names and len(roles) > 1 and len(column) >= 10 and any((column == n).all() for n in counts):
+                raise ValueError(
+                    f"{path}: the column {name!r} counts the rows. Expected numbers of points: name those to read with "
+                    f"{self.wanted.option}, it too if it is one."
+                )
         known = replace(self, names=tuple(roles))
         # until those of training are known: where places are compared, a column of small numbers counts as others do
         size = np.abs(known._logged(values)).max(0)

@@ -369,6 +369,11 @@ class Tabular(ReadData, ABC):
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
             table = _with_contexts(table, covariates, self.skip_bad)
+            own = [table.header[k] for name in self.context_names for k in places_of(table.header, name)]
+            if both := set(own) & set(table.names):
+                raise ValueError(
+                    f"{path}: {', '.join(sorted(both))} cannot be of the point and its context. Choose one."
+                )
         # of named sets there are copies with other names
         names = tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
         learned, start = [], 0
