@@ -172,7 +172,15 @@ REFUSED_EARTH = [
         case("lone_quote_in_a_short_row", 'name,lat,lon\n"a,1\n' + rows(",", [*NAMES[:5], 'b"', *NAMES[6:]], LAT, LON)),
         "1 of 21 rows are bad:\n  line 2: a quote",
     ),
-    (case("json", '[{"lat": 1, "lon": 2}, {"lat": 3, "lon": 4}]'), "Expected a header"),
+    (
+        case("json", '[{"lat": 1, "lon": 2}, {"lat": 3, "lon": 4}]'),
+        "is JSON. Expected a table of text: export it as CSV",
+    ),
+    (case("geojson", '\n{\n "type": "FeatureCollection",\n "features": []}'), "is JSON. Expected a table"),
+    (
+        case("gpx", '<?xml version="1.0"?>\n<gpx>\n<trkpt lat="1" lon="2"></trkpt>\n</gpx>'),
+        "is XML or HTML. Expected a table",
+    ),
     (case("prose_that_names", "# columns: lon lat\n" + LAT_LON), r"comment in line 1, 'columns: lon lat'.*header"),
     (case("other_names", "# my file\n# easting,northing\n" + LAT_LON), "comment in line 2, 'easting,northing'"),
     (
@@ -266,9 +274,11 @@ REFUSED_EARTH = [
     (case("spreadsheet", b"PK\x03\x04"), "is a zip file, or a spreadsheet.*export it as CSV"),
     (case("numpy", b"\x93NUMPY\x01"), "is a numpy array"),
     (case("zeros", b"a,b\n1,\x00\n"), "line 2 holds bytes of zero"),
-    (case("parquet", b"PAR1\x15\x04"), "is not a table of text: line 1 holds"),
+    (case("parquet", b"PAR1\x15\x04"), "is a Parquet file. Expected a table"),
+    (case("bzip2", b"BZh91AY&SY"), "is a bzip2 file.*unpack"),
+    (case("xz", b"\xfd7zXZ\x00"), "is an xz file.*unpack"),
     (case("torn_utf_16", "lat,lon\n1,2".encode("utf-16")[:-1]), "begins as UTF-16 does, and is not"),
-    (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "Expected|no row has as many cells"),
+    (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "is XML or HTML"),
     (case("empty", ""), "no rows"),
     (case("names_alone", "lat,lon\n"), "a header but no rows"),
     # minutes and seconds

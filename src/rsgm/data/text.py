@@ -27,7 +27,21 @@ _MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_BINARY = {b"PK\x03\x04": "a zip file, or a spreadsheet", b"\x1f\x8b": "a gzip file", b"\x93NUMPY": "a numpy array"}
+_BINARY = {
+    b"PK\x03\x04": "a zip file, or a spreadsheet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"PAR1": "a Parquet file",
+    b"\x93NUMPY": "a numpy array",
+    b"%PDF": "a PDF file",
+}
+_TREES = {
+    re.compile(r"\s*<(?:\?xml|!doctype|html|kml|gpx)\b", re.IGNORECASE): "XML or HTML",
+    re.compile(r"\s*(?:\{|\[\s*[{\[])"): "JSON",
+}
 _SEPARATORS = (",", "\t", ";", "|", " ")  # the last stands for any white space
 _SAMPLE = 200  # lines that decide about the separator, and comments that may name columns
 _COMMENT = re.compile(r"\s*(?:#! FIELDS\b|(?:#|%|//|@)+)")  # of PLUMED and GROMACS too
@@ -213,7 +227,10 @@ def _decode(path: Path) -> str:
     if found := re.search("\0", text) or _OTHERS.search(text[:8]):
         line, what = text.count("\n", 0, found.start()) + 1, "bytes of zero" if found[0] == "\0" else repr(found[0])
         raise ValueError(f"{path} is not a table of text: line {line} holds {what}. Remove them, or export it as CSV.")
-    return text.replace("\ufeff", "").replace("\u2212", "-")  # a typeset minus
+    text = text.replace("\ufeff", "")
+    if what := next((what for start, what in _TREES.items() if start.match(text)), None):
+        raise ValueError(f"{path} is {what}. Expected a table of text: export it as CSV, with a row for each point.")
+    return text.replace("\u2212", "-")  # a typeset minus
 
 
 @contextlib.contextmanager
