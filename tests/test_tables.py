@@ -182,6 +182,10 @@ REFUSED_EARTH = [
         "is XML or HTML. Expected a table",
     ),
     (case("prose_that_names", "# columns: lon lat\n" + LAT_LON), r"comment in line 1, 'columns: lon lat'.*header"),
+    (
+        case("decimal_commas_below_a_comment", "# lat (deg), lon (deg)\n" + COMMAS.replace(";", ",")),
+        "comment in line 1",
+    ),
     (case("other_names", "# my file\n# easting,northing\n" + LAT_LON), "comment in line 2, 'easting,northing'"),
     (
         case("two_longitudes", "lat,lon,lng\n" + rows(",", LAT, LON, LON)),
@@ -502,6 +506,7 @@ REFUSED_TORUS = [
         "the first row is 'ALA.*Expected a header.*--data.angles",
     ),
     (case("no_name", "phi,,psi\n" + rows(",", PHI, PSI, PSI)), "column 2 has no name"),
+    (case("prose_that_leaves_out", "# time series\n" + rows(" ", PHI, PSI)), "comment in line 1, 'time series'"),
     (case("absent", "phi1,psi\n" + ANGLES, angles=["phi", "psi"]), "'phi1' is near to 'phi'"),
     (case("prose_that_names", "# psi phi (deg)\n" + ANGLES, angles=["phi", "psi"]), "comment in line 1"),
     (case("none_at_the_end", "phi,psi\n" + ANGLES + "-75,360.0\n"), "line 22: 360 beside angles from -180 to 180"),

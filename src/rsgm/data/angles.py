@@ -103,6 +103,12 @@ class Angles(Wanted):
     def known(self) -> Sequence[str]:
         return self.names
 
+    @override
+    def named_above(self, names: Sequence[str]) -> bool:
+        """As the base class; where no word is that of an angle, none, as in "time series", leaves out a column."""
+        alone = not (self.names or any(map(_is_angle, names)))
+        return self.named(names) and not (alone and any(plain(name) in self.others for name in names))
+
     def _columns(self, names: Sequence[str]) -> tuple[Column, ...]:
         return tuple(angle(name, name, self.unit, -360, 360) for name in names)
 
@@ -141,13 +147,17 @@ def refuse_counts(path: Path, names: Sequence[str], values: Floats) -> None:
             f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {values[0, k]:g} to "
             f"{values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
         )
-    known = [_ANGLES.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) for name in names]
+    known = list(map(_is_angle, names))
     strange = [repr(name) for name, match in zip(names, known, strict=True) if not match]
     if any(known) and strange:
         warnings.warn(
             f"{path}: the columns {', '.join(strange)} are taken for angles too: --data.angles names those to read.",
             stacklevel=2,
         )
+
+
+def _is_angle(name: str) -> bool:
+    return _ANGLES.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) is not None
 
 
 def refuse_times(path: Path | str, names: Sequence[str], values: Floats) -> None:

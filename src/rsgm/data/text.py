@@ -310,7 +310,10 @@ def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] 
     """The names in a comment, which may be parted in another way than the rows below."""
     for candidate in (separator, *_SEPARATORS):
         cells = _named_cells(_cells(text, candidate) or [])
-        if len(cells) == width and not any(map(is_number, cells)) and wanted.named(cells):
+        # parted at the spaces within names, of "lat (deg), lon (deg)" there are four cells
+        if any(cell.startswith(("(", "[")) or cell.endswith((",", ";", "|")) for cell in cells):
+            continue
+        if len(cells) == width and not any(map(is_number, cells)) and wanted.named_above(cells):
             return cells
     return None
 
