@@ -76,6 +76,7 @@ RIGHT_EARTH = [
     case("comment_that_names_nothing", "# fires of one day, 2020\n" + LAT_LON),
     case("address_with_x_and_y", "# https://x.y/z\n" + LAT_LON),
     case("sign_as_a_name", "#,lat,lon\n" + rows(",", IDS, LAT, LON)),
+    case("numbers_below_the_names", "# lon,lat\n# 1,2\n" + rows(",", LON, LAT)),
     case("units_below_the_names", "# lon,lat\n# degrees, degrees\n" + rows(",", LON, LAT)),
     # names that compete, and names of other kinds
     case("projected_beside", "X,Y,Latitude,Longitude\n" + rows(",", [5e5] * N, [6e6] * N, LAT, LON)),
@@ -256,6 +257,10 @@ REFUSED_EARTH = [
     (case("row_of_separators", "lat,lon\n" + LAT_LON + ",\n1,2\n"), "line 22: '', '' are not 2 numbers"),
     (case("quoted_part", "name,lat,lon\n" + rows(",", ['"Big" hill', *NAMES[1:]], LAT, LON)), "line 2: a quote opens"),
     (case("comment_among_rows", "lat,lon\n" + LAT_LON + "# 1,2\n"), "line 22: begins with '#'.*--data.skip_bad"),
+    (
+        case("row_below_names_in_a_comment", "# id,lat,lon\n" + rows(",", ["#3", *IDS[1:]], LAT, LON)),
+        "line 2 begins with '#', and is a row or a comment",
+    ),
     (case("row_made_a_comment", "id,lat,lon\n" + rows(",", ["#0", *IDS[1:]], LAT, LON)), "line 2: begins with '#'"),
     (case("too_many", "id,lat,lon\n" + rows(",", IDS, LAT, LON) + "5,6,7,8\n"), "line 22: 4 cells, expected 3"),
     (case("too_few", "lat,lon,name\n" + rows(",", LAT, LON, NAMES) + "5,6\n"), "line 22: 2 cells, expected 3"),
@@ -267,7 +272,7 @@ REFUSED_EARTH = [
     (case("title_above_numbers", "Volcanoes of the World\n" + LAT_LON), "title, to be left out with --data.skip_rows"),
     (case("all_skipped", "lat,lon\n" + LAT_LON, skip_rows=99), "no rows below line 99"),
     (case("a_separator_alone", ";"), "the first row is ';'. Expected a header"),
-    (case("lines_of_separators", ",\n;\n|"), "the first row is ',*;'. Expected a header"),
+    (case("lines_of_separators", ",\n;\n|"), "the first row is '[,;]*'. Expected a header"),
     (
         case("names_in_radians", "lat_rad,lon_rad\n" + RADIANS),
         "'lat_rad' is named as being in radians.*--data.unit=radians",
@@ -442,6 +447,7 @@ RIGHT_TORUS = [
     case("gromacs", '# rama\n@ title "A"\n' + rows(" ", PHI, PSI, NAMES).replace("Place ", "ALA-"), columns=FIRST_TWO),
     case("row_numbers_of_r", '"phi" "psi"\n' + rows(" ", [k + 1 for k in IDS], PHI, PSI)),
     case("names_in_a_comment", "# phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
+    case("words_between_decimal_commas", "# phi;chain;psi\n" + rows(";", PHI, ["A"] * N, PSI).replace(".", ",")),
     case("without_names", ANGLES),
     case("numbered_angles", "phi:2 psi_1\n" + rows(" ", PHI, PSI)),
     case("other_angles", "ring,tilt\n" + ANGLES),

@@ -42,7 +42,8 @@ _TREES = {
     re.compile(r"\s*<(?:\?xml|!doctype|html|kml|gpx)\b", re.IGNORECASE): "XML or HTML",
     re.compile(r"\s*(?:\{|\[\s*[{\[])"): "JSON",
 }
-_SEPARATORS = (",", "\t", ";", "|", " ")  # the last stands for any white space
+#: the last stands for any white space; of those of equal merit a comma is the decimal one
+_SEPARATORS = (";", "|", ",", "\t", " ")
 _SAMPLE = 200  # lines that decide about the separator, and comments that may name columns
 _COMMENT = re.compile(r"\s*(?:#! FIELDS\b|(?:#|%|//|@)+)")  # of PLUMED and GROMACS too
 _OTHERS = re.compile("[\\0-\x08\x0e-\x1f]")  # characters that no text begins with
@@ -135,7 +136,16 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
     if first is None:
         raise ValueError(f"{path}: line {records[0][0]}: {_OPEN}")
     first = _named_cells(first)
-    words = next(filter(None, (_header(text, separator, len(first), wanted) for _, text in reversed(comments))), None)
+    words, below = None, 0
+    for line, text in reversed(comments):
+        if words := _header(text, separator, len(first), wanted):
+            break
+        cells = _cells(text, separator) or []
+        numbered = cells == [str(k + 1) for k in range(len(first))]
+        if len(cells) == len(first) > 1 and not numbered and [*map(is_number, cells)] == [*map(is_number, first)]:
+            below = line + 1
+    if words and below:
+        raise ValueError(f"{path}: line {below} begins with '#', and is a row or a comment. Write the names above it.")
     default = [str(k) for k in range(len(first))]
     places = wanted.places(len(first))
     if places and all(is_number(first[k]) for k in places) and default[:-1] not in (first[:-1], first[1:]):
