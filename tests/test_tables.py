@@ -87,6 +87,7 @@ RIGHT_EARTH = [
     case("suffixes", "lon_deg,lat_deg\n" + rows(",", LON, LAT)),
     case("letters_of_what_has_signs", "lat,lon,satellite\n" + rows(",", LAT, LON, list("NS") * 10)),
     case("letters_of_a_turn", "lat,lon,b\n" + rows(",", LAT, LON % 360, list("EW") * 10)),
+    case("names_that_are_no_sums", "kind,lat,lon\n" + rows(",", ["total", "partial"] * 10, LAT, LON)),
     case("letters_of_one_side", "lat,lon,side\n" + rows(",", LAT, LON, ["N", ""] * 10)),
     case("years_as_names", "id,lat,lon,2019,2020\n" + rows(",", IDS, LAT, LON, IDS, IDS)),
     case("columns", "x,y,lat\n" + rows(",", LON, LAT, LON), columns={"lat": "y", "lon": "x"}),
@@ -260,6 +261,10 @@ REFUSED_EARTH = [
     (
         case("row_below_names_in_a_comment", "# id,lat,lon\n" + rows(",", ["#3", *IDS[1:]], LAT, LON)),
         "line 2 begins with '#', and is a row or a comment",
+    ),
+    (
+        case("sums", "name,lat,lon\n" + rows(",", NAMES, LAT, LON) + "Mean:,1.5,2.5\n"),
+        "line 22: 'Mean:' seems to sum up the rows above.*--data.skip_bad",
     ),
     (case("row_made_a_comment", "id,lat,lon\n" + rows(",", ["#0", *IDS[1:]], LAT, LON)), "line 2: begins with '#'"),
     (case("too_many", "id,lat,lon\n" + rows(",", IDS, LAT, LON) + "5,6,7,8\n"), "line 22: 4 cells, expected 3"),
@@ -856,6 +861,11 @@ def test_samples_of_both_ranges_are_around_zero(tmp_path):
     assert data.provenance()["distinct_rows"] == N
     data = EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + rows(",", LAT, LON % 360)))
     np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([LAT, LON], 1), (2, 1)), atol=1e-9)
+
+
+def test_places_at_zero_are_worth_a_word(tmp_path):
+    with pytest.warns(UserWarning, match="2 of 22 rows are at 0, 0, which is where many files have what has no place"):
+        EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + "0,0\n0.0,0.0\n")).setup()
 
 
 def test_nothing_is_said_of_files_that_are_right(tmp_path):

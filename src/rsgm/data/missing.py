@@ -10,6 +10,8 @@ from rsgm.data.names import Floats
 WORDS = frozenset(
     ("", "-", "--", ".", "?", "#n/a", "<na>", "missing", "n.a.", "n.d.", "n/a", "na", "nan", "nat", "none", "null")
 )
+#: what begins a row of a spreadsheet that sums up the others, in lower case
+SUMS = frozenset(("average", "avg", "grand total", "mean", "median", "subtotal", "total", "totals"))
 #: nines, as 999.9 and 9999; below zero those of two digits too, and the smallest numbers of two and four bytes
 _NINES = [float("9" * k + "." + "9" * decimals) for k in range(3, 10) for decimals in range(5)]
 _BELOW = [*_NINES, 99.0, 99.9, 99.99, 32768.0, 2147483648.0]

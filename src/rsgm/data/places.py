@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +72,12 @@ class PlaceFactor(Factor):
             )
         if unit == "radians":
             refuse_radians(path, values)
+        if not on_the_sky(names) and (nowhere := int((values == 0).all(1).sum())):
+            warnings.warn(
+                f"{path}: {nowhere} of {len(values)} rows are at 0, 0, which is where many files have what has no "
+                "place. They are read as they are: remove them if they are none.",
+                stacklevel=2,
+            )
         return replace(known, from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
 
     @override

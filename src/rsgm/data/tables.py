@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from rsgm.data.missing import WORDS
+from rsgm.data.missing import SUMS, WORDS
 from rsgm.data.names import Choice, Column, Floats, Wanted, places_of
 from rsgm.data.text import TextRows, is_number, read_rows, refuse_thousands, shown
 
@@ -90,10 +90,15 @@ def read_table(
     cells = _with_points([[cells[k] for k in choice.places] for _, cells in rows.rows])
     if cells:
         _check_columns(path, choice, names, cells, wanted)
+    sums = [line for line, found in rows.rows if next(filter(None, found), "").casefold().rstrip(":") in SUMS]
+    # at the end; elsewhere it is a name, as of a total eclipse
+    sums = sums if sums == [line for line, _ in rows.rows[-len(sums) :]] and 0 < len(sums) <= SHOWN else []
     good, bad, outside = [], list(rows.bad), []
     for (line, found), own in zip(rows.rows, cells, strict=True):
         try:
             numbers = _parse(own, choice.columns)
+            if line in sums:
+                raise ValueError(f"{next(filter(None, found))!r} seems to sum up the rows above")
             for name in beside:
                 if found[others[name]].casefold() in WORDS:
                     raise ValueError(f"no {name}, found {found[others[name]]!r}")
