@@ -184,6 +184,8 @@ def test_columns_of_a_frame_are_taken_by_their_names(make, values, names):
             lambda: PointsData.from_quaternions(frame(QUATERNIONS, "rx ry rz t")),
             "are rx, ry, rz. Expected qw, qx, qy, qz",
         ),
+        (lambda: PointsData.from_quaternions(frame(QUATERNIONS, "i j k w")), "i, j, k, w seem to have the scalar part"),
+        (lambda: PointsData.from_angles(frame(DEGREES.clip(0, 20), "hour psi")), "'hour' holds .* 24 may be a turn"),
         (lambda: PointsData.from_rotation_vectors(frame(VECTORS, "roll pitch yaw")), "name Euler angles. Expected rx"),
         (lambda: PointsData.from_rotation_vectors(frame(VECTORS, "euler_x euler_y euler_z")), "name Euler angles"),
         (lambda: PointsData.from_rotation_vectors(frame(VECTORS, "rx_deg ry_deg rz_deg")), "named as being in degrees"),
@@ -197,6 +199,18 @@ def test_columns_of_a_frame_are_taken_by_their_names(make, values, names):
 def test_names_that_say_otherwise_are_refused(make, message):
     with pytest.raises(ValueError, match=f"(?s)PointsData: .*{message}"):
         make()
+
+
+def test_columns_beside_angles_in_a_frame_are_left_out_as_those_of_a_file_are():
+    table = frame(np.concatenate([DEGREES, DEGREES], 1), "phi psi resid chi1").assign(chain="A")
+    found = PointsData.from_angles(table)
+    torch.testing.assert_close(found.points(), PointsData.from_angles(DEGREES[:, [0, 1, 1]]).points())
+
+
+def test_axes_without_their_angles_are_worth_a_word():
+    axes = VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True)
+    with pytest.warns(UserWarning, match="these may be the axes alone"):
+        PointsData.from_rotation_vectors(axes)
 
 
 def test_latitudes_and_longitudes_the_other_way_round():

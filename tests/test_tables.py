@@ -27,6 +27,8 @@ ROTATIONS = SpecialOrthogonal().random_uniform(N, 3, 3, generator=GENERATOR, dty
 WXYZ = matrix_to_quaternion(ROTATIONS).numpy()
 XYZW = np.roll(WXYZ, -1, 1)
 VECTORS = matrix_to_rotation_vector(ROTATIONS).numpy()
+LENGTHS = np.linalg.norm(VECTORS, axis=1)
+AXES = VECTORS / LENGTHS[:, None]
 MATRICES = ROTATIONS.flatten(1).numpy()
 IDS = list(range(N))
 NAMES = [f"Place {k}" for k in IDS]
@@ -74,6 +76,7 @@ RIGHT_EARTH = [
     case("comment_that_names_nothing", "# fires of one day, 2020\n" + LAT_LON),
     case("address_with_x_and_y", "# https://x.y/z\n" + LAT_LON),
     case("sign_as_a_name", "#,lat,lon\n" + rows(",", IDS, LAT, LON)),
+    case("numbers_below_the_names", "# lon,lat\n# 1,2\n" + rows(",", LON, LAT)),
     case("units_below_the_names", "# lon,lat\n# degrees, degrees\n" + rows(",", LON, LAT)),
     # names that compete, and names of other kinds
     case("projected_beside", "X,Y,Latitude,Longitude\n" + rows(",", [5e5] * N, [6e6] * N, LAT, LON)),
@@ -82,6 +85,10 @@ RIGHT_EARTH = [
     case("darwin_core", "id\tdecimalLatitude\tdecimalLongitude\n" + rows("\t", IDS, LAT, LON)),
     case("units", "Longitude (deg);Latitude (deg)\n" + rows(";", LON, LAT)),
     case("suffixes", "lon_deg,lat_deg\n" + rows(",", LON, LAT)),
+    case("letters_of_what_has_signs", "lat,lon,satellite\n" + rows(",", LAT, LON, list("NS") * 10)),
+    case("letters_of_a_turn", "lat,lon,b\n" + rows(",", LAT, LON % 360, list("EW") * 10)),
+    case("names_that_are_no_sums", "kind,lat,lon\n" + rows(",", ["total", "partial"] * 10, LAT, LON)),
+    case("letters_of_one_side", "lat,lon,side\n" + rows(",", LAT, LON, ["N", ""] * 10)),
     case("years_as_names", "id,lat,lon,2019,2020\n" + rows(",", IDS, LAT, LON, IDS, IDS)),
     case("columns", "x,y,lat\n" + rows(",", LON, LAT, LON), columns={"lat": "y", "lon": "x"}),
     case("one_of_the_columns", "lat,lon,northing\n" + rows(",", LON, LON, LAT), columns={"lat": "northing"}),
@@ -167,8 +174,20 @@ REFUSED_EARTH = [
         case("lone_quote_in_a_short_row", 'name,lat,lon\n"a,1\n' + rows(",", [*NAMES[:5], 'b"', *NAMES[6:]], LAT, LON)),
         "1 of 21 rows are bad:\n  line 2: a quote",
     ),
-    (case("json", '[{"lat": 1, "lon": 2}, {"lat": 3, "lon": 4}]'), "Expected a header"),
+    (
+        case("json", '[{"lat": 1, "lon": 2}, {"lat": 3, "lon": 4}]'),
+        "is JSON. Expected a table of text: export it as CSV",
+    ),
+    (case("geojson", '\n{\n "type": "FeatureCollection",\n "features": []}'), "is JSON. Expected a table"),
+    (
+        case("gpx", '<?xml version="1.0"?>\n<gpx>\n<trkpt lat="1" lon="2"></trkpt>\n</gpx>'),
+        "is XML or HTML. Expected a table",
+    ),
     (case("prose_that_names", "# columns: lon lat\n" + LAT_LON), r"comment in line 1, 'columns: lon lat'.*header"),
+    (
+        case("decimal_commas_below_a_comment", "# lat (deg), lon (deg)\n" + COMMAS.replace(";", ",")),
+        "comment in line 1",
+    ),
     (case("other_names", "# my file\n# easting,northing\n" + LAT_LON), "comment in line 2, 'easting,northing'"),
     (
         case("two_longitudes", "lat,lon,lng\n" + rows(",", LAT, LON, LON)),
@@ -239,6 +258,14 @@ REFUSED_EARTH = [
     (case("row_of_separators", "lat,lon\n" + LAT_LON + ",\n1,2\n"), "line 22: '', '' are not 2 numbers"),
     (case("quoted_part", "name,lat,lon\n" + rows(",", ['"Big" hill', *NAMES[1:]], LAT, LON)), "line 2: a quote opens"),
     (case("comment_among_rows", "lat,lon\n" + LAT_LON + "# 1,2\n"), "line 22: begins with '#'.*--data.skip_bad"),
+    (
+        case("row_below_names_in_a_comment", "# id,lat,lon\n" + rows(",", ["#3", *IDS[1:]], LAT, LON)),
+        "line 2 begins with '#', and is a row or a comment",
+    ),
+    (
+        case("sums", "name,lat,lon\n" + rows(",", NAMES, LAT, LON) + "Mean:,1.5,2.5\n"),
+        "line 22: 'Mean:' seems to sum up the rows above.*--data.skip_bad",
+    ),
     (case("row_made_a_comment", "id,lat,lon\n" + rows(",", ["#0", *IDS[1:]], LAT, LON)), "line 2: begins with '#'"),
     (case("too_many", "id,lat,lon\n" + rows(",", IDS, LAT, LON) + "5,6,7,8\n"), "line 22: 4 cells, expected 3"),
     (case("too_few", "lat,lon,name\n" + rows(",", LAT, LON, NAMES) + "5,6\n"), "line 22: 2 cells, expected 3"),
@@ -250,7 +277,7 @@ REFUSED_EARTH = [
     (case("title_above_numbers", "Volcanoes of the World\n" + LAT_LON), "title, to be left out with --data.skip_rows"),
     (case("all_skipped", "lat,lon\n" + LAT_LON, skip_rows=99), "no rows below line 99"),
     (case("a_separator_alone", ";"), "the first row is ';'. Expected a header"),
-    (case("lines_of_separators", ",\n;\n|"), "the first row is ',*;'. Expected a header"),
+    (case("lines_of_separators", ",\n;\n|"), "the first row is '[,;]*'. Expected a header"),
     (
         case("names_in_radians", "lat_rad,lon_rad\n" + RADIANS),
         "'lat_rad' is named as being in radians.*--data.unit=radians",
@@ -261,9 +288,11 @@ REFUSED_EARTH = [
     (case("spreadsheet", b"PK\x03\x04"), "is a zip file, or a spreadsheet.*export it as CSV"),
     (case("numpy", b"\x93NUMPY\x01"), "is a numpy array"),
     (case("zeros", b"a,b\n1,\x00\n"), "line 2 holds bytes of zero"),
-    (case("parquet", b"PAR1\x15\x04"), "is not a table of text: line 1 holds"),
+    (case("parquet", b"PAR1\x15\x04"), "is a Parquet file. Expected a table"),
+    (case("bzip2", b"BZh91AY&SY"), "is a bzip2 file.*unpack"),
+    (case("xz", b"\xfd7zXZ\x00"), "is an xz file.*unpack"),
     (case("torn_utf_16", "lat,lon\n1,2".encode("utf-16")[:-1]), "begins as UTF-16 does, and is not"),
-    (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "Expected|no row has as many cells"),
+    (case("a_page", "<!doctype html>\n<html>\n<body>404, not found</body>\n"), "is XML or HTML"),
     (case("empty", ""), "no rows"),
     (case("names_alone", "lat,lon\n"), "a header but no rows"),
     # minutes and seconds
@@ -310,6 +339,14 @@ REFUSED_EARTH = [
     (
         case("gon", "lat [gon],lon [gon]\n" + LAT_LON),
         r"'lat .gon.' is named as being in gon, .*degrees or radians: conv",
+    ),
+    (
+        case("letters_beside", "lat,a,lon,b\n" + rows(",", abs(LAT), list("NS") * 10, abs(LON), list("EW") * 10)),
+        "latitudes and longitudes stand beside 'a', which may say on which side of zero",
+    ),
+    (
+        case("quadrants", "lat,lon,where\n" + rows(",", abs(LAT), abs(LON), ["sw", "NE"] * 10)),
+        "stand beside 'where', which may say on which side of zero",
     ),
     (case("hours", "dec,ra [h]\n" + LAT_LON), "named as being in h, which is not read"),
     (case("sexagesimal", "lat (ddmm.mm),lon\n" + LAT_LON), "named as being in ddmm, which is not read"),
@@ -415,6 +452,7 @@ RIGHT_TORUS = [
     case("gromacs", '# rama\n@ title "A"\n' + rows(" ", PHI, PSI, NAMES).replace("Place ", "ALA-"), columns=FIRST_TWO),
     case("row_numbers_of_r", '"phi" "psi"\n' + rows(" ", [k + 1 for k in IDS], PHI, PSI)),
     case("names_in_a_comment", "# phi,psi,\n" + rows(",", PHI, PSI, [""] * N)),
+    case("words_between_decimal_commas", "# phi;chain;psi\n" + rows(";", PHI, ["A"] * N, PSI).replace(".", ",")),
     case("without_names", ANGLES),
     case("numbered_angles", "phi:2 psi_1\n" + rows(" ", PHI, PSI)),
     case("other_angles", "ring,tilt\n" + ANGLES),
@@ -479,6 +517,7 @@ REFUSED_TORUS = [
         "the first row is 'ALA.*Expected a header.*--data.angles",
     ),
     (case("no_name", "phi,,psi\n" + rows(",", PHI, PSI, PSI)), "column 2 has no name"),
+    (case("prose_that_leaves_out", "# time series\n" + rows(" ", PHI, PSI)), "comment in line 1, 'time series'"),
     (case("absent", "phi1,psi\n" + ANGLES, angles=["phi", "psi"]), "'phi1' is near to 'phi'"),
     (case("prose_that_names", "# psi phi (deg)\n" + ANGLES, angles=["phi", "psi"]), "comment in line 1"),
     (case("none_at_the_end", "phi,psi\n" + ANGLES + "-75,360.0\n"), "line 22: 360 beside angles from -180 to 180"),
@@ -512,6 +551,34 @@ REFUSED_TORUS = [
 def test_angles_that_are_refused(tmp_path, text, options, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         TorusData(path=put(tmp_path, text), **options).points()
+
+
+@pytest.mark.parametrize(
+    "name, turn, factor", [("hour", 24, 15), ("time_of_day", 24, 15), ("Month", 12, 30), ("doy", 366, 0.9836)]
+)
+def test_times_that_come_again_are_no_degrees(tmp_path, name, turn, factor):
+    cells = [f"{k * 7 % turn}" for k in range(40)]
+    path = put(tmp_path, f"{name}\n" + rows(",", cells))
+    with pytest.raises(
+        ValueError, match=f"the column '{name}' holds .* of which {turn} may be a turn.*by {factor}, or"
+    ):
+        TorusData(path=path, angles=[name]).points()
+    found = TorusData(path=path, angles=[name], unit="degrees").rows.values[:, 0]
+    np.testing.assert_allclose(found, (np.array(cells, float) + 180) % 360 - 180)
+    degrees = put(tmp_path, f"{name}\n" + rows(",", [15 * (k % 24) - 90 for k in range(40)]))
+    assert len(TorusData(path=degrees, angles=[name]).points()) == 40
+
+
+def test_angles_of_which_some_are_in_radians_are_worth_a_word(tmp_path):
+    path = put(tmp_path, "phi,psi\n" + rows(",", PHI, np.radians(PSI)))
+    with pytest.warns(UserWarning, match="all numbers of 'psi' are in .* which look like radians"):
+        TorusData(path=path).points()
+
+
+def test_a_column_beside_directions_is_not_taken_in_silence(tmp_path):
+    path = put(tmp_path, "wind_direction,wind_speed\n" + rows(",", PHI % 360, PSI % 50))
+    with pytest.warns(UserWarning, match="columns 'wind_speed' are taken for angles too: --data.angles"):
+        TorusData(path=path).points()
 
 
 @pytest.mark.parametrize("name", ["bfactor", "t", "x"])
@@ -566,6 +633,11 @@ def test_rows_in_another_unit_than_those_of_training(tmp_path):
     other = put(tmp_path, "lat,lon\n" + rows(",", lat, lon), name="other.csv")
     with pytest.warns(UserWarning, match=r"other.csv: .* which look like radians; they are read"):
         data.read_rows(other)
+    sky = EarthData(path=put(tmp_path, "ra,dec\n" + rows(",", LON % 360, LAT)))
+    sky.setup()
+    other = put(tmp_path, "ra,dec\n" + rows(",", LON % 360 / 15, LAT), name="other.csv")
+    with pytest.warns(UserWarning, match=r"other.csv: .* which look like hours; they are read"):
+        sky.read_rows(other)
     space = (np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat))
     with pytest.raises(
         ValueError, match=r"space.csv: the first row is 'x, y, z'. Expected a header with one column of lat"
@@ -665,6 +737,12 @@ def test_rotations(tmp_path, text, options):
     assert (data.points() - ROTATIONS).abs().max() < 1e-12
 
 
+def test_axes_are_vectors_where_that_is_said(tmp_path):
+    path = put(tmp_path, "rx,ry,rz\n" + rows(",", *AXES.T))
+    data = RotationData(path=path, unit="radians")
+    np.testing.assert_allclose(data.to_units(data.points()), AXES, atol=1e-9)
+
+
 def test_rounded_matrices_are_made_orthogonal(tmp_path):
     x = RotationData(put(tmp_path, listed(f"r{e}" for e in ELEMENTS) + rows(",", *MATRICES.round(3).T))).points()
     assert (x - ROTATIONS).abs().max() < 1e-3
@@ -696,6 +774,7 @@ REFUSED_ROTATIONS = [
         case("two_kinds", "qw,qx,qy,qz,rx,ry,rz\n" + rows(",", *WXYZ.T, *VECTORS.T)),
         "quaternions qw.*rotation vectors rx",
     ),
+    (case("axes", "rx,ry,rz,angle\n" + rows(",", *AXES.T, LENGTHS)), "line 2: .* length 1, as all are: an axis"),
     (case("degrees", "rx,ry,rz\n" + rows(",", *DEGREES.T)), "longer than a turn, 6.283: degrees. --data.unit=degrees"),
     (case("named_degrees", "rx [deg],ry [deg],rz [deg]\n" + rows(",", *DEGREES.T)), "named as being in degrees"),
     (case("long_degrees", "rx,ry,rz\n" + rows(",", *DEGREES.T) + "400,0,0\n", unit="degrees"), "line 22: .*length 400"),
@@ -782,6 +861,11 @@ def test_samples_of_both_ranges_are_around_zero(tmp_path):
     assert data.provenance()["distinct_rows"] == N
     data = EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + rows(",", LAT, LON % 360)))
     np.testing.assert_allclose(data.to_units(data.points()), np.tile(np.stack([LAT, LON], 1), (2, 1)), atol=1e-9)
+
+
+def test_places_at_zero_are_worth_a_word(tmp_path):
+    with pytest.warns(UserWarning, match="2 of 22 rows are at 0, 0, which is where many files have what has no place"):
+        EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON + "0,0\n0.0,0.0\n")).setup()
 
 
 def test_nothing_is_said_of_files_that_are_right(tmp_path):

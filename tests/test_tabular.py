@@ -128,6 +128,19 @@ def test_columns_that_are_something_else_are_not_learned(tmp_path, header, optio
     assert made(TableData(path, **options)).header == ("a",)
 
 
+def test_a_column_that_counts_the_rows_is_not_learned(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k + 1},{k * k}" for k in range(40)], "row,a")
+    with pytest.raises(ValueError, match=r"the column 'row' counts the rows\. Expected"):
+        TableData(path).setup()
+    assert made(TableData(path, numbers=["row", "a"])).header == ("row", "a")
+
+
+@pytest.mark.parametrize("name", ["lat", "LON"])
+def test_what_is_learned_of_a_point_is_not_given_too(quakes, name):
+    with pytest.raises(ValueError, match=f"{name.lower()} cannot be of the point and its context"):
+        EarthData(path=quakes, context=["depth", name]).setup()
+
+
 def test_a_name_is_no_list_of_names():
     for make in (lambda: NumberFactor("xyz"), lambda: NumberFactor(["x"], log="x"), lambda: AngleFactor("phi")):
         with pytest.raises(ValueError, match=r"found '(xyz|x|phi)', expected a list of names: \['"):
@@ -542,6 +555,65 @@ def test_times_of_any_size(tmp_path, times, last, recwarn):
     assert not [w for w in recwarn if "timezone" in str(w.message)]
 
 
+@pytest.mark.parametrize("cell", ["43831", "20240105", "24-01-05", "5-01-24", "01/05/2024"])
+def test_dates_that_are_not_of_iso_8601_are_no_times_among_others(tmp_path, cell):
+    """numpy takes 43831 for a year, and 5-01-24 for one of the first century."""
+    path = write(tmp_path / "x.csv", [f"{k},2024-01-{k:02d}" for k in range(1, 29)] + [f"1,{cell}"], "a,t")
+    with pytest.raises(ValueError, match=f"line 30: t '{cell}' is no time"):
+        TableData(path, numbers=["a"], split="time", time="t").setup()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [f"{k % 12 + 1:02d}.{2020 + k // 12}" for k in range(40)],
+        [f"{k % 28 + 1:02d}{k % 12 + 1:02d}2020" for k in range(40)],
+        [f"{k % 12 + 1}{k % 28 + 1:02d}2020" for k in range(40)],
+        ["2021", *[f"2020{k % 12 + 1:02d}01" for k in range(40)]],
+    ],
+    ids=["months", "days_first", "months_first", "years_among_days"],
+)
+def test_dates_whose_numbers_are_in_another_order_are_refused(tmp_path, times):
+    path = write(tmp_path / "x.csv", [f"{k},{time}" for k, time in enumerate(times)], "a,t")
+    with pytest.raises(ValueError, match=f"line 2: t '{re.escape(times[0])}' looks like a date, and as numbers"):
+        TableData(path, numbers=["a"], split="time", time="t").setup()
+
+
+@pytest.mark.parametrize("times", [range(1990, 2050), [f"2020{k:02d}01" for k in range(1, 13)], range(15000, 15060)])
+def test_numbers_in_the_order_of_time(tmp_path, times):
+    path = write(tmp_path / "x.csv", [f"{k},{time}" for k, time in enumerate(times)], "a,t")
+    data = made(TableData(path, numbers=["a"], split="time", time="t"))
+    assert data._parts[2].tolist() == list(range(len(times)))[-len(data._parts[2]) :]
+
+
+@pytest.mark.parametrize("number", ["-999", "-99.9", "9999", "999.99", "-32768", "1e20", "9.96921e+36"])
+@pytest.mark.parametrize(
+    "options, what",
+    [
+        ({"numbers": ["a", "b"]}, r"1 of 61 rows are bad:\n  line 62: b"),
+        ({"numbers": ["a"], "context": ["b"]}, r"1 of 61 rows have a bad context:\n  line 62: b"),
+        ({"numbers": ["a"], "weight": "b"}, r"line 62: b"),
+        ({"numbers": ["a"], "split": "time", "time": "b"}, r"line 62: b"),
+    ],
+    ids=["numbers", "context", "weight", "time"],
+)
+def test_a_number_that_stands_for_none_is_no_number(tmp_path, number, options, what):
+    path = write(tmp_path / "x.csv", [*(f"{k},{k / 3}" for k in range(60)), f"1,{number}"], "a,b")
+    words = "beside numbers from 0 to 19.6667; many files write it for no value"
+    if "weight" in options and number.startswith("-"):
+        words = "is no weight"
+    with pytest.raises(ValueError, match=f"{what} .*{words}"):
+        TableData(path, **options).setup()
+    if options.keys() & {"context"} or len(options["numbers"]) == 2:
+        with pytest.warns(UserWarning, match="1 of 61 rows .* left out"):
+            assert len(made(TableData(path, **options, skip_bad=True)).rows.values) == 60
+
+
+def test_nines_among_others_are_numbers(tmp_path):
+    path = write(tmp_path / "x.csv", [f"{k},{-k}" for k in range(900, 1100)], "a,b")
+    assert len(made(TableData(path)).points()) == 200
+
+
 @pytest.mark.parametrize("cell", ["now", "today", "NaT", "soon"])
 def test_words_are_no_times(tmp_path, cell):
     path = write(tmp_path / "x.csv", [f"{k},2024-01-{k:02d}" for k in range(1, 29)] + [f"1,{cell}"], "a,t")
@@ -578,12 +650,48 @@ def test_further_columns_that_are_there_twice(tmp_path, quakes):
 def test_an_unknown_name_in_a_further_file_is_told_by_line(quakes, tmp_path):
     data = made(EarthData(path=quakes, context=["kind"]))
     path = write(tmp_path / "x.csv", ["1,2,a", "3,4,z", "5,6,b"], "lat,lon,kind")
-    with pytest.raises(ValueError, match=r"1 of 3 rows have no context that training knows:\n  line 3: .* 'z'"):
+    with pytest.raises(ValueError, match=r"1 of 3 rows have a bad context:\n  line 3: .* 'z'"):
         data.read_rows(path)
     with pytest.warns(UserWarning, match="line 3: kind"):
         found = data.read_rows(path, skip_bad=True)
     assert [cells[0] for cells in found.cells] == ["1", "5"]
     assert found.context.tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({"path": ["1,2,a,5", "3,4,b,inf"] * 20}, r"mine.csv: 20 of 40 rows .*:\n  line 3: depth: found 'inf'"),
+        ({"test": ["1,2,a,5", "3,4,z,6"]}, r"test.csv: 1 of 2 rows .*:\n  line 3: kind: found 'z'"),
+        ({"val": ["1,2,a,x"]}, r"val.csv: 1 of 1 rows .*:\n  line 2: depth: found 'x'"),
+    ],
+)
+def test_a_bad_context_is_told_by_its_own_file(tmp_path, files, message):
+    files = {"path": [f"{k},{k % 7},{'ab'[k % 2]},{k}" for k in range(40)], **files}
+    names = {part: "mine.csv" if part == "path" else f"{part}.csv" for part in files}
+    paths = {part: write(tmp_path / names[part], lines, "lat,lon,kind,depth") for part, lines in files.items()}
+    with pytest.raises(ValueError, match=message):
+        EarthData(**paths, context=["kind", "depth"]).setup()
+
+
+def test_rows_of_a_bad_context_are_skipped_and_counted(tmp_path):
+    lines = [f"{k},{k % 7},{k}" for k in range(40)]
+    data = EarthData(path=write(tmp_path / "x.csv", [*lines, "1,2,inf"], "lat,lon,depth"), context=["depth"])
+    data.skip_bad = True
+    with pytest.warns(UserWarning, match="1 of 41 rows have a bad context and are left out"):
+        data.setup()
+    assert len(data.points()[0]) == 40
+    assert data.provenance()["skipped"] == {
+        "rows": 1,
+        "first": ["line 42: depth: found 'inf'. Expected a finite number"],
+    }
+
+
+def test_words_above_the_columns_are_names_in_a_further_file_too(quakes, tmp_path):
+    """They are no bad row of a file without names, whose columns would go by their places."""
+    data = made(EarthData(path=quakes))
+    with pytest.raises(ValueError, match=r"the first row is 'northing, easting'\. Expected"):
+        data.read_rows(write(tmp_path / "x.csv", ["1,2", "3,4"], "northing,easting"), skip_bad=True)
 
 
 def test_a_bad_weight_is_told_by_its_own_file(quakes, tmp_path):

@@ -26,6 +26,7 @@ from rsgm.data.names import (
     plain,
     refuse_minutes,
 )
+from rsgm.data.tables import like_radians
 from rsgm.data.text import is_number
 
 #: names of columns that stand beside angles and are none
@@ -36,8 +37,18 @@ NO_ANGLES = frozenset(
         *("resname", "res_name", "resno", "resnr", "resnum", "resseq", "residue", "icode"),
     )
 )
-#: names of torsion angles, beside which a column of another name may be anything
-_TORSIONS = re.compile(r"phi|psi|omega|chi_?\d?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta|tau|kappa|[φψωχ]")
+#: names of angles, beside which a column of another name may be anything
+_ANGLES = re.compile(
+    r"phi|psi|omega|chi_?\d?|alpha|beta|gamma|delta|epsilon|zeta|eta|theta|tau|kappa|[φψωχ]|strike|dip|rake|"
+    r"(?:.*_)?(?:angle|dir|direction|heading|bearing|azimuth|course|phase)"
+)
+#: names of what comes again, in numbers that are no degrees, and how many of them are a turn
+_TIMES = {
+    24: re.compile(r"hours?|hod|tod|(?:hour|time)_of_(?:the_)?day"),
+    12: re.compile(r"months?|month_of_(?:the_)?year"),
+    7: re.compile(r"weekdays?|week_day|dow|day_of_(?:the_)?week"),
+    366: re.compile(r"doy|yday|day_of_(?:the_)?year"),
+}
 _MERGED = 0.1  # share of angles beyond half a turn that are too many to be none
 
 
@@ -92,6 +103,12 @@ class Angles(Wanted):
     def known(self) -> Sequence[str]:
         return self.names
 
+    @override
+    def named_above(self, names: Sequence[str]) -> bool:
+        """As the base class; where no word is that of an angle, none, as in "time series", leaves out a column."""
+        alone = not (self.names or any(map(_is_angle, names)))
+        return self.named(names) and not (alone and any(plain(name) in self.others for name in names))
+
     def _columns(self, names: Sequence[str]) -> tuple[Column, ...]:
         return tuple(angle(name, name, self.unit, -360, 360) for name in names)
 
@@ -130,10 +147,37 @@ def refuse_counts(path: Path, names: Sequence[str], values: Floats) -> None:
             f"{'rise from row to row' if rising[k] else 'stand beside decimals'}, {values[0, k]:g} to "
             f"{values[-1, k]:g}. Expected angles: name those to read with --data.angles, it too if it is one."
         )
-    known = [_TORSIONS.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) for name in names]
+    known = list(map(_is_angle, names))
     strange = [repr(name) for name, match in zip(names, known, strict=True) if not match]
     if any(known) and strange:
         warnings.warn(
             f"{path}: the columns {', '.join(strange)} are taken for angles too: --data.angles names those to read.",
             stacklevel=2,
         )
+
+
+def _is_angle(name: str) -> bool:
+    return _ANGLES.fullmatch(re.sub(r"[_:]?\d*$", "", plain(name))) is not None
+
+
+def refuse_times(path: Path | str, names: Sequence[str], values: Floats) -> None:
+    """No hours, months or days are read as degrees."""
+    for name, column in zip(names, values.T, strict=True):
+        turn = next((turn for turn, pattern in _TIMES.items() if pattern.fullmatch(plain(name))), None)
+        if turn is not None and column.min() >= 0 and column.max() <= turn:
+            raise ValueError(
+                f"{path}: the column {name!r} holds numbers from {column.min():.4g} to {column.max():.4g}, of which "
+                f"{turn} may be a turn. Expected degrees: multiply them by {360 / turn:.4g}, or say "
+                "--data.unit=degrees to have them read as they are (a program passes them without names)."
+            )
+
+
+def warn_of_radians(path: Path, names: Sequence[str], values: Floats) -> None:
+    """A word where some columns of angles look like radians, and others do not."""
+    for name, column in zip(names, values.T, strict=True):
+        if np.ptp(column) > np.pi and like_radians(column[:, None]):
+            warnings.warn(
+                f"{path}: all numbers of {name!r} are in [{column.min():.4g}, {column.max():.4g}], which look like "
+                "radians; they are read as degrees, as those of the other columns.",
+                stacklevel=2,
+            )

@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from rsgm.data.factors import Factor, NumberFactor
+from rsgm.data.missing import no_values
 from rsgm.data.names import Floats
 from rsgm.data.text import as_text, is_number, number
 
@@ -143,6 +144,12 @@ class Covariates:
         for category in self.categories:
             found = category.faults(cells[category.name]) | found
         return dict(sorted(found.items()))
+
+    def missing(self, cells: Mapping[str, Sequence[str]]) -> dict[int, str]:
+        """Which rows of a whole file, without `faults`, have a number that stands for none."""
+        names = [name for own in self.columns for name in own]
+        every = [no_values(name, _numbers([name], cells)[:, 0]) for name in names]
+        return {k: text for found in reversed(every) for k, text in found.items()}
 
     def decode(self, context: Tensor) -> list[tuple[str, ...]]:
         """The cells of contexts ``(N, features)``, by row, in the order of `names`."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
+from rsgm.data.missing import no_values
 from rsgm.data.names import Choice, Column, Floats, Wanted, not_named_twice, only, places_of, plain
 from rsgm.data.text import is_number
 from rsgm.manifolds import Euclidean, Manifold
@@ -54,9 +55,18 @@ class Factor(ABC):
         """Rows ``(N, other columns)`` of another file, in this factor's columns and their order."""
         return values
 
-    def in_radians(self, values: Floats) -> bool:
-        """Whether rows ``(N, columns)`` that are read as degrees look like radians."""
-        return False
+    def looks_like(self, values: Floats) -> str | None:
+        """What rows ``(N, columns)`` that are read as degrees look like, if it is another unit."""
+        return None
+
+    def refuse_beside(self, values: Floats, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """Raise a ValueError where other columns of a file say that rows ``(N, columns)`` are something else.
+
+        Arguments:
+            values: the rows
+            header: names of all columns of the file
+            cells: all cells of these rows
+        """
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -180,6 +190,13 @@ class NumberFactor(Factor):
                     f"{path}: the column {name!r} holds numbers from {low:g} to {high:g}. Expected none beyond "
                     f"{_LARGEST:g}: write them in another unit."
                 )
+        counts = [np.arange(len(values)) + start for start in (0, 1)]
+        for name, column in zip(roles, values.T, strict=True):
+            if not self.names and len(roles) > 1 and len(column) >= 10 and any((column == n).all() for n in counts):
+                raise ValueError(
+                    f"{path}: the column {name!r} counts the rows. Expected numbers of points: name those to read with "
+                    f"{self.wanted.option}, it too if it is one."
+                )
         known = replace(self, names=tuple(roles))
         # until those of training are known: where places are compared, a column of small numbers counts as others do
         size = np.abs(known._logged(values)).max(0)
@@ -261,7 +278,7 @@ class Numbers(Wanted):
         if self.names:
             columns = tuple(map(self._column, self.names))
             found = [places_of(names, name) for name in self.names]
-            return Choice(columns, only(names, columns, found)) if all(found) else None
+            return self._choice(columns, only(names, columns, found)) if all(found) else None
         if any(map(is_number, names)):
             return None
         not_named_twice(names)
@@ -269,7 +286,7 @@ class Numbers(Wanted):
         places = tuple(
             k for k, name in enumerate(names) if (k or name) and k not in others and plain(name) not in _INDEX
         )
-        return Choice(tuple(self._column(names[k]) for k in places), places) if places else None
+        return self._choice(tuple(self._column(names[k]) for k in places), places) if places else None
 
     @override
     def nameless(self, width: int) -> Choice | None:
@@ -278,6 +295,13 @@ class Numbers(Wanted):
     @override
     def known(self) -> Collection[str]:
         return self.names
+
+    def _choice(self, columns: tuple[Column, ...], places: tuple[int, ...]) -> Choice:
+        def faults(values: Floats) -> dict[int, str]:
+            every = [no_values(column.title, own) for column, own in zip(columns, values.T, strict=True)]
+            return {k: text for found in reversed(every) for k, text in found.items()}
+
+        return Choice(columns, places, faults)
 
     def _column(self, name: str) -> Column:
         smallest = np.finfo(float).tiny

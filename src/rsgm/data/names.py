@@ -110,6 +110,10 @@ class Wanted(ABC):
         except ValueError:
             return True
 
+    def named_above(self, names: Sequence[str]) -> bool:
+        """The same of the words of a comment above the rows, which may be prose."""
+        return self.named(names)
+
     def nearest(self, names: Sequence[str]) -> list[str]:
         """What a name may have been meant to be, in words."""
         known = [*map(str, self.given.values()), *self.known()]

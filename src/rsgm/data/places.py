@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,9 @@ _SIGNED = re.compile(r"\b(?:e|east|n|north|neg|negative|minus)\b|(?<![a-z])-[ws]
 #: columns that say on which side of zero a number is: of their own, and behind the name of an angle
 _SIDES = r"hemi(?:sphere)?|n_s|e_w|north_?south|east_?west"
 _SIDE_OF = rf"_?(?:{_SIDES}|hem|ns|ew|dir|direction|sign)"
+#: cells of such columns, and those that turn the sign of a latitude and of a longitude
+_SIDE_CELLS = ({"N", "S", "NORTH", "SOUTH"}, {"E", "W", "EAST", "WEST"}, {"NE", "NW", "SE", "SW"})
+_BELOW_ZERO = ({"S", "SOUTH", "SE", "SW"}, {"W", "WEST", "NW", "SW"})
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,46 @@ class PlaceFactor(Factor):
 
     @override
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
-        lon = values[:, 1]
-        if self.unit is None and on_the_sky(names) and like_hours(lon):
+        lon, known = values[:, 1], replace(self, names=tuple(names))
+        unit = known.looks_like(values)
+        if unit == "hours":
             raise ValueError(
                 f"{path}: all right ascensions are in [{lon.min():.4g}, {lon.max():.4g}]. Expected degrees, these may "
                 "be hours: multiply them by 15, or say --data.unit=degrees to have them read as they are."
             )
-        if self.in_radians(values):
+        if unit == "radians":
             refuse_radians(path, values)
-        return replace(self, names=tuple(names), from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
+        if not on_the_sky(names) and (nowhere := int((values == 0).all(1).sum())):
+            warnings.warn(
+                f"{path}: {nowhere} of {len(values)} rows are at 0, 0, which is where many files have what has no "
+                "place. They are read as they are: remove them if they are none.",
+                stacklevel=2,
+            )
+        return replace(known, from_zero=bool(lon.max() > half_turn(self.unit) and lon.min() >= 0))
 
     @override
-    def in_radians(self, values: Floats) -> bool:
+    def looks_like(self, values: Floats) -> str | None:
         lat, lon = values.T
-        near = len(lat) > 0 and np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi
-        return self.unit is None and bool(near) and like_radians(values)
+        if self.unit is not None or not len(values):
+            return None
+        if on_the_sky(self.names) and like_hours(lon):
+            return "hours"
+        near = np.abs(lat).max() <= np.pi / 2 and lon.min() >= -np.pi
+        return "radians" if near and like_radians(values) else None
+
+    @override
+    def refuse_beside(self, values: Floats, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        if self.columns:
+            return
+        signed = ((values < 0) | (values > half_turn(self.unit))).any(0)
+        for k, name in enumerate(header):
+            some = next((row[k] for row in cells if row[k]), "").upper()
+            if not any(some in words for words in _SIDE_CELLS):
+                continue
+            found = {row[k].upper() for row in cells} - {""}
+            turned = [not side and bool(found & words) for side, words in zip(signed, _BELOW_ZERO, strict=True)]
+            if any(turned) and any(found <= words for words in _SIDE_CELLS):
+                raise _sides(("latitudes", "longitudes"), [name])
 
     @property
     @override
@@ -178,9 +207,13 @@ def _refuse_sides(names: Sequence[str], own: Sequence[str]) -> None:
     stems, texts = "|".join(map(re.escape, map(plain, own))), list(map(plain, names))
     alone = f"{_SIDES}|ns|ew" if {"ns", "ew"} <= set(texts) else _SIDES
     pattern = rf"(?:{stems}){_SIDE_OF}" + ("" if on_the_sky(own) else f"|{alone}")
-    if sides := [repr(name) for name, text in zip(names, texts, strict=True) if re.fullmatch(pattern, text)]:
-        raise ValueError(
-            f"{' and '.join(map(repr, own))} stand beside {' and '.join(sides)}, which may say on which side of zero a "
-            "number is, and is not read. Expected numbers below zero in the south and in the west: write them so, and "
-            "remove it. If they are so, say which columns to read with --data.columns='{lat: NAME, lon: NAME}'."
-        )
+    if sides := [name for name, text in zip(names, texts, strict=True) if re.fullmatch(pattern, text)]:
+        raise _sides([*map(repr, own)], sides)
+
+
+def _sides(own: Sequence[str], sides: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"{' and '.join(own)} stand beside {' and '.join(map(repr, sides))}, which may say on which side of "
+        "zero a number is, and is not read. Expected numbers below zero in the south and in the west: write them so, "
+        "and remove it. If they are so, say which columns to read with --data.columns='{lat: NAME, lon: NAME}'."
+    )

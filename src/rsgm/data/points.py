@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +17,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from typing_extensions import override
 
-from rsgm.data.angles import Angles, no_angles
+from rsgm.data.angles import NO_ANGLES, Angles, no_angles, refuse_times
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import CoordinateFactor, Factor, NumberFactor
 from rsgm.data.names import Choice, Column, Named, Wanted, plain
 from rsgm.data.places import PlaceFactor, Places, like_hours, on_the_sky
 from rsgm.data.reading import ReadData, Reading
-from rsgm.data.rotations import EULER, Matrices, Quaternions, Rotations, RotationVectors
+from rsgm.data.rotations import EULER, Matrices, Quaternions, Rotations, RotationVectors, like_axes
 from rsgm.data.so3 import RotationFactor
 from rsgm.data.splits import Split
 from rsgm.data.tables import like_radians
@@ -30,6 +31,8 @@ from rsgm.data.torus import AngleFactor
 from rsgm.manifolds import Manifold, SpecialOrthogonal, Sphere, Torus, from_lat_lon
 from rsgm.manifolds.so3 import quaternion_to_matrix, rotation_vector_to_matrix
 
+#: what the scalar part of a quaternion is called
+_SCALAR = re.compile(r"(?:.*_)?(?:w|s|r|re|real|scalar)")
 _OFF = 1e-4  # how far off the manifold points may be, as for `log_prob`
 
 
@@ -151,9 +154,15 @@ class PointsData(ReadData):
 
     @classmethod
     def from_angles(cls, degrees: ArrayLike | Tensor, **arguments: Any) -> PointsData:
-        """Points of a torus of n circles, from angles (N, n) in degrees; the 360 that stands for none is refused."""
+        """Points of a torus of n circles, from angles (N, n) in degrees; the 360 that stands for none is refused.
+
+        Columns of a DataFrame that `TorusData` leaves out by their names, such as ``resid``, are left out.
+        """
+        names = _names(degrees)
+        if choice := _find(Angles({}, (), None, NO_ANGLES), names):
+            names = [names[k] for k in choice.places]
+            degrees = np.asarray(degrees)[:, choice.places]
         x = _table(degrees, "angles")
-        _find(Angles({}, tuple(_names(degrees)), None, frozenset()), _names(degrees))
         _refuse((x.abs() > 360).any(1), x, "angles", "[-360, 360], degrees")
         if faults := no_angles(180.0, x.numpy()):
             k = min(faults)
@@ -162,6 +171,8 @@ class PointsData(ReadData):
                 "angles of a column from -180 to 180 or from 0 to 360."
             )
         _warn_of_radians(x)
+        if choice:
+            refuse_times("PointsData", names, x.numpy())
         torus, names = Torus(x.shape[1]), tuple(f"angle{k}" for k in range(x.shape[1]))
         return cls(torus, torus.from_angles(x.deg2rad()), **arguments)._given_as(
             AngleFactor(names=names, from_zero=(False,) * len(names))
@@ -173,11 +184,17 @@ class PointsData(ReadData):
 
         The columns of a DataFrame that are called as those of `RotationData` are taken by their names, in any order.
         """
-        q = _table(_by_name(wxyz, Quaternions.roles, Rotations({})), "quaternions", 4)
+        found, names = _by_name(wxyz, Quaternions.roles, Rotations({})), _names(wxyz)
+        if found is wxyz and any(map(_SCALAR.fullmatch, map(plain, names[1:]))):
+            raise ValueError(
+                f"PointsData: the columns {', '.join(names)} seem to have the scalar part behind. Expected it first, "
+                "or columns called qw, qx, qy and qz in any order: rename them."
+            )
+        q = _table(found, "quaternions", 4)
         _refuse((q.norm(dim=1) - 1).abs() > 0.01, q, "quaternions", "the length 1")
-        names = Quaternions.roles
+        roles = Quaternions.roles
         data = cls(SpecialOrthogonal(), quaternion_to_matrix(q), **arguments)
-        return data._given_as(RotationFactor(names=names, roles=names))
+        return data._given_as(RotationFactor(names=roles, roles=roles))
 
     @classmethod
     def from_rotation_vectors(cls, radians: ArrayLike | Tensor, **arguments: Any) -> PointsData:
@@ -187,6 +204,12 @@ class PointsData(ReadData):
         """
         v = _table(_by_name(radians, RotationVectors.roles, Rotations({})), "rotation vectors", 3)
         _refuse(v.norm(dim=1) > 2.001 * math.pi, v, "rotation vectors", "a length of at most a turn, radians")
+        if like_axes(v.norm(dim=1).numpy()):
+            warnings.warn(
+                "PointsData: all rotation vectors have length 1, one radian. Expected axes times their angles; these "
+                "may be the axes alone.",
+                stacklevel=2,
+            )
         names = RotationVectors.roles
         data = cls(SpecialOrthogonal(), rotation_vector_to_matrix(v), **arguments)
         return data._given_as(RotationFactor(names=names, roles=names))

@@ -115,8 +115,14 @@ class RotationVectors(Layout):
         return tuple(Column(role, role, self._unit) for role in self.roles)
 
     def faults(self, values: Floats) -> dict[int, str]:
-        """Longer than a turn."""
+        """Longer than a turn; or all of length 1, which axes are whose angle stands in a column of its own."""
         turn, lengths = 2 * half_turn(self._unit), np.linalg.norm(values, axis=1)
+        if self.unit is None and like_axes(lengths):
+            return dict.fromkeys(
+                range(len(lengths)),
+                "a rotation vector of length 1, as all are: an axis? Multiply each by its angle; --data.unit=radians "
+                "reads them as they are",
+            )
         other = "radians" if self._unit == "degrees" else "degrees"
         wrong = np.flatnonzero(lengths > turn * 1.001)
         return {
@@ -136,6 +142,11 @@ class RotationVectors(Layout):
     @property
     def _unit(self) -> Unit:
         return self.unit or "radians"
+
+
+def like_axes(lengths: Floats) -> bool:
+    """Whether vectors of these lengths (N,) look like axes of rotations, without their angles."""
+    return bool(len(lengths) >= 10 and np.abs(lengths - 1).max() <= _TOLERANCE)
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,12 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from rsgm.data.missing import SUMS, WORDS
 from rsgm.data.names import Choice, Column, Floats, Wanted, places_of
 from rsgm.data.text import TextRows, is_number, read_rows, refuse_thousands, shown
 
 #: bad lines that an error quotes
 SHOWN = 5
-#: cells that stand for a value that is missing
-_MISSING = frozenset(
-    ("", "-", "--", ".", "?", "#n/a", "<na>", "missing", "n.a.", "n.d.", "n/a", "na", "nan", "nat", "none", "null")
-)
 
 
 class Table(NamedTuple):
@@ -93,12 +90,17 @@ def read_table(
     cells = _with_points([[cells[k] for k in choice.places] for _, cells in rows.rows])
     if cells:
         _check_columns(path, choice, names, cells, wanted)
+    sums = [line for line, found in rows.rows if next(filter(None, found), "").casefold().rstrip(":") in SUMS]
+    # at the end; elsewhere it is a name, as of a total eclipse
+    sums = sums if sums == [line for line, _ in rows.rows[-len(sums) :]] and 0 < len(sums) <= SHOWN else []
     good, bad, outside = [], list(rows.bad), []
     for (line, found), own in zip(rows.rows, cells, strict=True):
         try:
             numbers = _parse(own, choice.columns)
+            if line in sums:
+                raise ValueError(f"{next(filter(None, found))!r} seems to sum up the rows above")
             for name in beside:
-                if found[others[name]].casefold() in _MISSING:
+                if found[others[name]].casefold() in WORDS:
                     raise ValueError(f"no {name}, found {found[others[name]]!r}")
             good.append((line, numbers, found))
         except ValueError as error:

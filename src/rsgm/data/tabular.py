@@ -18,6 +18,7 @@ from typing_extensions import override
 from rsgm.data.base import ManifoldData, Rows
 from rsgm.data.covariates import Covariates
 from rsgm.data.factors import Combined, Factor, NumberFactor
+from rsgm.data.missing import no_values
 from rsgm.data.names import Names, Unit, places_of
 from rsgm.data.places import PlaceFactor
 from rsgm.data.reading import ReadData, Reading
@@ -25,6 +26,7 @@ from rsgm.data.sources import Found, locate
 from rsgm.data.splits import PARTS, split_rows
 from rsgm.data.tables import SHOWN, Table, listed, read_table
 from rsgm.data.text import is_number, number, refuse_thousands
+from rsgm.data.times import times_of
 from rsgm.description import build, describe
 from rsgm.manifolds import Manifold
 from rsgm.manifolds.places import label_places
@@ -194,13 +196,17 @@ class Tabular(ReadData, ABC):
     def weights(self) -> Tensor | None:
         if self.weight is None:
             return None
+        correct = "correct the line, or choose another column with --data.weight."
         for k, cell in enumerate(self.rows.beside[self.weight]):
             if not is_number(cell) or not 0 <= number(cell) < np.inf:
                 raise ValueError(
                     f"{self._where(k)}: {self.weight} {cell} is no weight. Expected a number that is not negative: "
-                    "correct the line, or choose another column with --data.weight."
+                    f"{correct}"
                 )
-        return torch.tensor(list(map(number, self.rows.beside[self.weight])), dtype=torch.float64)
+        values = np.array(list(map(number, self.rows.beside[self.weight])))
+        for k, fault in no_values(self.weight, values).items():
+            raise ValueError(f"{self._where(k)}: {fault}. Expected a weight: {correct}")
+        return torch.from_numpy(values)
 
     @override
     def read_rows(self, path: str | Path, skip_bad: bool = False) -> Rows:
@@ -210,16 +216,7 @@ class Tabular(ReadData, ABC):
         table = self._read_further(
             Path(path).expanduser(), reading, self.context_names, header=header, skip_bad=skip_bad
         )
-        context, covariates = None, reading.covariates
-        if covariates is not None:
-            if faults := covariates.faults(table.beside):
-                lines = listed([f"line {table.lines[k]}: {fault}" for k, fault in faults.items()])
-                told = f"{path}: {len(faults)} of {len(table.lines)} rows have no context that training knows"
-                if not (skip_bad and len(faults) < len(table.lines)):
-                    raise ValueError(f"{told}:{lines}\nCorrect these lines, or leave them out (--score: --skip_bad).")
-                warnings.warn(f"{told}, and are left out:{lines}", stacklevel=2)
-                table = table.without(faults)
-            context = covariates.encode(table.beside)
+        context = None if reading.covariates is None else reading.covariates.encode(table.beside)
         return Rows(table.header or reading.header, table.cells, reading.points(table.values), context)
 
     # ---- splits
@@ -235,7 +232,9 @@ class Tabular(ReadData, ABC):
         if self.split == "group":
             return torch.from_numpy(np.unique(self.rows.beside[self.group], return_inverse=True)[1])
         if self.split == "time":
-            return torch.from_numpy(np.unique(self._times(), return_inverse=True)[1])
+            return torch.from_numpy(
+                np.unique(times_of(self.time, self.rows.beside[self.time], self._where), return_inverse=True)[1]
+            )
         return super().groups(locations)
 
     @override
@@ -285,28 +284,6 @@ class Tabular(ReadData, ABC):
             parts = split_rows(self.groups(self._places)[own], sizes, generator, names)
             rows |= {name: own[part] for name, part in zip(names, parts, strict=True)}
         return [rows[name] for name in PARTS]
-
-    def _times(self) -> np.ndarray:
-        cells = self.rows.beside[self.time]
-        if all(cell.isdecimal() for cell in cells):  # nanoseconds since 1970 are more than floating point tells apart
-            return np.array(list(map(int, cells)), dtype=object)
-        if all(map(is_number, cells)):
-            return np.array(list(map(number, cells)))
-        times = []
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*timezone")  # an offset is reckoned with, as it should be
-            for k, cell in enumerate(cells):
-                try:
-                    # of microseconds, which reach beyond all years; words such as "now" are none
-                    times.append(np.datetime64(cell.removesuffix("Z") if cell[:1] in "+-0123456789" else "", "us"))
-                except ValueError:
-                    times.append(np.datetime64("NaT"))
-                if np.isnat(times[-1]):
-                    raise ValueError(
-                        f"{self._where(k)}: {self.time} {cell!r} is no time. Expected numbers in all rows, or dates "
-                        "such as 2024-01-31 and 2024-01-31T12:00:00."
-                    )
-        return np.array(times)
 
     def _where(self, row: int) -> str:
         """The file and the line of a row."""
@@ -384,13 +361,6 @@ class Tabular(ReadData, ABC):
         table = self._read(path, factors, *self._beside, self.names_without_header())
         if self.file.rows not in (None, len(table.values)):
             raise ValueError(f"{path}: found {len(table.values)} rows, expected {self.file.rows}.")
-        # of named sets there are copies with other names
-        names = tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
-        learned, start = [], 0
-        for factor, width in zip(factors, table.widths, strict=True):
-            own = slice(start, start + width)
-            learned.append(factor.learn(path, table.columns[own], names[own], table.values[:, own]))
-            start += width
         covariates = None
         if self.context_names:
             place = PlaceFactor(unit=self.unit)
@@ -398,22 +368,40 @@ class Tabular(ReadData, ABC):
                 covariates = Covariates.learn(self.context_names, self.categories or (), table.beside, place)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
+            table = _with_contexts(table, covariates, self.skip_bad)
+            own = [table.header[k] for name in self.context_names for k in places_of(table.header, name)]
+            if both := set(own) & set(table.names):
+                raise ValueError(
+                    f"{path}: {', '.join(sorted(both))} cannot be of the point and its context. Choose one."
+                )
+        # of named sets there are copies with other names
+        names = tuple(column.role for column in table.columns) if self.file.rows is not None else table.names
+        learned, start = [], 0
+        for factor, width in zip(factors, table.widths, strict=True):
+            own = slice(start, start + width)
+            learned.append(factor.learn(path, table.columns[own], names[own], table.values[:, own]))
+            start += width
         reading = Reading(learned, covariates)
         return table._replace(values=reading.normal(table.values)), reading
 
-    def _read_further(self, path: Path, known: Reading, *beside: Sequence[str], **options: Any) -> Table:
+    def _read_further(
+        self, path: Path, known: Reading, *beside: Sequence[str], skip_bad: bool | None = None, **options: Any
+    ) -> Table:
         """A file that is read as another was, with a warning where its unit seems to be another."""
-        table = self._read(path, known.factors, *beside, **options)
+        skip_bad = self.skip_bad if skip_bad is None else skip_bad
+        table = self._read(path, known.factors, *beside, skip_bad=skip_bad, **options)
+        if known.covariates is not None:
+            table = _with_contexts(table, known.covariates, skip_bad)
         ends = np.cumsum(table.widths)
         parts = [
             factor.as_own(table.columns[end - own.shape[1] : end], own)
             for factor, own, end in zip(known.factors, np.split(table.values, ends[:-1], 1), ends, strict=True)
         ]
         for factor, values in zip(known.factors, parts, strict=True):
-            if factor.in_radians(values):
+            if unit := factor.looks_like(values):
                 warnings.warn(
                     f"{path}: all numbers of {', '.join(factor.header)} are in [{values.min():.4g}, "
-                    f"{values.max():.4g}], which look like radians; they are read as degrees, as in training.",
+                    f"{values.max():.4g}], which look like {unit}; they are read as degrees, as in training.",
                     stacklevel=3,
                 )
         return table._replace(values=np.concatenate(parts, 1))
@@ -428,7 +416,7 @@ class Tabular(ReadData, ABC):
         skip_bad: bool | None = None,
     ) -> Table:
         wanted = [factor.wanted for factor in factors]
-        return read_table(
+        table = read_table(
             path,
             wanted[0] if len(wanted) == 1 else Combined({}, tuple(wanted)),
             beside,
@@ -437,6 +425,12 @@ class Tabular(ReadData, ABC):
             self.skip_rows,
             self.skip_bad if skip_bad is None else skip_bad,
         )
+        for factor, own in zip(factors, np.split(table.values, np.cumsum(table.widths)[:-1], 1), strict=True):
+            try:
+                factor.refuse_beside(own, table.header or (), table.cells)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+        return table
 
 
 @dataclass(eq=False, repr=False)
@@ -479,6 +473,22 @@ class TableData(Tabular):
     @override
     def factors_in_file(self) -> Sequence[Factor]:
         return self.factors or ()
+
+
+def _with_contexts(table: Table, covariates: Covariates, skip_bad: bool) -> Table:
+    """A table whose rows have contexts that can be read; the others are named by line, or left out."""
+    faults = covariates.faults(table.beside) or covariates.missing(table.beside)
+    if not faults:
+        return table
+    lines = [f"line {table.lines[k]}: {fault}" for k, fault in faults.items()]
+    told = f"{table.path}: {len(faults)} of {len(table.lines)} rows have a bad context"
+    if not skip_bad or len(faults) == len(table.lines):
+        raise ValueError(
+            f"{told}:{listed(lines)}\nCorrect these lines, or leave them out with --data.skip_bad=true (--score: "
+            "--skip_bad)."
+        )
+    warnings.warn(f"{told} and are left out:{listed(lines)}", stacklevel=2)
+    return _with_contexts(table.without(faults)._replace(skipped=(*table.skipped, *lines)), covariates, skip_bad)
 
 
 def read_points(data: ManifoldData, path: str | Path, *others: str) -> tuple[Tensor, list[Tensor | None]]:

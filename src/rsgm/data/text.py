@@ -27,8 +27,23 @@ _MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_BINARY = {b"PK\x03\x04": "a zip file, or a spreadsheet", b"\x1f\x8b": "a gzip file", b"\x93NUMPY": "a numpy array"}
-_SEPARATORS = (",", "\t", ";", "|", " ")  # the last stands for any white space
+_BINARY = {
+    b"PK\x03\x04": "a zip file, or a spreadsheet",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"PAR1": "a Parquet file",
+    b"\x93NUMPY": "a numpy array",
+    b"%PDF": "a PDF file",
+}
+_TREES = {
+    re.compile(r"\s*<(?:\?xml|!doctype|html|kml|gpx)\b", re.IGNORECASE): "XML or HTML",
+    re.compile(r"\s*(?:\{|\[\s*[{\[])"): "JSON",
+}
+#: the last stands for any white space; of those of equal merit a comma is the decimal one
+_SEPARATORS = (";", "|", ",", "\t", " ")
 _SAMPLE = 200  # lines that decide about the separator, and comments that may name columns
 _COMMENT = re.compile(r"\s*(?:#! FIELDS\b|(?:#|%|//|@)+)")  # of PLUMED and GROMACS too
 _OTHERS = re.compile("[\\0-\x08\x0e-\x1f]")  # characters that no text begins with
@@ -121,7 +136,16 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
     if first is None:
         raise ValueError(f"{path}: line {records[0][0]}: {_OPEN}")
     first = _named_cells(first)
-    words = next(filter(None, (_header(text, separator, len(first), wanted) for _, text in reversed(comments))), None)
+    words, below = None, 0
+    for line, text in reversed(comments):
+        if words := _header(text, separator, len(first), wanted):
+            break
+        cells = _cells(text, separator) or []
+        numbered = cells == [str(k + 1) for k in range(len(first))]
+        if len(cells) == len(first) > 1 and not numbered and [*map(is_number, cells)] == [*map(is_number, first)]:
+            below = line + 1
+    if words and below:
+        raise ValueError(f"{path}: line {below} begins with '#', and is a row or a comment. Write the names above it.")
     default = [str(k) for k in range(len(first))]
     places = wanted.places(len(first))
     if places and all(is_number(first[k]) for k in places) and default[:-1] not in (first[:-1], first[1:]):
@@ -140,7 +164,7 @@ def read_rows(path: Path, wanted: Wanted, skip_rows: int = 0, header: Sequence[s
         below = [(line, cells and cells[1:]) for line, cells in records[1:]]
         return _checked(path, list(header) if len(header) == len(first) - 1 else None, below, len(first) - 1)
     known = list(header) if len(header) == len(first) else None  # by place only as many as there are
-    if first != default and known:
+    if first != default and known and any(map(is_number, first)):  # words alone name something else
         return _checked(path, known, records, len(first))
     if not all(is_number(cell) or not cell for cell in first):
         return _checked(path, first, records[1:], len(first))
@@ -213,7 +237,10 @@ def _decode(path: Path) -> str:
     if found := re.search("\0", text) or _OTHERS.search(text[:8]):
         line, what = text.count("\n", 0, found.start()) + 1, "bytes of zero" if found[0] == "\0" else repr(found[0])
         raise ValueError(f"{path} is not a table of text: line {line} holds {what}. Remove them, or export it as CSV.")
-    return text.replace("\ufeff", "").replace("\u2212", "-")  # a typeset minus
+    text = text.replace("\ufeff", "")
+    if what := next((what for start, what in _TREES.items() if start.match(text)), None):
+        raise ValueError(f"{path} is {what}. Expected a table of text: export it as CSV, with a row for each point.")
+    return text.replace("\u2212", "-")  # a typeset minus
 
 
 @contextlib.contextmanager
@@ -293,7 +320,10 @@ def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] 
     """The names in a comment, which may be parted in another way than the rows below."""
     for candidate in (separator, *_SEPARATORS):
         cells = _named_cells(_cells(text, candidate) or [])
-        if len(cells) == width and not any(map(is_number, cells)) and wanted.named(cells):
+        # parted at the spaces within names, of "lat (deg), lon (deg)" there are four cells
+        if any(cell.startswith(("(", "[")) or cell.endswith((",", ";", "|")) for cell in cells):
+            continue
+        if len(cells) == width and not any(map(is_number, cells)) and wanted.named_above(cells):
             return cells
     return None
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self, override
 
-from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts
+from rsgm.data.angles import NO_ANGLES, Angles, refuse_counts, refuse_times, warn_of_radians
 from rsgm.data.base import ManifoldData
 from rsgm.data.factors import Factor
 from rsgm.data.names import Column, Floats, Names, Unit, from_radians, half_turn, not_named_twice, plain, to_radians
@@ -66,14 +66,17 @@ class AngleFactor(Factor):
     def learn(self, path: Path, columns: Sequence[Column], names: Sequence[str], values: Floats) -> Self:
         if not (self.angles or self.columns):
             refuse_counts(path, names, values)
-        if self.in_radians(values):
-            refuse_radians(path, values)
+        if self.unit is None:
+            if like_radians(values):
+                refuse_radians(path, values)
+            refuse_times(path, names, values)
+            warn_of_radians(path, names, values)
         from_zero = (values.max(0) > half_turn(self.unit)) & (values.min(0) >= 0)
         return replace(self, names=tuple(names), from_zero=tuple(from_zero.tolist()))
 
     @override
-    def in_radians(self, values: Floats) -> bool:
-        return self.unit is None and like_radians(values)
+    def looks_like(self, values: Floats) -> str | None:
+        return "radians" if self.unit is None and like_radians(values) else None
 
     @property
     @override
