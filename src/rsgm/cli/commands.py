@@ -46,6 +46,7 @@ from rsgm.training import (
     Watch,
     fit_in_one_pass,
     quiet,
+    require_same_data,
 )
 
 
@@ -201,7 +202,7 @@ def train(args: list[str] | None = None, command: str = "train.py") -> int:
 def _train(cli: TrainCLI) -> int:
     trainer, run, resume, signals = cli.trainer, cli.run, cli.config.ckpt_path, cli.signals
     if resume is not None:
-        read_checkpoint(resume)
+        require_same_data(read_checkpoint(resume), cli.datamodule)
     if trainer.is_global_zero:
         print(f"Run folder: {run}")
         with mended():
