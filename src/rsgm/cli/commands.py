@@ -46,6 +46,7 @@ from rsgm.training import (
     Watch,
     fit_in_one_pass,
     quiet,
+    require_one_split,
     require_same_data,
 )
 
@@ -261,6 +262,7 @@ def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
 def _fit_in_one_pass(cli: TrainCLI) -> None:
     """Without the trainer's loop, but on its device."""
     data = cli.datamodule
+    require_one_split(cli.law, data)
     law, seed = cli.law.to(cli.trainer.strategy.root_device), cli.config.seed_everything
     weights = data.weights_to_fit()
     spent = fit_in_one_pass(law, data.train.points, data.val.points, weights, seed)

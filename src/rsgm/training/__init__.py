@@ -2,7 +2,7 @@
 
 from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, FinalValidation, LastCheckpoint
 from rsgm.training.figures import DensityFigure, SampleFigure
-from rsgm.training.fit import fit, fit_in_one_pass, quiet
+from rsgm.training.fit import fit, fit_in_one_pass, quiet, require_one_split
 from rsgm.training.learning import ConstantRate, LearningRate, WarmupCosine
 from rsgm.training.module import Training, require_same_data
 from rsgm.training.monitor import Curves, Outlook
@@ -31,5 +31,6 @@ __all__ = [
     "fit",
     "fit_in_one_pass",
     "quiet",
+    "require_one_split",
     "require_same_data",
 ]
