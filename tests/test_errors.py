@@ -100,6 +100,12 @@ ALIAS = "model: &a {init_args: *a}"
 SETTINGS = {
     "no size": (["--data.train_size=null"], 2, "train_size must be an integer of at least 1, found None"),
     "no number": (["--data.law.concentration=null"], 2, "concentration: Expected a <class 'float'>"),
+    "no yes or no": (["--data.conditional=null"], 2, "data.conditional: found null, expected bool; leave it out"),
+    "no yes or no of a model": (
+        ["--model=FlowMatching", "--model.stratified=null"],
+        2,
+        "model.stratified: found null, expected bool; leave it out",
+    ),
     "size of 67 bits": (["--data.train_size=99999999999999999999"], 2, "train_size must be at most 2147483647"),
     "no memory": (["--model.network.hidden=[1000000,1000000]"], 2, "can't allocate memory"),
     "no loss": (["--model.loss=null"], 2, "loss is an object: expected an instance of Loss, found None"),

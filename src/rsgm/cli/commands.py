@@ -25,7 +25,7 @@ from rsgm.cli.configs import by_name
 from rsgm.cli.errors import in_one_line, of_a_state, of_settings
 from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError
-from rsgm.cli.parser import Parser, mended, require_finite
+from rsgm.cli.parser import Parser, mended, require_finite, require_given
 from rsgm.cli.placeholders import fill_in
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
@@ -120,6 +120,7 @@ class TrainCLI(LightningCLI):
         """Make everything that the configuration describes: the data first, which say what the model leaves open."""
         parts = dict(vars(self.config))
         self.datamodule = self.parser.instantiate_classes(Namespace(data=parts.pop("data")))["data"]
+        require_given(self.datamodule, self.config.data.init_args, "data")
         # a data set that is missing or wrong must not leave an empty run folder behind
         with patience("Reading the data …") if runs.is_first() else nullcontext():
             self.datamodule.prepare_data()
@@ -127,6 +128,7 @@ class TrainCLI(LightningCLI):
         fill_in(self.config.model, self.datamodule)
         self.config_init = self.parser.instantiate_classes(Namespace(parts))
         self.config_init["data"], self.law = self.datamodule, self.config_init["model"]
+        require_given(self.law, self.config.model.get("init_args", Namespace()), "model")
         self.model = Training(self.law, **self.config_init["training"]) if self.law.trainable else None
         self.trainer = self.instantiate_trainer()
 

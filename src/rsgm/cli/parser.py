@@ -10,15 +10,17 @@ import argparse
 import importlib
 import os
 import sys
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import _typehints, set_parsing_settings
+from jsonargparse import Namespace, _typehints, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
+from rsgm.annotations import admits, in_words
 from rsgm.cli.explain import UsageError, explain, moved
 
 
@@ -78,6 +80,22 @@ def mended() -> Iterator[None]:
 
 # a dataclass is named by its class like every other part, which a checkpoint needs to build it again
 set_parsing_settings(subclasses_enabled=["is_pure_dataclass"])
+
+
+def require_given(made: object, arguments: Namespace, where: str) -> None:
+    """Raise a UsageError for an argument that is None and may not be, where the constructor did not mind.
+
+    The parser takes null for an argument that is left out; a checkpoint that says null could not be read.
+
+    Arguments:
+        made: a model or data
+        arguments: of which it was made
+        where: its name on the command line
+    """
+    hints = typing.get_type_hints(type(made).__init__)
+    for name, value in vars(arguments).items():
+        if value is None and not admits(hints.get(name, Any), None):
+            raise UsageError(f"{where}.{name}: found null, expected {in_words(hints[name])}; leave it out instead.")
 
 
 def require_finite(file: str | Path) -> None:
