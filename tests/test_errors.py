@@ -213,6 +213,15 @@ def test_other_commands(args, status, words, folder, capsys):
     assert words in line
 
 
+@pytest.mark.parametrize("command", ["train --config=t.csv", "sweep t.csv", "audit --samples=x.csv --config=t.csv"])
+def test_a_table_in_the_place_of_settings_is_not_quoted(command, folder, capsys):
+    (folder / "t.csv").write_text("lat,lon\n" + "1,2\n" * 1000)
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "t.csv: found " in line
+    assert len(line) < 200
+
+
 def test_help_needs_no_torch(capsys):
     """What lists the commands answers at once, and says of each what its own help says."""
     line = "import sys; from rsgm.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"

@@ -25,7 +25,7 @@ from rsgm.cli.configs import by_name
 from rsgm.cli.errors import in_one_line, of_a_state, of_settings
 from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError
-from rsgm.cli.parser import Parser, mended, require_finite, require_given
+from rsgm.cli.parser import Parser, mended, require_given, require_settings
 from rsgm.cli.placeholders import fill_in
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
@@ -71,7 +71,7 @@ class TrainCLI(LightningCLI):
         #: the command that continues this run
         self.again = _to_go_on(command, given)
         for file in self._config_files():
-            require_finite(file)
+            require_settings(file)
         with mended():
             super().__init__(
                 Training,

@@ -98,8 +98,9 @@ def require_given(made: object, arguments: Namespace, where: str) -> None:
             raise UsageError(f"{where}.{name}: found null, expected {in_words(hints[name])}; leave it out instead.")
 
 
-def require_finite(file: str | Path) -> None:
-    """Raise a UsageError where a YAML file holds itself, by an alias: the parser would not come to an end.
+def require_settings(file: str | Path) -> None:
+    """Raise a UsageError for a YAML file that is no names with values, all of which the parser would quote, and for one
+    that holds itself, by an alias: the parser would not come to an end.
 
     A file that is not there, or is no YAML, is left to the parser.
     """
@@ -108,6 +109,8 @@ def require_finite(file: str | Path) -> None:
             root = yaml.compose(text, yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"{file}: found no names with values, expected YAML such as `rsgm configs earth` prints.")
     if _holds_itself(root, ()):
         raise UsageError(f"{file}: found an alias (*name) inside of what it stands for; write out what is meant.")
 
