@@ -127,6 +127,8 @@ def test_samples(answer):
     found = table("samples.csv")
     assert list(found[0]) == ["latitude", "longitude", "depth"]
     assert [row["depth"] for row in found] == ["30"] * 7
+    answer("--samples=1", "--given", "depth=0.001", "--out=shallow.csv")
+    assert table("shallow.csv")[0]["depth"] == "0.001"  # though the model sees fewer digits
     assert len({row["latitude"] for row in found}) == 7
     assert answer("--samples=9", "--out=others.csv") == ["9 samples in others.csv"]
     depths = {row["depth"] for row in table("others.csv")}
@@ -134,6 +136,7 @@ def test_samples(answer):
     assert {float(depth) for depth in depths} <= {float(row.split(",")[3] or "nan") for row in quakes()}
     for given, message in (("depht=3", "found depht=3, expected depth=VALUE"), ("depth=deep", "found 'deep'")):
         assert message in answer("--samples=1", "--given", given, "--out=x.csv")
+    assert "x.npz: found the suffix '.npz', expected .csv." in answer("--samples=1", "--out=x.npz")
 
 
 def test_grid(answer):

@@ -100,6 +100,12 @@ ALIAS = "model: &a {init_args: *a}"
 SETTINGS = {
     "no size": (["--data.train_size=null"], 2, "train_size must be an integer of at least 1, found None"),
     "no number": (["--data.law.concentration=null"], 2, "concentration: Expected a <class 'float'>"),
+    "no yes or no": (["--data.conditional=null"], 2, "data.conditional: found null, expected bool; leave it out"),
+    "no yes or no of a model": (
+        ["--model=FlowMatching", "--model.stratified=null"],
+        2,
+        "model.stratified: found null, expected bool; leave it out",
+    ),
     "size of 67 bits": (["--data.train_size=99999999999999999999"], 2, "train_size must be at most 2147483647"),
     "no memory": (["--model.network.hidden=[1000000,1000000]"], 2, "can't allocate memory"),
     "no loss": (["--model.loss=null"], 2, "loss is an object: expected an instance of Loss, found None"),
@@ -205,6 +211,15 @@ def test_other_commands(args, status, words, folder, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"rsgm {args[0]}: ")
     assert words in line
+
+
+@pytest.mark.parametrize("command", ["train --config=t.csv", "sweep t.csv", "audit --samples=x.csv --config=t.csv"])
+def test_a_table_in_the_place_of_settings_is_not_quoted(command, folder, capsys):
+    (folder / "t.csv").write_text("lat,lon\n" + "1,2\n" * 1000)
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "t.csv: found " in line
+    assert len(line) < 200
 
 
 def test_help_needs_no_torch(capsys):

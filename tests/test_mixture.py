@@ -303,6 +303,33 @@ def test_command_mixes_checkpoints(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines()[-1] == "train.py: No checkpoint at 0.ckpt."
 
 
+def test_parts_of_other_splits_are_refused(tmp_path, monkeypatch, capsys):
+    """Test points of the mixture would have been training points of theirs."""
+    folder = enter(tmp_path, monkeypatch)
+    for name in ("evaluate", "report", "log_result"):
+        monkeypatch.setattr(f"rsgm.cli.commands.{name}", lambda *_: {})
+    text = TINY.replace("RSGM", "KernelDensity").split("    process:")[0] + "data:" + TINY.split("data:")[1]
+    (folder / "kde.yaml").write_text(text)
+    assert run("--data.seed=0", "--seed_everything=1", config="kde.yaml") == 0
+    assert run("--seed_everything=1", config="kde.yaml") == 0
+    one, other = (str(best("kde", version)) for version in range(2))
+    assert run("--model=ModelMixture", f"--model.models=[{one}, {other}]", config="kde.yaml") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "ModelMixture: 1 of 2 models (KernelDensity) were trained on other data" in error
+    assert run("--model=ModelMixture", f"--model.models=[{one}, {one}]", config="kde.yaml") == 0
+
+
+def test_parts_of_other_splits_are_refused_in_memory(tmp_path):
+    """Also of models that were saved; of those that were fitted to all that a program had nobody knows."""
+    splits = [rsgm.PointsData(SPHERE, caps(1, -1), seed=seed) for seed in range(2)]
+    parts = [rsgm.fit(KernelDensity(SPHERE, min_width=0.1), split) for split in splits]
+    parts[1].save(tmp_path / "one.ckpt")
+    for other in (parts[1], rsgm.load(tmp_path / "one.ckpt")):
+        with pytest.raises(ValueError, match=r"1 of 2 models \(KernelDensity\) were trained on other data"):
+            rsgm.fit(ModelMixture([parts[0], other]), splits[0])
+    rsgm.fit(ModelMixture([rsgm.fit(parts[1], caps(1, -1)), parts[0]]), splits[0])
+
+
 # ---- what does not fit
 
 

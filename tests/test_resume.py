@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from rsgm.models import read_checkpoint
+from rsgm.models import CheckpointError, read_checkpoint
 from rsgm.training import Training
 from rsgm.training.callbacks import LastCheckpoint
 from tiny import (
@@ -214,6 +214,35 @@ def test_the_seed_is_the_checkpoints(folder):
     interrupted_run(*STEPS, where="training_step", at=9)
     assert run(*STEPS, "--ckpt_path=last", "--seed_everything=9", "--data.seed=0") == 0
     assert_same_run("tiny")
+
+
+@pytest.mark.parametrize("other", ["--data.seed=1", "--data.train_size=50"])
+def test_no_run_goes_on_with_other_data(other, folder, capsys):
+    """What was trained on would be among the points that are tested."""
+    assert run("--trainer.max_steps=4") == 0
+    held, files = last().read_bytes(), sorted(last().parent.iterdir())
+    for where in ("last", last()):
+        assert run(other, f"--ckpt_path={where}") == 1
+        assert "test points may have been training points: found the fingerprint" in capsys.readouterr().err
+    assert last().read_bytes() == held
+    assert sorted(last().parent.iterdir()) == files
+
+
+def test_no_model_of_one_pass_is_fitted_over_one_of_other_data(folder, capsys):
+    kernels = ["--model=KernelDensity"]
+    assert run(*kernels) == 0
+    held = best().read_bytes()
+    assert run(*kernels, "--data.seed=1", "--ckpt_path=last") == 1
+    assert "test points may have been training points" in capsys.readouterr().err
+    assert best().read_bytes() == held
+
+
+def test_no_trainer_goes_on_with_other_data(folder):
+    """Nor Lightning's own, which asks the module."""
+    assert run("--trainer.max_steps=4") == 0
+    parts = compose("--data.seed=1")
+    with pytest.raises(CheckpointError, match="test points may have been training points"):
+        parts.trainer.fit(parts.model, parts.datamodule, ckpt_path=last(), weights_only=True)
 
 
 def test_time_spent_adds_up(folder):

@@ -386,6 +386,16 @@ def test_header_of_pandas_is_no_point(tmp_path):
     assert len(EarthData(path=put(tmp_path, "0.0,1.0\n" + LAT_LON)).points()) == N + 1
 
 
+def test_lines_in_a_cell_stay_apart(tmp_path):
+    """A cell is as it is, and two numbers in it are not one."""
+    data = EarthData(path=put(tmp_path, "lat,lon\n" + LAT_LON))
+    data.setup()
+    text = 'name,lat,lon\n"one\ntwo",10,20\nplain,30,40\n'
+    assert data.read_rows(put(tmp_path, text, "new.csv")).cells == [["one\ntwo", "10", "20"], ["plain", "30", "40"]]
+    with pytest.raises(ValueError, match="1 of 2 rows are bad:\n  line 2: '1\\\\n2', '20' are not 2 numbers"):
+        data.read_rows(put(tmp_path, text.replace("10", '"1\n2"'), "two.csv"))
+
+
 @pytest.mark.parametrize(
     "text, lines, kept",
     [

@@ -13,7 +13,7 @@ from torch import Tensor
 from rsgm.cli.configs import file_of
 from rsgm.cli.errors import in_one_line, of_settings, require_device
 from rsgm.cli.explain import UsageError
-from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended, require_finite
+from rsgm.cli.parser import Parser, add_loading, import_own, local_path, mended, require_settings
 from rsgm.data import ManifoldData, read_points
 from rsgm.evaluation import Audit, audit, load_data
 from rsgm.files import new_text, require_free
@@ -99,7 +99,7 @@ def _data(name: str | None, args: list[str]) -> ManifoldData | None:
     """Those of a configuration, with what the command line says otherwise."""
     if name is not None:
         file = file_of(name)
-        require_finite(file)
+        require_settings(file)
         configuration = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
         if "data" not in configuration:
             raise UsageError(f"{file}: found no data, expected the configuration of a run.")

@@ -25,7 +25,7 @@ from rsgm.cli.configs import by_name
 from rsgm.cli.errors import in_one_line, of_a_state, of_settings
 from rsgm.cli.events import Events, log_result
 from rsgm.cli.explain import UsageError
-from rsgm.cli.parser import Parser, mended, require_finite
+from rsgm.cli.parser import Parser, mended, require_given, require_settings
 from rsgm.cli.placeholders import fill_in
 from rsgm.data import ManifoldData
 from rsgm.evaluation import evaluate, report
@@ -46,6 +46,8 @@ from rsgm.training import (
     Watch,
     fit_in_one_pass,
     quiet,
+    require_one_split,
+    require_same_data,
 )
 
 
@@ -69,7 +71,7 @@ class TrainCLI(LightningCLI):
         #: the command that continues this run
         self.again = _to_go_on(command, given)
         for file in self._config_files():
-            require_finite(file)
+            require_settings(file)
         with mended():
             super().__init__(
                 Training,
@@ -118,6 +120,7 @@ class TrainCLI(LightningCLI):
         """Make everything that the configuration describes: the data first, which say what the model leaves open."""
         parts = dict(vars(self.config))
         self.datamodule = self.parser.instantiate_classes(Namespace(data=parts.pop("data")))["data"]
+        require_given(self.datamodule, self.config.data.init_args, "data")
         # a data set that is missing or wrong must not leave an empty run folder behind
         with patience("Reading the data …") if runs.is_first() else nullcontext():
             self.datamodule.prepare_data()
@@ -125,6 +128,7 @@ class TrainCLI(LightningCLI):
         fill_in(self.config.model, self.datamodule)
         self.config_init = self.parser.instantiate_classes(Namespace(parts))
         self.config_init["data"], self.law = self.datamodule, self.config_init["model"]
+        require_given(self.law, self.config.model.get("init_args", Namespace()), "model")
         self.model = Training(self.law, **self.config_init["training"]) if self.law.trainable else None
         self.trainer = self.instantiate_trainer()
 
@@ -201,7 +205,7 @@ def train(args: list[str] | None = None, command: str = "train.py") -> int:
 def _train(cli: TrainCLI) -> int:
     trainer, run, resume, signals = cli.trainer, cli.run, cli.config.ckpt_path, cli.signals
     if resume is not None:
-        read_checkpoint(resume)
+        require_same_data(read_checkpoint(resume), cli.datamodule)
     if trainer.is_global_zero:
         print(f"Run folder: {run}")
         with mended():
@@ -260,6 +264,7 @@ def _fit(cli: TrainCLI, signals: Signals, watch: Watch) -> None:
 def _fit_in_one_pass(cli: TrainCLI) -> None:
     """Without the trainer's loop, but on its device."""
     data = cli.datamodule
+    require_one_split(cli.law, data)
     law, seed = cli.law.to(cli.trainer.strategy.root_device), cli.config.seed_everything
     weights = data.weights_to_fit()
     spent = fit_in_one_pass(law, data.train.points, data.val.points, weights, seed)

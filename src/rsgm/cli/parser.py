@@ -10,15 +10,17 @@ import argparse
 import importlib
 import os
 import sys
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import _typehints, set_parsing_settings
+from jsonargparse import Namespace, _typehints, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
+from rsgm.annotations import admits, in_words
 from rsgm.cli.explain import UsageError, explain, moved
 
 
@@ -80,8 +82,25 @@ def mended() -> Iterator[None]:
 set_parsing_settings(subclasses_enabled=["is_pure_dataclass"])
 
 
-def require_finite(file: str | Path) -> None:
-    """Raise a UsageError where a YAML file holds itself, by an alias: the parser would not come to an end.
+def require_given(made: object, arguments: Namespace, where: str) -> None:
+    """Raise a UsageError for an argument that is None and may not be, where the constructor did not mind.
+
+    The parser takes null for an argument that is left out; a checkpoint that says null could not be read.
+
+    Arguments:
+        made: a model or data
+        arguments: of which it was made
+        where: its name on the command line
+    """
+    hints = typing.get_type_hints(type(made).__init__)
+    for name, value in vars(arguments).items():
+        if value is None and not admits(hints.get(name, Any), None):
+            raise UsageError(f"{where}.{name}: found null, expected {in_words(hints[name])}; leave it out instead.")
+
+
+def require_settings(file: str | Path) -> None:
+    """Raise a UsageError for a YAML file that is no names with values, all of which the parser would quote, and for one
+    that holds itself, by an alias: the parser would not come to an end.
 
     A file that is not there, or is no YAML, is left to the parser.
     """
@@ -90,6 +109,8 @@ def require_finite(file: str | Path) -> None:
             root = yaml.compose(text, yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"{file}: found no names with values, expected YAML such as `rsgm configs earth` prints.")
     if _holds_itself(root, ()):
         raise UsageError(f"{file}: found an alias (*name) inside of what it stands for; write out what is meant.")
 

@@ -295,7 +295,7 @@ def _records(lines: list[str], start: int, separator: str) -> Iterator[tuple[int
     while k < len(lines):
         cells, taken = _cells(lines[k], separator), 1
         if cells is None:
-            rest = (_plain(lines[j], separator) for j in range(k, len(lines)))
+            rest = (f"{_plain(lines[j], separator)}\n" for j in range(k, len(lines)))
             cells, taken = _quoted(rest, separator)
             if cells is None or _swallows(lines[k : k + taken], separator, width):
                 # a quote in tabbed text is often just a letter
@@ -329,7 +329,8 @@ def _header(text: str, separator: str, width: int, wanted: Wanted) -> list[str] 
 
 
 def _named_cells(cells: list[str]) -> list[str]:
-    """Without empty ones at the end, as separators at the end of the lines leave them."""
+    """Of one line each, and without empty ones at the end, as separators at the end of the lines leave them."""
+    cells = [cell.replace("\n", "") for cell in cells]
     return cells[: max((k + 1 for k, cell in enumerate(cells) if cell), default=0)]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsgm.data import ManifoldData, Rows
 from rsgm.data.text import as_text
-from rsgm.evaluation.figures import contexts_like
+from rsgm.evaluation.figures import contexts_in_turn, contexts_like
 from rsgm.evaluation.own_draws import tail_probability
 from rsgm.metrics import density_ranks
 from rsgm.models import GenerativeModel
@@ -85,13 +85,14 @@ def draw_rows(
     context = data.train.context
     if given:
         context = data.encode_context({name: [value] for name, value in given.items()})
-    context = contexts_like(model, data.train._replace(context=context), n)
-    points = model.sample(n, context, seed).double().cpu()
+    given_rows = data.train._replace(context=context)
+    points = model.sample(n, contexts_like(model, given_rows, n), seed).double().cpu()
     columns, known = data.to_units(points).T.tolist(), data.to_units(data.train.points)
     rows = list(zip(*map(as_text, columns, known.std(0).tolist()), strict=True))
     if context is None or not data.context_names:
         return Columns(data.header, rows)
-    known = data.decode_context(context.double().cpu())
+    # with the digits that the model did not see
+    known = data.decode_context(contexts_in_turn(given_rows, n).double())
     return Columns([*data.header, *data.context_names], [[*row, *more] for row, more in zip(rows, known, strict=True)])
 
 

@@ -77,6 +77,8 @@ class GenerativeModel(nn.Module, ABC):
         super().__init__()
         self.manifold = require_manifold(manifold, type(self).__name__)
         self._description: dict[str, Any] | None = None
+        #: of the data that it was trained on, with their parts; None where nobody knows
+        self.fingerprint: str | None = None
 
     # what a subclass says
 
@@ -403,4 +405,5 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> GenerativeMode
         if name in weights:
             value.data = value.data.to(weights[name].dtype)
     model.load_state_dict(weights)
+    model.fingerprint = checkpoint["rsgm"].get("fingerprint")
     return model.to(device).eval()

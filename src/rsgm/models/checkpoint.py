@@ -48,7 +48,8 @@ def record(model: GenerativeModel, **more: Any) -> dict[str, Any]:
         more: of its training: ``seed``, ``training`` (cost), ``validation`` (numbers by name, such as ``nll``),
             and what `rsgm.data.ManifoldData.record` says of its data
     """
-    return {"format": FORMAT, "version": version("rsgm"), "model": model.description, **more}
+    about = {"format": FORMAT, "version": version("rsgm"), "model": model.description}
+    return {**about, "fingerprint": model.fingerprint, **more}
 
 
 def write_checkpoint(model: GenerativeModel, path: str | Path, **more: Any) -> None:

@@ -30,7 +30,7 @@ class ModelMixture(GenerativeModel):
     the models that are given may be trained further, and the mixture stays as it is.
 
     The parts must not have seen the validation and test points: with the command, give the runs one split,
-    ``--data.seed=0``, and each its own ``--seed_everything``. Then
+    ``--data.seed=0``, and each its own ``--seed_everything``; checkpoints that say otherwise are refused. Then
 
     ``python train.py --config configs/earth_kde.yaml --data.seed=0 --model=ModelMixture
     --model.models='[runs/a/version_0/best.ckpt, runs/b/version_0/best.ckpt]'``

@@ -277,7 +277,7 @@ def _list(value: Any) -> list[Any]:
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise SweepError(f"{where}: found {value!r}, expected keys with values.")
+        raise SweepError(f"{where}: found {value!r:.60}, expected keys with values.")
     return value
 
 

@@ -2,9 +2,9 @@
 
 from rsgm.training.callbacks import EMA, AtomicCheckpointIO, Cost, FinalValidation, LastCheckpoint
 from rsgm.training.figures import DensityFigure, SampleFigure
-from rsgm.training.fit import fit, fit_in_one_pass, quiet
+from rsgm.training.fit import fit, fit_in_one_pass, quiet, require_one_split
 from rsgm.training.learning import ConstantRate, LearningRate, WarmupCosine
-from rsgm.training.module import Training
+from rsgm.training.module import Training, require_same_data
 from rsgm.training.monitor import Curves, Outlook
 from rsgm.training.processes import ProcessLost, Watch
 from rsgm.training.signals import Interruption, Signals, Stopped
@@ -31,4 +31,6 @@ __all__ = [
     "fit",
     "fit_in_one_pass",
     "quiet",
+    "require_one_split",
+    "require_same_data",
 ]

@@ -99,7 +99,8 @@ def fit(
 
     Raises:
         TypeError: for what is not a model
-        ValueError: for points that are not on the manifold (see `rsgm.PointsData`), and a batch of none
+        ValueError: for points that are not on the manifold (see `rsgm.PointsData`), a batch of none, and parts of a
+            mixture that were trained on another split
 
     Example:
         >>> import rsgm
@@ -118,16 +119,17 @@ def fit(
     if context is not None and not model.trainable:
         raise ValueError(f"fit: {type(model).__name__} knows no context; leave it out, or fit one model for each.")
     given = None if loaded else PointsData.of(model.manifold, points, context, weights=weights)
-    if not model.trainable:
-        fit_in_one_pass(model, *(_parts(points) if given is None else _held_out(given, seed)), seed)
-        return model.eval()
-    training = Training(model, optimizer or partial(Adam, lr=1e-3, fused=True), learning_rate, averaging)
-    training.seed = seed
-    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, **trainer}
-    with quiet(), torch.random.fork_rng():
-        loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
-        training.train()  # a model that was loaded or fitted before is in evaluation mode
-        loop.fit(training, points if given is None else _stream(given, batch_size, steps, seed))
+    if model.trainable:
+        training = Training(model, optimizer or partial(Adam, lr=1e-3, fused=True), learning_rate, averaging)
+        training.seed = seed
+        options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, **trainer}
+        with quiet(), torch.random.fork_rng():
+            loop = Trainer(max_steps=steps, num_sanity_val_steps=0, **options)
+            training.train()  # a model that was loaded or fitted before is in evaluation mode
+            loop.fit(training, points if given is None else _stream(given, batch_size, steps, seed))
+    else:
+        fit_in_one_pass(model, *(_parts(model, points) if given is None else _held_out(given, seed)), seed)
+    model.fingerprint = points.fingerprint if isinstance(points, ManifoldData) else None
     return model.eval()
 
 
@@ -143,12 +145,26 @@ def fit_in_one_pass(
     return {**spent, "steps": 0, "points": len(train)}
 
 
-def _parts(data: LightningDataModule) -> tuple[Tensor, Tensor, Weights | None]:
+def require_one_split(model: GenerativeModel, data: ManifoldData) -> None:
+    """Raise a ValueError where the parts of a mixture were trained on other data, or on the same in other parts."""
+    parts = [part for _, part in model.parts() if part is not model]
+    others = [part for part in parts if part.fingerprint not in (None, data.fingerprint)]
+    if others:
+        names = ", ".join(type(part).__name__ for part in others)
+        raise ValueError(
+            f"{type(model).__name__}: {len(others)} of {len(parts)} models ({names}) were trained on other data, or on "
+            "other parts of them, so that test points of the mixture may have been training points. Give all runs one "
+            "file, split and seed of the split: --data.seed=0, beside the --seed_everything of each."
+        )
+
+
+def _parts(model: GenerativeModel, data: LightningDataModule) -> tuple[Tensor, Tensor, Weights | None]:
     """Training and validation points of a data module, and their weights."""
     if not isinstance(data, ManifoldData):
         raise ValueError(f"fit: a model that is fitted in one pass needs a ManifoldData, found {type(data).__name__}.")
     data.prepare_data()
     data.setup()
+    require_one_split(model, data)
     return data.train.points, data.val.points, data.weights_to_fit()
 
 

@@ -243,7 +243,7 @@ class Training(LightningModule):
 
         Raises:
             CheckpointError: for weights of another model, or of another version of this one, and where training is to
-                go on, for one that does not say from where
+                go on, for one that does not say from where, and for other data
         """
         with written_by(checkpoint, "The checkpoint"):
             require_weights(self.model, weights_in(checkpoint))
@@ -251,6 +251,8 @@ class Training(LightningModule):
                 _require_state(checkpoint)
                 self._goes_on_at = checkpoint["global_step"]
                 self._validation = checkpoint["rsgm"].get("validation")
+        if self._goes_on_at is not None and isinstance(self.trainer.datamodule, ManifoldData):
+            require_same_data(checkpoint, self.trainer.datamodule)
         self.seed = checkpoint["rsgm"].get("seed")
 
     def _log_likelihood(self, part: str, batch: Batch) -> None:
@@ -289,6 +291,19 @@ def unpack(batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
         return (*batch, None, None)[:3]
     found = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, Sequence) else "")
     raise ValueError(f"expected a batch of points, or of points and their context, found {found}; weights are third.")
+
+
+def require_same_data(checkpoint: dict[str, Any], data: ManifoldData) -> None:
+    """Raise a CheckpointError where a run would go on with other data or in other parts: its test points would be
+    among those that were trained on."""
+    expected = checkpoint["rsgm"].get("fingerprint")
+    if expected not in (None, data.fingerprint):
+        raise CheckpointError(
+            "The data, or their parts, are not those that the checkpoint was trained on, so that test points may have "
+            f"been training points: found the fingerprint {data.fingerprint}, expected {expected}. Go on with the "
+            "file, split and seed of then (--data.seed is that of --seed_everything unless it is given), or start "
+            "without the checkpoint; rsgm.fit(rsgm.load(FILE), points) goes on with any points."
+        )
 
 
 def _require_state(checkpoint: dict[str, Any]) -> None:
