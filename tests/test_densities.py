@@ -162,6 +162,11 @@ def test_entropy_of_one_normal_law(dim):
     assert law.entropy().item() == pytest.approx(dim / 2 * NORMAL + dim * math.log(0.7), abs=1e-9)
 
 
+def test_entropy_of_a_batch_of_equal_laws():
+    expected = GaussianMixture().entropy()
+    assert torch.equal(GaussianMixture().expand((2, 3)).entropy(), expected.expand(2, 3))
+
+
 def test_entropy_needs_a_lattice():
     with pytest.raises(NotImplementedError, match="4 dimensions has too many points"):
         GaussianMixture([[0.0] * 4], 1.0, None).entropy()

@@ -189,6 +189,18 @@ def test_checks_can_be_turned_off(law):
 
 
 @every_law
+def test_the_gradient_is_the_slope_along_geodesics(make):
+    law, h = make(), 1e-5
+    manifold, x = law.manifold, law.draw(5, generator_from("x")).double()
+    v = manifold.random_tangent(x, generator_from("v"))
+    y = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(law.log_prob(y).sum(), y)
+    slope = manifold.inner(x, v, manifold.egrad2rgrad(x, gradient.double()))
+    ahead, behind = (law.log_prob(manifold.expmap(x, sign * h * v)) for sign in (1, -1))
+    torch.testing.assert_close(slope, (ahead - behind) / (2 * h), rtol=1e-4, atol=1e-4)
+
+
+@every_law
 def test_expand(make):
     law = make()
     large = law.expand((4, *law.batch_shape))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import rsgm
 from helpers import learned, quiet_trainer
-from rsgm import RSGM, Euclidean, KernelDensity, LawData, PointsData, Sphere, Training
+from rsgm import RSGM, Euclidean, KernelDensity, LawData, NeuralKernelDensity, PointsData, Sphere, Training
 from rsgm.models import CheckpointError, NonFiniteLossError, read_checkpoint
 from rsgm.networks import MLP
 from rsgm.processes import VarianceExploding
@@ -99,6 +99,38 @@ def test_a_batch_of_another_form_is_named(tmp_path):
     loader = DataLoader([{"x": point} for point in points()], batch_size=16)
     with pytest.raises(ValueError, match="expected a batch of points, or of points and their context, found dict"):
         quiet_trainer(tmp_path, max_steps=1).fit(Training(small()), loader)
+
+
+def weighted(x: torch.Tensor, weight: torch.Tensor, batch_size: int) -> DataLoader:
+    """Points without a context, in their order, and what they count."""
+    parts = zip(x.split(batch_size), weight.split(batch_size), strict=True)
+    return DataLoader([(some, None, count) for some, count in parts], batch_size=None)
+
+
+def test_the_weights_of_a_loader_are_of_any_scale(tmp_path):
+    model, x, weight = small().eval(), points(20), torch.arange(20.0) * (torch.arange(20) >= 5)
+    (found,) = quiet_trainer(tmp_path).test(Training(model), weighted(x, weight, 5), verbose=False)
+    expected = -float(model.log_prob(x) @ weight.double() / weight.sum())
+    assert found["test/nll"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_sees_the_points_of_a_batch_as_often_as_they_count(tmp_path):
+    """A loss that compares a point with others of its batch knows no weights."""
+    model, x, seen = small(), points(), []
+    weight = torch.where(torch.arange(64) % 32 < 24, 0.0, torch.where(torch.arange(64) % 32 < 28, 3.0, 1.0))
+    inner = model.objective
+    model.objective = lambda score, x0, context: seen.append(x0) or inner(score, x0, context)
+    quiet_trainer(tmp_path, max_steps=40).fit(Training(model), weighted(x, weight, 32))
+    shares = (torch.cat(seen)[:, None] == x).all(-1).double().mean(0)
+    torch.testing.assert_close(shares, weight.double() / weight.sum(), rtol=0, atol=0.02)
+
+
+def test_a_model_that_keeps_the_points_of_a_loader_keeps_their_weights(tmp_path):
+    model, x = NeuralKernelDensity(Sphere(2), min_width=0.05), points()
+    quiet_trainer(tmp_path, max_steps=1).fit(Training(model), weighted(x, torch.arange(64.0) % 2, 32))
+    assert len(model.centres) == 32
+    with pytest.raises(ValueError, match="all weights are zero, expected some above zero"):
+        quiet_trainer(tmp_path, max_steps=1).fit(Training(small()), weighted(x, torch.zeros(64), 32))
 
 
 def test_a_checkpoint_of_a_trainer_is_one_of_ours(tmp_path):

@@ -9,7 +9,6 @@ from rsgm.distributions.combined import fit_weights
 from rsgm.manifolds import Product, Sphere, Torus
 from rsgm.metrics import summary
 from rsgm.models import AdaptiveKernelDensity, KentMixture, KernelDensity, ModelMixture, NeuralKernelDensity
-from rsgm.training.module import mean
 
 N, VAL = 60, 20
 MODELS = [
@@ -85,8 +84,3 @@ def test_means_and_their_errors():
     rows = summary(repeated(values, counts), repeated(places, counts))
     for key in ("mean", "standard_error", "median", "places"):
         assert weighted[key] == pytest.approx(rows[key], rel=1e-12)
-
-
-def test_the_loss_of_a_weighted_batch():
-    values, counts = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 3.0])
-    assert mean(values, counts) == mean(repeated(values, counts), None) == 4.0

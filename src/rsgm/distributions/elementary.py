@@ -39,7 +39,9 @@ class Uniform(ManifoldDistribution):
     @override
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._point(value)
-        return value.new_full(value.shape[: value.dim() - len(self.event_shape)], -self.manifold.log_volume)
+        # a function of the value, whose gradient is zero
+        nothing = 0 * value.flatten(value.dim() - len(self.event_shape)).sum(-1)
+        return nothing - self.manifold.log_volume
 
     @override
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -80,8 +80,7 @@ class SmoothedLaw(EuclideanLaw, ABC):
             ``(*batch,)``, nats, float64
         """
         value = self._point(value)
-        parts = [terms.logsumexp(1) for _, _, _, terms in self._chunks(value.double(), alpha, std)]
-        return torch.cat(parts).reshape(value.shape[:-1])
+        return self._log_prob(value.double(), alpha, std).reshape(value.shape[:-1])
 
     @property
     def mean(self) -> Tensor:
@@ -108,8 +107,12 @@ class SmoothedLaw(EuclideanLaw, ABC):
         # the trapezoidal rule is exponentially accurate on what is smooth on the scale of its step
         step = float(self._scales.min()) / 1.5
         nodes = lattice(self._centres, step, 8 * float(self._scales.max()))
-        log_density = self.log_prob(nodes)
+        log_density = self._log_prob(nodes)
         return -float((log_density.exp() * log_density).sum()) * step**self.manifold.dim
+
+    def _log_prob(self, x: Tensor, alpha: Tensor | float = 1.0, std: Tensor | float = 0.0) -> Tensor:
+        """That of ``x`` one after the other, ``(n,)``, whatever the batch shape."""
+        return torch.cat([terms.logsumexp(1) for *_, terms in self._chunks(x, alpha, std)])
 
     def _chunks(
         self, x: Tensor, alpha: Tensor | float, std: Tensor | float

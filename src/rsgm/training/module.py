@@ -57,8 +57,9 @@ class Training(LightningModule):
     """How a model is learned by gradient: what a `pytorch_lightning.Trainer` fits, validates and tests.
 
     A batch is a tensor of points, or points, their context and their weights, of which the latter may be left out, as a
-    `torch.utils.data.DataLoader` of a `TensorDataset` yields them; or it comes from a `rsgm.ManifoldData`. Every random
-    number of training is a function of (seed, step, rank), which makes an interrupted run continue bit for bit.
+    `torch.utils.data.DataLoader` of a `TensorDataset` yields them; or it comes from a `rsgm.ManifoldData`. By their
+    weights the points of a batch are drawn from it once more, so that a batch should be of many. Every random number of
+    training is a function of (seed, step, rank), which makes an interrupted run continue bit for bit.
 
     Arguments:
         model: what is learned
@@ -162,7 +163,13 @@ class Training(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss; checked at the first step and where `logs`, for both cost time."""
         x, context, weight = unpack(batch)
-        terms = {name: mean(value, weight) for name, value in self.model.loss(x, context).items()}
+        if weight is not None:
+            if not bool(weight.any()):
+                raise ValueError("a batch of training: all weights are zero, expected some above zero; make it larger.")
+            # drawn as often as they count: a loss may compare its points with others of the batch
+            rows = torch.multinomial(weight, len(x), replacement=True)
+            x, context = x[rows], None if context is None else context[rows]
+        terms = {name: value.mean() for name, value in self.model.loss(x, context).items()}
         loss = terms["loss"]
         if self.logs or not self.global_step:
             if not torch.isfinite(loss):
@@ -259,24 +266,25 @@ class Training(LightningModule):
         x, context, weight = unpack(batch)
         self.model.require_points(x, f"a batch of {part}")
         result = self.model.likelihood(x, context)
-        options: dict[str, Any] = {"batch_size": len(x), "sync_dist": True}
-        # weights are one in the mean of all batches, not of each
-        nll = -(result.value if weight is None else result.value * weight).mean()
-        self.log(f"{part}/nll", nll, prog_bar=True, **options)
-        self.log(f"{part}/nfe", float(result.nfe), **options)
+        # a batch counts in the mean what its points do together
+        total: Any = len(x) if weight is None else float(weight.sum())
+        nll = -result.value.mean() if weight is None else -(result.value * weight).sum() / (total or 1.0)
+        self.log(f"{part}/nll", nll, prog_bar=True, batch_size=total, sync_dist=True)
+        self.log(f"{part}/nfe", float(result.nfe), batch_size=len(x), sync_dist=True)
 
     def _points(self) -> tuple[Tensor, Tensor, Weights | None]:
-        """The training points, the validation points and their weights; of a plain loader the former twice."""
+        """The training points, the validation points and their weights; of a plain loader those of training twice."""
         data = self.trainer.datamodule
         if isinstance(data, ManifoldData):
             weights = data.weights_to_fit()
             weights = None if weights is None else tuple(part.to(self.device) for part in weights)
             return data.train.points, data.val.points, weights
         self.trainer.fit_loop.setup_data()
-        train = torch.cat([unpack(batch)[0].cpu() for batch in self.trainer.train_dataloader])
+        points, _, weights = zip(*map(unpack, self.trainer.train_dataloader), strict=True)
+        train, weight = (None if part[0] is None else torch.cat(part).cpu() for part in (points, weights))
         # each process has its share, and all need the same model
-        train = self.trainer.strategy.broadcast(train)
-        return train, train, None
+        train, weight = self.trainer.strategy.broadcast((train, weight))
+        return train, train, None if weight is None else (weight.to(self.device), weight.to(self.device))
 
 
 def unpack(batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -320,8 +328,3 @@ def _require_state(checkpoint: dict[str, Any]) -> None:
             score = state.get(name) if isinstance(state, dict) else None
             if not (score is None or (isinstance(score, Tensor) and score.numel() == 1)):
                 raise ValueError(f"found {score!r:.60} for {name}, expected a number in a tensor.")
-
-
-def mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean of values ``(B,)``, or their weighted mean."""
-    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
