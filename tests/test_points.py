@@ -416,3 +416,18 @@ def test_quaternions_and_matrices_are_the_same_rotations():
         PointsData(Torus(2), Torus(2).from_angles(torch.from_numpy(DEGREES).deg2rad())).points(),
         PointsData.from_angles(DEGREES).points(),
     )
+
+
+@pytest.mark.parametrize("beside", ["context", "weights", "longitudes"])
+def test_rows_of_other_indices_are_not_put_side_by_side(beside):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"lat": DEGREES[:, 0], "lon": DEGREES[:, 1], "depth": range(len(DEGREES))})
+    depth = frame["depth"].sort_values(ascending=False)
+    makers = {
+        "longitudes": lambda: PointsData.from_lat_lon(frame["lat"], frame["lon"].sort_values()),
+        "context": lambda: PointsData.of(Sphere(2), frame, context=depth),
+        "weights": lambda: PointsData.of(Sphere(2), frame, weights=depth),
+    }
+    with pytest.raises(ValueError, match=r"other indices, or another order\. Expected one index"):
+        makers[beside]()
+    PointsData.of(Sphere(2), frame, context=frame["depth"], weights=depth.sort_index())

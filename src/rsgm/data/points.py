@@ -87,6 +87,7 @@ class PointsData(ReadData):
             eval_batch_size=eval_batch_size,
             val_points=val_points,
         )
+        _require_one_index(points, context, weights)
         if manifold == Sphere(2):
             points = _by_name(points, ("x", "y", "z"))
         elif manifold == SpecialOrthogonal():
@@ -128,6 +129,7 @@ class PointsData(ReadData):
 
         Those of a DataFrame are ``PointsData.from_lat_lon(frame["lat"], frame["lon"])``.
         """
+        _require_one_index(lat, lon, *arguments.values())
         x, y = _numbers(lat, "latitudes"), _numbers(lon, "longitudes")
         if x.dim() != 1 or x.shape != y.shape:
             found = f"{tuple(x.shape)} and {tuple(y.shape)}"
@@ -158,6 +160,7 @@ class PointsData(ReadData):
 
         Columns of a DataFrame that `TorusData` leaves out by their names, such as ``resid``, are left out.
         """
+        _require_one_index(degrees, *arguments.values())
         names = _names(degrees)
         if choice := _find(Angles({}, (), None, NO_ANGLES), names):
             names = [names[k] for k in choice.places]
@@ -184,6 +187,7 @@ class PointsData(ReadData):
 
         The columns of a DataFrame that are called as those of `RotationData` are taken by their names, in any order.
         """
+        _require_one_index(wxyz, *arguments.values())
         found, names = _by_name(wxyz, Quaternions.roles, Rotations({})), _names(wxyz)
         if found is wxyz and any(map(_SCALAR.fullmatch, map(plain, names[1:]))):
             raise ValueError(
@@ -202,6 +206,7 @@ class PointsData(ReadData):
 
         The columns of a DataFrame are taken by their names, as those of quaternions are.
         """
+        _require_one_index(radians, *arguments.values())
         v = _table(_by_name(radians, RotationVectors.roles, Rotations({})), "rotation vectors", 3)
         _refuse(v.norm(dim=1) > 2.001 * math.pi, v, "rotation vectors", "a length of at most a turn, radians")
         if like_axes(v.norm(dim=1).numpy()):
@@ -265,6 +270,16 @@ def _weights(values: ArrayLike | Tensor, n: int) -> Tensor:
 def _names(frame: object) -> list[str]:
     """The names of the columns of a DataFrame; none of what has no names."""
     return [str(name) for name in getattr(frame, "columns", ())]
+
+
+def _require_one_index(*given: object) -> None:
+    """Rows of DataFrames and Series stand beside each other by their places, and pandas pairs them by their index."""
+    indices = [one.index for one in given if getattr(one, "iloc", None) is not None]  # type: ignore[attr-defined]
+    if any(not index.equals(indices[0]) for index in indices[1:]):
+        raise ValueError(
+            "PointsData: the rows of these DataFrames or Series have other indices, or another order. Expected one "
+            "index: align them, other.loc[points.index], or pass them without, to_numpy()."
+        )
 
 
 def _find(wanted: Wanted, names: Sequence[str]) -> Choice | None:
