@@ -93,7 +93,7 @@ def _answer(options: argparse.Namespace) -> str:
         raise ValueError("--report is of an evaluation: leave --samples, --score, --grid and --region out.")
     if options.out is None:
         raise ValueError(f"--{kind} needs --out FILE to write to.")
-    if kind in ("samples", "score") and options.out.suffix != ".csv":
+    if kind in ("samples", "score") and options.out.suffix.lower() != ".csv":
         raise ValueError(f"{options.out}: found the suffix {options.out.suffix!r}, expected .csv.")
     require_free(options.out)
     return kinds[kind](options, load(options.ckpt, options.device), load_reader(read_checkpoint(options.ckpt)))
