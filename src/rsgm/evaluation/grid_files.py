@@ -149,7 +149,7 @@ def grid_file(path: Path) -> GridFile:
         ImportError: a package that is not there, and the extra that brings it
         FileExistsError, FileNotFoundError: see `new_file`
     """
-    found = next((kind for kind in FILES if kind.suffix == path.suffix), None)
+    found = next((kind for kind in FILES if kind.suffix == path.suffix.lower()), None)
     if found is None:
         expected = ", ".join(kind.suffix for kind in FILES)
         raise ValueError(f"{path}: found the suffix {path.suffix!r}, expected one of {expected}.")
