@@ -53,9 +53,9 @@ def even_norm(u: Tensor, keepdim: bool = False) -> Tensor:
         keepdim: whether the last axis stays, of length 1
 
     Example:
-        >>> torch.func.hessian(lambda u: even_norm(u).cos())(torch.zeros(2))
-        tensor([[-1., -0.],
-                [-0., -1.]])
+        >>> torch.func.hessian(lambda u: even_norm(u).square())(torch.zeros(2))
+        tensor([[2., 0.],
+                [0., 2.]])
     """
     return ((u * u).sum(-1, keepdim=keepdim) + 1e-18).sqrt()
 
