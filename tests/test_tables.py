@@ -169,6 +169,13 @@ def test_places(tmp_path, text, options):
     assert data.provenance()["skipped"] == {"rows": 0, "first": []}
 
 
+def test_places_in_sweden(tmp_path):
+    """Whose code is that of a quadrant."""
+    places = np.stack([abs(LAT), abs(LON)], 1)
+    data = EarthData(path=put(tmp_path, "lat,lon,country\n" + rows(",", *places.T, ["SE"] * len(LAT))))
+    assert (data.points() - from_lat_lon(places)).abs().max() < 1e-12
+
+
 REFUSED_EARTH = [
     (
         case("lone_quote_in_a_short_row", 'name,lat,lon\n"a,1\n' + rows(",", [*NAMES[:5], 'b"', *NAMES[6:]], LAT, LON)),

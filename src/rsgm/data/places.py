@@ -101,7 +101,8 @@ class PlaceFactor(Factor):
                 continue
             found = {row[k].upper() for row in cells} - {""}
             turned = [not side and bool(found & words) for side, words in zip(signed, _BELOW_ZERO, strict=True)]
-            if any(turned) and any(found <= words for words in _SIDE_CELLS):
+            # SE alone may be Sweden
+            if any(turned) and any(found <= words for words in _SIDE_CELLS) and found != {"SE"}:
                 raise _sides(("latitudes", "longitudes"), [name])
 
     @property
