@@ -148,8 +148,7 @@ class Covariates:
     def missing(self, cells: Mapping[str, Sequence[str]]) -> dict[int, str]:
         """Which rows of a whole file, without `faults`, have a number that stands for none."""
         names = [name for own in self.columns for name in own]
-        every = [no_values(name, _numbers([name], cells)[:, 0]) for name in names]
-        return {k: text for found in reversed(every) for k, text in found.items()}
+        return no_values(names, _numbers(names, cells))
 
     def decode(self, context: Tensor) -> list[tuple[str, ...]]:
         """The cells of contexts ``(N, features)``, by row, in the order of `names`."""

@@ -6,6 +6,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -297,11 +298,7 @@ class Numbers(Wanted):
         return self.names
 
     def _choice(self, columns: tuple[Column, ...], places: tuple[int, ...]) -> Choice:
-        def faults(values: Floats) -> dict[int, str]:
-            every = [no_values(column.title, own) for column, own in zip(columns, values.T, strict=True)]
-            return {k: text for found in reversed(every) for k, text in found.items()}
-
-        return Choice(columns, places, faults)
+        return Choice(columns, places, partial(no_values, [column.title for column in columns]))
 
     def _column(self, name: str) -> Column:
         smallest = np.finfo(float).tiny

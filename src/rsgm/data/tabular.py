@@ -204,7 +204,7 @@ class Tabular(ReadData, ABC):
                     f"{correct}"
                 )
         values = np.array(list(map(number, self.rows.beside[self.weight])))
-        for k, fault in no_values(self.weight, values).items():
+        for k, fault in no_values([self.weight], values[:, None]).items():
             raise ValueError(f"{self._where(k)}: {fault}. Expected a weight: {correct}")
         return torch.from_numpy(values)
 

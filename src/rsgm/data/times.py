@@ -42,7 +42,7 @@ def times_of(name: str, cells: Sequence[str], where: Callable[[int], str]) -> np
     # nanoseconds since 1970 are more than floating point tells apart
     whole = all(cell.isdecimal() for cell in cells)
     values = np.array(list(map(int, cells)), dtype=object) if whole else np.array(list(map(number, cells)))
-    for k, fault in no_values(name, values.astype(float)).items():
+    for k, fault in no_values([name], values.astype(float)[:, None]).items():
         raise ValueError(f"{where(k)}: {fault}. Expected a time: correct the line, or leave it out.")
     return values
 

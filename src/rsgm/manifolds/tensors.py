@@ -43,21 +43,20 @@ def safe_sqrt(square: Tensor) -> Tensor:
     return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
 
 
-def even_norm(u: Tensor, keepdim: bool = False) -> Tensor:
+def even_norm(u: Tensor) -> Tensor:
     r""":math:`(|u|^2 + 10^{-18})^{1/2}`, for even functions of the length, whose second derivatives at zero it keeps.
 
     Those of `safe_norm` are lost: f(r) of an f that is even and smooth has the Hessian :math:`f''(0) I` there.
 
     Arguments:
         u: vectors, ``(*batch, n)``
-        keepdim: whether the last axis stays, of length 1
 
     Example:
         >>> torch.func.hessian(lambda u: even_norm(u).square())(torch.zeros(2))
         tensor([[2., 0.],
                 [0., 2.]])
     """
-    return ((u * u).sum(-1, keepdim=keepdim) + 1e-18).sqrt()
+    return ((u * u).sum(-1) + 1e-18).sqrt()
 
 
 def least_distance(x: Tensor) -> float:
